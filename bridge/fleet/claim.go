@@ -1,0 +1,116 @@
+package fleet
+
+// Claim takes the right to run one minion's first highstate, or takes it over.
+// The jid is chosen before and stored here, before anything is published.
+type Claim struct {
+	InstanceID  string
+	From        int64 // the ClaimVersion that the claimer saw
+	Owner       string
+	Incarnation string
+	JID         string
+	Attempt     int
+}
+
+func (c Claim) Instance() string { return c.InstanceID }
+
+func (c Claim) Apply(row Minion, found bool) (Minion, error) {
+	switch {
+	case !found:
+		return row, ErrNotFound
+	case row.ClaimVersion == c.From+1 && row.ClaimState == Claimed && row.ClaimJID == c.JID &&
+		row.ClaimOwner == c.Owner && row.ClaimIncarnation == c.Incarnation:
+		return row, nil // our own write, whose answer was lost
+	case row.Status == Terminate:
+		return row, ErrTerminated
+	case row.ClaimVersion != c.From:
+		return row, ErrLost
+	case row.HighstateRan || row.ClaimState == Done || row.Adopted():
+		return row, ErrAsked
+	case row.ClaimState == Claimed && (row.ClaimJID != c.JID || row.Attempt != c.Attempt):
+		return row, ErrAsked // a takeover keeps the jid: the minion drops one that it has seen
+	case row.ClaimState != Claimed && (row.ClaimJID == c.JID || row.Attempt+1 != c.Attempt):
+		return row, ErrAsked // a new attempt needs a new jid
+	}
+	row.ClaimVersion++
+	row.ClaimState = Claimed
+	row.ClaimOwner, row.ClaimIncarnation = c.Owner, c.Incarnation
+	row.ClaimJID, row.Attempt = c.JID, c.Attempt
+	return row, nil
+}
+
+// Outcome is how a job ended.
+type Outcome string
+
+const (
+	Succeeded Outcome = "succeeded" // returned, retcode 0
+	Erred     Outcome = "failed"    // returned, retcode not 0
+	Busy      Outcome = "busy"      // returned "is running as PID": not an attempt
+	Vanished  Outcome = "vanished"  // never returned, and the minion does not know the jid
+)
+
+// Finish records how the job of a claim ended. What returned is a fact about
+// its jid, whoever owns the claim meanwhile. That a job vanished is only a
+// conclusion, so it holds for the version that it was drawn from.
+type Finish struct {
+	InstanceID string
+	JID        string
+	Outcome    Outcome
+	Retcode    int
+	From       int64 // for Vanished: the ClaimVersion that the claimer holds
+}
+
+func (c Finish) Instance() string { return c.InstanceID }
+
+func (c Finish) Apply(row Minion, found bool) (Minion, error) {
+	switch {
+	case !found:
+		return row, ErrNotFound
+	case row.ClaimJID != c.JID || c.JID == "":
+		return row, ErrLost
+	case row.ClaimState == Done:
+		return row, nil // success is final for its jid
+	case row.ClaimState == Failed && c.Outcome != Succeeded:
+		return row, nil // told before
+	case row.ClaimState == Unclaimed:
+		return row, ErrLost // closed as busy, or asked for anew
+	case c.Outcome == Vanished && row.ClaimVersion != c.From:
+		return row, ErrLost
+	}
+	row.ClaimVersion++
+	retcode := c.Retcode
+	switch c.Outcome {
+	case Succeeded:
+		row.ClaimState, row.Retcode = Done, &retcode
+		row.HighstateRan, row.HighstateRunner = true, row.ClaimOwner
+	case Erred:
+		row.ClaimState, row.Retcode = Failed, &retcode
+	case Busy:
+		row.ClaimState, row.Attempt = Unclaimed, row.Attempt-1
+	case Vanished:
+		row.ClaimState, row.Retcode = Failed, nil
+	default:
+		return row, ErrAsked
+	}
+	return row, nil
+}
+
+// Again asks for a highstate by hand: of an adopted minion, of one whose
+// attempts are used up, or of one that had its highstate already.
+type Again struct{ InstanceID string }
+
+func (c Again) Instance() string { return c.InstanceID }
+
+func (c Again) Apply(row Minion, found bool) (Minion, error) {
+	switch {
+	case !found:
+		return row, ErrNotFound
+	case row.Status == Terminate:
+		return row, ErrTerminated
+	case row.ClaimState == Claimed:
+		return row, ErrClaimed
+	case row.WantsHighstate() && row.ClaimState == Unclaimed && row.Attempt == 0:
+		return row, nil // wanted already
+	}
+	row.HighstateRunner = ""
+	return row.unclaimed(), nil
+}

@@ -1,0 +1,36 @@
+package fleet
+
+// Master is one row of the masters table.
+type Master struct {
+	InstanceID      string `json:"instanceid"`
+	Status          Status `json:"status"`
+	Modified        string `json:"modified"`
+	IPAddr          string `json:"ipaddr"`
+	Heartbeat       int64  `json:"heartbeat"`   // counts up while the bridge lives; never a time
+	Incarnation     string `json:"incarnation"` // new at each start of the bridge
+	Ready           bool   `json:"ready"`       // minions may be sent here
+	MasterKeySHA256 string `json:"master_key_sha256"`
+	Expires         int64  `json:"expires,omitempty"`
+}
+
+// Beat is what a bridge says of its own master, every few seconds.
+type Beat struct {
+	InstanceID      string
+	IPAddr          string
+	Incarnation     string
+	Ready           bool
+	MasterKeySHA256 string
+}
+
+// Apply gives the master's row after the beat: the counter goes up by one,
+// across restarts of the bridge too. A master whose row says TERMINATE stays
+// terminated: ErrTerminated.
+func (b Beat) Apply(row Master, found bool) (Master, error) {
+	if found && row.Status == Terminate {
+		return row, ErrTerminated
+	}
+	row.InstanceID, row.Status, row.IPAddr = b.InstanceID, Launch, b.IPAddr
+	row.Incarnation, row.Ready, row.MasterKeySHA256 = b.Incarnation, b.Ready, b.MasterKeySHA256
+	row.Heartbeat++
+	return row, nil
+}

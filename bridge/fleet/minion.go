@@ -1,0 +1,76 @@
+package fleet
+
+import "time"
+
+// Status is what AutoScaling, or an operator, last said of an instance.
+// Launch < Terminate: termination is final, in whatever order messages come.
+type Status string
+
+const (
+	Launch    Status = "LAUNCH"
+	Terminate Status = "TERMINATE"
+)
+
+// ClaimState is where the first highstate of a minion stands.
+type ClaimState string
+
+const (
+	Unclaimed ClaimState = ""        // nobody runs it
+	Claimed   ClaimState = "claimed" // ClaimOwner runs ClaimJID, or is about to
+	Done      ClaimState = "done"    // ClaimJID returned success
+	Failed    ClaimState = "failed"  // attempt number Attempt failed, or its job was lost
+)
+
+// RunnerAdopted in HighstateRunner marks a minion that was in the fleet before
+// Phoenix was: its key is known, its first highstate is not ours to run.
+const RunnerAdopted = "adopted"
+
+// Minion is one row of the minions table. The attribute names are the table's;
+// those that the Phoenix of 2015 had keep the names it gave them.
+type Minion struct {
+	InstanceID       string     `json:"instanceid"`
+	Status           Status     `json:"status"`
+	Modified         string     `json:"modified"` // see FormatTime
+	HighstateRan     bool       `json:"highstate_ran"`
+	HighstateRunner  string     `json:"highstate_runner"` // the master that ran it, or RunnerAdopted
+	MinionID         string     `json:"minion_id"`
+	Group            string     `json:"group"`      // Auto Scaling group
+	KeySHA256        string     `json:"key_sha256"` // see KeyDigest; empty: no key bound yet
+	PublicKey        string     `json:"public_key"` // PEM, byte for byte as the minion sent it
+	ClaimVersion     int64      `json:"claim_version"`
+	ClaimOwner       string     `json:"claim_owner"`
+	ClaimIncarnation string     `json:"claim_incarnation"`
+	ClaimJID         string     `json:"claim_jid"`
+	ClaimState       ClaimState `json:"claim_state"`
+	Attempt          int        `json:"attempt"`           // number of the last attempt, from 1
+	Retcode          *int       `json:"retcode"`           // of the last job that returned; nil: none did
+	Expires          int64      `json:"expires,omitempty"` // Unix seconds (TTL); 0: never
+}
+
+// Adopted says whether the minion's first highstate is not ours to run.
+func (m Minion) Adopted() bool { return m.HighstateRunner == RunnerAdopted }
+
+// WantsHighstate says whether the first highstate is still to be run, or
+// running. What may be done about it now is decided elsewhere (package decide).
+func (m Minion) WantsHighstate() bool {
+	return m.Status == Launch && !m.HighstateRan && !m.Adopted()
+}
+
+// Salt returns the Salt minion id: MinionID where the row has one, and the
+// instance id otherwise.
+func (m Minion) Salt() string {
+	if m.MinionID != "" {
+		return m.MinionID
+	}
+	return m.InstanceID
+}
+
+// timeLayout is UTC, fixed width, in milliseconds, so that strings sort as
+// times do: the index by-status is ordered by it.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// FormatTime renders t as the attribute "modified" does.
+func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// ParseTime reads what FormatTime wrote.
+func ParseTime(s string) (time.Time, error) { return time.Parse(timeLayout, s) }
