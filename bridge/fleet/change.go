@@ -143,7 +143,7 @@ func (c Bind) Apply(row Minion, found bool) (Minion, error) {
 // unclaimed forgets how the highstate went, and outdates every claim on it.
 func (m Minion) unclaimed() Minion {
 	m.ClaimVersion++
-	m.ClaimState, m.ClaimOwner, m.ClaimIncarnation = Unclaimed, "", ""
+	m.ClaimState, m.ClaimOwner, m.ClaimIncarnation, m.ClaimJID = Unclaimed, "", "", ""
 	m.Attempt, m.Retcode = 0, nil
 	if m.HighstateRan = false; !m.Adopted() {
 		m.HighstateRunner = ""
