@@ -95,8 +95,12 @@ func (c Finish) Apply(row Minion, found bool) (Minion, error) {
 }
 
 // Again asks for a highstate by hand: of an adopted minion, of one whose
-// attempts are used up, or of one that had its highstate already.
-type Again struct{ InstanceID string }
+// attempts are used up, or of one that had its highstate already. Force gives
+// up one that is under way: for an operator who knows that it is not.
+type Again struct {
+	InstanceID string
+	Force      bool
+}
 
 func (c Again) Instance() string { return c.InstanceID }
 
@@ -106,7 +110,7 @@ func (c Again) Apply(row Minion, found bool) (Minion, error) {
 		return row, ErrNotFound
 	case row.Status == Terminate:
 		return row, ErrTerminated
-	case row.ClaimState == Claimed:
+	case row.ClaimState == Claimed && !c.Force:
 		return row, ErrClaimed
 	case row.WantsHighstate() && row.ClaimState == Unclaimed && row.Attempt == 0:
 		return row, nil // wanted already

@@ -1,0 +1,80 @@
+package decide
+
+import (
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// Pulse is what the other masters look like from here.
+type Pulse int
+
+const (
+	Unseen  Pulse = iota // not observed for long enough to say anything
+	Beating              // its counter moves
+	Stopped              // its counter stood still for a whole lease of ours
+	Retired              // its row says TERMINATE
+)
+
+// Pulses watches the heartbeats of masters. Only counters are compared, and only
+// the observer's own clock is used: how far other hosts' clocks are off does not
+// matter.
+type Pulses struct {
+	seen map[string]pulse
+}
+
+type pulse struct {
+	counter     int64
+	incarnation string
+	status      fleet.Status
+	since       time.Time // first observation of this counter
+	last        time.Time // last observation of it
+}
+
+// Observe takes in the masters table. now must be read after the table was: a
+// beat that came in while we read must not count against its master.
+func (p *Pulses) Observe(masters []fleet.Master, now time.Time) {
+	next := make(map[string]pulse, len(masters))
+	for _, m := range masters {
+		old, known := p.seen[m.InstanceID]
+		if !known || old.counter != m.Heartbeat || old.incarnation != m.Incarnation {
+			old = pulse{counter: m.Heartbeat, incarnation: m.Incarnation, since: now}
+		}
+		old.last, old.status = now, m.Status
+		next[m.InstanceID] = old
+	}
+	// A master without a row cannot beat: its counter stands still too.
+	for id, old := range p.seen {
+		if _, there := next[id]; !there {
+			if old.incarnation != "" || old.since.IsZero() {
+				old = pulse{since: now}
+			}
+			old.last = now
+			next[id] = old
+		}
+	}
+	p.seen = next
+}
+
+// Of says how master id looks, for that lease. A master that was never observed
+// is watched from now on, so that a claim of one whose row is gone can be taken.
+// What was not observed is not held against anybody: while the store does not
+// answer us, no counter is seen to stand still.
+func (p *Pulses) Of(id string, lease time.Duration) Pulse {
+	seen, known := p.seen[id]
+	switch {
+	case !known:
+		if p.seen == nil {
+			p.seen = map[string]pulse{}
+		}
+		p.seen[id] = pulse{}
+		return Unseen
+	case seen.status == fleet.Terminate:
+		return Retired
+	case seen.since.IsZero():
+		return Unseen
+	case seen.last.Sub(seen.since) >= lease:
+		return Stopped
+	}
+	return Beating
+}
