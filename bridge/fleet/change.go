@@ -58,6 +58,8 @@ func (c Adopt) Instance() string { return c.InstanceID }
 
 func (c Adopt) Apply(row Minion, found bool) (Minion, error) {
 	switch {
+	case c.KeySHA256 == "":
+		return row, ErrAsked
 	case !found:
 		row = Minion{InstanceID: c.InstanceID, Status: Launch, MinionID: c.MinionID}
 	case row.Status == Terminate:
@@ -68,6 +70,9 @@ func (c Adopt) Apply(row Minion, found bool) (Minion, error) {
 		return row, ErrOtherKey
 	case row.ClaimState == Claimed:
 		return row, ErrClaimed
+	}
+	if row.MinionID == "" {
+		row.MinionID = c.MinionID
 	}
 	row.KeySHA256, row.PublicKey = c.KeySHA256, c.PublicKey
 	if !row.HighstateRan { // one that ran stays as it is told
@@ -124,6 +129,8 @@ func (c Bind) Instance() string { return c.InstanceID }
 
 func (c Bind) Apply(row Minion, found bool) (Minion, error) {
 	switch {
+	case c.KeySHA256 == "":
+		return row, ErrAsked // no key would make room for any key
 	case !found:
 		return row, ErrNotFound
 	case row.Status == Terminate:

@@ -15,13 +15,15 @@ func (c Claim) Instance() string { return c.InstanceID }
 
 func (c Claim) Apply(row Minion, found bool) (Minion, error) {
 	switch {
+	case c.JID == "" || c.Owner == "":
+		return row, ErrAsked
 	case !found:
 		return row, ErrNotFound
+	case row.Status == Terminate:
+		return row, ErrTerminated
 	case row.ClaimVersion == c.From+1 && row.ClaimState == Claimed && row.ClaimJID == c.JID &&
 		row.ClaimOwner == c.Owner && row.ClaimIncarnation == c.Incarnation:
 		return row, nil // our own write, whose answer was lost
-	case row.Status == Terminate:
-		return row, ErrTerminated
 	case row.ClaimVersion != c.From:
 		return row, ErrLost
 	case row.HighstateRan || row.ClaimState == Done || row.Adopted():
@@ -71,13 +73,15 @@ func (c Finish) Apply(row Minion, found bool) (Minion, error) {
 		return row, nil // success is final for its jid
 	case row.ClaimState == Failed && c.Outcome != Succeeded:
 		return row, nil // told before
+	case row.ClaimState == Unclaimed && c.Outcome == Busy:
+		return row, nil // told before: only Busy leaves the jid of an unclaimed row
 	case row.ClaimState == Unclaimed:
-		return row, ErrLost // closed as busy, or asked for anew
+		return row, ErrLost
 	case c.Outcome == Vanished && row.ClaimVersion != c.From:
 		return row, ErrLost
 	}
+	before, retcode := row, c.Retcode
 	row.ClaimVersion++
-	retcode := c.Retcode
 	switch c.Outcome {
 	case Succeeded:
 		row.ClaimState, row.Retcode = Done, &retcode
@@ -89,7 +93,7 @@ func (c Finish) Apply(row Minion, found bool) (Minion, error) {
 	case Vanished:
 		row.ClaimState, row.Retcode = Failed, nil
 	default:
-		return row, ErrAsked
+		return before, ErrAsked
 	}
 	return row, nil
 }
