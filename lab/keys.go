@@ -1,0 +1,40 @@
+package lab
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Accepted lists the ids whose keys the master accepted.
+func (m *Master) Accepted() []string { return m.keys("minions") }
+
+// Pending lists the ids whose keys wait.
+func (m *Master) Pending() []string { return m.keys("minions_pre") }
+
+// Denied lists the ids that knocked with another key than the known one.
+func (m *Master) Denied() []string { return m.keys("minions_denied") }
+
+// Rejected lists the ids that were turned away by hand.
+func (m *Master) Rejected() []string { return m.keys("minions_rejected") }
+
+// HasAccepted says whether id is accepted.
+func (m *Master) HasAccepted(id string) bool { return slices.Contains(m.Accepted(), id) }
+
+// keys lists a folder of the key store, as all three Salts lay it out. A key
+// lies there under its minion's id; names with a dot in front are temporary.
+func (m *Master) keys(state string) []string {
+	m.lab.tb.Helper()
+	entries, err := os.ReadDir(filepath.Join(m.PKIDir(), state))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.lab.tb.Fatalf("list keys of %s: %v", m.Name, err)
+	}
+	ids := []string{}
+	for _, entry := range entries {
+		if entry.Name()[0] != '.' {
+			ids = append(ids, entry.Name())
+		}
+	}
+	return ids
+}

@@ -1,0 +1,158 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// stopTimeout: a Salt master ends its workers within 10 s of SIGTERM
+	// (salt.utils.process, kill_children waits 5 s twice), then itself.
+	stopTimeout = 20 * time.Second
+	// tailLines of each log are shown when a test fails.
+	tailLines = 25
+)
+
+// Process is one daemon of the lab, with a folder and a log of its own. The
+// whole of it, children that left its process group included, carries a mark.
+type Process struct {
+	Name string // for people: "minion web-1"
+	Dir  string
+
+	lab     *Lab
+	command []string
+	env     []string
+	cmd     *exec.Cmd
+	done    chan struct{} // closed once cmd has been waited for
+}
+
+// process makes a process that is yet to be launched. Its folder's name is
+// short, and never an id that a test chose: those may hold anything.
+func (l *Lab) process(kind string) *Process {
+	l.tb.Helper()
+	l.made[kind]++
+	name := fmt.Sprintf("%s%d", kind, l.made[kind])
+	dir := filepath.Join(l.dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		l.tb.Fatalf("make folder: %v", err)
+	}
+	return &Process{Name: name, Dir: dir, lab: l}
+}
+
+// launch runs command for the first time, and ties it to the current test.
+func (p *Process) launch(env []string, command ...string) {
+	p.lab.tb.Helper()
+	p.env, p.command = env, command
+	p.Start()
+	tb := p.lab.tb
+	tb.Cleanup(func() {
+		p.Kill()
+		if tb.Failed() {
+			tb.Logf("--- last lines of %s\n%s", p.Name, p.Tail())
+		}
+	})
+}
+
+// Start runs the process anew, in the same folder with the same configuration.
+func (p *Process) Start() {
+	p.lab.tb.Helper()
+	log, err := os.OpenFile(p.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		p.lab.tb.Fatalf("start %s: %v", p.Name, err)
+	}
+	defer log.Close()
+	cmd := exec.Command(p.command[0], p.command[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = p.Dir, log, log
+	cmd.Env = append(append(os.Environ(), p.env...), mark+"="+p.Dir+"/")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		p.lab.tb.Fatalf("start %s: %v", p.Name, err)
+	}
+	done := make(chan struct{})
+	p.cmd, p.done = cmd, done
+	go func() {
+		_ = cmd.Wait() // how it ended stands in cmd.ProcessState
+		close(done)
+	}()
+}
+
+// Kill ends the process and all that it started with SIGKILL, as the loss of
+// its machine would.
+func (p *Process) Kill() {
+	if p.Alive() { // else the id may be somebody else's by now
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		<-p.done
+	}
+	killMarked(p.Dir + "/")
+}
+
+// Stop asks the daemon to end, as systemctl stop does, and waits for it. Jobs
+// that a minion runs go on (its unit has KillMode=process).
+func (p *Process) Stop() {
+	p.lab.tb.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone already: fine
+	select {
+	case <-p.done:
+	case <-time.After(stopTimeout):
+		p.lab.tb.Fatalf("stop %s: still running after %v\n%s", p.Name, stopTimeout, p.Tail())
+	}
+}
+
+// Restart stops the process and starts it again.
+func (p *Process) Restart() {
+	p.lab.tb.Helper()
+	p.Stop()
+	p.Start()
+}
+
+// Signal sends a signal to the whole process group: SIGSTOP and SIGCONT make a
+// pause, in which nothing answers and no connection closes.
+func (p *Process) Signal(sig syscall.Signal) {
+	p.lab.tb.Helper()
+	if err := syscall.Kill(-p.cmd.Process.Pid, sig); err != nil {
+		p.lab.tb.Fatalf("signal %s: %v", p.Name, err)
+	}
+}
+
+// Alive says whether the main process runs.
+func (p *Process) Alive() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// ExitCode waits for the process to end by itself. It is -1 after a signal.
+func (p *Process) ExitCode(timeout time.Duration) int {
+	p.lab.tb.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(timeout):
+		p.lab.tb.Fatalf("wait for %s: still running after %v\n%s", p.Name, timeout, p.Tail())
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *Process) logPath() string { return filepath.Join(p.Dir, "log") }
+
+// Log is all that the process wrote since it was first started.
+func (p *Process) Log() string {
+	text, err := os.ReadFile(p.logPath())
+	if err != nil {
+		return fmt.Sprintf("(no log: %v)", err)
+	}
+	return string(text)
+}
+
+// Tail is the last lines of the log.
+func (p *Process) Tail() string {
+	lines := strings.Split(strings.TrimRight(p.Log(), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-tailLines):], "\n")
+}
