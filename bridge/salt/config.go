@@ -1,0 +1,269 @@
+package salt
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"phoenix/bridge/fleet"
+)
+
+// Config is what a master's own configuration says, as far as Phoenix needs it.
+type Config struct {
+	Path    string
+	ID      string // empty: not set; Salt then makes one of the host's name
+	User    string
+	RootDir string
+
+	PKIDir   string
+	CacheDir string
+	SockDir  string
+
+	Interface        string
+	RetPort          int
+	PublishPort      int
+	IPCMode          string // "ipc" or "tcp"
+	TCPMasterPubPort int
+	Transport        string
+
+	KeysCacheDriver string
+	ClusterID       string
+
+	// What lets minions in past Phoenix.
+	AutoAccept        bool
+	OpenMode          bool
+	AutosignFile      string
+	AutosignGrainsDir string
+
+	// Phoenix is the section "phoenix", which Salt itself does not know.
+	Phoenix map[string]any
+
+	// Skipped are included files that Salt leaves out because of a fault.
+	Skipped []error
+}
+
+// ReadConfig reads a master's configuration file as that master reads it:
+// defaults, master.d/*.conf, include, root_dir (salt.config.master_config, alike
+// in 3006.28, 3007.15 and 3008.3 for what is read here). Salt goes on without a
+// file that is not there; here that is an error, since a bridge beside no master
+// has a wrong path. What Salt takes from the environment is not looked at.
+func ReadConfig(path string) (Config, error) {
+	opts, err := readYAML(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Config{}, fmt.Errorf("read master configuration: %w (salt_config names the file)", err)
+	case err != nil:
+		return Config{}, fmt.Errorf("read master configuration: %w", err)
+	}
+	textID(opts)
+	var skipped []error
+	include := opts["include"] // of the main file alone, as Salt has it
+	defaults, ok := opts["default_include"]
+	if !ok {
+		defaults = "master.d/*.conf"
+	}
+	for _, patterns := range []any{defaults, include} {
+		more, faults, err := includes(patterns, path, 0)
+		if err != nil {
+			return Config{}, fmt.Errorf("read master configuration: %w", err)
+		}
+		skipped = append(skipped, faults...)
+		for k, v := range more {
+			opts[k] = v
+		}
+	}
+	c, err := apply(opts)
+	if err != nil {
+		return Config{}, fmt.Errorf("read master configuration %s: %w", path, err)
+	}
+	c.Path, c.Skipped = path, skipped
+	return c, nil
+}
+
+// apply is salt.config.apply_master_config: defaults under the options, then
+// the paths.
+func apply(opts map[string]any) (Config, error) {
+	o := options{opts: opts}
+	c := Config{
+		ID:                o.text("id", ""),
+		User:              o.text("user", ""),
+		RootDir:           o.text("root_dir", "/"),
+		PKIDir:            o.text("pki_dir", "/etc/salt/pki/master"),
+		CacheDir:          o.text("cachedir", "/var/cache/salt/master"),
+		SockDir:           o.text("sock_dir", "/var/run/salt/master"),
+		Interface:         o.text("interface", "0.0.0.0"),
+		RetPort:           o.port("ret_port", 4506),
+		PublishPort:       o.port("publish_port", 4505),
+		IPCMode:           o.text("ipc_mode", "ipc"),
+		TCPMasterPubPort:  o.port("tcp_master_pub_port", 4512),
+		Transport:         o.text("transport", "zeromq"),
+		KeysCacheDriver:   o.text("keys.cache_driver", fileKeys),
+		ClusterID:         o.text("cluster_id", ""),
+		AutoAccept:        opts["auto_accept"] == true,
+		OpenMode:          opts["open_mode"] == true,
+		AutosignFile:      o.text("autosign_file", ""),
+		AutosignGrainsDir: o.text("autosign_grains_dir", ""),
+	}
+	c.Phoenix, _ = opts["phoenix"].(map[string]any)
+	if c.User == "" {
+		u, err := user.Current()
+		if err != nil {
+			return c, fmt.Errorf("user is not set, and the current one has no name: %w", err)
+		}
+		c.User = u.Username
+	}
+	// The kernel takes no socket path over some 107 bytes; Salt then moves the
+	// sockets, but looks only at how the two paths compare.
+	if utf8.RuneCountInString(c.SockDir) > utf8.RuneCountInString(c.CacheDir)+10 {
+		c.SockDir = filepath.Join(c.CacheDir, ".salt-unix")
+	}
+	root, err := filepath.Abs(c.RootDir)
+	if err != nil {
+		return c, err
+	}
+	for _, path := range []*string{&c.PKIDir, &c.CacheDir, &c.SockDir, &c.AutosignFile, &c.AutosignGrainsDir} {
+		if *path != "" {
+			*path = underRoot(root, *path)
+		}
+	}
+	return c, errors.Join(o.faults...)
+}
+
+// underRoot is salt.config.prepend_root_dir: a path already below root_dir
+// stays, every other one, absolute or not, goes below it.
+func underRoot(root, path string) string {
+	if rest, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/"); ok {
+		path = "/" + rest
+	}
+	// Cleaned before it is joined: Salt lets no absolute path climb out.
+	return filepath.Join(root, filepath.Clean(path))
+}
+
+// textID makes an id that YAML takes for a number, a boolean or nothing the
+// text that Python makes of it.
+func textID(opts map[string]any) {
+	switch id := opts["id"].(type) {
+	case int:
+		opts["id"] = strconv.Itoa(id)
+	case bool:
+		opts["id"] = map[bool]string{true: "True", false: "False"}[id]
+	case nil:
+		if _, ok := opts["id"]; ok {
+			opts["id"] = "None"
+		}
+	}
+}
+
+// options gives typed options and collects what does not fit.
+type options struct {
+	opts   map[string]any
+	faults []error
+}
+
+func (o *options) text(name, otherwise string) string {
+	switch v := o.opts[name].(type) {
+	case nil:
+		return otherwise
+	case string:
+		return v
+	default:
+		o.faults = append(o.faults, fmt.Errorf("%s is %v, not a text", name, v))
+		return otherwise
+	}
+}
+
+func (o *options) port(name string, otherwise int) int {
+	v := o.opts[name]
+	if s, ok := v.(string); ok { // quoted: ZeroMQ's addresses are texts, so it works there
+		if i, err := strconv.Atoi(s); err == nil {
+			v = i
+		}
+	}
+	switch p := v.(type) {
+	case nil:
+		return otherwise
+	case int:
+		if p > 0 && p < 1<<16 {
+			return p
+		}
+	}
+	o.faults = append(o.faults, fmt.Errorf("%s is %v, not a port", name, v))
+	return otherwise
+}
+
+// Validate says what keeps Phoenix from working beside a master so configured.
+func (c Config) Validate() error {
+	var faults []error
+	if c.Transport != "zeromq" {
+		faults = append(faults, fmt.Errorf("transport is %s: Phoenix drives a master over zeromq only", c.Transport))
+	}
+	if c.ClusterID != "" {
+		faults = append(faults, fmt.Errorf("cluster_id is %s: Phoenix does not work beside Salt's own cluster mode", c.ClusterID))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("use master configuration %s: %w", c.Path, err)
+	}
+	return nil
+}
+
+// EventSocket is where the master's event bus listens, as for net.Dial.
+func (c Config) EventSocket() (network, address string) {
+	if c.IPCMode == "tcp" {
+		return "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.TCPMasterPubPort))
+	}
+	return "unix", filepath.Join(c.SockDir, "master_event_pub.ipc")
+}
+
+// RetEndpoint is the request channel, as ZeroMQ names it.
+func (c Config) RetEndpoint() string {
+	host := c.Interface
+	switch host {
+	case "", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "::1"
+	}
+	return "tcp://" + net.JoinHostPort(host, strconv.Itoa(c.RetPort))
+}
+
+// RootKeyPath is the file with the key that Salt's own command line shows to the
+// master. The master writes it anew at each start.
+func (c Config) RootKeyPath() string {
+	return filepath.Join(c.CacheDir, "."+c.User+"_key")
+}
+
+// MasterKeyDigest is fleet.KeyDigest of the master's public key.
+//
+// 3006 and 3007 keep it in master.pub. 3008 keeps it under the master's id and
+// leaves master.pub as a symlink to it, except where an operator laid down the
+// file with the id himself: so that one goes first.
+func MasterKeyDigest(c Config) (string, error) {
+	names := []string{"master.pub"}
+	if id := strings.TrimSuffix(c.ID, "_master"); id != "" && !strings.Contains(id, "/") {
+		names = []string{id + ".pub", "master.pub"}
+	}
+	var missing error
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(c.PKIDir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			missing = err
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("read master's key: %w", err)
+		}
+		digest, err := fleet.KeyDigest(text)
+		if err != nil {
+			return "", fmt.Errorf("read master's key %s: %w", name, err)
+		}
+		return digest, nil
+	}
+	return "", fmt.Errorf("read master's key: %w (the master makes it at its first start)", missing)
+}

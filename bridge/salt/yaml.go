@@ -1,0 +1,190 @@
+package salt
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxNodes bounds what a configuration may unfold to: aliases of aliases grow
+// without end.
+const maxNodes = 100_000
+
+// fault is what is wrong with a configuration file, and in which line.
+type fault struct {
+	path string
+	err  error
+}
+
+func (f *fault) Error() string { return fmt.Sprintf("read %s: %v", f.path, f.err) }
+func (f *fault) Unwrap() error { return f.err }
+
+// readYAML reads one file as Salt does: YAML 1.1 by PyYAML, with Salt's changes
+// to it (salt/utils/yamlloader.py, alike in 3006, 3007 and 3008). An empty file
+// is an empty map.
+func readYAML(path string) (map[string]any, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc yaml.Node
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+		return map[string]any{}, nil
+	} else if err != nil {
+		return nil, &fault{path, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
+	}
+	var more yaml.Node
+	if err := dec.Decode(&more); err == nil {
+		return nil, &fault{path, fmt.Errorf("line %d: a second document begins", more.Line)}
+	} else if !errors.Is(err, io.EOF) {
+		return nil, &fault{path, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
+	}
+	l := loader{left: maxNodes}
+	v, err := l.value(doc.Content[0])
+	if err != nil {
+		return nil, &fault{path, err}
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		return v, nil
+	case nil:
+		return map[string]any{}, nil
+	}
+	return nil, &fault{path, fmt.Errorf("line %d: not a mapping of options", doc.Content[0].Line)}
+}
+
+// loader turns nodes into nil, bool, int, string, []any and map[string]any.
+type loader struct{ left int }
+
+func (l *loader) value(n *yaml.Node) (any, error) {
+	if l.left--; l.left < 0 {
+		return nil, fmt.Errorf("line %d: more than %d values", n.Line, maxNodes)
+	}
+	switch n.Kind {
+	case yaml.AliasNode:
+		return l.value(n.Alias)
+	case yaml.SequenceNode:
+		list := make([]any, 0, len(n.Content))
+		for _, c := range n.Content {
+			v, err := l.value(c)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		return list, nil
+	case yaml.MappingNode:
+		return l.mapping(n)
+	}
+	return scalar(n), nil
+}
+
+func (l *loader) mapping(n *yaml.Node) (map[string]any, error) {
+	m := make(map[string]any, len(n.Content)/2)
+	merged := map[string]any{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, c := n.Content[i], n.Content[i+1]
+		v, err := l.value(c)
+		if err != nil {
+			return nil, err
+		}
+		if k.ShortTag() == "!!merge" {
+			if err := l.merge(merged, c, v); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if k.Kind == yaml.AliasNode {
+			k = k.Alias
+		}
+		if k.Kind != yaml.ScalarNode {
+			return nil, fmt.Errorf("line %d: a key that is no scalar", k.Line)
+		}
+		if _, ok := m[k.Value]; ok { // Salt refuses what PyYAML lets pass
+			return nil, fmt.Errorf("line %d: %q stands there twice", k.Line, k.Value)
+		}
+		m[k.Value] = v
+	}
+	for name, v := range merged {
+		if _, ok := m[name]; !ok {
+			m[name] = v
+		}
+	}
+	return m, nil
+}
+
+// merge takes in what a "<<" stands for: a mapping, or a list of them. Salt
+// refuses a name that two of the list have.
+func (l *loader) merge(merged map[string]any, n *yaml.Node, v any) error {
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
+	}
+	for _, v := range list {
+		from, ok := v.(map[string]any)
+		if !ok {
+			return fmt.Errorf("line %d: << with what is no mapping", n.Line)
+		}
+		for name, v := range from {
+			if _, ok := merged[name]; ok {
+				return fmt.Errorf("line %d: %q comes in twice", n.Line, name)
+			}
+			merged[name] = v
+		}
+	}
+	return nil
+}
+
+// scalar resolves by YAML 1.1, which PyYAML speaks and yaml/v3 does not: yes,
+// no, on and off are booleans. Floats and timestamps stay as they are written,
+// since no option that is read here is one.
+func scalar(n *yaml.Node) any {
+	plain := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
+	if !plain || n.Style&yaml.TaggedStyle != 0 && n.ShortTag() == "!!str" {
+		return n.Value
+	}
+	switch n.Value {
+	case "", "~", "null", "Null", "NULL":
+		return nil
+	case "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON":
+		return true
+	case "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF":
+		return false
+	}
+	if i, ok := integer(n.Value); ok {
+		return i
+	}
+	return n.Value
+}
+
+// integer reads 4506, +4506, 4_506, 0x119a and, as Salt does, 04506 as a
+// decimal.
+func integer(s string) (int, bool) {
+	if s[0] == '_' {
+		return 0, false
+	}
+	digits := strings.ReplaceAll(s, "_", "")
+	sign := ""
+	if digits[0] == '-' || digits[0] == '+' {
+		sign, digits = digits[:1], digits[1:]
+	}
+	base := 10
+	switch {
+	case strings.HasPrefix(digits, "0x"):
+		base, digits = 16, digits[2:]
+	case strings.HasPrefix(digits, "0b"):
+		base, digits = 2, digits[2:]
+	}
+	if digits == "" || strings.ContainsAny(digits, "+-") {
+		return 0, false
+	}
+	i, err := strconv.ParseInt(sign+digits, base, 64)
+	return int(i), err == nil
+}
