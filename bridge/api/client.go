@@ -1,0 +1,77 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// callWithin bounds a call: the bridge answers from memory.
+const callWithin = 5 * time.Second
+
+// maxAnswer bounds what a call reads.
+const maxAnswer = 4 << 20
+
+// Client speaks to a bridge on this machine.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// NewClient makes a client; nothing is connected yet.
+func NewClient(path string) *Client {
+	return &Client{path: path, http: http.Client{Timeout: callWithin, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Look tells the bridge that rows were changed.
+func (c *Client) Look(ctx context.Context, ids []string) error {
+	body, err := json.Marshal(map[string][]string{"ids": ids})
+	if err != nil {
+		return fmt.Errorf("tell bridge: %w", err)
+	}
+	if err := c.call(ctx, http.MethodPost, "/v1/look", body, nil); err != nil {
+		return fmt.Errorf("tell bridge: %w", err)
+	}
+	return nil
+}
+
+// Status fills out with what the bridge says of itself.
+func (c *Client) Status(ctx context.Context, out any) error {
+	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, out); err != nil {
+		return fmt.Errorf("ask bridge: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) call(ctx context.Context, method, path string, body []byte, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://bridge"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(answer))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, out)
+}

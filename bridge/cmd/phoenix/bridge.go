@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/bus"
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+	"phoenix/bridge/service"
+)
+
+func bridgeCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "bridge",
+		Usage: "run beside a Salt master: accept keys, run first highstates (a service)",
+		Description: "Runs until it is told to stop, as root or as the master's user. While the master or the store do not\n" +
+			"answer it waits and tries again; nothing is lost. All configuration flags stand in: phoenix --help.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done now, do nothing, and end"}},
+		Action: withStore(runBridge),
+	}
+}
+
+func runBridge(c *cli.Context, config Config, store fleet.Store) error {
+	log, err := newLogger(c, config)
+	if err != nil {
+		return err
+	}
+	master, keys, client, err := openSalt(config)
+	if err != nil {
+		return err
+	}
+	engine, err := engineConfig(config)
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return service.DryRun(c.Context, engine, store, keys, c.App.Writer)
+	}
+	listener, err := api.Listen(config.Socket)
+	if err != nil {
+		return err
+	}
+	network, address := master.EventSocket()
+	events, err := bus.New(bus.Config{Network: network, Address: address, Log: log})
+	if err != nil {
+		return err
+	}
+	if config.Address == "" {
+		config.Address = ownAddress(master.Interface)
+	}
+	log.Info("bridge starts", "version", version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
+		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", address, "socket", config.Socket)
+	s := service.New(service.Options{
+		Config: engine, Store: store, Master: client, Keys: keys, Bus: events, Log: log,
+		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},
+		Ready: ready(config, master),
+		Serve: func(ctx context.Context, s *service.Service) error {
+			return api.Serve(ctx, listener, api.Bridge{Look: s.Inbox().Changed, Status: func() any { return s.Report() }})
+		},
+	})
+	if err := s.Run(c.Context); err != nil {
+		return err
+	}
+	log.Info("bridge stops")
+	return nil
+}
+
+func newLogger(c *cli.Context, config Config) (*slog.Logger, error) {
+	level, err := logLevel(config.LogLevel)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})), nil
+}
+
+const (
+	// pollSQLite: another process's write is noticed that soon; a read of a local
+	// file costs next to nothing.
+	pollSQLite = 5 * time.Second
+	// unknownSQLite: so is an id that was added a moment ago.
+	unknownSQLite = time.Second
+)
+
+func engineConfig(config Config) (service.Config, error) {
+	id := make([]byte, 8)
+	if _, err := rand.Read(id); err != nil {
+		return service.Config{}, fmt.Errorf("make incarnation: %w", err)
+	}
+	h := config.Highstate
+	return service.Config{
+		InstanceID: config.InstanceID, Incarnation: hex.EncodeToString(id),
+		Admit: decide.Admit(config.Admit), ValidID: config.validID(),
+		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease},
+		Function:  h.Function, Args: h.Args, Kwargs: h.Kwargs, Concurrency: h.Concurrency,
+		CompareEvery: service.CompareEvery, PollEvery: pollSQLite, UnknownFor: unknownSQLite,
+	}, nil
+}
+
+const (
+	// readyWithin bounds ready.command: a fileserver that clones a large
+	// repository for the first time takes minutes.
+	readyWithin = 10 * time.Minute
+	// maxReadyOutput is as much of its output as an error line bears.
+	maxReadyOutput = 400
+)
+
+func ready(config Config, master salt.Config) service.Ready {
+	r := service.Ready{Key: func() (string, error) { return salt.MasterKeyDigest(master) }}
+	command := config.Ready.Command
+	if len(command) == 0 {
+		return r
+	}
+	r.Command = func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, readyWithin)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+		cmd.WaitDelay = 5 * time.Second // a child that keeps the output open does not keep us
+		cmd.Env = os.Environ()
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		out = bytes.TrimSpace(out)
+		if len(out) > maxReadyOutput {
+			out = out[len(out)-maxReadyOutput:]
+		}
+		return fmt.Errorf("%v: %w: %s", command, err, out)
+	}
+	return r
+}

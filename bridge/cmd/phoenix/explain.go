@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+	"phoenix/bridge/service"
+)
+
+// explanation is what is known of one minion, and what follows.
+type explanation struct {
+	ID        string            `json:"id"`
+	Standing  decide.Standing   `json:"standing"`
+	Row       *fleet.Minion     `json:"row"`
+	Keys      map[string]string `json:"keys"` // state -> digest
+	Decision  decide.KeyAct     `json:"decision"`
+	Rule      string            `json:"rule"`
+	Reason    string            `json:"reason"`
+	Rules     []decide.Verdict  `json:"rules"`
+	Highstate string            `json:"highstate"`
+}
+
+func explainMinion(c *cli.Context, config Config, store fleet.Store) error {
+	if c.NArg() != 1 {
+		return usageError(errors.New("explain takes one minion id"))
+	}
+	id := c.Args().First()
+	_, keys, _, err := openSalt(config)
+	if err != nil {
+		return err
+	}
+	view, err := keyView(c, config, store, keys, id)
+	if err != nil {
+		return err
+	}
+	d := decide.Keys(decide.Admit(config.Admit), view)
+	x := explanation{ID: id, Standing: decide.Stand(view.Row, view.Known, view.Accepted.Present),
+		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
+		Rules: decide.ExplainKeys(decide.Admit(config.Admit), view), Highstate: explainHighstate(c, config, view)}
+	if view.Known {
+		x.Row = &view.Row
+	}
+	for name, key := range map[string]decide.Key{"pending": view.Pending, "accepted": view.Accepted,
+		"rejected": view.Rejected, "denied": view.Denied} {
+		if key.Present {
+			x.Keys[name] = key.Digest
+		}
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, x)
+	}
+	return printExplanation(c, x)
+}
+
+// keyView reads what this master and the fleet know of one id.
+func keyView(c *cli.Context, config Config, store fleet.Store, keys *salt.Keys, id string) (decide.KeyView, error) {
+	v := decide.KeyView{ID: id, Valid: config.validID()(id)}
+	if !v.Valid {
+		v.Pending.Present = true // as far as one can say of an id that no file may bear
+		return v, nil
+	}
+	for state, key := range map[salt.State]*decide.Key{salt.Pending: &v.Pending, salt.Accepted: &v.Accepted,
+		salt.Rejected: &v.Rejected, salt.Denied: &v.Denied} {
+		text, err := keys.Read(id, state)
+		if errors.Is(err, salt.ErrNoKey) {
+			continue
+		}
+		if err != nil {
+			return v, err
+		}
+		key.Present = true
+		key.Digest, _ = fleet.KeyDigest(text)
+	}
+	row, err := store.Minion(c.Context, id)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return v, nil
+	}
+	v.Row, v.Known = row, err == nil
+	return v, err
+}
+
+// explainHighstate says where the first highstate stands: in the bridge's own
+// words if one runs here, since only it knows what it waits for.
+func explainHighstate(c *cli.Context, config Config, v decide.KeyView) string {
+	var report service.Report
+	if err := api.NewClient(config.Socket).Status(c.Context, &report); err == nil {
+		for _, p := range report.Engine.Highstate {
+			if p.Minion == v.ID {
+				return p.Why
+			}
+		}
+	}
+	switch decide.Stand(v.Row, v.Known, v.Accepted.Present) {
+	case decide.Foreign, decide.Unlisted:
+		return "none: it is not in the fleet"
+	case decide.Terminated:
+		return "none: its instance was terminated"
+	case decide.Adopted:
+		return "none: it was adopted (phoenix highstate run " + v.ID + ")"
+	case decide.Ran:
+		return "ran, as job " + v.Row.ClaimJID + " by " + v.Row.HighstateRunner
+	case decide.Broken:
+		return fmt.Sprintf("attempt %d failed (retcode %s)", v.Row.Attempt, retcode(v.Row))
+	case decide.Running:
+		return "runs as job " + v.Row.ClaimJID + " by " + v.Row.ClaimOwner
+	case decide.Accepted:
+		return "wanted: starts when the minion connects"
+	}
+	return "wanted: starts when its key is accepted and it connects"
+}
+
+func printExplanation(c *cli.Context, x explanation) error {
+	w := c.App.Writer
+	fmt.Fprintf(w, "%s: %s\n\n", plain(x.ID), x.Standing)
+	if x.Row == nil {
+		fmt.Fprintln(w, "fleet      no row")
+	} else {
+		fmt.Fprintf(w, "fleet      %s, changed %s\n", x.Row.Status, x.Row.Modified)
+		if x.Row.KeySHA256 != "" {
+			fmt.Fprintf(w, "bound key  %s\n", x.Row.KeySHA256)
+		}
+	}
+	for _, state := range []string{"accepted", "pending", "rejected", "denied"} {
+		if digest, there := x.Keys[state]; there {
+			if digest == "" {
+				digest = "(not readable as an RSA public key)"
+			}
+			fmt.Fprintf(w, "%-10s %s\n", state, digest)
+		}
+	}
+	fmt.Fprintf(w, "highstate  %s\n\n", x.Highstate)
+	for _, r := range x.Rules {
+		mark, reason := "  ", ""
+		if r.Decides {
+			mark, reason = "->", r.Reason
+		}
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %-20s %s", mark, r.Rule, reason), " "))
+	}
+	fmt.Fprintf(w, "\nso: %s (%s)\n", x.Decision, x.Reason)
+	return nil
+}

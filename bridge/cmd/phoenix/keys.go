@@ -1,0 +1,166 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+func keysCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "keys",
+		Usage: "the keys that this master holds",
+		Subcommands: []*cli.Command{
+			{
+				Name:   "list",
+				Usage:  "show this master's keys, and what each is to Phoenix",
+				Flags:  []cli.Flag{jsonFlag},
+				Action: withStore(listKeys),
+			},
+			{
+				Name:      "accept",
+				Usage:     "accept a pending key by hand: bind it, and let its minion in",
+				ArgsUsage: "ID",
+				Description: "Adds the minion to the fleet if it is not there. A key that differs from the one bound to the\n" +
+					"minion is accepted only with --rebind, for a machine that was rebuilt: its highstate is then run again.",
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "rebind", Usage: "forget the key that was bound before"}},
+				Action: withStore(acceptKey),
+			},
+		},
+	}
+}
+
+// heldKey is one key of this master.
+type heldKey struct {
+	ID       string          `json:"id"`
+	State    string          `json:"state"`
+	Standing decide.Standing `json:"standing"`
+	Digest   string          `json:"key_sha256"`
+	Bound    string          `json:"bound"` // same, other, or empty: none is bound
+}
+
+func listKeys(c *cli.Context, config Config, store fleet.Store) error {
+	_, keys, _, err := openSalt(config)
+	if err != nil {
+		return err
+	}
+	list, err := keys.List()
+	if err != nil {
+		return fmt.Errorf("list keys: %w", err)
+	}
+	rows, err := store.Minions(c.Context, slices.Concat(list.Accepted, list.Pending, list.Rejected, list.Denied))
+	if err != nil {
+		return fmt.Errorf("list keys: %w", err)
+	}
+	out, valid := []heldKey{}, config.validID()
+	for _, s := range []struct {
+		name  string
+		state salt.State
+		ids   []string
+	}{{"accepted", salt.Accepted, list.Accepted}, {"pending", salt.Pending, list.Pending},
+		{"rejected", salt.Rejected, list.Rejected}, {"denied", salt.Denied, list.Denied}} {
+		for _, id := range s.ids {
+			row, known := rows[id]
+			k := heldKey{ID: id, State: s.name, Standing: decide.Stand(row, known, s.state == salt.Accepted)}
+			if valid(id) {
+				k.Digest, k.Bound = digestOf(keys, id, s.state, row)
+			}
+			out = append(out, k)
+		}
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, out)
+	}
+	t := newTable(c.App.Writer, "MINION", "STATE", "STANDING", "KEY", "BOUND")
+	for _, k := range out {
+		t.row(k.ID, k.State, k.Standing, short(k.Digest), k.Bound)
+	}
+	return t.flush()
+}
+
+func digestOf(keys *salt.Keys, id string, state salt.State, row fleet.Minion) (digest, bound string) {
+	if text, err := keys.Read(id, state); err == nil {
+		digest, _ = fleet.KeyDigest(text)
+	}
+	switch row.KeySHA256 {
+	case "":
+	case digest:
+		bound = "same"
+	default:
+		bound = "other"
+	}
+	return digest, bound
+}
+
+// acceptKey is an admin's word against the rules: only the id is still checked.
+func acceptKey(c *cli.Context, config Config, store fleet.Store) error {
+	ids, err := operands(c, config)
+	if err != nil {
+		return err
+	}
+	_, keys, master, err := openSalt(config)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, id := range ids {
+		if err := acceptOne(c, store, keys, master, id); err != nil {
+			faults = append(faults, fmt.Errorf("accept key %s: %w", id, err))
+		}
+	}
+	tell(c, config, ids...)
+	return errors.Join(faults...)
+}
+
+func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id string) error {
+	text, err := keys.Read(id, salt.Pending)
+	if err != nil {
+		return err
+	}
+	digest, err := fleet.KeyDigest(text)
+	if err != nil {
+		return err
+	}
+	row, err := fleet.ApplyOne(c.Context, store, fleet.Add{InstanceID: id, MinionID: id})
+	if err == nil {
+		row, err = fleet.ApplyOne(c.Context, store, fleet.Bind{InstanceID: id, KeySHA256: digest,
+			PublicKey: string(text), Rebind: c.Bool("rebind")})
+	}
+	if err != nil {
+		return fmt.Errorf("%w%s", err, hint(err))
+	}
+	if err := master.Accept(c.Context, []string{id}); err != nil {
+		return err
+	}
+	if err := checkAccepted(c, keys, master, id, digest); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, row)
+	}
+	fmt.Fprintf(c.App.Writer, "%s  accepted, key %s\n", plain(id), short(digest))
+	return nil
+}
+
+// checkAccepted makes sure that the key which was accepted is the one that was
+// looked at: between the two, another may have taken its place.
+func checkAccepted(c *cli.Context, keys *salt.Keys, master *salt.Master, id, digest string) error {
+	text, err := keys.Read(id, salt.Accepted)
+	if err != nil {
+		return fmt.Errorf("read what was accepted: %w", err)
+	}
+	if got, _ := fleet.KeyDigest(text); got != digest {
+		err := fmt.Errorf("another key, %s, was in its place", short(got))
+		if gone := master.Delete(c.Context, map[salt.State][]string{salt.Accepted: {id}}); gone != nil {
+			return errors.Join(err, fmt.Errorf("and could not be deleted: %w", gone))
+		}
+		return fmt.Errorf("%w; it was deleted at once", err)
+	}
+	return nil
+}

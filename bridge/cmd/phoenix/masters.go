@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/fleet"
+)
+
+func mastersCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "masters",
+		Usage: "the masters of the fleet",
+		Subcommands: []*cli.Command{{
+			Name:   "list",
+			Usage:  "show the fleet's masters",
+			Flags:  []cli.Flag{jsonFlag},
+			Action: withStore(listMasters),
+		}},
+	}
+}
+
+func listMasters(c *cli.Context, _ Config, store fleet.Store) error {
+	masters, err := store.Masters(c.Context)
+	if err != nil {
+		return fmt.Errorf("list masters: %w", err)
+	}
+	if c.Bool("json") {
+		if masters == nil {
+			masters = []fleet.Master{}
+		}
+		return printJSON(c.App.Writer, masters)
+	}
+	t := newTable(c.App.Writer, "MASTER", "STATUS", "ADDRESS", "READY", "HEARTBEAT", "KEY", "MODIFIED")
+	for _, m := range masters {
+		t.row(m.InstanceID, m.Status, m.IPAddr, m.Ready, m.Heartbeat, short(m.MasterKeySHA256), m.Modified)
+	}
+	return t.flush()
+}

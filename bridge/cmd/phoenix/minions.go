@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+func minionsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "minions",
+		Usage: "the minions of the fleet",
+		Subcommands: []*cli.Command{
+			{
+				Name:  "list",
+				Usage: "show the fleet's minions, oldest change first",
+				Flags: []cli.Flag{jsonFlag,
+					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"}},
+				Action: withStore(listMinions),
+			},
+			{
+				Name:      "add",
+				Usage:     "expect minions: their keys are accepted when they knock, their highstate run once",
+				ArgsUsage: "ID… | -",
+				Description: "A minion whose key this master has accepted already is adopted: no highstate is run.\n" +
+					"With - ids are read from standard input, one a line.",
+				Flags: []cli.Flag{jsonFlag,
+					&cli.BoolFlag{Name: "again", Usage: "revive an id that was terminated: its name has come again"},
+					&cli.StringFlag{Name: "group", Usage: "Auto Scaling group, for people"}},
+				Action: withStore(addMinions),
+			},
+			{
+				Name:      "retire",
+				Usage:     "say that minions were terminated, for good: every master deletes their keys",
+				ArgsUsage: "ID… | -",
+				Flags: []cli.Flag{jsonFlag,
+					&cli.BoolFlag{Name: "unknown", Usage: "also ids that the fleet does not know: a launch that is told of later is then ignored"}},
+				Action: withStore(retireMinions),
+			},
+			{
+				Name:      "explain",
+				Usage:     "say what is known of a minion, each rule, and which one decides",
+				ArgsUsage: "ID",
+				Flags:     []cli.Flag{jsonFlag},
+				Action:    withStore(explainMinion),
+			},
+		},
+	}
+}
+
+// allMinions reads the rows of one status, or of both.
+func allMinions(c *cli.Context, store fleet.Store, status string) ([]fleet.Minion, error) {
+	statuses := []fleet.Status{fleet.Launch, fleet.Terminate}
+	if status != "" {
+		if statuses = []fleet.Status{fleet.Status(strings.ToUpper(status))}; statuses[0] != fleet.Launch && statuses[0] != fleet.Terminate {
+			return nil, usageError(fmt.Errorf("--status %s is neither LAUNCH nor TERMINATE", status))
+		}
+	}
+	rows := []fleet.Minion{} // [] in JSON, not null
+	for _, s := range statuses {
+		if err := store.ByStatus(c.Context, s, "", func(page []fleet.Minion) error {
+			rows = append(rows, page...)
+			return nil
+		}); err != nil {
+			return nil, fmt.Errorf("list minions: %w", err)
+		}
+	}
+	return rows, nil
+}
+
+func listMinions(c *cli.Context, _ Config, store fleet.Store) error {
+	rows, err := allMinions(c, store, c.String("status"))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, rows)
+	}
+	t := newTable(c.App.Writer, "MINION", "STATUS", "STANDING", "HIGHSTATE BY", "ATTEMPT", "RETCODE", "KEY", "MODIFIED")
+	for _, r := range rows {
+		t.row(r.Salt(), r.Status, decide.Stand(r, true, false), r.HighstateRunner, r.Attempt, retcode(r), short(r.KeySHA256), r.Modified)
+	}
+	return t.flush()
+}
+
+func retcode(r fleet.Minion) string {
+	if r.Retcode == nil {
+		return ""
+	}
+	return fmt.Sprint(*r.Retcode)
+}
+
+// operands gives the ids of a command, from its line or, for "-", from standard
+// input. Each must match id_pattern.
+func operands(c *cli.Context, config Config) ([]string, error) {
+	ids := c.Args().Slice()
+	if len(ids) == 1 && ids[0] == "-" {
+		var err error
+		if ids, err = readIDs(os.Stdin); err != nil {
+			return nil, fmt.Errorf("read ids: %w", err)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, usageError(errors.New("no minion id; see phoenix " + c.Command.FullName() + " --help"))
+	}
+	valid := config.validID()
+	for _, id := range ids {
+		if !valid(id) {
+			return nil, usageError(fmt.Errorf("minion id %q does not match id_pattern %s", id, config.IDPattern))
+		}
+	}
+	return ids, nil
+}
+
+// maxIDs bounds what is read from standard input.
+const maxIDs = 1_000_000
+
+func readIDs(r io.Reader) ([]string, error) {
+	var ids []string
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if id := strings.TrimSpace(lines.Text()); id != "" {
+			ids = append(ids, id)
+		}
+		if len(ids) > maxIDs {
+			return nil, fmt.Errorf("more than %d ids", maxIDs)
+		}
+	}
+	return ids, lines.Err()
+}
+
+func addMinions(c *cli.Context, config Config, store fleet.Store) error {
+	ids, err := operands(c, config)
+	if err != nil {
+		return err
+	}
+	// Without the master's files, a bridge finds out whether a key is accepted.
+	_, keys, _, err := openSalt(config)
+	if err != nil {
+		keys = nil
+	}
+	changes := make([]fleet.Change, 0, len(ids))
+	for _, id := range ids {
+		changes = append(changes, add(keys, id, c.String("group"), c.Bool("again")))
+	}
+	return applyAll(c, config, store, changes, "added", func(r fleet.Minion) string {
+		if r.Adopted() {
+			return "adopted: its key was accepted before; no highstate is run"
+		}
+		return "expected"
+	})
+}
+
+// add is the change for a new minion: one whose key is accepted already is
+// adopted, and so never surprised by a highstate.
+func add(keys *salt.Keys, id, group string, again bool) fleet.Change {
+	if keys != nil {
+		if text, err := keys.Read(id, salt.Accepted); err == nil {
+			if digest, err := fleet.KeyDigest(text); err == nil {
+				return fleet.Adopt{InstanceID: id, MinionID: id, KeySHA256: digest, PublicKey: string(text)}
+			}
+		}
+	}
+	return fleet.Add{InstanceID: id, MinionID: id, Group: group, Again: again}
+}
+
+func retireMinions(c *cli.Context, config Config, store fleet.Store) error {
+	ids, err := operands(c, config)
+	if err != nil {
+		return err
+	}
+	rows, err := store.Minions(c.Context, ids)
+	if err != nil {
+		return fmt.Errorf("retire minions: %w", err)
+	}
+	changes := make([]fleet.Change, 0, len(ids))
+	for _, id := range ids {
+		if _, known := rows[id]; !known && !c.Bool("unknown") {
+			return fmt.Errorf("retire %s: %w (--unknown to retire it all the same)", id, fleet.ErrNotFound)
+		}
+		changes = append(changes, fleet.Retire{InstanceID: id})
+	}
+	return applyAll(c, config, store, changes, "retired", func(fleet.Minion) string {
+		return "retired: every master deletes its keys, within a minute or so"
+	})
+}
+
+// applyAll applies changes, lets the bridge know, and tells what became of each.
+func applyAll(c *cli.Context, config Config, store fleet.Store, changes []fleet.Change, verb string, say func(fleet.Minion) string) error {
+	results, err := store.Apply(c.Context, changes)
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	rows := []fleet.Minion{}
+	var changed []string
+	var faults []error
+	for i, r := range results {
+		id := changes[i].Instance()
+		if r.Err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w%s", id, r.Err, hint(r.Err)))
+			continue
+		}
+		changed = append(changed, id)
+		rows = append(rows, r.Row)
+		if !c.Bool("json") {
+			fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), say(r.Row))
+		}
+	}
+	if c.Bool("json") {
+		if err := printJSON(c.App.Writer, rows); err != nil {
+			return err
+		}
+	}
+	if len(changed) > 0 {
+		tell(c, config, changed...)
+	}
+	return errors.Join(faults...)
+}
+
+// hint names the one thing to do about an error, where there is one.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, fleet.ErrTerminated):
+		return " (phoenix minions add --again if its name has come again)"
+	case errors.Is(err, fleet.ErrOtherKey):
+		return " (phoenix keys accept --rebind if the machine was rebuilt)"
+	case errors.Is(err, fleet.ErrClaimed):
+		return " (phoenix minions explain tells how far it is)"
+	}
+	return ""
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/fleet/sqlite"
+	"phoenix/bridge/salt"
+)
+
+// openStore opens the store that the configuration names.
+func openStore(ctx context.Context, config Config) (fleet.Store, error) {
+	path := strings.TrimPrefix(config.Store, "sqlite:")
+	store, err := sqlite.Open(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", config.Store, err)
+	}
+	return store, nil
+}
+
+// withStore runs do with configuration and store.
+func withStore(do func(c *cli.Context, config Config, store fleet.Store) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		config, err := readConfig(c)
+		if err != nil {
+			return err
+		}
+		store, err := openStore(c.Context, config)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		return do(c, config, store)
+	}
+}
+
+// openSalt reads the master's own configuration, and opens its key store and its
+// request channel.
+func openSalt(config Config) (salt.Config, *salt.Keys, *salt.Master, error) {
+	master, err := salt.ReadConfig(config.SaltConfig)
+	if err == nil {
+		err = master.Validate()
+	}
+	if err != nil {
+		return master, nil, nil, usageError(fmt.Errorf("salt_config: %w", err))
+	}
+	keys, err := salt.OpenKeys(master)
+	if err != nil {
+		return master, nil, nil, err
+	}
+	client, err := salt.NewMaster(master)
+	return master, keys, client, err
+}
+
+// tellWithin bounds the hint to the bridge: it only saves waiting.
+const tellWithin = 2 * time.Second
+
+// tell lets a bridge on this machine know at once that rows were changed. None
+// may be running here; each bridge finds out by itself.
+func tell(c *cli.Context, config Config, ids ...string) {
+	ctx, cancel := context.WithTimeout(c.Context, tellWithin)
+	defer cancel()
+	if err := api.NewClient(config.Socket).Look(ctx, ids); err != nil && !c.Bool("json") && !c.Bool("quiet") {
+		fmt.Fprintf(c.App.ErrWriter, "note: no bridge answers on %s; the bridges find out within a few minutes\n", config.Socket)
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/service"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "status",
+		Usage:  "show masters, minions by where they stand, and the bridge on this machine",
+		Flags:  []cli.Flag{jsonFlag},
+		Action: withStore(showStatus),
+	}
+}
+
+// overview is what "status" tells.
+type overview struct {
+	Masters []fleet.Master          `json:"masters"`
+	Minions map[decide.Standing]int `json:"minions"`
+	Keys    string                  `json:"keys,omitempty"` // why foreign keys could not be counted
+	Bridge  *service.Report         `json:"bridge"`         // null: none answers on this machine
+	Hint    string                  `json:"bridge_error,omitempty"`
+}
+
+func showStatus(c *cli.Context, config Config, store fleet.Store) error {
+	o := overview{Minions: map[decide.Standing]int{}}
+	var err error
+	if o.Masters, err = store.Masters(c.Context); err != nil {
+		return fmt.Errorf("list masters: %w", err)
+	}
+	if err := countMinions(c, config, store, &o); err != nil {
+		return err
+	}
+	var report service.Report
+	if err := api.NewClient(config.Socket).Status(c.Context, &report); err != nil {
+		o.Hint = err.Error()
+	} else {
+		o.Bridge = &report
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, o)
+	}
+	return printStatus(c.App.Writer, config, o)
+}
+
+// countMinions counts the fleet, and the keys of this master that are not in it.
+func countMinions(c *cli.Context, config Config, store fleet.Store, o *overview) error {
+	rows, err := allMinions(c, store, "")
+	if err != nil {
+		return err
+	}
+	listed := make(map[string]bool, len(rows))
+	for _, r := range rows {
+		listed[r.Salt()] = true
+		o.Minions[decide.Stand(r, true, false)]++
+	}
+	_, keys, _, err := openSalt(config)
+	if err != nil {
+		o.Keys = err.Error()
+		return nil
+	}
+	list, err := keys.List()
+	if err != nil {
+		o.Keys = err.Error()
+		return nil
+	}
+	for _, id := range list.Accepted {
+		if !listed[id] {
+			o.Minions[decide.Foreign]++
+		}
+	}
+	for _, id := range list.Pending {
+		if !listed[id] {
+			o.Minions[decide.Unlisted]++
+		}
+	}
+	return nil
+}
+
+func printStatus(w io.Writer, config Config, o overview) error {
+	t := newTable(w, "MASTER", "STATUS", "ADDRESS", "READY", "HEARTBEAT", "SEEN")
+	for _, m := range o.Masters {
+		t.row(m.InstanceID, m.Status, m.IPAddr, m.Ready, m.Heartbeat, m.Modified)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	t = newTable(w, "MINIONS", "COUNT", "MEANING")
+	for _, s := range slices.Sorted(maps.Keys(o.Minions)) {
+		t.row(s, o.Minions[s], meaning[s])
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if o.Keys != "" {
+		fmt.Fprintf(w, "foreign and unlisted keys were not counted: %s\n", o.Keys)
+	}
+	fmt.Fprintln(w)
+	if o.Bridge == nil {
+		_, err := fmt.Fprintf(w, "bridge: none answers on %s\n", config.Socket)
+		return err
+	}
+	return printBridge(w, *o.Bridge)
+}
+
+func printBridge(w io.Writer, r service.Report) error {
+	e := r.Engine
+	fmt.Fprintf(w, "bridge: %s, up %v; store %s\n", r.InstanceID, time.Since(r.Started).Round(time.Second),
+		map[bool]string{true: "reached", false: "NOT reached"}[r.Reach])
+	if b := r.Bus; b != nil {
+		state := "NOT connected: " + b.LastError
+		if b.Connected {
+			state = "connected, framing " + fmt.Sprint(b.Framing)
+		}
+		fmt.Fprintf(w, "bus: %s; %d events, %d gaps\n", state, b.Events, b.Gaps)
+	}
+	fmt.Fprintf(w, "waiting: %d looked at next, %d highstates run here, %d queued, %d keys to delete\n",
+		e.Waiting, e.Running, e.Queued, e.Deletes)
+	if e.Held != "" {
+		fmt.Fprintf(w, "held up: %s\n", e.Held)
+	}
+	return nil
+}
+
+// meaning says each standing in a few words.
+var meaning = map[decide.Standing]string{
+	decide.Foreign:    "accepted here, not in the fleet: never touched",
+	decide.Unlisted:   "knocks here, not in the fleet: left pending",
+	decide.Adopted:    "in the fleet since before Phoenix came",
+	decide.Terminated: "its instance is gone; so are its keys",
+	decide.Expected:   "in the fleet, has not knocked yet",
+	decide.Accepted:   "its key is bound; its highstate has not begun",
+	decide.Running:    "its highstate runs",
+	decide.Ran:        "its highstate succeeded",
+	decide.Broken:     "its last highstate failed",
+}

@@ -1,0 +1,156 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+)
+
+const (
+	// beatEvery: how often this master says that it lives.
+	beatEvery = 5 * time.Second
+	// publishTakes bounds a publish that has begun. A master whose beats fail
+	// stops that long before its lease could be seen to have run out.
+	publishTakes = 10 * time.Second
+)
+
+// Beats says that this master lives, and watches whether the others do.
+type Beats struct {
+	store fleet.Store
+	now   func() time.Time
+	lease time.Duration
+	log   *slog.Logger
+
+	changed chan struct{}
+
+	mu      sync.Mutex
+	beat    fleet.Beat
+	reached time.Time // begin of the last beat that reached the store
+	row     fleet.Master
+	failing bool
+	pulses  decide.Pulses
+	watched map[string]time.Time // owners that somebody asked for lately
+}
+
+// NewBeats makes the heartbeat of one master; it beats when Tick is called.
+func NewBeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now func() time.Time, log *slog.Logger) *Beats {
+	return &Beats{store: store, now: now, lease: lease, log: log, beat: beat,
+		changed: make(chan struct{}, 1), watched: map[string]time.Time{}}
+}
+
+// Run beats until ctx ends.
+func (b *Beats) Run(ctx context.Context) error {
+	for {
+		b.Tick(ctx)
+		if !sleep(ctx, beatEvery) {
+			return nil
+		}
+	}
+}
+
+// Tick beats once and, if another master's claim matters, looks at the others.
+func (b *Beats) Tick(ctx context.Context) {
+	// Counted from before the write: the observers count from after their read.
+	begun := b.now()
+	b.mu.Lock()
+	beat := b.beat
+	b.mu.Unlock()
+	row, err := b.store.Beat(ctx, beat)
+	b.mu.Lock()
+	was := b.reach(begun)
+	if err == nil {
+		b.reached, b.row = begun, row
+	} else if errors.Is(err, fleet.ErrTerminated) {
+		b.reached = time.Time{}
+	}
+	if failing := err != nil; failing != b.failing && ctx.Err() == nil {
+		b.failing = failing
+		if failing {
+			b.log.Error("heartbeat does not reach the store; after a lease without it no highstate is started", "err", err)
+		} else {
+			b.log.Info("heartbeat reaches the store")
+		}
+	}
+	changed := was != b.reach(b.now())
+	watch := b.anyWatched(begun)
+	b.mu.Unlock()
+	if watch && err == nil {
+		masters, err := b.store.Masters(ctx)
+		if err == nil {
+			b.mu.Lock()
+			b.pulses.Observe(masters, b.now())
+			b.mu.Unlock()
+			changed = true
+		}
+	}
+	if changed {
+		select {
+		case b.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Changed delivers a token when something that decisions lean on has changed.
+func (b *Beats) Changed() <-chan struct{} { return b.changed }
+
+// Reach says whether this master's beats reach the store, so that nobody can
+// have taken its claims over yet.
+func (b *Beats) Reach(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.reach(now)
+}
+
+func (b *Beats) reach(now time.Time) bool {
+	return !b.reached.IsZero() && now.Sub(b.reached) < b.lease-publishTakes
+}
+
+// Pulse says how the owner of a row's claim looks, and keeps an eye on it.
+func (b *Beats) Pulse(row fleet.Minion) decide.Pulse {
+	if row.ClaimState != fleet.Claimed || row.ClaimOwner == b.beat.InstanceID {
+		return decide.Unseen
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.watched[row.ClaimOwner] = b.now()
+	return b.pulses.Of(row.ClaimOwner, b.lease)
+}
+
+// watchFor: how long after the last question an owner is still watched.
+const watchFor = 5 * time.Minute
+
+func (b *Beats) anyWatched(now time.Time) bool {
+	for id, at := range b.watched {
+		if now.Sub(at) > watchFor {
+			delete(b.watched, id)
+		}
+	}
+	return len(b.watched) > 0
+}
+
+// SetReady says in the next beat whether minions may be sent here.
+func (b *Beats) SetReady(ready bool) {
+	b.mu.Lock()
+	b.beat.Ready = ready
+	b.mu.Unlock()
+}
+
+// SetKey says in the next beat which key this master has.
+func (b *Beats) SetKey(digest string) {
+	b.mu.Lock()
+	b.beat.MasterKeySHA256 = digest
+	b.mu.Unlock()
+}
+
+// Row is this master's row as it was last written.
+func (b *Beats) Row() fleet.Master {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.row
+}

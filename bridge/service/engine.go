@@ -1,0 +1,244 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+// Master is what the engine asks of the Salt master.
+type Master interface {
+	Accept(ctx context.Context, ids []string) error
+	Delete(ctx context.Context, keys map[salt.State][]string) error
+	Publish(ctx context.Context, job salt.Job) (minions []string, err error)
+}
+
+// KeyStore is what the engine asks of the master's key store.
+type KeyStore interface {
+	List() (salt.Listing, error)
+	// Read gives the text of a key, or an error that is salt.ErrNoKey.
+	Read(id string, state salt.State) ([]byte, error)
+	UnlinkPending(id string) error
+	// WriteAccepted writes known keys as accepted, and returns how many were new.
+	WriteAccepted(keys map[string][]byte) (int, error)
+}
+
+// Pulse is what the engine asks of the heartbeats; see Beats.
+type Pulse interface {
+	Reach(now time.Time) bool
+	Pulse(row fleet.Minion) decide.Pulse
+	Changed() <-chan struct{}
+}
+
+// Config is what an operator may say to the engine.
+type Config struct {
+	InstanceID  string
+	Incarnation string
+	Admit       decide.Admit
+	ValidID     func(string) bool
+
+	Highstate   decide.Policy
+	Function    string         // the first highstate: state.highstate
+	Args        []any          // positional
+	Kwargs      map[string]any // keyword
+	Concurrency int            // highstates of this master at a time
+
+	CompareEvery time.Duration // keys and fleet are compared, jittered by the caller
+	PollEvery    time.Duration // the store is asked for new terminations
+	UnknownFor   time.Duration // an id without a row is not looked up again
+}
+
+// Waits and limits of the engine.
+const (
+	// deleteEvery: each call that deletes keys makes the master rotate its AES
+	// key, and every minion authenticates anew.
+	deleteEvery = time.Minute
+	// knownFor: how long a row that needs nothing done is good for a decision.
+	knownFor = 10 * time.Second
+	// batch bounds what one call of store or master is asked for.
+	batch = 500
+	// retryFirst, retryMost: the back-off while store or master do not answer.
+	retryFirst = 500 * time.Millisecond
+	retryMost  = 30 * time.Second
+	// jobsFor: how long the answer to an ask or a ping may take to matter.
+	jobsFor = 10 * time.Minute
+)
+
+// Engine decides and acts. All its methods but those of Inbox and Status belong
+// to one goroutine.
+type Engine struct {
+	store  fleet.Store
+	master Master
+	keys   KeyStore
+	beats  Pulse
+	inbox  *Inbox
+	audit  *Audit
+	log    *slog.Logger
+	cfg    Config
+	now    func() time.Time
+	rule   func(decide.Policy, decide.Self, decide.Pulse, decide.Course, time.Time) decide.Step
+
+	courses map[string]*course // first highstates that are still wanted, by id
+	rows    lookups            // rows that need nothing done, and ids without one
+	jobs    map[string]job     // pings and asks under way, by jid
+	lastJID string
+
+	deletes    map[string]fleet.Minion // terminated, with keys here
+	deleteAt   time.Time
+	compareAt  time.Time
+	pollAt     time.Time
+	fullAt     time.Time
+	terminated string // Modified of the newest row seen that says TERMINATE
+	failures   int    // of the store or the master, in a row
+	warmed     bool
+	compared   bool
+	census     Census
+	status     statusBox
+}
+
+// course is a minion's course and when to look at it again.
+type course struct {
+	decide.Course
+	due    time.Time // zero: at once
+	queued bool      // waits for a slot
+	stale  bool      // a write ended in doubt: read the row before anything else
+	why    string    // the reason of the last step, for people
+}
+
+// NewEngine makes an engine; it does nothing until Step is called.
+func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beats Pulse,
+	inbox *Inbox, audit *Audit, now func() time.Time, log *slog.Logger) *Engine {
+	e := &Engine{store: store, master: master, keys: keys, beats: beats, inbox: inbox, audit: audit,
+		log: log, cfg: cfg, now: now, rule: decide.Next,
+		courses: map[string]*course{}, jobs: map[string]job{}, deletes: map[string]fleet.Minion{}}
+	e.rows.reset()
+	return e
+}
+
+// Run calls Step whenever something happened or is due, until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.inbox.Wake():
+		case <-e.beats.Changed():
+		case <-timer.C:
+		}
+		next := e.Step(ctx)
+		if e.failures > 0 && ctx.Err() == nil {
+			// Whatever wakes us: while store or master fail, wait.
+			if !sleep(ctx, time.Until(next)) {
+				return nil
+			}
+			next = e.now()
+		}
+		timer.Reset(max(time.Until(next), 0))
+	}
+}
+
+// Step works off what has gathered and what is due, and says when it must be
+// called again at the latest. An error of store or master loses nothing: what
+// was not done is looked at again after a back-off.
+func (e *Engine) Step(ctx context.Context) time.Time {
+	w := e.inbox.take()
+	err := e.step(ctx, w)
+	now := e.now()
+	if err == nil {
+		e.failures = 0
+		e.publishStatus("")
+		return e.nextDue(now)
+	}
+	if ctx.Err() != nil {
+		return now
+	}
+	e.putBack(w)
+	e.failures++
+	wait := min(retryFirst<<min(e.failures-1, 8), retryMost)
+	e.log.Warn("work held up", "err", err, "retry_in", wait, "failures", e.failures)
+	e.publishStatus(err.Error())
+	return now.Add(wait)
+}
+
+func (e *Engine) step(ctx context.Context, w work) error {
+	now := e.now()
+	for id := range w.forget {
+		e.forget(id)
+	}
+	e.hearReturns(w.returns, now)
+	if !e.warmed {
+		if err := e.warm(ctx); err != nil {
+			return err
+		}
+		e.warmed = true
+	}
+	if w.gap != "" || !now.Before(e.compareAt) {
+		if err := e.compare(ctx, w.gap); err != nil {
+			return err
+		}
+	}
+	if !now.Before(e.pollAt) {
+		if err := e.pollTerminated(ctx); err != nil {
+			return err
+		}
+	}
+	if err := e.lookAt(ctx, w.looks); err != nil {
+		return err
+	}
+	if err := e.drive(ctx); err != nil {
+		return err
+	}
+	return e.deleteKeys(ctx)
+}
+
+// putBack keeps what a failed step did not get to. Returns are kept by their
+// courses already (decide.Course.Ended).
+func (e *Engine) putBack(w work) {
+	for id, connected := range w.looks {
+		e.inbox.Look(id, connected)
+	}
+	if w.gap != "" {
+		e.inbox.Gap(w.gap)
+	}
+}
+
+// forget drops what is remembered of a row that somebody else changed.
+func (e *Engine) forget(id string) {
+	e.rows.drop(id)
+	if c := e.courses[id]; c != nil {
+		c.stale, c.due = true, time.Time{}
+	}
+}
+
+func (e *Engine) nextDue(now time.Time) time.Time {
+	next := e.compareAt
+	if e.pollAt.Before(next) {
+		next = e.pollAt
+	}
+	for _, c := range e.courses {
+		if !c.queued && c.due.Before(next) {
+			next = c.due
+		}
+	}
+	if len(e.deletes) > 0 && e.deleteAt.Before(next) {
+		next = e.deleteAt
+	}
+	return next
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(max(d, 0))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,183 @@
+package service
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"phoenix/bridge/event"
+)
+
+// maxWaiting bounds what an engine that is held up (the store does not answer)
+// can have waiting: ids and returns. Past that, details are dropped and
+// everything is compared instead.
+const maxWaiting = 20_000
+
+// maxID is longer than any id that Phoenix lets in (id_pattern), and bounds what
+// a hostile event can make us keep.
+const maxID = 255
+
+// Inbox gathers what happened since the engine last looked. The bus fills it,
+// never waiting; the engine empties it.
+type Inbox struct {
+	wake chan struct{} // holds one token while there is something to do
+
+	mu      sync.Mutex
+	looks   map[string]bool // ids to look at; true: the minion has just connected here
+	returns []event.Return
+	forget  map[string]bool // ids whose row somebody else has changed
+	gap     string          // why everything must be compared; empty: no need
+	dropped int64
+	jids    map[string]struct{} // jobs whose returns are ours to hear
+}
+
+// NewInbox returns an empty Inbox.
+func NewInbox() *Inbox {
+	return &Inbox{
+		wake:   make(chan struct{}, 1),
+		looks:  map[string]bool{},
+		forget: map[string]bool{},
+		jids:   map[string]struct{}{},
+	}
+}
+
+// Wake delivers one token after each filling.
+func (in *Inbox) Wake() <-chan struct{} { return in.wake }
+
+// Event takes in one event of the bus (see bus.Handler). Any accepted minion can
+// put any event there, so an event is a hint: ids in tag and data must agree,
+// and nothing but the id is believed.
+func (in *Inbox) Event(e event.Event) {
+	switch e.Kind {
+	case event.KindAuth:
+		// A minion that is let in already re-authenticates often, all of them at
+		// once after each deletion of a key: nothing to look at.
+		if a, err := e.Auth(); err == nil && a.Act != "accept" {
+			in.Look(a.ID, false)
+		}
+	case event.KindKey:
+		if k, err := e.Key(); err == nil {
+			in.Look(k.ID, false)
+		}
+	case event.KindStart:
+		if s, err := e.Start(); err == nil {
+			in.Look(s.ID, true)
+		}
+	case event.KindReturn:
+		if !in.hears(e.JID) {
+			return
+		}
+		if r, err := e.Return(); err == nil {
+			r.Body = slices.Clone(r.Body)
+			in.Return(r)
+		}
+	}
+}
+
+// Gap says that events may have been missed (see bus.Handler).
+func (in *Inbox) Gap(reason string) {
+	in.mu.Lock()
+	in.gap = reason
+	in.mu.Unlock()
+	in.signal()
+}
+
+// Look asks the engine to look at one minion.
+func (in *Inbox) Look(id string, connected bool) {
+	if id == "" || len(id) > maxID {
+		return
+	}
+	in.mu.Lock()
+	if _, there := in.looks[id]; there || len(in.looks) < maxWaiting {
+		in.looks[id] = in.looks[id] || connected
+	} else {
+		in.drop()
+	}
+	in.mu.Unlock()
+	in.signal()
+}
+
+// Changed says that somebody else (an admin's command) changed rows.
+func (in *Inbox) Changed(ids []string) {
+	in.mu.Lock()
+	for _, id := range ids {
+		if len(in.forget) < maxWaiting {
+			in.forget[id] = true
+		} else {
+			in.drop()
+		}
+	}
+	in.mu.Unlock()
+	for _, id := range ids {
+		in.Look(id, false)
+	}
+}
+
+// Return takes in the return of a job of ours.
+func (in *Inbox) Return(r event.Return) {
+	in.mu.Lock()
+	if len(in.returns) < maxWaiting {
+		in.returns = append(in.returns, r)
+	} else {
+		in.drop()
+	}
+	in.mu.Unlock()
+	in.signal()
+}
+
+func (in *Inbox) drop() {
+	in.dropped++
+	in.gap = "too much waited for the engine"
+}
+
+func (in *Inbox) signal() {
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// work is what has gathered.
+type work struct {
+	looks   map[string]bool
+	returns []event.Return
+	forget  map[string]bool
+	gap     string
+}
+
+func (in *Inbox) take() work {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	w := work{looks: in.looks, returns: in.returns, forget: in.forget, gap: in.gap}
+	in.looks, in.returns, in.forget, in.gap = map[string]bool{}, nil, map[string]bool{}, ""
+	return w
+}
+
+// waiting says how much has gathered, and how much was ever dropped.
+func (in *Inbox) waiting() (n int, dropped int64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.looks) + len(in.returns), in.dropped
+}
+
+// hear makes returns of a jid ours to hear. Must be called before the publish:
+// a minion may answer before the master's answer to the publish is here.
+func (in *Inbox) hear(jid string) {
+	in.mu.Lock()
+	in.jids[jid] = struct{}{}
+	in.mu.Unlock()
+}
+
+// hearOnly forgets all other jids.
+func (in *Inbox) hearOnly(jids map[string]struct{}) {
+	in.mu.Lock()
+	in.jids = maps.Clone(jids)
+	in.mu.Unlock()
+}
+
+func (in *Inbox) hears(jid []byte) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	_, ours := in.jids[string(jid)]
+	return ours
+}

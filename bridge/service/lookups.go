@@ -1,0 +1,95 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// lookups remembers rows for a moment: those that need nothing done, and ids
+// that have no row (an unknown minion knocks every 10 s, for ever).
+type lookups struct {
+	entries map[string]lookup
+}
+
+type lookup struct {
+	row   fleet.Minion
+	found bool
+	until time.Time
+}
+
+// maxLookups bounds what strangers who knock under many names can make us keep.
+const maxLookups = 10_000
+
+func (l *lookups) reset() { l.entries = map[string]lookup{} }
+
+func (l *lookups) drop(id string) { delete(l.entries, id) }
+
+func (l *lookups) get(id string, now time.Time) (lookup, bool) {
+	e, ok := l.entries[id]
+	if ok && !now.Before(e.until) {
+		delete(l.entries, id)
+		ok = false
+	}
+	return e, ok
+}
+
+func (l *lookups) put(id string, e lookup) {
+	if len(l.entries) >= maxLookups {
+		l.reset()
+	}
+	e.row.PublicKey = "" // only the digest decides; a key is 450 to 800 bytes
+	l.entries[id] = e
+}
+
+// look reads the rows of ids: from courses and memory where they are good
+// enough, the rest in one read.
+func (e *Engine) look(ctx context.Context, ids []string) (map[string]lookup, error) {
+	now := e.now()
+	out := make(map[string]lookup, len(ids))
+	var missing []string
+	for _, id := range ids {
+		if c := e.courses[id]; c != nil && !c.stale {
+			out[id] = lookup{row: c.Row, found: true}
+		} else if l, ok := e.rows.get(id, now); ok {
+			out[id] = l
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	for chunk := range slices.Chunk(missing, batch) {
+		rows, err := e.store.Minions(ctx, chunk)
+		if err != nil {
+			return nil, fmt.Errorf("look up %d minions: %w", len(chunk), err)
+		}
+		for _, id := range chunk {
+			row, found := rows[id]
+			l := lookup{row: row, found: found, until: now.Add(knownFor)}
+			if !found {
+				l.until = now.Add(e.cfg.UnknownFor)
+			}
+			e.saw(id, l)
+			out[id] = l
+		}
+	}
+	return out, nil
+}
+
+// saw takes in a row that was read or that came back from a write.
+func (e *Engine) saw(id string, l lookup) {
+	now := e.now()
+	if c := e.courses[id]; c != nil && l.found {
+		l.row.PublicKey = "" // see lookups.put
+		c.Saw(l.row, now)
+		e.inbox.hear(l.row.ClaimJID)
+		c.stale, c.due = false, time.Time{}
+		return
+	}
+	if l.until.IsZero() {
+		l.until = now.Add(knownFor)
+	}
+	e.rows.put(id, l)
+}

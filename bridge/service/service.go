@@ -1,0 +1,156 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"phoenix/bridge/bus"
+	"phoenix/bridge/fleet"
+)
+
+// Defaults of what an operator cannot say.
+const (
+	// CompareEvery bounds for how long an event that was lost can matter.
+	CompareEvery = 2 * time.Minute
+	// compareJitter keeps masters that were started together apart.
+	compareJitter = 0.2
+)
+
+// Options are the parts of a bridge. Those that are nil are left out.
+type Options struct {
+	Config Config
+	Store  fleet.Store
+	Master Master
+	Keys   KeyStore
+	Bus    *bus.Bus
+	Beat   fleet.Beat
+	Ready  Ready
+	Log    *slog.Logger
+
+	// Serve answers runners and admins until ctx ends.
+	Serve func(ctx context.Context, s *Service) error
+}
+
+// Service is a bridge: the loops of one master.
+type Service struct {
+	opts    Options
+	engine  *Engine
+	beats   *Beats
+	inbox   *Inbox
+	started time.Time
+}
+
+// New puts the parts together.
+func New(opts Options) *Service {
+	spread := 1 + compareJitter*(rand.Float64()*2-1)
+	opts.Config.CompareEvery = time.Duration(float64(opts.Config.CompareEvery) * spread)
+	s := &Service{opts: opts, inbox: NewInbox(), started: time.Now()}
+	s.beats = NewBeats(opts.Store, opts.Beat, opts.Config.Highstate.Lease, time.Now, opts.Log)
+	s.engine = NewEngine(opts.Config, opts.Store, opts.Master, opts.Keys, s.beats, s.inbox,
+		NewAudit(opts.Log), time.Now, opts.Log)
+	return s
+}
+
+// Run runs all loops until ctx ends or one of them must give up.
+func (s *Service) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.beats.Run(ctx) })
+	g.Go(func() error { return s.engine.Run(ctx) })
+	g.Go(func() error { return s.getReady(ctx) })
+	if s.opts.Bus != nil {
+		g.Go(func() error { return s.opts.Bus.Run(ctx, s.inbox) })
+	}
+	if s.opts.Serve != nil {
+		g.Go(func() error { return s.opts.Serve(ctx, s) })
+	}
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Inbox is where hints come in.
+func (s *Service) Inbox() *Inbox { return s.inbox }
+
+// Report is all that a bridge says of itself.
+type Report struct {
+	InstanceID  string       `json:"instanceid"`
+	Incarnation string       `json:"incarnation"`
+	Started     time.Time    `json:"started"`
+	Master      fleet.Master `json:"master"`
+	Reach       bool         `json:"store_reached"` // by the heartbeat, lately
+	Bus         *bus.State   `json:"bus,omitempty"`
+	Engine      Status       `json:"engine"`
+}
+
+// Report may be called by any goroutine.
+func (s *Service) Report() Report {
+	r := Report{InstanceID: s.opts.Config.InstanceID, Incarnation: s.opts.Config.Incarnation, Started: s.started,
+		Master: s.beats.Row(), Reach: s.beats.Reach(time.Now()), Engine: s.engine.Status()}
+	if s.opts.Bus != nil {
+		state := s.opts.Bus.State()
+		r.Bus = &state
+	}
+	return r
+}
+
+// Ready is what must be so before minions are sent to a master.
+type Ready struct {
+	// Command must exit 0; nil: none. On AWS: salt-run fileserver.update, since a
+	// first highstate without states fails for nothing.
+	Command func(ctx context.Context) error
+	// Key gives the digest of the master's own public key.
+	Key func() (string, error)
+}
+
+// readyEvery: how often a master that is not ready looks again.
+const readyEvery = time.Second
+
+// getReady waits until bus, keys and fleet are as they must be, then says so.
+func (s *Service) getReady(ctx context.Context) error {
+	told := ""
+	for wait := readyEvery; ; wait = min(wait*2, retryMost) {
+		err := s.notReady(ctx)
+		if err == nil {
+			s.beats.SetReady(true)
+			s.opts.Log.Info("ready", "took", time.Since(s.started).Round(time.Millisecond))
+			return nil
+		}
+		if err.Error() != told && time.Since(s.started) > 5*readyEvery && ctx.Err() == nil {
+			told = err.Error()
+			s.opts.Log.Warn("not ready", "err", err)
+		}
+		if !sleep(ctx, min(wait, 5*readyEvery)) {
+			return nil
+		}
+	}
+}
+
+func (s *Service) notReady(ctx context.Context) error {
+	if s.opts.Bus != nil && !s.opts.Bus.State().Connected {
+		return errors.New("event bus is not connected")
+	}
+	if st := s.engine.Status(); !st.Compared {
+		return fmt.Errorf("keys and fleet are not compared yet: %s", st.Held)
+	}
+	if s.opts.Ready.Key != nil {
+		digest, err := s.opts.Ready.Key()
+		if err != nil {
+			return fmt.Errorf("read master key: %w", err)
+		}
+		s.beats.SetKey(digest)
+	}
+	if s.opts.Ready.Command != nil {
+		if err := s.opts.Ready.Command(ctx); err != nil {
+			return fmt.Errorf("run ready.command: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package service
+
+import (
+	"sync/atomic"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// Status is what the engine says of itself, as of its last step.
+type Status struct {
+	At        time.Time  `json:"at"`
+	Compared  bool       `json:"compared"` // keys and fleet, once at least
+	CompareAt time.Time  `json:"compare_at"`
+	Census    Census     `json:"census"` // of this master's key store, at the last comparison
+	Waiting   int        `json:"waiting"`
+	Dropped   int64      `json:"dropped"`
+	Deletes   int        `json:"deletes"` // ids whose keys wait to be deleted
+	Courses   int        `json:"courses"` // minions that want their first highstate
+	Running   int        `json:"running"` // of those, run by this master
+	Queued    int        `json:"queued"`  // of those, waiting for a slot
+	Held      string     `json:"held"`    // what holds the work up; empty: nothing
+	Highstate []Progress `json:"highstates"`
+}
+
+// Progress is where one first highstate stands. Only so many are told.
+type Progress struct {
+	Minion  string           `json:"minion"`
+	State   fleet.ClaimState `json:"state"`
+	Owner   string           `json:"owner"`
+	JID     string           `json:"jid"`
+	Attempt int              `json:"attempt"`
+	Why     string           `json:"why"` // nothing more is done right now
+}
+
+// maxProgress bounds what one status tells.
+const maxProgress = 100
+
+type statusBox struct{ p atomic.Pointer[Status] }
+
+// Status may be called by any goroutine.
+func (e *Engine) Status() Status {
+	if s := e.status.p.Load(); s != nil {
+		return *s
+	}
+	return Status{}
+}
+
+// statusEvery: telling costs a walk over all courses, so a busy engine does not
+// tell after each step.
+const statusEvery = 200 * time.Millisecond
+
+func (e *Engine) publishStatus(held string) {
+	now := e.now()
+	if old := e.status.p.Load(); old != nil && held == old.Held && now.Sub(old.At) < statusEvery && len(e.courses) > maxProgress {
+		return
+	}
+	s := &Status{At: now, Compared: e.compared, CompareAt: e.compareAt, Census: e.census, Deletes: len(e.deletes),
+		Courses: len(e.courses), Held: held}
+	s.Waiting, s.Dropped = e.inbox.waiting()
+	for id, c := range e.courses {
+		if c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == e.cfg.InstanceID {
+			s.Running++
+		}
+		if c.queued {
+			s.Queued++
+		}
+		if len(s.Highstate) < maxProgress {
+			s.Highstate = append(s.Highstate, Progress{Minion: id, State: c.Row.ClaimState, Owner: c.Row.ClaimOwner,
+				JID: c.Row.ClaimJID, Attempt: c.Row.Attempt, Why: c.why})
+		}
+	}
+	e.status.p.Store(s)
+}
