@@ -1,0 +1,164 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// purgeEvery is how often rows past their expiry are deleted. DynamoDB takes up
+// to two days for it, so nothing may rely on an expired row being gone.
+const purgeEvery = time.Hour
+
+// Minion implements fleet.Store.
+func (s *Store) Minion(ctx context.Context, instanceID string) (fleet.Minion, error) {
+	found, err := s.Minions(ctx, []string{instanceID})
+	if err != nil {
+		return fleet.Minion{}, err
+	}
+	row, ok := found[instanceID]
+	if !ok {
+		return fleet.Minion{}, fmt.Errorf("read minion %s: %w", instanceID, fleet.ErrNotFound)
+	}
+	return row, nil
+}
+
+// Minions implements fleet.Store.
+func (s *Store) Minions(ctx context.Context, instanceIDs []string) (found map[string]fleet.Minion, err error) {
+	err = s.call(ctx, "read", func(ctx context.Context) (err error) {
+		found, err = readMinions(ctx, s.read, instanceIDs)
+		return err
+	})
+	return found, err
+}
+
+func readMinions(ctx context.Context, q querier, ids []string) (map[string]fleet.Minion, error) {
+	found := make(map[string]fleet.Minion, len(ids))
+	for chunk := range slices.Chunk(ids, idsPerQuery) {
+		args := make([]any, len(chunk))
+		for i, id := range chunk {
+			args[i] = id
+		}
+		rows, err := q.QueryContext(ctx, selectMinions+` WHERE instanceid IN (?`+strings.Repeat(",?", len(chunk)-1)+`)`, args...)
+		if err != nil {
+			return nil, err
+		}
+		if err := each(rows, scanMinion, func(m fleet.Minion) { found[m.InstanceID] = m }); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// Apply implements fleet.Store. All changes share one transaction, and so one
+// fsync; what a change sees is the row as the changes before it left it.
+func (s *Store) Apply(ctx context.Context, changes []fleet.Change) (results []fleet.Result, err error) {
+	if len(changes) == 0 {
+		return nil, ctx.Err()
+	}
+	err = s.update(ctx, "write", func(ctx context.Context, tx *sql.Tx) error {
+		ids := make([]string, len(changes))
+		for i, c := range changes {
+			ids[i] = c.Instance()
+		}
+		rows, err := readMinions(ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		var written map[string]bool
+		results, written = s.run(changes, rows)
+		return s.writeMinions(ctx, tx, rows, written)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// run applies changes to rows, and says which rows they altered.
+func (s *Store) run(changes []fleet.Change, rows map[string]fleet.Minion) ([]fleet.Result, map[string]bool) {
+	now := fleet.FormatTime(s.now())
+	results := make([]fleet.Result, len(changes))
+	written := map[string]bool{}
+	for i, c := range changes {
+		id := c.Instance()
+		row, found := rows[id]
+		next, err := c.Apply(row, found)
+		if err == nil && next != row {
+			next.Modified = later(row.Modified, now)
+			row, rows[id], written[id] = next, next, true
+		}
+		results[i] = fleet.Result{Row: row, Err: err}
+	}
+	return results, written
+}
+
+// later keeps Modified from going back for a row when the clock does: a reader
+// of ByStatus that has seen the row once never has it slip behind its watermark.
+func later(before, now string) string {
+	return max(before, now) // fixed width: strings sort as times do
+}
+
+func (s *Store) writeMinions(ctx context.Context, tx *sql.Tx, rows map[string]fleet.Minion, written map[string]bool) error {
+	if len(written) == 0 {
+		return nil
+	}
+	write, err := tx.PrepareContext(ctx, upsert("minions", minionColumns))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = write.Close() }()
+	for id := range written {
+		row := rows[id]
+		fields := minionFields(&row)
+		if _, err := write.ExecContext(ctx, append(fields, checksum(fields...))...); err != nil {
+			return err
+		}
+	}
+	return s.purge(ctx, tx)
+}
+
+// purge deletes tombstones that have expired.
+func (s *Store) purge(ctx context.Context, tx *sql.Tx) error {
+	now := s.now()
+	if now.Unix() < s.nextPurge.Load() {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM minions WHERE expires > 0 AND expires < ?`, now.Unix()); err != nil {
+		return err
+	}
+	s.nextPurge.Store(now.Add(purgeEvery).Unix())
+	return nil
+}
+
+// ByStatus implements fleet.Store. No lock is held while fn runs.
+func (s *Store) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
+	modified, id := since, "" // before every id
+	for {
+		var page []fleet.Minion
+		err := s.call(ctx, "list", func(ctx context.Context) error {
+			rows, err := s.read.QueryContext(ctx, selectMinions+
+				` WHERE status = ? AND (modified, instanceid) > (?, ?) ORDER BY modified, instanceid LIMIT ?`,
+				string(status), modified, id, pageRows)
+			if err != nil {
+				return err
+			}
+			return each(rows, scanMinion, func(m fleet.Minion) { page = append(page, m) })
+		})
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		if err := fn(page); err != nil {
+			return err
+		}
+		if len(page) < pageRows {
+			return nil
+		}
+		modified, id = page[len(page)-1].Modified, page[len(page)-1].InstanceID
+	}
+}

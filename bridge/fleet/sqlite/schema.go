@@ -1,0 +1,147 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// migrations[i] brings schema version i to i+1. A step that has shipped is never
+// edited: add the next one. A column that a step adds has the zero value as its
+// default, so that the checksums of the rows there still hold (see checksum).
+func migrations() []string {
+	return []string{`
+CREATE TABLE meta (
+	key   TEXT PRIMARY KEY NOT NULL,
+	value TEXT NOT NULL,
+	sum   INTEGER NOT NULL
+) STRICT;
+CREATE TABLE minions (
+	instanceid        TEXT PRIMARY KEY NOT NULL,
+	status            TEXT NOT NULL,
+	modified          TEXT NOT NULL,
+	highstate_ran     INTEGER NOT NULL,
+	highstate_runner  TEXT NOT NULL,
+	minion_id         TEXT NOT NULL,
+	"group"           TEXT NOT NULL,
+	key_sha256        TEXT NOT NULL,
+	public_key        TEXT NOT NULL,
+	claim_version     INTEGER NOT NULL,
+	claim_owner       TEXT NOT NULL,
+	claim_incarnation TEXT NOT NULL,
+	claim_jid         TEXT NOT NULL,
+	claim_state       TEXT NOT NULL,
+	attempt           INTEGER NOT NULL,
+	retcode           INTEGER,
+	expires           INTEGER NOT NULL,
+	sum               INTEGER NOT NULL
+) STRICT;
+CREATE INDEX by_status ON minions (status, modified, instanceid);
+CREATE INDEX by_expires ON minions (expires) WHERE expires > 0;
+CREATE TABLE masters (
+	instanceid        TEXT PRIMARY KEY NOT NULL,
+	status            TEXT NOT NULL,
+	modified          TEXT NOT NULL,
+	ipaddr            TEXT NOT NULL,
+	heartbeat         INTEGER NOT NULL,
+	incarnation       TEXT NOT NULL,
+	ready             INTEGER NOT NULL,
+	master_key_sha256 TEXT NOT NULL,
+	expires           INTEGER NOT NULL,
+	sum               INTEGER NOT NULL
+) STRICT;
+CREATE TABLE proofs (
+	instance_arn      TEXT PRIMARY KEY NOT NULL,
+	key_sha256        TEXT NOT NULL,
+	modified          TEXT NOT NULL,
+	sum               INTEGER NOT NULL
+) STRICT;`,
+	}
+}
+
+// The keys of meta.
+const (
+	metaSchema = "schema"
+	metaSince  = "since"
+)
+
+// begin makes the schema in an empty file, and the mark of when this fleet began.
+func begin(ctx context.Context, db *sql.DB, now time.Time) error {
+	return inTx(ctx, db, func(tx *sql.Tx) error {
+		if err := upgrade(ctx, tx, 0); err != nil {
+			return err
+		}
+		return writeMeta(ctx, tx, metaSince, fleet.FormatTime(now))
+	})
+}
+
+// migrate brings an older file up to date. It takes the write lock even when
+// there is nothing to do, so that a file that cannot be written is told at once.
+func migrate(ctx context.Context, db *sql.DB) error {
+	return inTx(ctx, db, func(tx *sql.Tx) error {
+		text, err := readMeta(ctx, tx, metaSchema)
+		if err != nil {
+			return err
+		}
+		version, err := strconv.Atoi(text)
+		if err != nil {
+			return damaged("schema version: " + err.Error())
+		}
+		known := len(migrations())
+		if version > known {
+			return &fault{fleet.ErrDenied, fmt.Errorf("its schema is version %d, this phoenix knows %d", version, known),
+				"a newer phoenix has used it: install that version here too"}
+		}
+		return upgrade(ctx, tx, version)
+	})
+}
+
+func upgrade(ctx context.Context, tx *sql.Tx, version int) error {
+	steps := migrations()
+	if version == len(steps) {
+		return nil
+	}
+	for _, step := range steps[version:] {
+		if _, err := tx.ExecContext(ctx, step); err != nil {
+			return err
+		}
+	}
+	return writeMeta(ctx, tx, metaSchema, strconv.Itoa(len(steps)))
+}
+
+func readSince(ctx context.Context, db *sql.DB) (time.Time, error) {
+	text, err := readMeta(ctx, db, metaSince)
+	if err != nil {
+		return time.Time{}, err
+	}
+	since, err := fleet.ParseTime(text)
+	if err != nil {
+		return time.Time{}, damaged("since: " + err.Error())
+	}
+	return since, nil
+}
+
+func readMeta(ctx context.Context, q querier, key string) (value string, err error) {
+	var sum int64
+	err = q.QueryRowContext(ctx, `SELECT value, sum FROM meta WHERE key = ?`, key).Scan(&value, &sum)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", damaged("meta has no " + key)
+	case err != nil:
+		return "", err
+	case sum != checksum(key, value):
+		return "", damaged("meta: " + key + " does not have its checksum")
+	}
+	return value, nil
+}
+
+func writeMeta(ctx context.Context, tx *sql.Tx, key, value string) error {
+	_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO meta (key, value, sum) VALUES (?, ?, ?)`,
+		key, value, checksum(key, value))
+	return err
+}

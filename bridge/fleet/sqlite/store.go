@@ -1,0 +1,183 @@
+// Package sqlite keeps the fleet in one SQLite file, which the processes of one
+// machine share: the bridge, and each phoenix command beside it.
+//
+// # Caveats
+//
+// A write is durable when it returns: WAL with synchronous=FULL. Each row
+// carries a checksum and Open checks the whole file, so that a damaged file is
+// refused and never read as a smaller fleet. One thing is not seen: damage to the
+// -wal file of a process that was killed. SQLite cannot tell it from a write that
+// the kill cut short, and goes back to the last whole transaction before it.
+//
+// The file belongs on a local disk. SQLite's locks do not hold over NFS.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"phoenix/bridge/fleet"
+)
+
+const (
+	// lockWait bounds the wait for another process's write. A write of 200 rows
+	// takes some 30 ms, so that a hundred such may go first; a wait that is
+	// longer means a stopped process that holds the lock.
+	lockWait = 10 * time.Second
+	// callLimit bounds every call: the wait for the lock, and as much again for
+	// the work and for goroutines of this process that came first. Well under
+	// highstate.lease, so that an owner learns in time that it cannot write.
+	callLimit = 20 * time.Second
+	// pageRows is the most rows that ByStatus holds at once: 1.5 MB of keys.
+	pageRows = 1000
+	// idsPerQuery keeps the list of ids under SQLite's limit of variables.
+	idsPerQuery = 500
+	// readers: one for the bridge's loops, one for a command's long listing.
+	readers = 2
+	// cacheKB is each connection's page cache. The working set is the upper
+	// levels of two indexes; the kernel caches the rest.
+	cacheKB = 512
+)
+
+// Store is a fleet.Store in an SQLite file.
+type Store struct {
+	path  string
+	read  *sql.DB
+	write *sql.DB // one connection: writers of this process queue in Go, with their contexts
+	since time.Time
+	now   func() time.Time
+
+	nextPurge atomic.Int64 // Unix seconds
+}
+
+var _ fleet.Store = (*Store)(nil)
+
+// Open opens the store at path, and makes it if there is no file. It checks the
+// whole file, brings an older schema up to date and refuses a newer one.
+func Open(ctx context.Context, path string) (*Store, error) {
+	return open(ctx, path, time.Now)
+}
+
+func open(ctx context.Context, path string, now func() time.Time) (_ *Store, err error) {
+	s := &Store{path: path, now: now}
+	defer func() {
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	call, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	if err := ready(call, path, now); err != nil {
+		return nil, s.explain(ctx, "open", err)
+	}
+	if s.write, err = connect(path, "_txlock=immediate", 1); err != nil {
+		return nil, s.explain(ctx, "open", err)
+	}
+	if s.read, err = connect(path, "_query_only=1", readers); err != nil {
+		return nil, s.explain(ctx, "open", err)
+	}
+	if err := migrate(call, s.write); err != nil {
+		return nil, s.explain(ctx, "open", err)
+	}
+	if s.since, err = readSince(call, s.read); err != nil {
+		return nil, s.explain(ctx, "open", err)
+	}
+	if err := s.Check(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// connect gives a pool of connections to an existing file. mode=rw: if the file
+// vanished meanwhile, that is an error and not a new, empty fleet.
+func connect(path, option string, conns int) (*sql.DB, error) {
+	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() +
+		fmt.Sprintf("?mode=rw&_dqs=0&_error_rc=1&_busy_timeout=%d&_pragma=cache_size(-%d)&_synchronous=FULL&%s",
+			lockWait.Milliseconds(), cacheKB, option)
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// Close lets go of the file. The last process to do so folds the -wal file in.
+func (s *Store) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.read, s.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close store %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// Since implements fleet.Store.
+func (s *Store) Since(ctx context.Context) (time.Time, error) {
+	return s.since, ctx.Err()
+}
+
+// Check reads the whole file: its pages and indexes by SQLite's own check, each
+// row by its checksum.
+func (s *Store) Check(ctx context.Context) error {
+	return s.call(ctx, "check", func(ctx context.Context) error {
+		var said string
+		if err := s.read.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&said); err != nil {
+			return err
+		}
+		if said != "ok" {
+			return damaged(said)
+		}
+		rows, err := s.read.QueryContext(ctx, selectMinions)
+		if err != nil {
+			return err
+		}
+		if err := each(rows, scanMinion, func(fleet.Minion) {}); err != nil {
+			return err
+		}
+		_, err = readMasters(ctx, s.read, "")
+		return err
+	})
+}
+
+// call bounds f in time and explains its error.
+func (s *Store) call(ctx context.Context, verb string, f func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	err := bounded.Err()
+	if err == nil {
+		err = f(bounded)
+	}
+	return s.explain(ctx, verb, err)
+}
+
+// update runs f in one write transaction.
+func (s *Store) update(ctx context.Context, verb string, f func(context.Context, *sql.Tx) error) error {
+	return s.call(ctx, verb, func(ctx context.Context) error {
+		return inTx(ctx, s.write, func(tx *sql.Tx) error { return f(ctx, tx) })
+	})
+}
+
+func inTx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
