@@ -234,7 +234,7 @@ func (c Config) RetEndpoint() string {
 }
 
 // RootKeyPath is the file with the key that Salt's own command line shows to the
-// master. The master writes it anew at each start.
+// master.
 func (c Config) RootKeyPath() string {
 	return filepath.Join(c.CacheDir, "."+c.User+"_key")
 }
