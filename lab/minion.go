@@ -60,10 +60,15 @@ func (l *Lab) minionConfig(o MinionOptions) map[string]any {
 	for _, master := range o.Masters {
 		masters = append(masters, net.JoinHostPort(master.Addr, strconv.Itoa(l.RetPort)))
 	}
+	// A list, even of one, makes a multi-master minion, which starts otherwise.
+	var master any = masters
+	if len(masters) == 1 && !o.Failover {
+		master = masters[0]
+	}
 	config := map[string]any{
 		"id":                o.ID,
 		"user":              currentUser(),
-		"master":            masters,
+		"master":            master,
 		"master_port":       l.RetPort,
 		"publish_port":      l.PublishPort,
 		"log_level_logfile": "quiet", // stderr has it

@@ -2,16 +2,19 @@ package lab
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"github.com/go-zeromq/zmq4"
 	"github.com/vmihailenco/msgpack/v5"
+
+	"phoenix/bridge/zmtp"
 )
 
 // requestTimeout bounds one request to a master: it answers in 20 ms, or, busy
 // with its start, not within seconds.
 const requestTimeout = 5 * time.Second
+
+// maxAnswer bounds the answer: to a ping or a knock it has under 2 KiB.
+const maxAnswer = 64 << 10
 
 // request sends one clear load to the master, as anybody may who reaches it,
 // and returns the answer undecoded.
@@ -22,31 +25,7 @@ func (m *Master) request(load map[string]any) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
-	type reply struct {
-		frame []byte
-		err   error
-	}
-	got := make(chan reply, 1)
-	go func() {
-		socket := zmq4.NewReq(ctx, zmq4.WithDialerMaxRetries(1))
-		defer socket.Close()
-		if err := socket.Dial(m.RetEndpoint()); err != nil {
-			got <- reply{err: err}
-			return
-		}
-		if err := socket.Send(zmq4.NewMsg(payload)); err != nil {
-			got <- reply{err: err}
-			return
-		}
-		msg, err := socket.Recv()
-		got <- reply{msg.Bytes(), err}
-	}()
-	select {
-	case r := <-got:
-		return r.frame, r.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("ask %s: no answer in %v", m.Name, requestTimeout)
-	}
+	return zmtp.Request(ctx, m.RetEndpoint(), payload, maxAnswer)
 }
 
 // KnockWithKey asks the master to let id in with the public key pem, as anybody

@@ -18,7 +18,8 @@ const mark = "PHOENIX_LAB"
 // in whatever way, then kills what carries the mark and removes the folder.
 const watchdogScript = `
 cat >/dev/null
-while left=$(grep -lsF "$1" /proc/[0-9]*/environ); do
+# Not by grep's exit code: it is 2 whenever a process ended under its eyes.
+while left=$(grep -lsF "$1" /proc/[0-9]*/environ); [ -n "$left" ]; do
 	for environ in $left; do
 		pid=${environ#/proc/}
 		kill -9 "${pid%/environ}" 2>/dev/null

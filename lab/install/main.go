@@ -1,0 +1,99 @@
+// Command install puts pinned releases of Salt below .cache, each into a Python
+// environment of its own: all of them, or those that are named.
+//
+//	go run ./lab/install 3007.15
+//
+// One that is complete is left alone; one that was interrupted, or whose list of
+// packages changed since, is made anew.
+package main
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"phoenix/lab"
+)
+
+//go:embed salt-*.txt
+var requirements embed.FS
+
+func main() {
+	versions := os.Args[1:]
+	if len(versions) == 0 {
+		versions = lab.Versions()
+	}
+	if err := install(versions); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func install(versions []string) error {
+	root, err := lab.Root()
+	if err != nil {
+		return err
+	}
+	cache := filepath.Join(root, ".cache")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(cache, "install.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	// Two "make" at once: the second waits, and then finds all complete.
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	for _, version := range versions {
+		if err := installOne(cache, version); err != nil {
+			return fmt.Errorf("install Salt %s: %w", version, err)
+		}
+	}
+	return nil
+}
+
+// installOne makes one environment. The stamp in it is written last, and says
+// which list it was made from.
+func installOne(cache, version string) error {
+	list, err := requirements.ReadFile("salt-" + version + ".txt")
+	if err != nil {
+		return fmt.Errorf("no such release here; there are %s", strings.Join(lab.Versions(), ", "))
+	}
+	sum := sha256.Sum256(list)
+	want := hex.EncodeToString(sum[:]) + "\n"
+	dir := filepath.Join(cache, "salt-"+version)
+	stamp := filepath.Join(dir, "complete")
+	if got, err := os.ReadFile(stamp); err == nil && string(got) == want {
+		return nil
+	}
+	python, err := findPython(version)
+	if err != nil {
+		return err
+	}
+	// A link is removed as a link: what it points to is not ours.
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	progress := newProgress(version, list)
+	defer progress.stop()
+	if err := progress.run(python, "-m", "venv", dir); err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "requirements.txt")
+	if err := os.WriteFile(file, list, 0o644); err != nil {
+		return err
+	}
+	pip := []string{"-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps", "-r", file}
+	if err := progress.run(filepath.Join(dir, "bin", "python"), pip...); err != nil {
+		return err
+	}
+	return os.WriteFile(stamp, []byte(want), 0o644)
+}
