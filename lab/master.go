@@ -70,7 +70,8 @@ func (l *Lab) StartMaster(o MasterOptions) *Master {
 	if err != nil {
 		l.tb.Fatalf("prepare %s: %v", m.Name, err)
 	}
-	m.launch(saltEnv(), salt.daemon("salt-master", m.configDir())...)
+	m.prepare(saltEnv(), salt.daemon("salt-master", m.configDir())...)
+	m.Start()
 	return m
 }
 

@@ -51,7 +51,8 @@ func (l *Lab) StartMinion(o MinionOptions) *Minion {
 	if err != nil {
 		l.tb.Fatalf("prepare minion %s: %v", o.ID, err)
 	}
-	m.launch(saltEnv(), salt.daemon("salt-minion", m.configDir())...)
+	m.prepare(saltEnv(), salt.daemon("salt-minion", m.configDir())...)
+	m.Start()
 	return m
 }
 

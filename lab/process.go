@@ -28,7 +28,7 @@ type Process struct {
 	command []string
 	env     []string
 	cmd     *exec.Cmd
-	done    chan struct{} // closed once cmd has been waited for
+	done    chan struct{} // closed once cmd has been waited for; nil before Start
 }
 
 // process makes a process that is yet to be launched. Its folder's name is
@@ -44,11 +44,9 @@ func (l *Lab) process(kind string) *Process {
 	return &Process{Name: name, Dir: dir, lab: l}
 }
 
-// launch runs command for the first time, and ties it to the current test.
-func (p *Process) launch(env []string, command ...string) {
-	p.lab.tb.Helper()
+// prepare says what Start runs, and ties the process to the current test.
+func (p *Process) prepare(env []string, command ...string) {
 	p.env, p.command = env, command
-	p.Start()
 	tb := p.lab.tb
 	tb.Cleanup(func() {
 		p.Kill()
@@ -58,7 +56,8 @@ func (p *Process) launch(env []string, command ...string) {
 	})
 }
 
-// Start runs the process anew, in the same folder with the same configuration.
+// Start runs the process, in the same folder with the same configuration each
+// time.
 func (p *Process) Start() {
 	p.lab.tb.Helper()
 	log, err := os.OpenFile(p.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
@@ -95,6 +94,9 @@ func (p *Process) Kill() {
 // that a minion runs go on (its unit has KillMode=process).
 func (p *Process) Stop() {
 	p.lab.tb.Helper()
+	if !p.Alive() {
+		return
+	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone already: fine
 	select {
 	case <-p.done:
@@ -121,6 +123,9 @@ func (p *Process) Signal(sig syscall.Signal) {
 
 // Alive says whether the main process runs.
 func (p *Process) Alive() bool {
+	if p.done == nil {
+		return false
+	}
 	select {
 	case <-p.done:
 		return false

@@ -34,7 +34,8 @@ func FindSalt(version string) (Salt, error) {
 		return Salt{}, err
 	}
 	bin := filepath.Join(root, ".cache", "salt-"+version, "bin")
-	if _, err := os.Stat(filepath.Join(bin, "python")); err != nil {
+	// The installation writes this last.
+	if _, err := os.Stat(filepath.Join(bin, "..", "complete")); err != nil {
 		return Salt{}, fmt.Errorf("find Salt %s: not installed; run: go run ./lab/install %s", version, version)
 	}
 	return Salt{Version: version, bin: bin}, nil

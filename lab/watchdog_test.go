@@ -20,7 +20,9 @@ const abandon = "PHOENIX_LAB_ABANDON"
 func TestWatchdog(t *testing.T) {
 	if os.Getenv(abandon) != "" {
 		l := New(t)
-		l.process("daemon").launch(nil, "sh", "-c", "setsid sleep 1000 & sleep 1000")
+		daemon := l.process("daemon")
+		daemon.prepare(nil, "sh", "-c", "setsid sleep 1000 & sleep 1000")
+		daemon.Start()
 		l.Eventually(10*time.Second, "both sleeps run", func() (bool, string) {
 			return len(marked(l.dir+"/")) >= 3, "fewer"
 		})

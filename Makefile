@@ -1,0 +1,36 @@
+# One command a target; "make" alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check fuzz bench salts clean
+
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME  ?= 5m
+BENCHTIME ?= 2s
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/phoenix, one static binary
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/phoenix ./bridge/cmd/phoenix
+
+demo: build ## a real master, the bridge and two minions: watch one be let in
+	@go run ./lab/install 3007.15
+	@go run ./lab/demo
+
+test: ## all of it: check, unit tests with the race detector, fuzzing, three real Salts
+	@lab/test
+
+check: ## formatting, vet, staticcheck, tidy modules; edits nothing
+	@lab/check
+
+fuzz: ## each fuzz target for FUZZTIME (5m)
+	@lab/fuzz $(FUZZTIME)
+
+bench: build ## benchmarks, BENCHTIME (2s) each
+	@go run ./lab/install
+	@go test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./...
+
+salts: ## install the three Salts that tests run on, below .cache
+	@go run ./lab/install
+
+clean: ## remove what was built and installed
+	@rm -rf bin .cache
