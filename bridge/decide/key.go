@@ -85,7 +85,7 @@ var keyRules = [...]keyRule{
 	}},
 	{"accepted-other-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return ReportKey, "the key that this master has accepted is not the one bound to it (phoenix keys accept --rebind, or salt-key -d)",
-			v.Accepted.Present && v.Accepted.Digest != v.Row.KeySHA256
+			v.Accepted.Present && (v.Accepted.Digest == "" || v.Accepted.Digest != v.Row.KeySHA256)
 	}},
 	{"accepted", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		// Salt 3008 serves the pending key before the accepted one, and nobody

@@ -1,0 +1,236 @@
+package decide
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"phoenix/bridge/fleet"
+)
+
+// situation is one combination of what a master may know of an id, in letters.
+//
+//	row:      U unknown, L listed, B listed and bound to A, D adopted (bound to A), T terminated
+//	pending:  - none, A the bound key, B another, j no RSA key
+//	accepted: likewise
+//	rejected, denied: - none, x any
+//	admit:    l listed, b bound
+type situation struct{ row, pending, accepted, rejected, denied, admit string }
+
+func (s situation) String() string {
+	return fmt.Sprintf("row %s pending %s accepted %s rejected %s denied %s admit %s",
+		s.row, s.pending, s.accepted, s.rejected, s.denied, s.admit)
+}
+
+func (s situation) decide(valid bool) KeyDecision { return Keys(s.rule(), s.view(valid)) }
+
+func (s situation) rule() Admit {
+	if s.admit == "l" {
+		return Listed
+	}
+	return Bound
+}
+
+func (s situation) view(valid bool) KeyView {
+	v := KeyView{ID: "i-1", Valid: valid, Known: s.row != "U",
+		Pending: key(s.pending), Accepted: key(s.accepted), Rejected: key(s.rejected), Denied: key(s.denied)}
+	if v.Known {
+		v.Row = fleet.Minion{InstanceID: "i-1", Status: fleet.Launch}
+	}
+	switch s.row {
+	case "B":
+		v.Row.KeySHA256 = "A"
+	case "D":
+		v.Row.KeySHA256, v.Row.HighstateRunner = "A", fleet.RunnerAdopted
+	case "T":
+		v.Row.Status, v.Row.KeySHA256 = fleet.Terminate, "A"
+	}
+	return v
+}
+
+func key(letter string) Key {
+	switch letter {
+	case "-":
+		return Key{}
+	case "j", "x":
+		return Key{Present: true}
+	}
+	return Key{Present: true, Digest: letter}
+}
+
+// everySituation calls fn with each combination there is.
+func everySituation(fn func(situation)) {
+	for _, row := range "ULBDT" {
+		for _, pending := range "-ABj" {
+			for _, accepted := range "-ABj" {
+				for _, rejected := range "-x" {
+					for _, denied := range "-x" {
+						for _, admit := range "lb" {
+							fn(situation{string(row), string(pending), string(accepted), string(rejected), string(denied), string(admit)})
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// keyTable says what is to be done in every situation. Each field holds the
+// letters that the line is about; the lines do not overlap.
+var keyTable = []struct {
+	situation
+	act  KeyAct
+	rule string
+	also string // unlink, rebind
+}{
+	{situation{"ULBDT", "-", "-", "-", "-", "lb"}, LeaveKey, "no-key", ""},
+
+	{situation{"U", "-ABj", "ABj", "-x", "-x", "lb"}, LeaveKey, "foreign", ""},
+	{situation{"U", "ABj", "-", "-x", "-x", "lb"}, LeaveKey, "not-listed", ""},
+	{situation{"U", "-", "-", "x", "-x", "lb"}, LeaveKey, "not-listed", ""},
+	{situation{"U", "-", "-", "-", "x", "lb"}, LeaveKey, "not-listed", ""},
+
+	{situation{"T", "-", "ABj", "-x", "-x", "lb"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "ABj", "-x", "-x", "lb"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "-", "-", "x", "-x", "lb"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "-", "x", "-x", "lb"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "-", "-", "-", "x", "lb"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "-", "-", "x", "lb"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "ABj", "-", "-", "-", "lb"}, UnlinkPending, "terminated", "unlink"},
+
+	{situation{"L", "-ABj", "AB", "-x", "-x", "lb"}, AdoptKey, "adopt", ""},
+	{situation{"L", "-ABj", "j", "-x", "-x", "lb"}, ReportKey, "accepted-other-key", ""},
+	{situation{"BD", "-ABj", "Bj", "-x", "-x", "lb"}, ReportKey, "accepted-other-key", ""},
+	{situation{"BD", "-", "A", "-x", "-x", "lb"}, LeaveKey, "accepted", ""},
+	{situation{"BD", "ABj", "A", "-x", "-x", "lb"}, UnlinkPending, "accepted", "unlink"},
+
+	{situation{"LBD", "-ABj", "-", "x", "-x", "lb"}, LeaveKey, "rejected", ""},
+	{situation{"LBD", "-", "-", "-", "x", "lb"}, LeaveKey, "waiting", ""},
+	{situation{"LBD", "j", "-", "-", "-x", "lb"}, UnlinkPending, "not-a-key", "unlink"},
+	{situation{"L", "AB", "-", "-", "-x", "lb"}, AcceptKey, "first-knock", ""},
+	{situation{"BD", "A", "-", "-", "-x", "lb"}, AcceptKey, "bound-key", ""},
+	{situation{"BD", "B", "-", "-", "-x", "l"}, AcceptKey, "listed", "rebind"},
+	{situation{"BD", "B", "-", "-", "-x", "b"}, UnlinkPending, "other-key", "unlink"},
+}
+
+func (s situation) covers(of situation) bool {
+	return strings.Contains(s.row, of.row) && strings.Contains(s.pending, of.pending) &&
+		strings.Contains(s.accepted, of.accepted) && strings.Contains(s.rejected, of.rejected) &&
+		strings.Contains(s.denied, of.denied) && strings.Contains(s.admit, of.admit)
+}
+
+func TestKeysInEverySituation(t *testing.T) {
+	seen := map[string]bool{}
+	everySituation(func(s situation) {
+		lines := 0
+		for _, line := range keyTable {
+			if !line.covers(s) {
+				continue
+			}
+			lines++
+			d := s.decide(true)
+			also := ""
+			if d.Unlink {
+				also += "unlink"
+			}
+			if d.Rebind {
+				also += "rebind"
+			}
+			if d.Act != line.act || d.Rule != line.rule || also != line.also || d.Reason == "" {
+				t.Errorf("%v: %+v, want %s by %s, %s", s, d, line.act, line.rule, line.also)
+			}
+			seen[d.Rule] = true
+		}
+		if lines != 1 {
+			t.Errorf("%v: %d lines of the table", s, lines)
+		}
+	})
+	seen["id-pattern"] = true // TestKeysOfAnInvalidID
+	for _, r := range keyRules {
+		if !seen[r.name] {
+			t.Errorf("rule %s decided nothing", r.name)
+		}
+	}
+}
+
+// G3: a key that is not admitted is never accepted.
+func TestG3AcceptsOnlyAnAdmittedKey(t *testing.T) {
+	everySituation(func(s situation) {
+		d := s.decide(true)
+		if d.Act != AcceptKey {
+			if d.Rebind {
+				t.Errorf("%v: rebinds without accepting", s)
+			}
+			return
+		}
+		v := s.view(true)
+		switch {
+		case !v.Known || v.Row.Status != fleet.Launch:
+			t.Errorf("%v: accepted, but is not listed", s)
+		case !v.Pending.Present || v.Pending.Digest == "":
+			t.Errorf("%v: accepted, but no key is pending", s)
+		case v.Accepted.Present || v.Rejected.Present:
+			t.Errorf("%v: accepted beside an accepted or a rejected key", s)
+		case d.Unlink:
+			t.Errorf("%v: accepted and unlinked", s)
+		case s.rule() == Bound && v.Row.KeySHA256 != "" && v.Row.KeySHA256 != v.Pending.Digest:
+			t.Errorf("%v: a key that is not the bound one was accepted", s)
+		case d.Rebind != (v.Row.KeySHA256 != "" && v.Row.KeySHA256 != v.Pending.Digest):
+			t.Errorf("%v: rebind is %v", s, d.Rebind)
+		}
+	})
+}
+
+// G4: a terminated instance is never accepted again, and its keys go.
+func TestG4NothingOfATerminatedInstanceStays(t *testing.T) {
+	everySituation(func(s situation) {
+		d, v := s.decide(true), s.view(true)
+		if s.row != "T" {
+			if d.Act == DeleteKeys {
+				t.Errorf("%v: keys of a living instance are deleted", s)
+			}
+			return
+		}
+		if v.Pending.Present && !d.Unlink {
+			t.Errorf("%v: its pending key stays", s)
+		}
+		if kept := v.Accepted.Present || v.Rejected.Present || v.Denied.Present; kept != (d.Act == DeleteKeys) {
+			t.Errorf("%v: %s", s, d.Act)
+		}
+	})
+}
+
+// G9: what was accepted before Phoenix came is not touched.
+func TestG9ForeignKeysAreLeftAlone(t *testing.T) {
+	everySituation(func(s situation) {
+		d, v := s.decide(true), s.view(true)
+		if s.row == "U" && (d.Act != LeaveKey || d.Unlink) {
+			t.Errorf("%v: %+v", s, d)
+		}
+		if s.row != "T" && v.Accepted.Present && (d.Act == AcceptKey || d.Act == DeleteKeys) {
+			t.Errorf("%v: an accepted key is %s", s, d.Act)
+		}
+	})
+}
+
+func TestKeysOfAnInvalidID(t *testing.T) {
+	everySituation(func(s situation) {
+		if d := s.decide(false); d.Act != LeaveKey || d.Unlink || d.Rebind {
+			t.Errorf("%v: %+v", s, d)
+		}
+	})
+}
+
+func TestExplainKeysEndsWithTheDecision(t *testing.T) {
+	everySituation(func(s situation) {
+		for _, valid := range []bool{true, false} {
+			d, verdicts := s.decide(valid), ExplainKeys(s.rule(), s.view(valid))
+			for i, v := range verdicts {
+				last := i == len(verdicts)-1
+				if v.Rule != keyRules[i].name || v.Decides != last || last && (v.Rule != d.Rule || v.Reason != d.Reason) {
+					t.Errorf("%v: verdict %d is %+v, decided %+v", s, i, v, d)
+				}
+			}
+		}
+	})
+}
