@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -86,6 +87,10 @@ func (e *Engine) warm(ctx context.Context) error {
 		known += len(keys)
 		n, err := e.keys.WriteAccepted(keys)
 		written += n
+		if errors.Is(err, salt.ErrOtherKey) {
+			e.log.Warn("known keys left out: others came first", "err", err) // the comparison reports each
+			return nil
+		}
 		return err
 	})
 	if err != nil {

@@ -15,6 +15,8 @@ type Master interface {
 	Accept(ctx context.Context, ids []string) error
 	Delete(ctx context.Context, keys map[salt.State][]string) error
 	Publish(ctx context.Context, job salt.Job) (minions []string, err error)
+	Ping(ctx context.Context, jid string, ids []string) (minions []string, err error)
+	AskAfter(ctx context.Context, jid, job string, ids []string) (minions []string, err error)
 }
 
 // KeyStore is what the engine asks of the master's key store.

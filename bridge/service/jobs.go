@@ -35,7 +35,7 @@ func (e *Engine) start(about string) string {
 
 // ping asks which of the minions are connected here.
 func (e *Engine) ping(ctx context.Context, ids []string) error {
-	_, err := e.master.Publish(ctx, salt.Job{JID: e.start(""), Targets: ids, Calls: []salt.Call{{Fun: "test.ping"}}})
+	_, err := e.master.Ping(ctx, e.start(""), ids)
 	if err != nil {
 		return fmt.Errorf("ping %d minions: %w", len(ids), err)
 	}
@@ -52,7 +52,7 @@ func (e *Engine) ask(ctx context.Context, ids []string) error {
 		byJID[e.courses[id].Row.ClaimJID] = append(byJID[e.courses[id].Row.ClaimJID], id)
 	}
 	for _, about := range slices.Sorted(maps.Keys(byJID)) {
-		_, err := e.master.Publish(ctx, salt.ResolveJob(e.start(about), about, byJID[about]))
+		_, err := e.master.AskAfter(ctx, e.start(about), about, byJID[about])
 		if err != nil {
 			return fmt.Errorf("ask %d minions after %s: %w", len(byJID[about]), about, err)
 		}
@@ -86,6 +86,9 @@ func (e *Engine) hearReturns(returns []event.Return, now time.Time) {
 }
 
 func (e *Engine) answered(c *course, about string, r event.Return, now time.Time) {
+	if r.Fun != salt.ResolveFun {
+		return // somebody else's word under our jid
+	}
 	answer, err := salt.ParseResolve(r.Body)
 	if err != nil {
 		e.log.Warn("answer not understood", "minion", r.ID, "jid", about, "err", err)
