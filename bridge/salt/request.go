@@ -11,6 +11,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"phoenix/bridge/event"
 	"phoenix/bridge/zmtp"
 )
 
@@ -95,7 +96,7 @@ func (m *Master) send(ctx context.Context, timeout time.Duration, load map[strin
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	v, err := decode(raw)
+	v, err := event.Any(raw)
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
@@ -131,12 +132,4 @@ func (m *Master) rootKey() ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	return key, err
-}
-
-// decode reads msgpack that a peer sent. The scan comes first: the library
-// reserves whatever a header announces, and its stack grows with the depth.
-func decode(raw []byte) (any, error) {
-	var v any
-	err := msgpack.Unmarshal(raw, &v)
-	return v, err
 }
