@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"phoenix/bridge/fleet"
 )
@@ -17,11 +16,11 @@ import (
 //
 // It never opens a file that is there: to close any descriptor of it would drop
 // the POSIX locks that this process holds on it through SQLite.
-func ready(ctx context.Context, path string, now func() time.Time) error {
+func ready(ctx context.Context, path string, o options) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return create(ctx, path, now)
+		return create(ctx, path, o)
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
@@ -36,7 +35,7 @@ func ready(ctx context.Context, path string, now func() time.Time) error {
 // create makes a whole store under another name and then links it to path: a
 // file that is there is a store, whatever was killed when. Of several processes
 // one wins, and the others take what it made.
-func create(ctx context.Context, path string, now func() time.Time) error {
+func create(ctx context.Context, path string, o options) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, filepath.Base(path)+".new-*") // mode 0600
 	if err != nil {
@@ -49,7 +48,7 @@ func create(ctx context.Context, path string, now func() time.Time) error {
 			_ = os.Remove(name)
 		}
 	}()
-	if err := fill(ctx, temp, now()); err != nil {
+	if err := fill(ctx, temp, o); err != nil {
 		return err
 	}
 	if err := giveToOwner(f, dir); err != nil {
@@ -65,13 +64,13 @@ func create(ctx context.Context, path string, now func() time.Time) error {
 }
 
 // fill writes schema and birthday. The close folds the -wal file in.
-func fill(ctx context.Context, path string, now time.Time) (err error) {
-	db, err := connect(path, "_txlock=immediate&_journal_mode=WAL", 1)
+func fill(ctx context.Context, path string, o options) (err error) {
+	db, err := connect(path, 1, o.lockWait, "_txlock=immediate&_journal_mode=WAL")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return begin(ctx, db, now)
+	return begin(ctx, db, o)
 }
 
 // giveToOwner gives a file that root made to the owner of its folder: an admin's

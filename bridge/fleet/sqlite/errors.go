@@ -71,25 +71,41 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 func (s *Store) classifyCode(e *sqlite.Error) *fault {
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
-		return &fault{fleet.ErrUnavailable, e, fmt.Sprintf("another process has held the lock for %s: fuser %s names it", lockWait, s.path)}
+		return &fault{fleet.ErrUnavailable, e, fmt.Sprintf("another process has held the lock for %s: fuser %s names it", s.lockWait, s.path)}
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return damaged(e.Error())
 	case sqlite3.SQLITE_ERROR:
 		// The statements are fixed, so what they name is missing from the file.
-		if strings.Contains(e.Error(), "no such ") || strings.Contains(e.Error(), "malformed") {
-			return damaged("not a Phoenix store: " + e.Error())
+		for _, sign := range []string{"no such ", "malformed", "unsupported file format"} {
+			if strings.Contains(e.Error(), sign) {
+				return damaged("not a Phoenix store: " + e.Error())
+			}
 		}
 	case sqlite3.SQLITE_FULL:
 		return s.full(e)
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
-		if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
-			return s.gone(err)
-		}
-		return s.denied(e)
+		return s.refused(e)
 	case sqlite3.SQLITE_IOERR:
 		return &fault{fleet.ErrUnavailable, e, "look at the kernel's log and at the free space of " + filepath.Dir(s.path)}
 	}
 	return &fault{fleet.ErrUnavailable, e, "it is tried again"}
+}
+
+// refused finds out why SQLite may not open or write the file.
+func (s *Store) refused(e *sqlite.Error) *fault {
+	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) || e.Code() == sqlite3.SQLITE_READONLY_DBMOVED {
+		return s.gone(e)
+	}
+	const readWrite = 4 | 2
+	for _, name := range []string{filepath.Dir(s.path), s.path, s.path + "-wal", s.path + "-shm"} {
+		if err := syscall.Access(name, readWrite); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s.denied(e)
+		}
+	}
+	if e.Code()&0xff == sqlite3.SQLITE_READONLY {
+		return damaged(e.Error()) // a version in the header that SQLite does not know
+	}
+	return &fault{fleet.ErrUnavailable, e, "are there too many open files? (ulimit -n)"}
 }
 
 func (s *Store) denied(err error) *fault {

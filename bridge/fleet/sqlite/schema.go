@@ -71,41 +71,49 @@ const (
 )
 
 // begin makes the schema in an empty file, and the mark of when this fleet began.
-func begin(ctx context.Context, db *sql.DB, now time.Time) error {
+func begin(ctx context.Context, db *sql.DB, o options) error {
 	return inTx(ctx, db, func(tx *sql.Tx) error {
-		if err := upgrade(ctx, tx, 0); err != nil {
+		if err := upgrade(ctx, tx, 0, o.steps); err != nil {
 			return err
 		}
-		return writeMeta(ctx, tx, metaSince, fleet.FormatTime(now))
+		return writeMeta(ctx, tx, metaSince, fleet.FormatTime(o.now()))
 	})
 }
 
-// migrate brings an older file up to date. It takes the write lock even when
-// there is nothing to do, so that a file that cannot be written is told at once.
-func migrate(ctx context.Context, db *sql.DB) error {
-	return inTx(ctx, db, func(tx *sql.Tx) error {
-		text, err := readMeta(ctx, tx, metaSchema)
-		if err != nil {
-			return err
-		}
-		version, err := strconv.Atoi(text)
-		if err != nil {
-			return damaged("schema version: " + err.Error())
-		}
-		known := len(migrations())
-		if version > known {
-			return &fault{fleet.ErrDenied, fmt.Errorf("its schema is version %d, this phoenix knows %d", version, known),
-				"a newer phoenix has used it: install that version here too"}
-		}
-		return upgrade(ctx, tx, version)
-	})
-}
-
-func upgrade(ctx context.Context, tx *sql.Tx, version int) error {
-	steps := migrations()
+// migrate brings an older file up to date. It writes even when there is nothing to
+// do, and takes that back, so that a file that is read-only is told at once: for
+// such a one SQLite turns BEGIN IMMEDIATE into BEGIN.
+func migrate(ctx context.Context, db *sql.DB, steps []string) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	text, err := readMeta(ctx, tx, metaSchema)
+	if err != nil {
+		return err
+	}
+	version, err := strconv.Atoi(text)
+	if err != nil {
+		return damaged("schema version: " + err.Error())
+	}
+	if version > len(steps) {
+		return &fault{fleet.ErrDenied, fmt.Errorf("its schema is version %d, this phoenix knows %d", version, len(steps)),
+			"a newer phoenix has used it: install that version here too"}
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE meta SET value = value`); err != nil {
+		return err
+	}
 	if version == len(steps) {
 		return nil
 	}
+	if err := upgrade(ctx, tx, version, steps); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func upgrade(ctx context.Context, tx *sql.Tx, version int, steps []string) error {
 	for _, step := range steps[version:] {
 		if _, err := tx.ExecContext(ctx, step); err != nil {
 			return err

@@ -48,11 +48,11 @@ const (
 
 // Store is a fleet.Store in an SQLite file.
 type Store struct {
+	options
 	path  string
 	read  *sql.DB
 	write *sql.DB // one connection: writers of this process queue in Go, with their contexts
 	since time.Time
-	now   func() time.Time
 
 	nextPurge atomic.Int64 // Unix seconds
 }
@@ -62,11 +62,22 @@ var _ fleet.Store = (*Store)(nil)
 // Open opens the store at path, and makes it if there is no file. It checks the
 // whole file, brings an older schema up to date and refuses a newer one.
 func Open(ctx context.Context, path string) (*Store, error) {
-	return open(ctx, path, time.Now)
+	return open(ctx, path, usual())
 }
 
-func open(ctx context.Context, path string, now func() time.Time) (_ *Store, err error) {
-	s := &Store{path: path, now: now}
+// options are what tests choose.
+type options struct {
+	now      func() time.Time
+	lockWait time.Duration
+	steps    []string // see migrations
+}
+
+func usual() options {
+	return options{now: time.Now, lockWait: lockWait, steps: migrations()}
+}
+
+func open(ctx context.Context, path string, o options) (_ *Store, err error) {
+	s := &Store{path: path, options: o}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -74,16 +85,16 @@ func open(ctx context.Context, path string, now func() time.Time) (_ *Store, err
 	}()
 	call, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	if err := ready(call, path, now); err != nil {
+	if err := ready(call, path, o); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
-	if s.write, err = connect(path, "_txlock=immediate", 1); err != nil {
+	if s.write, err = connect(path, 1, o.lockWait, "_txlock=immediate&_journal_mode=WAL"); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
-	if s.read, err = connect(path, "_query_only=1", readers); err != nil {
+	if s.read, err = connect(path, readers, o.lockWait, "_query_only=1"); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
-	if err := migrate(call, s.write); err != nil {
+	if err := migrate(call, s.write, o.steps); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
 	if s.since, err = readSince(call, s.read); err != nil {
@@ -97,10 +108,10 @@ func open(ctx context.Context, path string, now func() time.Time) (_ *Store, err
 
 // connect gives a pool of connections to an existing file. mode=rw: if the file
 // vanished meanwhile, that is an error and not a new, empty fleet.
-func connect(path, option string, conns int) (*sql.DB, error) {
+func connect(path string, conns int, wait time.Duration, option string) (*sql.DB, error) {
 	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() +
 		fmt.Sprintf("?mode=rw&_dqs=0&_error_rc=1&_busy_timeout=%d&_pragma=cache_size(-%d)&_synchronous=FULL&%s",
-			lockWait.Milliseconds(), cacheKB, option)
+			wait.Milliseconds(), cacheKB, option)
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,272 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+func TestOpenMakesAndKeeps(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a b?c=%41#d.db") // a URI would be another file
+	first := openTest(t, path)
+	if _, err := fleet.ApplyOne(t.Context(), first, fleet.Add{InstanceID: "i-1"}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
+	}
+	second := openTest(t, path)
+	if _, err := second.Minion(t.Context(), "i-1"); err != nil {
+		t.Error(err)
+	}
+	a, errA := first.Since(t.Context())
+	b, errB := second.Since(t.Context())
+	if errA != nil || errB != nil || !a.Equal(b) {
+		t.Errorf("since %v and %v (%v, %v)", a, b, errA, errB)
+	}
+}
+
+// Many may start at once on a machine where nothing is: one fleet comes of it.
+func TestOpenAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "fleet.db")
+	var wg sync.WaitGroup
+	stores := make([]*Store, 8)
+	for i := range stores {
+		wg.Go(func() {
+			s, err := Open(t.Context(), path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			stores[i] = s
+			if _, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "m"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	masters, err := stores[0].Masters(t.Context())
+	if err != nil || len(masters) != 1 || masters[0].Heartbeat != int64(len(stores)) {
+		t.Errorf("%d beats gave %+v (%v)", len(stores), masters, err)
+	}
+	for _, s := range stores {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 {
+		t.Errorf("left in the folder: %v (%v)", left, err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T, path string)
+		kind    error
+		says    string
+	}{
+		"no folder": {func(t *testing.T, path string) { check(t, os.Remove(filepath.Dir(path))) }, fleet.ErrUnavailable, "mkdir -p "},
+		"folder":    {func(t *testing.T, path string) { check(t, os.Mkdir(path, 0o700)) }, fleet.ErrDenied, "names a file"},
+		"empty":     {func(t *testing.T, path string) { check(t, os.WriteFile(path, nil, 0o600)) }, fleet.ErrCorrupt, "put a copy back"},
+		"text": {func(t *testing.T, path string) {
+			check(t, os.WriteFile(path, []byte(strings.Repeat("text", 2000)), 0o600))
+		}, fleet.ErrCorrupt, "not a database"},
+		"other database": {otherDatabase, fleet.ErrCorrupt, "not a Phoenix store"},
+		"newer schema":   {newerSchema, fleet.ErrDenied, "version 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "dir")
+			check(t, os.Mkdir(dir, 0o700))
+			path := filepath.Join(dir, "fleet.db")
+			c.prepare(t, path)
+			s, err := Open(t.Context(), path)
+			if err == nil {
+				t.Fatal("opened", s.Close())
+			}
+			if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "open store "+path+": ") {
+				t.Errorf("%v; want %v and %q", err, c.kind, c.says)
+			}
+		})
+	}
+}
+
+func otherDatabase(t *testing.T, path string) {
+	check(t, os.WriteFile(path, nil, 0o600))
+	db, err := connect(path, 1, time.Second, "")
+	check(t, err)
+	_, err = db.Exec(`CREATE TABLE t (x)`)
+	check(t, errors.Join(err, db.Close()))
+}
+
+func newerSchema(t *testing.T, path string) {
+	newer := usual()
+	newer.steps = append(newer.steps, `ALTER TABLE minions ADD COLUMN new TEXT NOT NULL DEFAULT ''`)
+	s, err := open(t.Context(), path, newer)
+	check(t, err)
+	check(t, s.Close())
+}
+
+// TestUpgrade: rows and their checksums outlive a new column.
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fleet.db")
+	newStore(t, path)
+	old := openTest(t, path)
+	fillFleet(t, old, 3)
+	before := contents(t, old)
+	newerSchema(t, path)
+	if after := contents(t, old); after != before { // a process that still runs reads on
+		t.Errorf("after the upgrade:\n%s\nbefore:\n%s", after, before)
+	}
+	if _, err := Open(t.Context(), path); !errors.Is(err, fleet.ErrDenied) {
+		t.Errorf("opened by the older: %v", err)
+	}
+}
+
+// TestNotAllowed runs as another user, since permissions do not bind root.
+func TestNotAllowed(t *testing.T) {
+	for name, prepare := range map[string]func(t *testing.T, dir, path string){
+		"no file, folder not writable": func(t *testing.T, dir, _ string) { check(t, os.Chmod(dir, 0o555)) },
+		"folder not writable": func(t *testing.T, dir, path string) {
+			newStore(t, path)
+			check(t, errors.Join(os.Chmod(path, 0o666), os.Chmod(dir, 0o555)))
+		},
+		"file not writable": func(t *testing.T, dir, path string) {
+			newStore(t, path)
+			check(t, errors.Join(os.Chmod(path, 0o444), os.Chmod(dir, 0o777)))
+		},
+		"file not readable": func(t *testing.T, dir, path string) {
+			newStore(t, path)
+			check(t, errors.Join(os.Chmod(path, 0), os.Chmod(dir, 0o777)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "dir")
+			check(t, os.Mkdir(dir, 0o700))
+			check(t, os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o755)) // the test's own, closed to others
+			prepare(t, dir, filepath.Join(dir, "fleet.db"))
+			t.Cleanup(func() { check(t, os.Chmod(dir, 0o700)) })
+			cmd, stderr := child(t, "nobody", filepath.Join(dir, "fleet.db"))
+			out, err := cmd.Output()
+			if err != nil || !strings.HasPrefix(string(out), "true open store ") || !strings.Contains(string(out), "must be able to write") {
+				t.Errorf("%v: %s%s", err, out, stderr)
+			}
+		})
+	}
+}
+
+func newStore(t *testing.T, path string) {
+	t.Helper()
+	s, err := Open(t.Context(), path)
+	check(t, err)
+	check(t, s.Close())
+}
+
+// TestDiskFull: the write fails whole and says why, and works once there is room.
+func TestDiskFull(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "fleet.db"))
+	var pages int
+	check(t, s.write.QueryRow(`PRAGMA page_count`).Scan(&pages))
+	_, err := s.write.Exec(`PRAGMA max_page_count = 20`)
+	check(t, err)
+	changes := make([]fleet.Change, 0, 200)
+	for i := range cap(changes) {
+		changes = append(changes, fleet.Adopt{InstanceID: batchID(0, i), KeySHA256: "k", PublicKey: rsaPEM})
+	}
+	if _, err := s.Apply(t.Context(), changes); !errors.Is(err, fleet.ErrUnavailable) || !strings.Contains(err.Error(), "make room") {
+		t.Errorf("disk full: %v", err)
+	}
+	if _, err := s.Minion(t.Context(), batchID(0, 0)); !errors.Is(err, fleet.ErrNotFound) {
+		t.Errorf("row of a write that failed: %v", err)
+	}
+	_, err = s.write.Exec(`PRAGMA max_page_count = 100000`)
+	check(t, err)
+	if _, err := s.Apply(t.Context(), changes); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestClosedStore(t *testing.T) {
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
+	check(t, err)
+	check(t, s.Close())
+	if _, err := s.Masters(t.Context()); !errors.Is(err, fleet.ErrUnavailable) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestClockGoesBack: Modified does not, so that no change hides behind a watermark.
+func TestClockGoesBack(t *testing.T) {
+	clock := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	s, err := open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"), at(&clock))
+	check(t, err)
+	defer func() { check(t, s.Close()) }()
+	row, err := fleet.ApplyOne(t.Context(), s, fleet.Add{InstanceID: "i-1"})
+	check(t, err)
+	master, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "m"})
+	check(t, err)
+	clock = clock.Add(-time.Hour)
+	row2, err := fleet.ApplyOne(t.Context(), s, fleet.Retire{InstanceID: "i-1"})
+	check(t, err)
+	master2, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "m"})
+	check(t, err)
+	if row2.Modified != row.Modified || master2.Modified != master.Modified || row.Modified != "2026-05-01T12:00:00.000Z" {
+		t.Errorf("modified went from %s to %s, and from %s to %s", row.Modified, row2.Modified, master.Modified, master2.Modified)
+	}
+}
+
+// TestTombstonesEnd: an expired row is deleted with a later write, and not before.
+func TestTombstonesEnd(t *testing.T) {
+	clock := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	s, err := open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"), at(&clock))
+	check(t, err)
+	defer func() { check(t, s.Close()) }()
+	expires := clock.Add(24 * time.Hour).Unix()
+	_, err = s.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: "i-1"}, fleet.Strip{InstanceID: "i-1", Expires: expires}, fleet.Add{InstanceID: "i-2"}})
+	check(t, err)
+	for _, step := range []struct {
+		after time.Duration
+		want  error
+	}{{23 * time.Hour, nil}, {2 * time.Hour, fleet.ErrNotFound}} {
+		clock = clock.Add(step.after)
+		_, err := fleet.ApplyOne(t.Context(), s, fleet.Again{InstanceID: "i-2"})
+		check(t, err)
+		_, err = fleet.ApplyOne(t.Context(), s, fleet.Add{InstanceID: "i-3" + clock.String()})
+		check(t, err)
+		if _, err := s.Minion(t.Context(), "i-1"); !errors.Is(err, step.want) {
+			t.Errorf("at %v: %v", clock, err)
+		}
+	}
+	if _, err := s.Minion(context.Background(), "i-2"); err != nil {
+		t.Error(err)
+	}
+}
+
+// at gives a clock that shows what the test says.
+func at(clock *time.Time) options {
+	o := usual()
+	o.now = func() time.Time { return *clock }
+	return o
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
