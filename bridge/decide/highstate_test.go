@@ -1,0 +1,146 @@
+package decide
+
+import (
+	"testing"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+var (
+	noon   = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	policy = Policy{Enabled: true, Attempts: 3, Lease: lease}
+	self   = Self{ID: "m1", Incarnation: "now", Beating: true, Slots: 1}
+)
+
+// course is that of an accepted minion that is connected here, seen long ago.
+func course(change ...func(*Course)) Course {
+	c := Course{Row: fleet.Minion{InstanceID: "i-1", Status: fleet.Launch, KeySHA256: "A"},
+		RowAt: noon, Since: noon.Add(-time.Hour), Accepted: true, Here: noon}
+	for _, f := range change {
+		f(&c)
+	}
+	return c
+}
+
+func claimedBy(owner, incarnation string) func(*Course) {
+	return func(c *Course) {
+		c.Row.ClaimState, c.Row.ClaimOwner, c.Row.ClaimIncarnation = fleet.Claimed, owner, incarnation
+		c.Row.ClaimJID, c.Row.Attempt, c.Row.ClaimVersion = "J", 1, 1
+	}
+}
+
+func failed(attempt int) func(*Course) {
+	return func(c *Course) {
+		claimedBy("m1", "now")(c)
+		c.Row.ClaimState, c.Row.Attempt = fleet.Failed, attempt
+	}
+}
+
+func mine(c *Course)         { claimedBy("m1", "now")(c); c.Taken = TakenNew }
+func published(c *Course)    { mine(c); c.Published, c.Since = noon, noon }
+func gone(c *Course)         { c.Here = time.Time{} }
+func unknown(n int) change   { return func(c *Course) { c.Asks, c.Unknowns = max(c.Asks, 1), n } }
+func taken(how Taken) change { return func(c *Course) { c.Taken = how } }
+
+type change = func(*Course)
+
+func TestNext(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		owner  Pulse
+		policy func(*Policy)
+		self   func(*Self)
+		course []change
+		want   Act
+		in     time.Duration // for Wait: from noon
+	}{
+		{name: "terminated", course: []change{func(c *Course) { c.Row.Status = fleet.Terminate }}, want: Rest},
+		{name: "ran", course: []change{func(c *Course) { c.Row.HighstateRan = true }}, want: Rest},
+		{name: "adopted", course: []change{func(c *Course) { c.Row.HighstateRunner = fleet.RunnerAdopted }}, want: Rest},
+		{name: "switched off", policy: func(p *Policy) { p.Enabled = false }, want: Rest},
+		{name: "key not accepted here", course: []change{func(c *Course) { c.Accepted = false }}, want: Rest},
+		{name: "own beats fail", self: func(s *Self) { s.Beating = false }, want: Wait, in: rereadEvery},
+
+		{name: "wanted", want: Take},
+		{name: "wanted, no slot", self: func(s *Self) { s.Slots = 0 }, want: Queue},
+		{name: "wanted, not seen here", course: []change{gone}, want: Ping},
+		{name: "wanted, seen here too long ago", course: []change{func(c *Course) { c.Here = noon.Add(-hereFor) }}, want: Ping},
+		{name: "wanted, pinged just now", course: []change{gone, func(c *Course) { c.Pinged = noon }}, want: Wait, in: pingEvery},
+		{name: "wanted, pinged long ago", course: []change{gone, func(c *Course) { c.Pinged = noon.Add(-pingEvery) }}, want: Ping},
+
+		{name: "failed just now", course: []change{failed(1), func(c *Course) { c.Since = noon }}, want: Wait, in: retryFirst},
+		{name: "failed twice just now", course: []change{failed(2), func(c *Course) { c.Since = noon }}, want: Wait, in: 4 * retryFirst},
+		{name: "failed a while ago", course: []change{failed(2)}, want: Take},
+		{name: "failed for good", course: []change{failed(3)}, want: Rest},
+		{name: "busy just now", course: []change{func(c *Course) { c.Row.ClaimJID, c.Since = "J", noon }}, want: Wait, in: busyWait},
+		{name: "busy a while ago", course: []change{func(c *Course) { c.Row.ClaimJID = "J" }}, want: Take},
+
+		{name: "claimed", course: []change{mine}, want: Publish},
+		{name: "claimed, no slot left", course: []change{mine}, self: func(s *Self) { s.Slots = 0 }, want: Publish},
+		{name: "published", course: []change{published}, want: Wait, in: askFirst},
+		{name: "return overdue", course: []change{published, func(c *Course) { c.Published, c.Since = noon.Add(-askFirst), noon.Add(-askFirst) }}, want: Ask},
+		{name: "asked once", course: []change{published, func(c *Course) { c.Asked, c.Asks = noon, 1 }}, want: Wait, in: 2 * askFirst},
+		{name: "asked often", course: []change{published, func(c *Course) { c.Asked, c.Asks = noon, 20 }}, want: Wait, in: askMost},
+		{name: "unknown to the minion", course: []change{published, unknown(1)}, want: Publish},
+		{name: "sent again", course: []change{published, unknown(0), func(c *Course) { c.Resent = true }}, want: Wait, in: 2 * askFirst},
+		{name: "sent again, unknown", course: []change{published, unknown(1), func(c *Course) { c.Resent = true }}, want: Wait, in: 2 * askFirst},
+		{name: "lost", course: []change{published, unknown(2), func(c *Course) { c.Resent = true }}, want: Finish},
+		{name: "unknown, and keeps no jobs", course: []change{published, unknown(1), func(c *Course) { c.NoCache = true }}, want: Publish},
+		{name: "sent again, and keeps no jobs", course: []change{published, unknown(3), func(c *Course) { c.NoCache, c.Resent = true, true }}, want: Wait, in: rereadEvery},
+		{name: "taken over, and keeps no jobs", course: []change{published, unknown(3), taken(TakenOver), func(c *Course) { c.NoCache = true }}, want: Wait, in: rereadEvery},
+
+		{name: "taken over", course: []change{mine, taken(TakenOver)}, want: Ask},
+		{name: "taken over, asked", course: []change{mine, taken(TakenOver), func(c *Course) { c.Asked, c.Asks = noon, 1 }}, want: Wait, in: 2 * askFirst},
+		{name: "taken over, unknown", course: []change{mine, taken(TakenOver), unknown(1)}, want: Publish},
+		{name: "found to be mine", course: []change{mine, taken(TakenNot)}, want: Ask},
+		{name: "mine, of a former life", course: []change{claimedBy("m1", "before")}, want: Take},
+		{name: "mine, of a former life, not seen here", course: []change{claimedBy("m1", "before"), gone}, want: Take},
+
+		{name: "another's", owner: Beating, course: []change{claimedBy("m2", "now"), func(c *Course) { c.Since = noon }}, want: Wait, in: rereadEvery},
+		{name: "another's, since long", owner: Beating, course: []change{claimedBy("m2", "now")}, want: Ask},
+		{name: "another's, not seen for long", owner: Unseen, course: []change{claimedBy("m2", "now"), func(c *Course) { c.RowAt = noon.Add(-rereadEvery) }}, want: Read},
+		{name: "another's, which stopped", owner: Stopped, course: []change{claimedBy("m2", "now")}, want: Take},
+		{name: "another's, which stopped, no slot", owner: Stopped, course: []change{claimedBy("m2", "now")}, self: func(s *Self) { s.Slots = 0 }, want: Take},
+		{name: "another's, which stopped, not here", owner: Stopped, course: []change{claimedBy("m2", "now"), gone}, want: Ping},
+		{name: "another's, which was retired", owner: Retired, course: []change{claimedBy("m2", "now")}, want: Take},
+		{name: "another's, but it moved here", owner: Beating, course: []change{claimedBy("m2", "now"), func(c *Course) { c.Failover = true }}, want: Take},
+		{name: "another's, and it moved away", owner: Beating, course: []change{claimedBy("m2", "now"), gone, func(c *Course) { c.Failover, c.Pinged = true, noon }}, want: Wait, in: rereadEvery},
+
+		{name: "returned", course: []change{published, returned("J", fleet.Succeeded)}, want: Finish},
+		{name: "returned to another", owner: Beating, course: []change{claimedBy("m2", "now"), returned("J", fleet.Erred)}, want: Finish},
+		{name: "returned while own beats fail", self: func(s *Self) { s.Beating = false }, course: []change{published, returned("J", fleet.Succeeded)}, want: Finish},
+		{name: "returned after it was given up", course: []change{failed(1), returned("J", fleet.Succeeded)}, want: Finish},
+		{name: "failed after it was given up", course: []change{failed(3), returned("J", fleet.Erred)}, want: Rest},
+		{name: "another job returned", course: []change{published, returned("K", fleet.Succeeded)}, want: Wait, in: askFirst},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, s := policy, self
+			if test.policy != nil {
+				test.policy(&p)
+			}
+			if test.self != nil {
+				test.self(&s)
+			}
+			step := Next(p, s, test.owner, course(test.course...), noon)
+			if step.Act != test.want || step.Reason == "" {
+				t.Fatalf("%+v, want %s", step, test.want)
+			}
+			if test.want == Wait && step.At.Sub(noon) != test.in {
+				t.Errorf("waits for %v, want %v", step.At.Sub(noon), test.in)
+			}
+		})
+	}
+}
+
+func returned(jid string, how fleet.Outcome) change {
+	return func(c *Course) { c.Ended = &Ended{JID: jid, Outcome: how} }
+}
+
+func TestBackoffGrowsAndEnds(t *testing.T) {
+	for attempt, want := range map[int]time.Duration{0: retryFirst, 1: retryFirst, 2: 4 * retryFirst, 3: 16 * retryFirst, 4: retryMost, 1000: retryMost} {
+		if got := backoff(attempt); got != want {
+			t.Errorf("after attempt %d: %v, want %v", attempt, got, want)
+		}
+	}
+}
