@@ -16,6 +16,7 @@ const keyTimeout = 30 * time.Second
 func TestHighstateIsCountedByTheStateItself(t *testing.T) {
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			l := lab.New(t)
 			master := l.StartMaster(lab.MasterOptions{Version: version})
 			minion := l.StartMinion(lab.MinionOptions{
@@ -41,6 +42,36 @@ func TestHighstateIsCountedByTheStateItself(t *testing.T) {
 					t.Fatalf("run %d: %+v", run, log)
 				}
 			}
+		})
+	}
+}
+
+// Masters that share a key serve one minion at a time or together, and a master
+// that was killed comes back.
+func TestMastersShareAKey(t *testing.T) {
+	for _, version := range lab.Versions() {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			l := lab.New(t)
+			first := l.StartMaster(lab.MasterOptions{Version: version})
+			first.Ready()
+			second := l.StartMaster(lab.MasterOptions{Version: version, KeyFrom: first})
+			second.Ready()
+			both := []*lab.Master{first, second}
+			minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: both})
+			for _, master := range both {
+				l.Eventually(keyTimeout, "the minion's key is pending", func() (bool, string) {
+					return len(master.Pending()) == 1, fmt.Sprint(master.Pending())
+				})
+				master.Run("salt-key", "--yes", "--accept", "web-1")
+			}
+			for _, master := range both {
+				minion.Answers(master)
+			}
+			first.Kill()
+			first.Start()
+			first.Ready()
+			minion.Answers(first)
 		})
 	}
 }

@@ -1,0 +1,151 @@
+package e2e_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"phoenix/bridge/fleet"
+	"phoenix/lab"
+)
+
+const (
+	// within bounds what takes seconds on a machine of its own.
+	within = 90 * time.Second
+	// settle is how long nothing more may happen after a minion is seen to be
+	// connected: what its start event sets off happens within 100 ms.
+	settle = 2 * time.Second
+)
+
+// One master a version is shared by the subtests, to save its start.
+func TestG2_HighstateRunsOnce(t *testing.T) {
+	for _, version := range lab.Versions() {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			l := lab.New(t)
+			master := l.StartMaster(lab.MasterOptions{Version: version})
+			bridge := l.NewBridge(lab.BridgeOptions{Master: master})
+			master.Ready()
+			bridge.Start()
+			bridge.Ready()
+			f := fixture{l, master, bridge}
+			t.Run("new minion, and restarts of everything", f.restarts)
+			t.Run("failed attempt", f.failure)
+			t.Run("bridge killed at random moments", f.kills)
+		})
+	}
+}
+
+type fixture struct {
+	lab    *lab.Lab
+	master *lab.Master
+	bridge *lab.Bridge
+}
+
+// ran waits until the minion's highstate is on record, and compares the record
+// with what the state itself counted.
+func (f fixture) ran(t *testing.T, minion *lab.Minion, attempts int) {
+	t.Helper()
+	var row fleet.Minion
+	f.lab.Eventually(within, "the highstate of "+minion.ID+" is on record", func() (bool, string) {
+		row = f.bridge.Minions()[minion.ID]
+		return row.HighstateRan, fmt.Sprintf("%+v, runs %+v", row, minion.RunLog())
+	})
+	f.still(t, minion, row, attempts)
+}
+
+// still checks that the record is row, and that the state itself counted as
+// many runs as there were attempts, the last of which succeeded.
+func (f fixture) still(t *testing.T, minion *lab.Minion, row fleet.Minion, attempts int) {
+	t.Helper()
+	runs := minion.RunLog()
+	if len(runs) != attempts {
+		t.Fatalf("the highstate of %s ran %d times, not %d: %+v, row %+v", minion.ID, len(runs), attempts, runs, row)
+	}
+	last := runs[attempts-1]
+	if !last.Ended || !last.OK || row.ClaimJID != last.JID || row.ClaimState != fleet.Done || row.Attempt != attempts ||
+		row.Retcode == nil || *row.Retcode != 0 || row.HighstateRunner != f.master.ID {
+		t.Fatalf("record of %s does not tell what happened: %+v, row %+v", minion.ID, runs, row)
+	}
+}
+
+func (f fixture) restarts(t *testing.T) {
+	f.lab.In(t)
+	f.bridge.Phoenix("minions", "add", "web-1")
+	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{f.master}})
+	f.ran(t, minion, 1)
+	before := f.bridge.Minions()["web-1"]
+	for _, again := range []struct {
+		what string
+		do   func()
+	}{
+		{"the minion's restart", minion.Restart},
+		{"the bridge's restart", f.bridge.Restart},
+		{"the master's restart", f.master.Restart},
+		{"the master's death", func() { f.master.Kill(); f.master.Start() }},
+		{"the bridge's death", func() { f.bridge.Kill(); f.bridge.Start() }},
+	} {
+		again.do()
+		f.master.Ready()
+		f.bridge.Ready()
+		minion.Answers(f.master)
+		f.lab.Never(settle, "another highstate began after "+again.what, func() (bool, string) {
+			return minion.Runs() != 1, fmt.Sprintf("%+v", minion.RunLog())
+		})
+		f.still(t, minion, f.bridge.Minions()["web-1"], 1)
+	}
+	if after := f.bridge.Minions()["web-1"]; after.ClaimVersion != before.ClaimVersion {
+		t.Fatalf("the claim was written again: %+v, before %+v", after, before)
+	}
+}
+
+// A highstate that fails is not on record as run, and is tried again under a
+// job of its own.
+func (f fixture) failure(t *testing.T) {
+	f.lab.In(t)
+	f.bridge.Phoenix("minions", "add", "web-2")
+	minion := f.lab.StartMinion(lab.MinionOptions{
+		ID: "web-2", Masters: []*lab.Master{f.master}, State: lab.State{Fail: 1},
+	})
+	f.lab.Eventually(within, "the first attempt failed", func() (bool, string) {
+		row := f.bridge.Minions()["web-2"]
+		if row.HighstateRan && minion.Runs() < 2 {
+			t.Fatalf("a failure is on record as run: %+v", row)
+		}
+		return row.ClaimState == fleet.Failed || row.Attempt > 1, fmt.Sprintf("%+v", row)
+	})
+	f.ran(t, minion, 2)
+	if runs := minion.RunLog(); runs[0].JID == runs[1].JID {
+		t.Fatalf("two attempts under one job: %+v", runs)
+	}
+}
+
+// The bridge dies again and again, from before the minions knock until after
+// their highstates, and the minions' highstates take long enough to be in flight
+// when it does.
+func (f fixture) kills(t *testing.T) {
+	f.lab.In(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+
+	var minions []*lab.Minion
+	for _, id := range []string{"db-1", "db-2", "db-3"} {
+		f.bridge.Phoenix("minions", "add", id)
+		minions = append(minions, f.lab.StartMinion(lab.MinionOptions{
+			ID: id, Masters: []*lab.Master{f.master}, State: lab.State{Seconds: 3},
+		}))
+	}
+	const kills, longest = 12, 1500 * time.Millisecond
+	for range kills {
+		wait := time.NewTimer(time.Duration(random.Int64N(int64(longest))))
+		<-wait.C
+		f.bridge.Kill()
+		f.bridge.Start()
+	}
+	f.bridge.Ready()
+	for _, minion := range minions {
+		f.ran(t, minion, 1)
+	}
+}
