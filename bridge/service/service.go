@@ -86,8 +86,26 @@ type Report struct {
 	Started     time.Time    `json:"started"`
 	Master      fleet.Master `json:"master"`
 	Reach       bool         `json:"store_reached"` // by the heartbeat, lately
-	Bus         *bus.State   `json:"bus,omitempty"`
+	Bus         BusReport    `json:"bus"`
 	Engine      Status       `json:"engine"`
+}
+
+// BusReport is how the master's event bus is doing.
+type BusReport struct {
+	Connected bool   `json:"connected"`
+	Framing   string `json:"framing"`
+	Events    uint64 `json:"events"`
+	Malformed uint64 `json:"malformed"`
+	Gaps      uint64 `json:"gaps"`
+	Error     string `json:"error"` // why it is not connected, or was not before
+}
+
+func reportOf(s bus.State) BusReport {
+	r := BusReport{Connected: !s.Since.IsZero(), Framing: fmt.Sprint(s.Framing), Events: s.Events, Malformed: s.Malformed, Gaps: s.Gaps}
+	if s.LastErr != nil {
+		r.Error = s.LastErr.Error()
+	}
+	return r
 }
 
 // Report may be called by any goroutine.
@@ -95,8 +113,7 @@ func (s *Service) Report() Report {
 	r := Report{InstanceID: s.opts.Config.InstanceID, Incarnation: s.opts.Config.Incarnation, Started: s.started,
 		Master: s.beats.Row(), Reach: s.beats.Reach(time.Now()), Engine: s.engine.Status()}
 	if s.opts.Bus != nil {
-		state := s.opts.Bus.State()
-		r.Bus = &state
+		r.Bus = reportOf(s.opts.Bus.State())
 	}
 	return r
 }
@@ -134,7 +151,7 @@ func (s *Service) getReady(ctx context.Context) error {
 }
 
 func (s *Service) notReady(ctx context.Context) error {
-	if s.opts.Bus != nil && !s.opts.Bus.State().Connected {
+	if s.opts.Bus != nil && s.opts.Bus.State().Since.IsZero() {
 		return errors.New("event bus is not connected")
 	}
 	if st := s.engine.Status(); !st.Compared {

@@ -52,8 +52,14 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return err
 	}
-	network, address := master.EventSocket()
-	events, err := bus.New(bus.Config{Network: network, Address: address, Log: log})
+	where := bus.Config{Logger: log}
+	switch network, address := master.EventSocket(); network {
+	case "unix":
+		where.Path = address
+	default:
+		where.Address = address
+	}
+	events, err := bus.New(where)
 	if err != nil {
 		return err
 	}
@@ -61,7 +67,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 		config.Address = ownAddress(master.Interface)
 	}
 	log.Info("bridge starts", "version", version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
-		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", address, "socket", config.Socket)
+		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", config.Socket)
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: client, Keys: keys, Bus: events, Log: log,
 		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},

@@ -186,7 +186,7 @@ func walk(node *yaml.Node, prefix string, known map[string]setting) error {
 		return nil // a section with all its keys commented out
 	}
 	if node.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: %s is not a map", node.Line, strings.TrimSuffix("configuration "+prefix, "."))
+		return fmt.Errorf("line %d: %s is not a map", node.Line, strings.TrimSpace("configuration "+strings.TrimSuffix(prefix, ".")))
 	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, value := node.Content[i], node.Content[i+1]

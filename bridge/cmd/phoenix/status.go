@@ -119,13 +119,11 @@ func printBridge(w io.Writer, r service.Report) error {
 	e := r.Engine
 	fmt.Fprintf(w, "bridge: %s, up %v; store %s\n", r.InstanceID, time.Since(r.Started).Round(time.Second),
 		map[bool]string{true: "reached", false: "NOT reached"}[r.Reach])
-	if b := r.Bus; b != nil {
-		state := "NOT connected: " + b.LastError
-		if b.Connected {
-			state = "connected, framing " + fmt.Sprint(b.Framing)
-		}
-		fmt.Fprintf(w, "bus: %s; %d events, %d gaps\n", state, b.Events, b.Gaps)
+	state := "NOT connected: " + r.Bus.Error
+	if r.Bus.Connected {
+		state = "connected, framing " + r.Bus.Framing
 	}
+	fmt.Fprintf(w, "bus: %s; %d events, %d gaps\n", state, r.Bus.Events, r.Bus.Gaps)
 	fmt.Fprintf(w, "waiting: %d looked at next, %d highstates run here, %d queued, %d keys to delete\n",
 		e.Waiting, e.Running, e.Queued, e.Deletes)
 	if e.Held != "" {

@@ -1,0 +1,78 @@
+// Package bridge_test holds the house to its plan.
+package bridge_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floors lists the packages from the ground up: each may import those on floors
+// below its own, and none beside or above.
+var floors = [][]string{
+	{"fleet", "zmtp", "event", "api"},
+	{"fleet/sqlite", "fleet/fleettest", "bus", "salt", "decide"},
+	{"service"},
+	{"cmd/phoenix"},
+}
+
+func TestImportsPointDown(t *testing.T) {
+	floor := map[string]int{}
+	for i, names := range floors {
+		for _, name := range names {
+			floor["phoenix/bridge/"+name] = i
+		}
+	}
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		pkg, imports, _ := strings.Cut(line, " ")
+		if pkg == "phoenix/bridge" {
+			continue // this test
+		}
+		own, known := floor[pkg]
+		if !known {
+			t.Errorf("%s stands on no floor: give it one here", pkg)
+		}
+		delete(floor, pkg)
+		for _, imported := range strings.Fields(imports) {
+			other, ours := floorOf(imported)
+			if ours && other >= own {
+				t.Errorf("%s (floor %d) imports %s (floor %d)", pkg, own, imported, other)
+			}
+		}
+	}
+	for pkg := range floor {
+		t.Errorf("%s stands on a floor, but is not there", pkg)
+	}
+}
+
+func floorOf(path string) (int, bool) {
+	name, ours := strings.CutPrefix(path, "phoenix/bridge/")
+	if !ours {
+		return 0, false
+	}
+	return slices.IndexFunc(floors, func(names []string) bool { return slices.Contains(names, name) }), true
+}
+
+// The vocabulary and the rules are pure: nothing in them can wait, write or send.
+func TestVocabularyAndRulesArePure(t *testing.T) {
+	for pkg, allowed := range map[string][]string{
+		"./fleet": {"bytes", "context", "crypto/rsa", "crypto/sha256", "crypto/x509", "encoding/hex",
+			"encoding/pem", "errors", "fmt", "time"},
+		"./decide": {"fmt", "time", "phoenix/bridge/fleet"},
+	} {
+		out, err := exec.Command("go", "list", "-f", `{{join .Imports " "}}`, pkg).Output()
+		if err != nil {
+			t.Fatalf("list %s: %v", pkg, err)
+		}
+		for _, imported := range strings.Fields(string(out)) {
+			if !slices.Contains(allowed, imported) {
+				t.Errorf("%s imports %s", pkg, imported)
+			}
+		}
+	}
+}
