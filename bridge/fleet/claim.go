@@ -1,5 +1,7 @@
 package fleet
 
+import "slices"
+
 // Claim takes the right to run one minion's first highstate, or takes it over.
 // The jid is chosen before and stored here, before anything is published.
 type Claim struct {
@@ -65,6 +67,8 @@ func (c Finish) Instance() string { return c.InstanceID }
 
 func (c Finish) Apply(row Minion, found bool) (Minion, error) {
 	switch {
+	case !slices.Contains([]Outcome{Succeeded, Erred, Busy, Vanished}, c.Outcome):
+		return row, ErrAsked
 	case !found:
 		return row, ErrNotFound
 	case row.ClaimJID != c.JID || c.JID == "":
@@ -80,8 +84,8 @@ func (c Finish) Apply(row Minion, found bool) (Minion, error) {
 	case c.Outcome == Vanished && row.ClaimVersion != c.From:
 		return row, ErrLost
 	}
-	before, retcode := row, c.Retcode
 	row.ClaimVersion++
+	retcode := c.Retcode
 	switch c.Outcome {
 	case Succeeded:
 		row.ClaimState, row.Retcode = Done, &retcode
@@ -92,8 +96,6 @@ func (c Finish) Apply(row Minion, found bool) (Minion, error) {
 		row.ClaimState, row.Attempt = Unclaimed, row.Attempt-1
 	case Vanished:
 		row.ClaimState, row.Retcode = Failed, nil
-	default:
-		return before, ErrAsked
 	}
 	return row, nil
 }

@@ -43,7 +43,7 @@ type Minion struct {
 	ClaimJID         string     `json:"claim_jid"`
 	ClaimState       ClaimState `json:"claim_state"`
 	Attempt          int        `json:"attempt"`           // number of the last attempt, from 1
-	Retcode          *int       `json:"retcode"`           // of the last job that returned; nil: none did
+	Retcode          *int       `json:"retcode"`           // of the last attempt that ended; nil: none did, or its job was lost
 	Expires          int64      `json:"expires,omitempty"` // Unix seconds (TTL); 0: never
 }
 
