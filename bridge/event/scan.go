@@ -61,8 +61,7 @@ func (s *Scanner) Next(buf []byte) (size int, err error) {
 		if s.elements++; s.elements > maxElements {
 			return 0, errElements
 		}
-		room := uint64(max(0, s.limit-s.pos-h.width))
-		if h.n > room {
+		if room := s.limit - s.pos - h.width; room < 0 || h.n > uint64(room) {
 			return 0, errLength
 		}
 		n := int(h.n)

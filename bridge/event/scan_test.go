@@ -131,6 +131,15 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// Elements that have no length of their own count against the limit too.
+func TestLimitOfSmallElements(t *testing.T) {
+	value := join([]byte{0x9a}, repeat(10, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0))
+	s := NewScanner(50)
+	if _, err := s.Next(value); !errors.Is(err, ErrMalformed) {
+		t.Errorf("%d bytes within 50: %v", len(value), err)
+	}
+}
+
 func TestDepth(t *testing.T) {
 	if err := check(join(repeat(maxDepth, 0x91), []byte{0})); err != nil {
 		t.Errorf("as deep as may be: %v", err)
