@@ -52,11 +52,16 @@ func (e *Engine) drive(ctx context.Context) error {
 func (e *Engine) next() acts {
 	now := e.now()
 	todo := acts{}
-	running := 0
+	slots := e.cfg.Concurrency
+	for _, c := range e.courses {
+		if c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == e.cfg.InstanceID {
+			slots--
+		}
+	}
 	var due []string
 	for id, c := range e.courses {
-		if c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == e.cfg.InstanceID {
-			running++
+		if c.queued && slots > 0 {
+			c.queued, c.due = false, time.Time{}
 		}
 		if !c.queued && !c.due.After(now) {
 			due = append(due, id)
@@ -64,7 +69,7 @@ func (e *Engine) next() acts {
 	}
 	slices.Sort(due) // the same work gives the same calls, in the same order
 	self := decide.Self{ID: e.cfg.InstanceID, Incarnation: e.cfg.Incarnation,
-		Beating: e.beats.Reach(now), Slots: e.cfg.Concurrency - running}
+		Beating: e.beats.Reach(now), Slots: slots}
 	for _, id := range due {
 		c := e.courses[id]
 		step := e.rule(e.cfg.Highstate, self, e.beats.Pulse(c.Row), c.Course, now)
@@ -99,15 +104,6 @@ func (e *Engine) close(id string) {
 	c := e.courses[id]
 	delete(e.courses, id)
 	e.rows.put(id, lookup{row: c.Row, found: true, until: e.now().Add(knownFor)})
-	e.freeSlot()
-}
-
-func (e *Engine) freeSlot() {
-	for _, c := range e.courses {
-		if c.queued {
-			c.queued, c.due = false, time.Time{}
-		}
-	}
 }
 
 // take writes claims: new ones under one new jid, for one publish; a claim that
@@ -144,7 +140,6 @@ func (e *Engine) finish(ctx context.Context, ids []string) error {
 		e.audit.Finished(id, *c.Ended, row)
 		c.Ended = nil
 		c.Saw(row, e.now())
-		e.freeSlot()
 	})
 }
 
