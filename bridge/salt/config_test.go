@@ -166,6 +166,7 @@ func TestConfigWithAFault(t *testing.T) {
 		"ret_port: 70000\n":                 "ret_port is 70000, not a port",
 		"sock_dir: [a]\n":                   "sock_dir is [a], not a text",
 		"a: &a [x,x]\n" + billion("a", 30):  "more than",
+		"a: &a [*a]\n":                      "more than",
 		"include: 'mast*'\nid: a\n":         "include one another without end",
 	} {
 		path := write(t, text)
@@ -230,4 +231,22 @@ func TestConfigPlaces(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
+}
+
+// Whatever a file holds, it is read or refused.
+func FuzzReadYAML(f *testing.F) {
+	for _, files := range trees {
+		for _, text := range files {
+			f.Add([]byte(text))
+		}
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(dir, "master")
+		put(t, text, path)
+		opts, err := readYAML(path)
+		if err == nil && opts == nil {
+			t.Error("neither options nor a fault")
+		}
+	})
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,12 +30,6 @@ type realMaster struct {
 	log    *os.File
 }
 
-// hosts keeps the masters of this process apart: 127.0.0.0/8 is one machine.
-var hosts struct {
-	sync.Mutex
-	n int
-}
-
 func startMaster(t *testing.T, version string) *realMaster {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "phx") // short: a socket's path has 107 bytes
@@ -48,10 +41,7 @@ func startMaster(t *testing.T, version string) *realMaster {
 	if m.log, err = os.Create(filepath.Join(dir, "out")); err != nil {
 		t.Fatal(err)
 	}
-	hosts.Lock()
-	hosts.n++
-	host := fmt.Sprintf("127.21.%d.%d", os.Getpid()%250+1, hosts.n)
-	hosts.Unlock()
+	host := fmt.Sprintf("127.21.%d.%d", os.Getpid()>>8%250+1, os.Getpid()%250+1)
 	text := fmt.Sprintf("interface: %s\npublish_port: %d\nret_port: %d\nroot_dir: %s\nworker_threads: 3\nid: m-%s\n"+
 		"fileserver_update_interval: 3600\n", host, freePort(t, host), freePort(t, host), dir, version)
 	if err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755); err != nil {

@@ -35,7 +35,7 @@ func (m *Master) AskAfter(ctx context.Context, jid, job string, ids []string) ([
 // Resolve is what a minion knows of a job. If it does not run and nothing is
 // cached, the minion does not know it, or (NoCache) could not say.
 type Resolve struct {
-	Running  bool          // or queued, as 3006 and 3008 may do
+	Running  bool          // or waits in a queue of the minion
 	Cached   *CachedReturn // nil: there is no return of it
 	NoCache  bool          // the minion keeps no returns: cache_jobs is off
 	Failover bool          // the minion's master_type is failover
