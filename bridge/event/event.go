@@ -30,39 +30,65 @@ type Event struct {
 	Data []byte // msgpack, unchecked
 }
 
+// usualBegin is how every frame of Salt 3006 to 3008 begins: {"head": {}, "body":
+const usualBegin = "\x82\xa4head\x80\xa4body"
+
 // Split reads a frame as the bus has it since Salt 2015.8: a msgpack map with
 // head, of no interest, and body.
-func Split(frame []byte) (Event, error) {
-	var body []byte
-	found := false
-	fields := fieldsOf(frame)
-	for fields.next() {
-		if string(textOf(fields.key)) == "body" {
-			body, found = textOf(fields.value), true
-		}
+func Split(frame []byte) (e Event, err error) {
+	body, err := bodyOf(frame)
+	if err == nil {
+		err = e.read(body)
 	}
-	if fields.err != nil {
-		return Event{}, fields.err
-	}
-	if !found || body == nil {
-		return Event{}, errBody
-	}
-	return SplitBody(body)
+	return e, err
 }
 
 // SplitBody reads the body of a frame, which is all that masters before 2015.8
 // sent, over ZeroMQ: tag, two line feeds, data.
-func SplitBody(body []byte) (Event, error) {
-	tag, data, found := bytes.Cut(body, []byte("\n\n"))
+func SplitBody(body []byte) (e Event, err error) {
+	err = e.read(body)
+	return e, err
+}
+
+func bodyOf(frame []byte) ([]byte, error) {
+	if rest, ok := cutPrefix(frame, usualBegin); ok {
+		if h, err := parse(rest); err == nil && h.class == text && h.n == uint64(len(rest)-h.width) {
+			return rest[h.width:], nil
+		}
+	}
+	var body []byte
+	fields := fieldsOf(frame)
+	for fields.next() {
+		if string(textOf(fields.key)) == "body" {
+			body = textOf(fields.value)
+		}
+	}
+	if fields.err == nil && body == nil {
+		return nil, errBody
+	}
+	return body, fields.err
+}
+
+func (e *Event) read(body []byte) error {
+	tag, data, found := cutTag(body)
 	if oldTag, oldData, old := splitPadded(body); old && (!found || len(tag) > paddedTag) {
 		tag, data, found = oldTag, oldData, true
 	}
 	if !found {
-		return Event{}, errTag
+		return errTag
 	}
-	e := Event{Tag: tag, Data: data}
+	e.Tag, e.Data = tag, data
 	e.classify()
-	return e, nil
+	return nil
+}
+
+// cutTag finds the first two line feeds. Tags of Salt hold no single one, and
+// looking for a byte is what the machine does fastest.
+func cutTag(body []byte) (tag, data []byte, found bool) {
+	if i := bytes.IndexByte(body, '\n'); i >= 0 && i+1 < len(body) && body[i+1] == '\n' {
+		return body[:i], body[i+2:], true
+	}
+	return bytes.Cut(body, []byte("\n\n"))
 }
 
 // paddedTag is the width of the tag in events of Salt before 2015: shorter ones
