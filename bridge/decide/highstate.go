@@ -208,6 +208,11 @@ func others(owner Pulse, c Course, now time.Time) Step {
 		if c.here(now) && !now.Before(c.askAt()) {
 			return Step{Act: Ask, Reason: "another master runs it, and it is connected here"}
 		}
+		// A minion that moves here may do so without a word, and its former
+		// master, alive but deaf to it, would wait for its return for ever.
+		if step := c.ping(now, "another master runs it; has it moved here?"); !c.here(now) && step.Act == Ping {
+			return step
+		}
 	}
 	if at := c.RowAt.Add(rereadEvery); now.Before(at) {
 		return wait(at, "another master runs it")
@@ -216,6 +221,14 @@ func others(owner Pulse, c Course, now time.Time) Step {
 }
 
 func wait(at time.Time, reason string) Step { return Step{Act: Wait, Reason: reason, At: at} }
+
+// Occupies says whether the highstate takes one of the slots of master id. One
+// whose minion is silent, or whose end nobody will ever know, keeps no other
+// from starting.
+func (c Course) Occupies(id string, now time.Time) bool {
+	return c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == id && !c.NoCache &&
+		(c.here(now) || now.Sub(c.Since) < hereFor || now.Sub(c.Published) < hereFor)
+}
 
 func (c Course) here(now time.Time) bool {
 	return !c.Here.IsZero() && now.Sub(c.Here) < hereFor

@@ -105,6 +105,7 @@ func TestNext(t *testing.T) {
 		{name: "another's, which stopped, not here", owner: Stopped, course: []change{claimedBy("m2", "now"), gone}, want: Ping},
 		{name: "another's, which was retired", owner: Retired, course: []change{claimedBy("m2", "now")}, want: Take},
 		{name: "another's, but it moved here", owner: Beating, course: []change{claimedBy("m2", "now"), func(c *Course) { c.Failover = true }}, want: Take},
+		{name: "another's, not seen here", owner: Beating, course: []change{claimedBy("m2", "now"), gone}, want: Ping},
 		{name: "another's, and it moved away", owner: Beating, course: []change{claimedBy("m2", "now"), gone, func(c *Course) { c.Failover, c.Pinged = true, noon }}, want: Wait, in: rereadEvery},
 
 		{name: "returned", course: []change{published, returned("J", fleet.Succeeded)}, want: Finish},
@@ -135,6 +136,30 @@ func TestNext(t *testing.T) {
 
 func returned(jid string, how fleet.Outcome) change {
 	return func(c *Course) { c.Ended = &Ended{JID: jid, Outcome: how} }
+}
+
+func TestOccupies(t *testing.T) {
+	long := func(c *Course) {
+		c.Since, c.Published, c.Here = noon.Add(-time.Hour), noon.Add(-time.Hour), noon.Add(-time.Hour)
+	}
+	for name, test := range map[string]struct {
+		course []change
+		want   bool
+	}{
+		"unclaimed":              {[]change{}, false},
+		"failed":                 {[]change{failed(1)}, false},
+		"another's":              {[]change{claimedBy("m2", "now")}, false},
+		"claimed":                {[]change{mine}, true},
+		"published":              {[]change{published}, true},
+		"runs long":              {[]change{published, long, func(c *Course) { c.Here = noon }}, true},
+		"silent":                 {[]change{published, long}, false},
+		"silent, just published": {[]change{published, long, func(c *Course) { c.Published = noon }}, true},
+		"nobody knows its end":   {[]change{published, func(c *Course) { c.NoCache = true }}, false},
+	} {
+		if got := course(test.course...).Occupies("m1", noon); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }
 
 func TestBackoffGrowsAndEnds(t *testing.T) {

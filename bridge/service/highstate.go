@@ -54,7 +54,7 @@ func (e *Engine) next() acts {
 	todo := acts{}
 	slots := e.cfg.Concurrency
 	for _, c := range e.courses {
-		if c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == e.cfg.InstanceID {
+		if c.Occupies(e.cfg.InstanceID, now) {
 			slots--
 		}
 	}
