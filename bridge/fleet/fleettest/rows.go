@@ -131,6 +131,7 @@ func Inputs() []Input {
 		{"rebind none", bind("", true)},
 		{"claim", claim(func(*fleet.Claim, fleet.Minion) {})},
 		{"claim over", claim(func(c *fleet.Claim, row fleet.Minion) { c.JID, c.Attempt = row.ClaimJID, row.Attempt })},
+		{"claim over, new jid", claim(func(c *fleet.Claim, row fleet.Minion) { c.Attempt = row.Attempt })},
 		{"claim late", claim(func(c *fleet.Claim, _ fleet.Minion) { c.From-- })},
 		{"claim told twice", claim(func(c *fleet.Claim, row fleet.Minion) {
 			*c = fleet.Claim{InstanceID: c.InstanceID, From: row.ClaimVersion - 1, Owner: row.ClaimOwner,

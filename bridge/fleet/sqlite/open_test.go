@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -34,6 +35,17 @@ func TestOpenMakesAndKeeps(t *testing.T) {
 	b, errB := second.Since(t.Context())
 	if errA != nil || errB != nil || !a.Equal(b) {
 		t.Errorf("since %v and %v (%v, %v)", a, b, errA, errB)
+	}
+}
+
+// TestDurable: what a power cut would show, which a test cannot make.
+func TestDurable(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "fleet.db"))
+	var mode, synchronous string
+	check(t, s.write.QueryRow(`PRAGMA journal_mode`).Scan(&mode))
+	check(t, s.write.QueryRow(`PRAGMA synchronous`).Scan(&synchronous))
+	if mode != "wal" || synchronous != "2" {
+		t.Errorf("journal_mode %s, synchronous %s; want wal and 2, FULL", mode, synchronous)
 	}
 }
 
@@ -83,7 +95,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		"no folder": {func(t *testing.T, path string) { check(t, os.Remove(filepath.Dir(path))) }, fleet.ErrUnavailable, "mkdir -p "},
 		"folder":    {func(t *testing.T, path string) { check(t, os.Mkdir(path, 0o700)) }, fleet.ErrDenied, "names a file"},
-		"empty":     {func(t *testing.T, path string) { check(t, os.WriteFile(path, nil, 0o600)) }, fleet.ErrCorrupt, "put a copy back"},
+		"empty":     {func(t *testing.T, path string) { check(t, os.WriteFile(path, nil, 0o600)) }, fleet.ErrCorrupt, "the file is empty"},
 		"text": {func(t *testing.T, path string) {
 			check(t, os.WriteFile(path, []byte(strings.Repeat("text", 2000)), 0o600))
 		}, fleet.ErrCorrupt, "not a database"},
@@ -95,12 +107,16 @@ func TestOpenRefuses(t *testing.T) {
 			check(t, os.Mkdir(dir, 0o700))
 			path := filepath.Join(dir, "fleet.db")
 			c.prepare(t, path)
+			before, _ := os.ReadFile(path) // nothing, where there is no file
 			s, err := Open(t.Context(), path)
 			if err == nil {
 				t.Fatal("opened", s.Close())
 			}
 			if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "open store "+path+": ") {
 				t.Errorf("%v; want %v and %q", err, c.kind, c.says)
+			}
+			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+				t.Error("the file that was refused has changed")
 			}
 		})
 	}

@@ -88,7 +88,7 @@ func open(ctx context.Context, path string, o options) (_ *Store, err error) {
 	if err := ready(call, path, o); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
-	if s.write, err = connect(path, 1, o.lockWait, "_txlock=immediate&_journal_mode=WAL"); err != nil {
+	if s.write, err = connect(path, 1, o.lockWait, "_txlock=immediate"); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
 	if s.read, err = connect(path, readers, o.lockWait, "_query_only=1"); err != nil {
