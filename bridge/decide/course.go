@@ -8,11 +8,12 @@ import (
 
 // Saw takes in a row that was read, or written by another.
 func (c *Course) Saw(row fleet.Minion, now time.Time) {
-	if c.RowAt.IsZero() || row.ClaimVersion != c.Row.ClaimVersion {
+	news := c.RowAt.IsZero() || row.ClaimVersion != c.Row.ClaimVersion
+	c.Row, c.RowAt = row, now
+	if news {
 		c.Since = now
 		c.forget()
 	}
-	c.Row, c.RowAt = row, now
 }
 
 // Took takes in the row of a claim that this master wrote.
@@ -41,6 +42,7 @@ func (c *Course) AskedAt(now time.Time) {
 // Answer is what a minion says of a jid.
 type Answer struct {
 	JID      string
+	Asked    time.Time // when the question was sent
 	Running  bool
 	Ended    *Ended // it has it in its cache of jobs
 	NoCache  bool   // it does not run, and the minion keeps no jobs
@@ -53,24 +55,24 @@ func (c *Course) Answered(a Answer, now time.Time) {
 	if a.JID != c.Row.ClaimJID {
 		return
 	}
-	c.Failover = a.Failover
-	c.NoCache = false
+	c.Failover, c.NoCache = a.Failover, a.NoCache
 	switch {
 	case a.Running:
 		c.Unknowns = 0
 	case a.Ended != nil:
 		c.Ended = a.Ended
-	case a.NoCache:
-		c.NoCache = true
-		c.Unknowns++
+	case a.Asked.Before(c.Since), !a.Asked.After(c.Published), !a.Asked.After(c.Told):
+		// Asked before the jid was sent (again), or counted before: answers come
+		// late, and minions return twice. It says nothing against what was sent since.
 	default:
 		c.Unknowns++
+		c.Told = a.Asked
 	}
 }
 
 func (c *Course) forget() {
 	c.Taken, c.Published, c.Resent = TakenNot, time.Time{}, false
-	c.Asked, c.Asks, c.Unknowns, c.NoCache, c.Failover = time.Time{}, 0, 0, false, false
+	c.Asked, c.Asks, c.Unknowns, c.Told, c.NoCache, c.Failover = time.Time{}, 0, 0, time.Time{}, false, false
 	if c.Ended != nil && c.Ended.JID != c.Row.ClaimJID {
 		c.Ended = nil
 	}

@@ -70,7 +70,8 @@ type Course struct {
 	Resent    bool      // the jid was published again because nobody knew it
 	Asked     time.Time // after the jid
 	Asks      int       // since the claim was taken
-	Unknowns  int       // answers "I do not know that jid" since the last publish
+	Unknowns  int       // answers "I do not know that jid" to questions since the last publish
+	Told      time.Time // when the last of those questions was sent
 	NoCache   bool      // the minion keeps no jobs (cache_jobs is off)
 	Failover  bool      // the minion is served by one master at a time: this one
 	Ended     *Ended

@@ -16,6 +16,7 @@ import (
 // job is a ping or an ask under way.
 type job struct {
 	about string // the jid that was asked after; empty for a ping
+	sent  time.Time
 	until time.Time
 }
 
@@ -28,7 +29,8 @@ func (e *Engine) newJID() string {
 // start makes a jid for a ping or an ask, and listens for its returns.
 func (e *Engine) start(about string) string {
 	jid := e.newJID()
-	e.jobs[jid] = job{about: about, until: e.now().Add(jobsFor)}
+	now := e.now()
+	e.jobs[jid] = job{about: about, sent: now, until: now.Add(jobsFor)}
 	e.inbox.hear(jid)
 	return jid
 }
@@ -77,7 +79,7 @@ func (e *Engine) hearReturns(returns []event.Return, now time.Time) {
 		case isAsk && asked.about == "":
 			c.Here = now
 		case isAsk:
-			e.answered(c, asked.about, r, now)
+			e.answered(c, asked, r, now)
 		case r.JID == c.Row.ClaimJID && r.Fun == e.cfg.Function:
 			c.Here = now
 			c.Ended = &decide.Ended{JID: r.JID, Outcome: outcome(r.Retcode, event.Busy(r.Body)), Retcode: r.Retcode}
@@ -85,18 +87,18 @@ func (e *Engine) hearReturns(returns []event.Return, now time.Time) {
 	}
 }
 
-func (e *Engine) answered(c *course, about string, r event.Return, now time.Time) {
+func (e *Engine) answered(c *course, asked job, r event.Return, now time.Time) {
 	if r.Fun != salt.ResolveFun {
 		return // somebody else's word under our jid
 	}
 	answer, err := salt.ParseResolve(r.Body)
 	if err != nil {
-		e.log.Warn("answer not understood", "minion", r.ID, "jid", about, "err", err)
+		e.log.Warn("answer not understood", "minion", r.ID, "jid", asked.about, "err", err)
 		return
 	}
-	a := decide.Answer{JID: about, Running: answer.Running, NoCache: answer.NoCache, Failover: answer.Failover}
+	a := decide.Answer{JID: asked.about, Asked: asked.sent, Running: answer.Running, NoCache: answer.NoCache, Failover: answer.Failover}
 	if cached := answer.Cached; cached != nil {
-		a.Ended = &decide.Ended{JID: about, Outcome: outcome(cached.Retcode, cached.Busy), Retcode: cached.Retcode}
+		a.Ended = &decide.Ended{JID: asked.about, Outcome: outcome(cached.Retcode, cached.Busy), Retcode: cached.Retcode}
 	}
 	c.Answered(a, now)
 }
