@@ -39,7 +39,7 @@ func (b *Bus) disconnected(err error) {
 	if !news {
 		return
 	}
-	args := []any{"socket", b.where, "err", err}
+	args := []any{"err", err} // which says where
 	if unreachable := (*UnreachableError)(nil); errors.As(err, &unreachable) && unreachable.Hint != "" {
 		args = append(args, "hint", unreachable.Hint)
 	}
