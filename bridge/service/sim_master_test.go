@@ -1,0 +1,390 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/event"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+// machine is one master's: its Salt, its clock, and a bridge that comes and goes.
+type machine struct {
+	world  *world
+	id     string
+	clock  *clock
+	up     bool // its salt-master
+	gone   bool // for good
+	ending bool // or soon
+	cut    bool // from the store, since cutAt
+	cutAt  time.Duration
+	lives  int // of its bridge
+	bridge *bridge
+	keys   map[salt.State]map[string][]byte
+}
+
+func newMachine(w *world, id string) *machine {
+	m := &machine{world: w, id: id, clock: newClock(w), up: true, keys: map[salt.State]map[string][]byte{}}
+	for _, state := range []salt.State{salt.Accepted, salt.Pending, salt.Rejected, salt.Denied} {
+		m.keys[state] = map[string][]byte{}
+	}
+	w.after(w.between(0, 30*time.Second), m.start)
+	return m
+}
+
+// start starts a bridge, as systemd does.
+func (m *machine) start() {
+	if m.bridge != nil || m.gone {
+		return
+	}
+	w := m.world
+	m.lives++
+	b := &bridge{machine: m, incarnation: fmt.Sprintf("%s.%d", m.id, m.lives), doubts: map[string]string{}}
+	cfg := Config{InstanceID: m.id, Incarnation: b.incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
+		Highstate: decide.Policy{Enabled: true, Attempts: attempts, Lease: simLease},
+		Function:  highstate, Concurrency: 1 + w.rng.IntN(3),
+		CompareEvery: CompareEvery + w.between(-20*time.Second, 20*time.Second), PollEvery: time.Minute, UnknownFor: time.Minute}
+	log := slog.New(slog.DiscardHandler)
+	store := &line{memory: w.store, bridge: b}
+	b.inbox = NewInbox()
+	b.beats = NewBeats(store, fleet.Beat{InstanceID: m.id, Incarnation: b.incarnation}, simLease, m.clock.now, log)
+	b.engine = NewEngine(cfg, store, b, b, b.beats, b.inbox, NewAudit(log), m.clock.now, log)
+	b.engine.rule = b.decides
+	m.bridge = b
+	w.log("%s: bridge %s starts", m.id, b.incarnation)
+	b.next = -1
+	b.beat()
+	b.wake(0)
+}
+
+// stop ends the bridge without a word.
+func (m *machine) stop(why string) {
+	if m.bridge != nil {
+		m.world.log("%s: bridge %s ends: %s", m.id, m.bridge.incarnation, why)
+		m.bridge = nil
+	}
+}
+
+// down ends the salt-master.
+func (m *machine) down() {
+	m.world.log("%s: salt-master ends", m.id)
+	m.up = false
+	for _, minion := range m.world.minions {
+		delete(minion.links, m)
+	}
+}
+
+func (m *machine) back() {
+	if m.gone || m.up {
+		return
+	}
+	m.world.log("%s: salt-master is back", m.id)
+	m.up = true
+	m.event(func(b *bridge) { b.inbox.Gap("the bus was away") })
+}
+
+// event brings something to the bridge, some time, if at all.
+func (m *machine) event(tell func(*bridge)) {
+	w, b := m.world, m.bridge
+	if b == nil || !m.up || w.peril(w.perils.lose) {
+		w.saw("event lost")
+		return
+	}
+	times := 1
+	if w.peril(w.perils.duplicate) {
+		times = 2
+	}
+	for range times {
+		late := w.about(20 * time.Millisecond)
+		if w.peril(w.perils.delay) {
+			late = w.about(20 * time.Second)
+		}
+		w.after(late, func() {
+			if m.bridge == b {
+				tell(b)
+				b.poke()
+			}
+		})
+	}
+}
+
+// bridge is one process: the real engine, heartbeat and inbox.
+type bridge struct {
+	machine     *machine
+	incarnation string
+	engine      *Engine
+	beats       *Beats
+	inbox       *Inbox
+
+	next    time.Duration // when its engine steps; negative: not planned
+	working bool          // its engine is within a step
+	beating bool          // its heartbeat is within a call
+	frozen  bool          // all of it
+	held    bool          // store or master failed: it waits, whatever happens
+	doubts  map[string]string
+}
+
+// crash is what a bridge that is killed within a call panics with.
+type crash struct{}
+
+// alive does fn, as long as the process lives.
+func (b *bridge) alive(fn func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, killed := r.(crash); !killed {
+				panic(r)
+			}
+			b.machine.world.saw("crash within a call")
+			if b.machine.bridge == b {
+				b.machine.crashed()
+			}
+		}
+	}()
+	if b.machine.bridge == b {
+		fn()
+	}
+}
+
+func (b *bridge) beat() {
+	w := b.machine.world
+	if !b.frozen && !b.beating {
+		b.alive(func() {
+			b.beating = true
+			b.beats.Tick(context.Background())
+			b.beating = false
+			b.poke()
+		})
+	}
+	if b.machine.bridge == b {
+		w.after(b.machine.clock.real(beatEvery)+w.about(10*time.Millisecond), b.beat)
+	}
+}
+
+// poke steps the engine soon if it was woken; see Engine.Run.
+func (b *bridge) poke() {
+	if b.working || b.held || b.frozen {
+		return // it looks when it is done
+	}
+	woken := false
+	select {
+	case <-b.inbox.Wake():
+		woken = true
+	default:
+	}
+	select {
+	case <-b.beats.Changed():
+		woken = true
+	default:
+	}
+	if woken {
+		b.wake(b.machine.world.about(10 * time.Millisecond))
+	}
+}
+
+func (b *bridge) wake(in time.Duration) {
+	w := b.machine.world
+	at := w.now + in
+	if b.next >= 0 && b.next <= at {
+		return
+	}
+	b.next = at
+	w.after(in, func() {
+		if b.next == at && !b.working && !b.frozen {
+			b.alive(b.step)
+		}
+	})
+}
+
+func (b *bridge) step() {
+	w := b.machine.world
+	w.saw("step")
+	b.working = true
+	next := b.engine.Step(context.Background())
+	b.working = false
+	b.held = b.engine.failures > 0
+	b.next = -1
+	b.wake(max(b.machine.clock.real(next.Sub(b.machine.clock.now())), time.Millisecond))
+	b.poke()
+}
+
+// call is one call to the store or the master, and what may befall it.
+func (b *bridge) call(what string, store bool, lost error, do func()) error {
+	w, p := b.machine.world, b.machine.world.perils
+	hit := func(rate float64, what string) bool {
+		if !w.peril(rate) {
+			return false
+		}
+		w.saw(what)
+		return true
+	}
+	if hit(p.crash, "crash before a call") {
+		w.log("%s: killed before: %s", b.incarnation, what)
+		panic(crash{})
+	}
+	if strings.HasPrefix(what, "publish") {
+		p.pause *= 5 // the one that no lease helps against
+	}
+	if hit(p.pause, "stopped world") {
+		b.halt(w.about(time.Minute), true, what)
+	}
+	if hit(p.slow, "slow call") {
+		b.halt(w.about(10*time.Second), false, what)
+	}
+	if store && b.machine.cut || hit(p.before, "call lost") {
+		if what != "beat" {
+			w.log("%s: lost: %s", b.incarnation, what)
+		}
+		return fmt.Errorf("%s: %w", what, lost)
+	}
+	do()
+	if hit(p.crash, "crash after a call") {
+		w.log("%s: killed after: %s", b.incarnation, what)
+		panic(crash{})
+	}
+	if hit(p.after, "answer lost") {
+		w.log("%s: answer lost: %s", b.incarnation, what)
+		return fmt.Errorf("%s: %w", what, lost)
+	}
+	return nil
+}
+
+// halt lets time pass within a call: of the whole process, or of the call.
+func (b *bridge) halt(d time.Duration, all bool, what string) {
+	w := b.machine.world
+	w.log("%s: halts for %v (all: %v) before: %s", b.incarnation, d.Round(time.Millisecond), all, what)
+	was := b.frozen
+	b.frozen = b.frozen || all
+	w.run(w.now + d)
+	b.frozen = was
+	if b.machine.bridge != b {
+		panic(crash{})
+	}
+	if !b.frozen && !b.working {
+		b.next = -1
+		b.wake(0)
+	}
+}
+
+// decides is the rule, and takes note of what it is asked.
+func (b *bridge) decides(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+	step := b.machine.world.rule(p, s, owner, c, now)
+	b.machine.world.decided(b, owner, c, step)
+	return step
+}
+
+// What follows is the master and its key store, as the engine sees them.
+
+const highstate = "state.highstate"
+
+func (b *bridge) Publish(_ context.Context, j salt.Job) ([]string, error) {
+	return b.send(j.JID, j.Targets, "publish", func(m *minion) { m.receive(b.machine, j.JID, m.highstate(b.machine, j.JID)) },
+		func(id string) { b.machine.world.publishes(b, id, j.JID) })
+}
+
+func (b *bridge) Ping(_ context.Context, jid string, ids []string) ([]string, error) {
+	return b.send(jid, ids, "ping", func(m *minion) {
+		m.receive(b.machine, jid, func() { m.answer(b.machine, event.Return{JID: jid, ID: m.id, Fun: "test.ping"}) })
+	}, nil)
+}
+
+func (b *bridge) AskAfter(_ context.Context, jid, job string, ids []string) ([]string, error) {
+	return b.send(jid, ids, "ask after "+job, func(m *minion) { m.receive(b.machine, jid, m.resolve(b.machine, jid, job)) }, nil)
+}
+
+// send hands a job to the minions that are connected here.
+func (b *bridge) send(jid string, ids []string, what string, receive func(*minion), note func(id string)) ([]string, error) {
+	w, m := b.machine.world, b.machine
+	var hit []string
+	if w.traced {
+		what = fmt.Sprintf("%s %s %v", what, jid, ids)
+	}
+	err := b.call(what, false, salt.ErrUnreachable, func() {
+		if !m.up {
+			return
+		}
+		w.log("%s: %s", b.incarnation, what)
+		for _, id := range ids {
+			if m.keys[salt.Accepted][id] == nil {
+				continue
+			}
+			hit = append(hit, id)
+			if note != nil {
+				note(id)
+			}
+			minion := w.minion(id)
+			link := minion.links[m]
+			if link == nil || w.peril(w.perils.lose) {
+				w.saw("job reached nobody")
+				continue
+			}
+			w.after(w.about(50*time.Millisecond), func() {
+				if minion.links[m] == link {
+					receive(minion)
+				}
+			})
+		}
+	})
+	if err == nil && !m.up {
+		err = fmt.Errorf("%s: %w", what, salt.ErrUnreachable)
+	}
+	return hit, err
+}
+
+func (b *bridge) Accept(_ context.Context, ids []string) error {
+	m := b.machine
+	return b.call(fmt.Sprintf("accept %v", ids), false, salt.ErrUnreachable, func() {
+		for _, id := range ids {
+			if key := m.keys[salt.Pending][id]; key != nil && m.up {
+				m.world.log("%s: accepts %s", b.incarnation, id)
+				delete(m.keys[salt.Pending], id)
+				m.keys[salt.Accepted][id] = key
+				m.event(func(b *bridge) { b.inbox.Look(id, false) })
+			}
+		}
+	})
+}
+
+func (b *bridge) Delete(_ context.Context, keys map[salt.State][]string) error {
+	b.machine.world.fault("%s deletes %v: nobody was terminated", b.incarnation, keys)
+	return nil
+}
+
+func (b *bridge) List() (salt.Listing, error) {
+	of := func(state salt.State) (ids []string) {
+		for id := range b.machine.keys[state] {
+			ids = append(ids, id)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	return salt.Listing{Accepted: of(salt.Accepted), Pending: of(salt.Pending), Rejected: of(salt.Rejected), Denied: of(salt.Denied)}, nil
+}
+
+func (b *bridge) Read(id string, state salt.State) ([]byte, error) {
+	if key := b.machine.keys[state][id]; key != nil {
+		return key, nil
+	}
+	return nil, salt.ErrNoKey
+}
+
+func (b *bridge) UnlinkPending(id string) error {
+	delete(b.machine.keys[salt.Pending], id)
+	return nil
+}
+
+func (b *bridge) WriteAccepted(keys map[string][]byte) (written int, err error) {
+	for id, key := range keys {
+		if b.machine.keys[salt.Accepted][id] == nil {
+			b.machine.keys[salt.Accepted][id] = key
+			delete(b.machine.keys[salt.Pending], id)
+			written++
+		}
+	}
+	return written, nil
+}

@@ -1,0 +1,193 @@
+package service
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+)
+
+// The simulator of the claim protocol. One seed again, with its trace:
+//
+//	go test ./bridge/service -run TestSimulator -sim.seed 4711
+//
+// A long run: -sim.seeds 1000000 -timeout 0.
+var (
+	simSeed  = flag.Uint64("sim.seed", 0, "run this seed of the simulator alone, and print its trace")
+	simSeeds = flag.Uint64("sim.seeds", 3000, "how many seeds the simulator runs")
+)
+
+// maxFaulty: after so many seeds that went wrong the rest tells nothing new.
+const maxFaulty = 5
+
+// simulate runs seeds from 1 to n on all processors.
+func simulate(n uint64, r rule, end func(seed uint64, w *world) (more bool)) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next, more := uint64(1), true
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				seed := next
+				next++
+				stop := !more || seed > n
+				mu.Unlock()
+				if stop {
+					return
+				}
+				w := newWorld(seed, r, false)
+				w.live()
+				mu.Lock()
+				more = end(seed, w) && more
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestSimulator(t *testing.T) {
+	if *simSeed != 0 {
+		w := newWorld(*simSeed, decide.Next, true)
+		w.live()
+		fmt.Println(strings.Join(w.trace, "\n"))
+		for _, fault := range w.faults {
+			t.Error(fault)
+		}
+		return
+	}
+	begun := time.Now()
+	seen, faulty := map[string]int{}, 0
+	var simulated time.Duration
+	simulate(*simSeeds, decide.Next, func(seed uint64, w *world) bool {
+		simulated += w.now
+		for what, n := range w.seen {
+			seen[what] += n
+		}
+		if len(w.faults) == 0 {
+			return true
+		}
+		t.Errorf("seed %d: %s", seed, strings.Join(w.faults, "\n"))
+		if faulty++; faulty == 1 {
+			t.Log(explain(seed, decide.Next))
+		}
+		return faulty < maxFaulty
+	})
+	t.Logf("%d seeds, %v of their time in %v", *simSeeds, simulated.Round(time.Hour), time.Since(begun).Round(time.Millisecond))
+	for _, what := range slices.Sorted(maps.Keys(seen)) {
+		t.Logf("%8d  %s", seen[what], what)
+	}
+	// A simulator in which these never happen proves nothing.
+	for _, what := range []string{"takeover", "lost race", "lost answer recognised as own", "late publish by an old owner",
+		"late publish dropped by the minion", "jid dropped by the minion", "jid sent again", "vanished job", "busy", "next attempt", "failover: here now",
+		"taken up again after a restart of the bridge", "ended by another than its owner", "end not known: no cache",
+		"crash before a call", "crash after a call", "stopped world", "connected without a word"} {
+		if seen[what] == 0 {
+			t.Errorf("never happened: %s", what)
+		}
+	}
+}
+
+// explain runs a seed again and gives the end of its trace.
+func explain(seed uint64, r rule) string {
+	w := newWorld(seed, r, true)
+	w.live()
+	return "trace of seed " + fmt.Sprint(seed) + ":\n" + strings.Join(w.trace[max(0, len(w.trace)-400):], "\n")
+}
+
+// The same seed gives the same run, to the last line.
+func TestSimulatorIsDeterministic(t *testing.T) {
+	for seed := range uint64(20) {
+		a, b := newWorld(seed, decide.Next, true), newWorld(seed, decide.Next, true)
+		a.live()
+		b.live()
+		if len(a.trace) == 0 || !slices.Equal(a.trace, b.trace) {
+			t.Errorf("seed %d: two runs differ", seed)
+		}
+	}
+}
+
+// Protocols that are wrong must be found out, each by the promise that it breaks;
+// else the simulator is blind.
+func TestSimulatorFindsWhatIsWrong(t *testing.T) {
+	const enough = 300
+	for name, wrong := range map[string]rule{"by the clock": byTheClock, "gives up at once": givesUpAtOnce, "asks nobody": asksNobody} {
+		t.Run(name, func(t *testing.T) {
+			broken, agreed := 0, 0
+			simulate(enough, wrong, func(_ uint64, w *world) bool {
+				if slices.ContainsFunc(w.faults, func(fault string) bool { return strings.HasPrefix(fault, "G2") }) {
+					broken++
+					if !w.perils.skewed {
+						agreed++
+					}
+				}
+				return true
+			})
+			t.Logf("%d of %d seeds broke G2, %d of them where clocks agree", broken, enough, agreed)
+			if broken == 0 {
+				t.Error("it looks as if it were safe")
+			}
+		})
+	}
+}
+
+// byTheClock calls a claim lost that looks old: by the time in its row and the
+// observer's own wall clock. It waits far longer than a job takes.
+func byTheClock(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+	r := c.Row
+	if r.ClaimState != fleet.Claimed || r.ClaimOwner == s.ID || !c.Accepted || !s.Beating {
+		return decide.Next(p, s, owner, c, now)
+	}
+	written, err := fleet.ParseTime(r.Modified)
+	switch {
+	case err == nil && now.Sub(written) > 8*time.Minute:
+		return decide.Step{Act: decide.Finish, Reason: "its claim is old",
+			Ended: decide.Ended{JID: r.ClaimJID, Outcome: fleet.Vanished}}
+	case now.Sub(c.RowAt) > 30*time.Second:
+		return decide.Step{Act: decide.Read, Reason: "another master runs it"}
+	}
+	return decide.Step{Act: decide.Wait, Reason: "another master runs it", At: c.RowAt.Add(31 * time.Second)}
+}
+
+// givesUpAtOnce takes the first "I do not know that jid" for the last word.
+func givesUpAtOnce(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+	step := decide.Next(p, s, owner, c, now)
+	if step.Act == decide.Publish && c.Unknowns > 0 {
+		return decide.Step{Act: decide.Finish, Reason: "unknown", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
+	}
+	return step
+}
+
+// asksNobody begins a new attempt when the owner of a claim is gone, whatever
+// became of its job.
+func asksNobody(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+	step := decide.Next(p, s, owner, c, now)
+	if step.Act == decide.Take && c.Row.ClaimState == fleet.Claimed {
+		return decide.Step{Act: decide.Finish, Reason: "its owner is gone", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
+	}
+	return step
+}
+
+func TestReading(t *testing.T) {
+	real := time.Now()
+	a := reading(epoch, time.Hour)
+	b := reading(epoch.Add(-time.Minute), time.Hour+time.Second)
+	if !a.Equal(a) || a.Unix() != epoch.Unix() || a.UTC().Format(time.RFC3339) != epoch.Format(time.RFC3339) || a.IsZero() {
+		t.Errorf("the wall clock reads %v", a)
+	}
+	if b.Sub(a) != time.Second || !b.After(a) || a.Add(time.Second).Compare(b) != 0 {
+		t.Errorf("%v passed on the monotonic clock", b.Sub(a))
+	}
+	if got := reading(real, 0); got.Unix() != real.Unix() || got.Nanosecond() != real.Nanosecond() {
+		t.Errorf("%v became %v", real, got)
+	}
+}
