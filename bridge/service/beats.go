@@ -27,6 +27,7 @@ type Beats struct {
 	log   *slog.Logger
 
 	changed chan struct{}
+	say     chan struct{}
 
 	mu      sync.Mutex
 	beat    fleet.Beat
@@ -40,15 +41,18 @@ type Beats struct {
 // NewBeats makes the heartbeat of one master; it beats when Tick is called.
 func NewBeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now func() time.Time, log *slog.Logger) *Beats {
 	return &Beats{store: store, now: now, lease: lease, log: log, beat: beat,
-		changed: make(chan struct{}, 1), watched: map[string]time.Time{}}
+		changed: make(chan struct{}, 1), say: make(chan struct{}, 1), watched: map[string]time.Time{}}
 }
 
 // Run beats until ctx ends.
 func (b *Beats) Run(ctx context.Context) error {
 	for {
 		b.Tick(ctx)
-		if !sleep(ctx, beatEvery) {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-b.say: // something that the others should know at once
+		case <-time.After(beatEvery):
 		}
 	}
 }
@@ -134,11 +138,15 @@ func (b *Beats) anyWatched(now time.Time) bool {
 	return len(b.watched) > 0
 }
 
-// SetReady says in the next beat whether minions may be sent here.
+// SetReady says, with a beat at once, whether minions may be sent here.
 func (b *Beats) SetReady(ready bool) {
 	b.mu.Lock()
 	b.beat.Ready = ready
 	b.mu.Unlock()
+	select {
+	case b.say <- struct{}{}:
+	default:
+	}
 }
 
 // SetKey says in the next beat which key this master has.

@@ -127,30 +127,50 @@ type Ready struct {
 	Key func() (string, error)
 }
 
-// readyEvery: how often a master that is not ready looks again.
-const readyEvery = time.Second
+const (
+	// readyEvery: how often a master that is not ready looks again; a look at
+	// memory. A command that failed is given longer.
+	readyEvery = 200 * time.Millisecond
+	// quietFor: what is usual at a start is not worth a warning.
+	quietFor = 5 * time.Second
+)
 
 // getReady waits until bus, keys and fleet are as they must be, then says so.
 func (s *Service) getReady(ctx context.Context) error {
-	told := ""
-	for wait := readyEvery; ; wait = min(wait*2, retryMost) {
-		err := s.notReady(ctx)
+	told, wait := "", readyEvery
+	for {
+		err := s.notReady()
 		if err == nil {
-			s.beats.SetReady(true)
-			s.opts.Log.Info("ready", "took", time.Since(s.started).Round(time.Millisecond))
-			return nil
+			if err = s.runReady(ctx); err == nil {
+				break
+			}
+			wait = min(wait*2, retryMost)
 		}
-		if err.Error() != told && time.Since(s.started) > 5*readyEvery && ctx.Err() == nil {
+		if err.Error() != told && time.Since(s.started) > quietFor && ctx.Err() == nil {
 			told = err.Error()
 			s.opts.Log.Warn("not ready", "err", err)
 		}
-		if !sleep(ctx, min(wait, 5*readyEvery)) {
+		if !sleep(ctx, wait) {
 			return nil
 		}
 	}
+	s.beats.SetReady(true)
+	s.opts.Log.Info("ready", "took", time.Since(s.started).Round(time.Millisecond))
+	return nil
 }
 
-func (s *Service) notReady(ctx context.Context) error {
+func (s *Service) runReady(ctx context.Context) error {
+	if s.opts.Ready.Command == nil {
+		return nil
+	}
+	if err := s.opts.Ready.Command(ctx); err != nil {
+		return fmt.Errorf("run ready.command: %w", err)
+	}
+	return nil
+}
+
+// notReady says what is still missing.
+func (s *Service) notReady() error {
 	if s.opts.Bus != nil && s.opts.Bus.State().Since.IsZero() {
 		return errors.New("event bus is not connected")
 	}
@@ -163,11 +183,6 @@ func (s *Service) notReady(ctx context.Context) error {
 			return fmt.Errorf("read master key: %w", err)
 		}
 		s.beats.SetKey(digest)
-	}
-	if s.opts.Ready.Command != nil {
-		if err := s.opts.Ready.Command(ctx); err != nil {
-			return fmt.Errorf("run ready.command: %w", err)
-		}
 	}
 	return nil
 }

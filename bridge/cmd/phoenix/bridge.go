@@ -66,6 +66,9 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	if config.Address == "" {
 		config.Address = ownAddress(master.Interface)
 	}
+	for _, fault := range master.Skipped {
+		log.Warn("included file left out, as Salt leaves it out", "err", fault)
+	}
 	log.Info("bridge starts", "version", version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
 		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", config.Socket)
 	s := service.New(service.Options{
