@@ -1,0 +1,84 @@
+package service
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"phoenix/bridge/event"
+)
+
+// sent makes the event that a frame with that tag and data would be split into.
+func sent(t *testing.T, tag string, data map[string]any) event.Event {
+	t.Helper()
+	raw, err := msgpack.Marshal(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := event.SplitBody(append([]byte(tag+"\n\n"), raw...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestInboxHearsWhatMatters(t *testing.T) {
+	in := NewInbox()
+	in.hear("20260101000000000001")
+	for _, e := range []event.Event{
+		sent(t, "salt/auth", map[string]any{"id": "knocks", "act": "pend", "pub": "ignored"}),
+		sent(t, "salt/auth", map[string]any{"id": "known", "act": "accept"}),
+		sent(t, "salt/key", map[string]any{"id": "by-hand", "act": "accepted"}),
+		sent(t, "salt/minion/here/start", map[string]any{"id": "here"}),
+		sent(t, "minion_start", map[string]any{"id": "legacy"}),
+		sent(t, "salt/minion/victim/start", map[string]any{"id": "liar"}),
+		sent(t, "salt/job/20260101000000000001/ret/a", map[string]any{"id": "a", "jid": "20260101000000000001", "fun": "state.highstate", "retcode": 0}),
+		sent(t, "salt/job/20260101000000000001/ret/victim", map[string]any{"id": "liar", "jid": "20260101000000000001", "retcode": 0}),
+		sent(t, "salt/job/20260101000000000002/ret/a", map[string]any{"id": "a", "jid": "20260101000000000002", "retcode": 0}),
+	} {
+		in.Event(e)
+	}
+	w := in.take()
+	if fmt.Sprint(w.looks) != "map[by-hand:false here:true knocks:false]" {
+		t.Errorf("looks %v", w.looks)
+	}
+	if len(w.returns) != 1 || w.returns[0].ID != "a" {
+		t.Errorf("returns %+v", w.returns)
+	}
+}
+
+// E8: an engine that is held up costs a comparison, not memory without bound.
+func TestG7InboxIsBounded(t *testing.T) {
+	in := NewInbox()
+	in.hear("20260101000000000001")
+	for i := range 3 * maxWaiting {
+		in.Look(fmt.Sprintf("minion-%d", i), false)
+		in.Return(event.Return{ID: "a", JID: "20260101000000000001"})
+	}
+	in.Look(strings.Repeat("x", maxID+1), true)
+	n, dropped := in.waiting()
+	if n != 2*maxWaiting || dropped != 4*maxWaiting {
+		t.Errorf("%d wait, %d dropped", n, dropped)
+	}
+	if w := in.take(); w.gap == "" {
+		t.Error("what was dropped is not compared")
+	}
+	if n, _ := in.waiting(); n != 0 {
+		t.Errorf("%d wait after all was taken", n)
+	}
+}
+
+func TestInboxWakesOnceForMany(t *testing.T) {
+	in := NewInbox()
+	for i := range 10 {
+		in.Look(fmt.Sprint(i), false)
+	}
+	<-in.Wake()
+	select {
+	case <-in.Wake():
+		t.Error("woken twice")
+	default:
+	}
+}
