@@ -26,10 +26,11 @@ func (c *Course) Took(row fleet.Minion, now time.Time) {
 	}
 }
 
-// PublishedAt takes in that the jid was published, or that nobody knows whether
-// it was: the minion drops a jid that it has seen, and asking will tell.
-func (c *Course) PublishedAt(now time.Time) {
-	c.Resent = c.Resent || c.Unknowns > 0
+// PublishedAt takes in that the jid was published or, if it is not sure, that
+// nobody knows whether it was: asking will tell. A jid is given up only after
+// one more publish that is sure, since the minion then drops any that comes late.
+func (c *Course) PublishedAt(now time.Time, sure bool) {
+	c.Resent = c.Resent || sure && c.Unknowns > 0
 	c.Published, c.Unknowns = now, 0
 }
 

@@ -28,7 +28,12 @@ func TestAnsweredUnknown(t *testing.T) {
 	if c.Unknowns != 1 {
 		t.Errorf("one answer, twice, and one from before count as %d", c.Unknowns)
 	}
-	c.PublishedAt(late)
+	c.PublishedAt(late, false)
+	if c.Published != late || c.Unknowns != 0 || c.Resent {
+		t.Errorf("after a publish in doubt: %d, %v", c.Unknowns, c.Resent)
+	}
+	c.Unknowns = 1
+	c.PublishedAt(late, true)
 	c.Answered(unknownTo(second), late)
 	if c.Unknowns != 0 || !c.Resent {
 		t.Errorf("after it was sent again: %d, %v", c.Unknowns, c.Resent)

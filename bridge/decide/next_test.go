@@ -163,7 +163,7 @@ func perform(t *testing.T, s Self, c *Course, step Step) {
 	case Take:
 		c.Took(apply(claim(s, *c)), noon)
 	case Publish:
-		c.PublishedAt(noon)
+		c.PublishedAt(noon, true)
 	case Ask:
 		c.AskedAt(noon)
 	case Finish:

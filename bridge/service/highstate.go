@@ -197,7 +197,7 @@ func (e *Engine) publish(ctx context.Context, ids []string) error {
 		// it never saw this one, asking will tell.
 		now := e.now()
 		for _, id := range targets {
-			e.courses[id].PublishedAt(now)
+			e.courses[id].PublishedAt(now, err == nil)
 			e.audit.Published(id, e.courses[id].Row, err)
 		}
 		if err != nil {
