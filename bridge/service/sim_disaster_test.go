@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"time"
 )
 
@@ -111,7 +112,7 @@ func (w *world) lose(m *machine, told bool) {
 	}
 	retire := func() {
 		w.log("%s: row says TERMINATE", m.id)
-		_ = w.store.RetireMaster(nil, m.id)
+		_ = w.store.RetireMaster(context.Background(), m.id)
 	}
 	switch {
 	case !told:

@@ -114,19 +114,21 @@ func (w *world) lately(id, jid string) bool { return w.late[published{id, jid}] 
 //     the minion drops a jid that it has seen. So it takes such a late publish
 //     and a minion that no longer knows that it has seen the jid, since its
 //     process was started anew, or never saw it, since each publish of the
-//     successor was lost on the way.
+//     successor was lost on the way. What runs then is nobody's.
 //   - A minion with cache_jobs off cannot say that a job is over. If the return
 //     was lost and its process was started anew, a publish that is sent again
 //     runs again.
 func (w *world) ran(m *minion, jid string, late, forgotten bool) {
 	w.log("%s: runs %s (late %v, seen in a former life %v)", m.id, jid, late, forgotten)
+	if row := w.store.minions[m.id]; late && (row.ClaimState != fleet.Claimed || row.ClaimJID != jid) {
+		m.excused = true
+		w.saw("excepted: late publish")
+		return
+	}
 	if m.succeeded == "" {
 		return
 	}
 	switch {
-	case late:
-		m.excused = true
-		w.saw("excepted: late publish")
 	case forgotten && jid == m.succeeded && !m.cache:
 		m.excused = true
 		w.saw("excepted: minion restarted, no cache")
