@@ -73,14 +73,19 @@ func (b *Bridge) Ready() {
 			b.lab.tb.Fatalf("%s ended at its start\n%s", b.Name, b.Tail())
 		}
 		var status struct {
-			Masters []fleet.Master `json:"masters"`
-			Bridge  *struct{}      `json:"bridge"`
+			Bridge struct {
+				Incarnation string       `json:"incarnation"`
+				Master      fleet.Master `json:"master"`
+				Bus         struct {
+					Connected bool `json:"connected"`
+				} `json:"bus"`
+			} `json:"bridge"`
 		}
 		b.JSON(&status, "status")
-		for _, m := range status.Masters {
-			if m.InstanceID == b.Master.ID && m.Ready && status.Bridge != nil {
-				return true, ""
-			}
+		// The row of a run before this one may still say ready.
+		now := status.Bridge
+		if now.Bus.Connected && now.Master.Ready && now.Master.Incarnation == now.Incarnation {
+			return true, ""
 		}
 		return false, fmt.Sprintf("%+v", status)
 	})

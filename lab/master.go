@@ -70,6 +70,7 @@ func (l *Lab) StartMaster(o MasterOptions) *Master {
 	if err != nil {
 		l.tb.Fatalf("prepare %s: %v", m.Name, err)
 	}
+	m.stubborn = true
 	m.prepare(saltEnv(), salt.daemon("salt-master", m.configDir())...)
 	m.Start()
 	return m

@@ -51,6 +51,7 @@ func (l *Lab) StartMinion(o MinionOptions) *Minion {
 	if err != nil {
 		l.tb.Fatalf("prepare minion %s: %v", o.ID, err)
 	}
+	m.stubborn = true
 	m.prepare(saltEnv(), salt.daemon("salt-minion", m.configDir())...)
 	m.Start()
 	return m

@@ -86,10 +86,13 @@ func (f fixture) restarts(t *testing.T) {
 		{"the master's death", func() { f.master.Kill(); f.master.Start() }},
 		{"the bridge's death", func() { f.bridge.Kill(); f.bridge.Start() }},
 	} {
+		begun := time.Now()
 		again.do()
+		t.Logf("%s took %v", again.what, time.Since(begun).Round(time.Millisecond))
 		f.master.Ready()
 		f.bridge.Ready()
 		minion.Answers(f.master)
+		t.Logf("all answer again after %v", time.Since(begun).Round(time.Millisecond))
 		f.lab.Never(settle, "another highstate began after "+again.what, func() (bool, string) {
 			return minion.Runs() != 1, fmt.Sprintf("%+v", minion.RunLog())
 		})
