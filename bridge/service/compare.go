@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
+
+// afterGap: a connection stands some milliseconds before the master sends on it,
+// and what it has to say in between nobody hears.
+const afterGap = 5 * time.Second
 
 // compare looks at every id that this master holds a key for, so that no event
 // that was lost, before the start, in a gap of the bus or ever, matters for
@@ -46,6 +51,9 @@ func (e *Engine) compare(ctx context.Context, why string) error {
 	e.tidyJobs(begun)
 	e.census = census
 	e.compareAt = begun.Add(e.cfg.CompareEvery)
+	if why != "" {
+		e.compareAt = begun.Add(afterGap)
+	}
 	if !e.compared {
 		e.compared = true
 		e.log.Info("keys and fleet compared", "why", why, "keys", len(ids), "census", census, "took", e.now().Sub(begun))
