@@ -120,7 +120,8 @@ func (w *world) lately(id, jid string) bool { return w.late[published{id, jid}] 
 //     runs again.
 func (w *world) ran(m *minion, jid string, late, forgotten bool) {
 	w.log("%s: runs %s (late %v, seen in a former life %v)", m.id, jid, late, forgotten)
-	if row := w.store.minions[m.id]; late && (row.ClaimState != fleet.Claimed || row.ClaimJID != jid) {
+	row := w.store.minions[m.id]
+	if late && (row.ClaimState != fleet.Claimed || row.ClaimJID != jid || forgotten && jid == m.succeeded) {
 		m.excused = true
 		w.saw("excepted: late publish")
 		return
