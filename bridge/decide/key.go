@@ -11,6 +11,9 @@ const (
 	// Bound: listed, and the key is the one bound to the row. The first
 	// acceptance binds it, so this trusts the first knock.
 	Bound Admit = "bound"
+	// Proven: bound, and the first key is bound only if the instance itself wrote
+	// its digest under its own ARN, which IAM lets no other instance do.
+	Proven Admit = "proven"
 )
 
 // Key is a public key as the master's key store holds it for one id and state.
@@ -25,6 +28,7 @@ type KeyView struct {
 	Valid bool // the id matches id_pattern
 	Known bool // the fleet has a row for it
 	Row   fleet.Minion
+	Proof string // the digest that the instance wrote of itself; empty: none
 
 	Pending, Accepted, Rejected, Denied Key
 }
@@ -104,6 +108,17 @@ var keyRules = [...]keyRule{
 	}},
 	{"not-a-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return UnlinkPending, "what is pending for it is no RSA public key", v.Pending.Digest == ""
+	}},
+	{"unproven", func(a Admit, v KeyView) (KeyAct, string, bool) {
+		return LeaveKey, "its instance has not written its proof yet (phoenix agent does)",
+			a == Proven && v.Row.KeySHA256 == "" && v.Proof == ""
+	}},
+	{"other-proof", func(a Admit, v KeyView) (KeyAct, string, bool) {
+		return UnlinkPending, "the pending key is not the one that its instance wrote as proof",
+			a == Proven && v.Row.KeySHA256 == "" && v.Proof != v.Pending.Digest
+	}},
+	{"proven", func(a Admit, v KeyView) (KeyAct, string, bool) {
+		return AcceptKey, "listed, and its instance wrote this key as proof", a == Proven && v.Row.KeySHA256 == ""
 	}},
 	{"first-knock", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return AcceptKey, "listed, and the first key to knock", v.Row.KeySHA256 == ""

@@ -14,7 +14,7 @@ import (
 //	pending:  - none, A the bound key, B another, j no RSA key
 //	accepted: likewise
 //	rejected, denied: - none, x any
-//	admit:    l listed, b bound
+//	admit:    l listed, b bound, and proven: n without a proof, p with A, q with B
 type situation struct{ row, pending, accepted, rejected, denied, admit string }
 
 func (s situation) String() string {
@@ -25,10 +25,13 @@ func (s situation) String() string {
 func (s situation) decide(valid bool) KeyDecision { return Keys(s.rule(), s.view(valid)) }
 
 func (s situation) rule() Admit {
-	if s.admit == "l" {
+	switch s.admit {
+	case "l":
 		return Listed
+	case "b":
+		return Bound
 	}
-	return Bound
+	return Proven
 }
 
 func (s situation) view(valid bool) KeyView {
@@ -37,6 +40,7 @@ func (s situation) view(valid bool) KeyView {
 	if v.Known {
 		v.Row = fleet.Minion{InstanceID: "i-1", Status: fleet.Launch}
 	}
+	v.Proof = map[string]string{"p": "A", "q": "B"}[s.admit]
 	switch s.row {
 	case "B":
 		v.Row.KeySHA256 = "A"
@@ -65,7 +69,7 @@ func everySituation(fn func(situation)) {
 			for _, accepted := range "-ABj" {
 				for _, rejected := range "-x" {
 					for _, denied := range "-x" {
-						for _, admit := range "lb" {
+						for _, admit := range "lbnpq" {
 							fn(situation{string(row), string(pending), string(accepted), string(rejected), string(denied), string(admit)})
 						}
 					}
@@ -83,34 +87,39 @@ var keyTable = []struct {
 	rule string
 	also string // unlink, rebind
 }{
-	{situation{"ULBDT", "-", "-", "-", "-", "lb"}, LeaveKey, "no-key", ""},
+	{situation{"ULBDT", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
 
-	{situation{"U", "-ABj", "ABj", "-x", "-x", "lb"}, LeaveKey, "foreign", ""},
-	{situation{"U", "ABj", "-", "-x", "-x", "lb"}, LeaveKey, "not-listed", ""},
-	{situation{"U", "-", "-", "x", "-x", "lb"}, LeaveKey, "not-listed", ""},
-	{situation{"U", "-", "-", "-", "x", "lb"}, LeaveKey, "not-listed", ""},
+	{situation{"U", "-ABj", "ABj", "-x", "-x", "lbnpq"}, LeaveKey, "foreign", ""},
+	{situation{"U", "ABj", "-", "-x", "-x", "lbnpq"}, LeaveKey, "not-listed", ""},
+	{situation{"U", "-", "-", "x", "-x", "lbnpq"}, LeaveKey, "not-listed", ""},
+	{situation{"U", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "not-listed", ""},
 
-	{situation{"T", "-", "ABj", "-x", "-x", "lb"}, DeleteKeys, "terminated", ""},
-	{situation{"T", "ABj", "ABj", "-x", "-x", "lb"}, DeleteKeys, "terminated", "unlink"},
-	{situation{"T", "-", "-", "x", "-x", "lb"}, DeleteKeys, "terminated", ""},
-	{situation{"T", "ABj", "-", "x", "-x", "lb"}, DeleteKeys, "terminated", "unlink"},
-	{situation{"T", "-", "-", "-", "x", "lb"}, DeleteKeys, "terminated", ""},
-	{situation{"T", "ABj", "-", "-", "x", "lb"}, DeleteKeys, "terminated", "unlink"},
-	{situation{"T", "ABj", "-", "-", "-", "lb"}, UnlinkPending, "terminated", "unlink"},
+	{situation{"T", "-", "ABj", "-x", "-x", "lbnpq"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "ABj", "-x", "-x", "lbnpq"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "-", "-", "x", "-x", "lbnpq"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "-", "x", "-x", "lbnpq"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "-", "-", "-", "x", "lbnpq"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "-", "-", "x", "lbnpq"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "ABj", "-", "-", "-", "lbnpq"}, UnlinkPending, "terminated", "unlink"},
 
-	{situation{"L", "-ABj", "AB", "-x", "-x", "lb"}, AdoptKey, "adopt", ""},
-	{situation{"L", "-ABj", "j", "-x", "-x", "lb"}, ReportKey, "accepted-other-key", ""},
-	{situation{"BD", "-ABj", "Bj", "-x", "-x", "lb"}, ReportKey, "accepted-other-key", ""},
-	{situation{"BD", "-", "A", "-x", "-x", "lb"}, LeaveKey, "accepted", ""},
-	{situation{"BD", "ABj", "A", "-x", "-x", "lb"}, UnlinkPending, "accepted", "unlink"},
+	{situation{"L", "-ABj", "AB", "-x", "-x", "lbnpq"}, AdoptKey, "adopt", ""},
+	{situation{"L", "-ABj", "j", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
+	{situation{"BD", "-ABj", "Bj", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
+	{situation{"BD", "-", "A", "-x", "-x", "lbnpq"}, LeaveKey, "accepted", ""},
+	{situation{"BD", "ABj", "A", "-x", "-x", "lbnpq"}, UnlinkPending, "accepted", "unlink"},
 
-	{situation{"LBD", "-ABj", "-", "x", "-x", "lb"}, LeaveKey, "rejected", ""},
-	{situation{"LBD", "-", "-", "-", "x", "lb"}, LeaveKey, "waiting", ""},
-	{situation{"LBD", "j", "-", "-", "-x", "lb"}, UnlinkPending, "not-a-key", "unlink"},
+	{situation{"LBD", "-ABj", "-", "x", "-x", "lbnpq"}, LeaveKey, "rejected", ""},
+	{situation{"LBD", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "waiting", ""},
+	{situation{"LBD", "j", "-", "-", "-x", "lbnpq"}, UnlinkPending, "not-a-key", "unlink"},
 	{situation{"L", "AB", "-", "-", "-x", "lb"}, AcceptKey, "first-knock", ""},
-	{situation{"BD", "A", "-", "-", "-x", "lb"}, AcceptKey, "bound-key", ""},
+	{situation{"L", "AB", "-", "-", "-x", "n"}, LeaveKey, "unproven", ""},
+	{situation{"L", "A", "-", "-", "-x", "p"}, AcceptKey, "proven", ""},
+	{situation{"L", "B", "-", "-", "-x", "q"}, AcceptKey, "proven", ""},
+	{situation{"L", "B", "-", "-", "-x", "p"}, UnlinkPending, "other-proof", "unlink"},
+	{situation{"L", "A", "-", "-", "-x", "q"}, UnlinkPending, "other-proof", "unlink"},
+	{situation{"BD", "A", "-", "-", "-x", "lbnpq"}, AcceptKey, "bound-key", ""},
 	{situation{"BD", "B", "-", "-", "-x", "l"}, AcceptKey, "listed", "rebind"},
-	{situation{"BD", "B", "-", "-", "-x", "b"}, UnlinkPending, "other-key", "unlink"},
+	{situation{"BD", "B", "-", "-", "-x", "bnpq"}, UnlinkPending, "other-key", "unlink"},
 }
 
 func (s situation) covers(of situation) bool {
@@ -173,7 +182,9 @@ func TestG3AcceptsOnlyAnAdmittedKey(t *testing.T) {
 			t.Errorf("%v: accepted beside an accepted or a rejected key", s)
 		case d.Unlink:
 			t.Errorf("%v: accepted and unlinked", s)
-		case s.rule() == Bound && v.Row.KeySHA256 != "" && v.Row.KeySHA256 != v.Pending.Digest:
+		case s.rule() == Proven && v.Row.KeySHA256 == "" && v.Proof != v.Pending.Digest:
+			t.Errorf("%v: a key was accepted that its instance did not prove", s)
+		case s.rule() != Listed && v.Row.KeySHA256 != "" && v.Row.KeySHA256 != v.Pending.Digest:
 			t.Errorf("%v: a key that is not the bound one was accepted", s)
 		case d.Rebind != (v.Row.KeySHA256 != "" && v.Row.KeySHA256 != v.Pending.Digest):
 			t.Errorf("%v: rebind is %v", s, d.Rebind)

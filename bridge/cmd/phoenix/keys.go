@@ -119,7 +119,13 @@ func acceptKey(c *cli.Context, config Config, store fleet.Store) error {
 }
 
 func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id string) error {
-	text, err := keys.Read(id, salt.Pending)
+	state := salt.Pending
+	text, err := keys.Read(id, state)
+	if errors.Is(err, salt.ErrNoKey) && c.Bool("rebind") {
+		// Salt took another key than the bound one without us: bind that.
+		state = salt.Accepted
+		text, err = keys.Read(id, state)
+	}
 	if err != nil {
 		return err
 	}
@@ -135,11 +141,10 @@ func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.
 	if err != nil {
 		return fmt.Errorf("%w%s", err, hint(err))
 	}
-	if err := master.Accept(c.Context, []string{id}); err != nil {
-		return err
-	}
-	if err := checkAccepted(c, keys, master, id, digest); err != nil {
-		return err
+	if state == salt.Pending {
+		if err := acceptPending(c, keys, master, id, digest); err != nil {
+			return err
+		}
 	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, row)
@@ -148,9 +153,12 @@ func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.
 	return nil
 }
 
-// checkAccepted makes sure that the key which was accepted is the one that was
-// looked at: between the two, another may have taken its place.
-func checkAccepted(c *cli.Context, keys *salt.Keys, master *salt.Master, id, digest string) error {
+// acceptPending accepts, and makes sure that the key which was accepted is the one
+// that was looked at: between the two, another may have taken its place.
+func acceptPending(c *cli.Context, keys *salt.Keys, master *salt.Master, id, digest string) error {
+	if err := master.Accept(c.Context, []string{id}); err != nil {
+		return err
+	}
 	text, err := keys.Read(id, salt.Accepted)
 	if err != nil {
 		return fmt.Errorf("read what was accepted: %w", err)
