@@ -52,6 +52,9 @@ func New(tb TB) *Lab {
 		tb: tb, dir: dir, made: map[string]int{},
 		net: fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256)),
 	}
+	if err := adoptOrphans(); err != nil {
+		tb.Fatalf("make lab: %v", err)
+	}
 	stopWatchdog, err := watch(dir)
 	if err != nil {
 		tb.Fatalf("start watchdog of lab: %v", err)

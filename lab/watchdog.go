@@ -2,6 +2,8 @@ package lab
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,6 +70,31 @@ func killMarked(prefix string) {
 	for pids := marked(prefix); len(pids) > 0; pids = marked(prefix) {
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// prSetChildSubreaper is PR_SET_CHILD_SUBREAPER of prctl(2).
+const prSetChildSubreaper = 36
+
+// adoptOrphans makes this process the parent of what its children leave behind,
+// so that it can see them off. The first process of the machine does so late, in
+// some containers never, and Salt takes a dead process that nobody waited for as
+// one that runs: its successor ends with "An instance is already running"
+// (claim_mantle_of_responsibility, 3006 to 3008).
+func adoptOrphans() error {
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
+		return fmt.Errorf("prctl: %w", errno)
+	}
+	return nil
+}
+
+// buryGroup waits for all that is left of a process group that was killed.
+func buryGroup(pgid int) {
+	for {
+		_, err := syscall.Wait4(-pgid, nil, 0, nil)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return // ECHILD: none is left
 		}
 	}
 }

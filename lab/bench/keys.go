@@ -20,6 +20,26 @@ const (
 	quiet = 200 * time.Millisecond
 )
 
+// keys measures how keys are accepted, on a master with the bridge, and then on
+// one with the way of 2015. Both look minions up in the same file.
+func keys(s *stage, t *table) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.Cleanup(cancel)
+	l := lab.New(s)
+	f := newFleet(s, l)
+	master := l.StartMaster(lab.MasterOptions{Version: version})
+	master.Ready()
+	events := listen(ctx, s, master)
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: f.store(), Config: map[string]any{
+		// There is no minion behind the keys: a ping after them is for nobody.
+		"highstate.enabled": false,
+	}})
+	single(ctx, s, t, f, master, bridge, events)
+	ours := crowds(ctx, s, t, f, master, bridge, events)
+	master.Stop()
+	way2015(ctx, s, t, f, l, ours)
+}
+
 // single measures one key at a time. Ours: from the event that says it is
 // pending to the one that says it is accepted, and all between is the bridge's.
 // The bare call: from the call to the same event.

@@ -3,15 +3,14 @@
 // prints one table, and docs/benchmarks.md explains it.
 //
 //	make bench
+//	go run ./lab/bench [decoding] [keys] [standing]    only these parts
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
-
-	"phoenix/lab"
 )
 
 // version is the Salt that is measured against.
@@ -20,34 +19,27 @@ const version = "3007.15"
 func main() {
 	s := &stage{begun: time.Now()}
 	var t table
-	failed := s.run(func() { measure(s, &t) })
+	failed := s.run(func() { measure(s, &t, os.Args[1:]) })
 	t.print(os.Stdout)
 	if failed {
 		os.Exit(1)
 	}
 }
 
-// measure takes all measurements, one after the other: there are two cores.
-func measure(s *stage, t *table) {
-	decoding(s, t)
-
-	ctx, cancel := context.WithCancel(context.Background())
-	s.Cleanup(cancel)
-	l := lab.New(s)
-	f := newFleet(s, l)
-	master := l.StartMaster(lab.MasterOptions{Version: version})
-	master.Ready()
-	events := listen(ctx, s, master)
-	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: f.store(), Config: map[string]any{
-		// There is no minion behind the keys: a ping after them is for nobody.
-		"highstate.enabled": false,
-	}})
-	single(ctx, s, t, f, master, bridge, events)
-	ours := crowds(ctx, s, t, f, master, bridge, events)
-	master.Stop()
-
-	way2015(ctx, s, t, f, l, ours)
-	standing(s, t, l)
+// measure takes the measurements that are named, or all, one after the other:
+// there are two cores.
+func measure(s *stage, t *table, names []string) {
+	parts := []struct {
+		name    string
+		measure func(*stage, *table)
+	}{
+		{"decoding", decoding}, {"keys", keys}, {"standing", standing},
+	}
+	for _, p := range parts {
+		if len(names) == 0 || slices.Contains(names, p.name) {
+			p.measure(s, t)
+		}
+	}
 }
 
 // stage is what the lab needs of a test, and says how far the program is.

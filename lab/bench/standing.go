@@ -30,7 +30,8 @@ const (
 )
 
 // standing measures what a bridge costs that has nothing to do.
-func standing(s *stage, t *table, l *lab.Lab) {
+func standing(s *stage, t *table) {
+	l := lab.New(s)
 	master := l.StartMaster(lab.MasterOptions{Version: version})
 	master.Ready()
 	path := filepath.Join(l.Dir(), "many.db")
