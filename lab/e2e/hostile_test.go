@@ -33,16 +33,18 @@ func oddIDs() []string {
 // TestG3_HostileIDs: an id is nothing but a name, and most of what Salt takes for
 // one is not let in, not even by an operator who was talked into it. The bridge is
 // configured as carelessly as can be. A minion that means well is served meanwhile.
+//
+// On 3008, since an id that is too long for a file's name is the end of one of
+// the master's workers in 3006 and 3007, whatever else runs there (docs/salt.md).
 func TestG3_HostileIDs(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: "3007.15"})
+	master := l.StartMaster(lab.MasterOptions{Version: "3008.3"})
 	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Config: map[string]any{"id_pattern": ".*", "admit": "listed"}})
 	master.Ready()
 	knock := func() {
 		var wg sync.WaitGroup
 		for _, id := range slices.Concat(hostileIDs(), oddIDs()) {
-			// 3006 to 3008 never answer one that is longer than a file's name may be.
 			wg.Go(func() { _ = master.TryKnock(id, lab.StrangerKey()) })
 		}
 		wg.Wait()
