@@ -2,41 +2,42 @@ package service
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
 const (
-	// perilFor: for so long things go wrong.
-	perilFor = 12 * time.Minute
+	// perilFor: for so long things go wrong, or until all has come to an end and
+	// lateFor has passed: what was stopped wakes up and does what it was about to.
+	perilFor = 6 * time.Minute
+	lateFor  = 2 * time.Minute
 	// settleFor: so long after it all must have come to an end: three attempts of
 	// a minute or more, with a minute and ten between them, and each step of the
 	// way found by a comparison or a ping, two minutes apart, and asked for in
 	// steps that grow to two minutes.
 	settleFor = 90 * time.Minute
 	// calmFor: so long after that nothing more may happen.
-	calmFor = 15 * time.Minute
+	calmFor = 3 * time.Minute
 )
 
 // live runs the world to its end.
 func (w *world) live() {
 	w.after(w.about(w.perils.calm), w.disaster)
-	w.run(perilFor)
+	w.runToEnd(perilFor)
+	w.run(w.now + lateFor)
 	w.heal()
-	for w.now < perilFor+settleFor && !w.allSettled() {
-		w.run(w.now + 10*time.Second)
-	}
+	w.runToEnd(w.now + settleFor)
 	w.log("settled")
 	w.run(w.now + calmFor)
 	w.verdict()
 }
 
-func (w *world) allSettled() bool {
-	for _, m := range w.minions {
-		if !w.settled(m) {
-			return false
-		}
+// runToEnd lets the world turn until all has come to an end, but no longer.
+func (w *world) runToEnd(limit time.Duration) {
+	going := func(m *minion) bool { return !w.settled(m) }
+	for w.now < limit && slices.ContainsFunc(w.minions, going) {
+		w.run(w.now + 10*time.Second)
 	}
-	return true
 }
 
 // disaster befalls some machine or minion, then others.
@@ -129,7 +130,7 @@ func (w *world) lose(m *machine, told bool) {
 // heal ends all that goes wrong, and brings back what is not lost for good.
 func (w *world) heal() {
 	w.log("from here on nothing goes wrong")
-	w.faulty = false
+	w.faulty, w.healed = false, w.now
 	for _, m := range w.machines {
 		m.cut = false
 		if m.ending && !m.gone {

@@ -66,7 +66,9 @@ func (w *world) decided(b *bridge, owner decide.Pulse, c decide.Course, step dec
 	case step.Act == decide.Wait && c.NoCache && mine && c.Unknowns > 0:
 		w.saw("end not known: no cache")
 	}
-	w.log("%s: %s %s: %s (owner %d)", b.incarnation, step.Act, r.InstanceID, step.Reason, owner)
+	if w.traced { // asked often
+		w.log("%s: %s %s: %s (owner %d)", b.incarnation, step.Act, r.InstanceID, step.Reason, owner)
+	}
 }
 
 // publishes notes, at the moment when the master sends it, a highstate.
@@ -149,7 +151,8 @@ func (w *world) settled(m *minion) bool {
 // it again, and nobody can say how it ended: that is for an operator.
 func (w *world) unknowable(m *minion) bool {
 	row := w.store.minions[m.id]
-	return !m.cache && row.ClaimState == fleet.Claimed && m.running == nil && w.now-w.changed[m.id] > 10*time.Minute
+	return !m.cache && row.ClaimState == fleet.Claimed && m.running == nil &&
+		!w.faulty && w.now-max(w.changed[m.id], w.healed) > 8*time.Minute
 }
 
 // verdict holds the end against the promises.

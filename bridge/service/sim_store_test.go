@@ -113,6 +113,7 @@ func (l *line) ByStatus(_ context.Context, status fleet.Status, since string, fn
 
 func (l *line) Masters(context.Context) (rows []fleet.Master, err error) {
 	err = l.bridge.call("masters", true, fleet.ErrUnavailable, func() {
+		rows = make([]fleet.Master, 0, len(l.world.machines))
 		for _, m := range l.world.machines {
 			if row, found := l.masters[m.id]; found {
 				rows = append(rows, row)

@@ -119,20 +119,18 @@ func TestSimulatorIsDeterministic(t *testing.T) {
 // Protocols that are wrong must be found out, each by the promise that it breaks;
 // else the simulator is blind.
 func TestSimulatorFindsWhatIsWrong(t *testing.T) {
-	const enough = 300
+	const enough = 2000
 	for name, wrong := range map[string]rule{"by the clock": byTheClock, "gives up at once": givesUpAtOnce, "asks nobody": asksNobody} {
 		t.Run(name, func(t *testing.T) {
-			broken, agreed := 0, 0
+			tried, broken := 0, 0
 			simulate(enough, wrong, func(_ uint64, w *world) bool {
+				tried++
 				if slices.ContainsFunc(w.faults, func(fault string) bool { return strings.HasPrefix(fault, "G2") }) {
 					broken++
-					if !w.perils.skewed {
-						agreed++
-					}
 				}
-				return true
+				return broken < 3
 			})
-			t.Logf("%d of %d seeds broke G2, %d of them where clocks agree", broken, enough, agreed)
+			t.Logf("%d of %d seeds broke G2", broken, tried)
 			if broken == 0 {
 				t.Error("it looks as if it were safe")
 			}
@@ -149,7 +147,7 @@ func byTheClock(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Cou
 	}
 	written, err := fleet.ParseTime(r.Modified)
 	switch {
-	case err == nil && now.Sub(written) > 8*time.Minute:
+	case err == nil && now.Sub(written) > 5*time.Minute:
 		return decide.Step{Act: decide.Finish, Reason: "its claim is old",
 			Ended: decide.Ended{JID: r.ClaimJID, Outcome: fleet.Vanished}}
 	case now.Sub(c.RowAt) > 30*time.Second:

@@ -21,7 +21,8 @@ type world struct {
 	queue    queue
 	count    int64
 	perils   perils
-	faulty   bool // perils befall; later they stop, and all must come to an end
+	faulty   bool          // perils befall; later they stop, and all must come to an end
+	healed   time.Duration // when they did
 	store    *memory
 	machines []*machine
 	minions  []*minion
@@ -172,7 +173,11 @@ func newClock(w *world) *clock {
 
 func (c *clock) jump() { c.offset = c.world.between(-10*time.Minute, 10*time.Minute) }
 
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) // read only
+// Read only.
+var (
+	epoch    = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	year1885 = time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC)
+)
 
 func (c *clock) now() time.Time {
 	ran := time.Duration(float64(c.world.now) * c.rate)
@@ -189,7 +194,7 @@ func (c *clock) real(d time.Duration) time.Duration {
 // (Time.wall: 1 bit "has monotonic", 33 bits seconds since 1885, 30 bits
 // nanoseconds; Time.ext: the monotonic clock). TestReading guards it.
 func reading(wall time.Time, monotonic time.Duration) time.Time {
-	since1885 := wall.Unix() - time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	since1885 := wall.Unix() - year1885.Unix()
 	var t time.Time
 	raw := (*struct {
 		wall uint64
