@@ -21,6 +21,8 @@ type Add struct {
 	MinionID   string
 	Group      string
 	Again      bool
+	HookName   string // a lifecycle hook holds the instance until its highstate ran
+	Adopted    bool   // launched before the fleet began: a row that this makes is adopted
 }
 
 func (c Add) Instance() string { return c.InstanceID }
@@ -28,11 +30,15 @@ func (c Add) Instance() string { return c.InstanceID }
 func (c Add) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case !found:
-		return Minion{InstanceID: c.InstanceID, Status: Launch, MinionID: c.MinionID, Group: c.Group}, nil
+		row = Minion{InstanceID: c.InstanceID, Status: Launch, MinionID: c.MinionID, Group: c.Group, HookName: c.HookName}
+		if c.Adopted {
+			row.HighstateRunner = RunnerAdopted
+		}
+		return row, nil
 	case row.Status == Terminate && c.Again:
 		// The version goes on counting: a claim of the former life must not fit.
 		return Minion{InstanceID: c.InstanceID, Status: Launch, MinionID: c.MinionID, Group: c.Group,
-			ClaimVersion: row.ClaimVersion + 1}, nil
+			HookName: c.HookName, ClaimVersion: row.ClaimVersion + 1}, nil
 	case row.Status == Terminate:
 		return row, ErrTerminated
 	}
@@ -42,6 +48,8 @@ func (c Add) Apply(row Minion, found bool) (Minion, error) {
 	if row.Group == "" {
 		row.Group = c.Group
 	}
+	// The greater name, so that messages in any order end alike.
+	row.HookName = max(row.HookName, c.HookName)
 	return row, nil
 }
 
@@ -83,12 +91,23 @@ func (c Adopt) Apply(row Minion, found bool) (Minion, error) {
 
 // Retire says that an instance was terminated. It makes the row if there is
 // none, so that a launch that comes late revives nobody.
-type Retire struct{ InstanceID string }
+type Retire struct {
+	InstanceID string
+	HookName   string // a lifecycle hook holds the instance until its key is gone
+	Inferred   bool   // see Minion.Inferred
+}
 
 func (c Retire) Instance() string { return c.InstanceID }
 
 func (c Retire) Apply(row Minion, found bool) (Minion, error) {
-	row.InstanceID, row.Status = c.InstanceID, Terminate
+	if row.Expires != 0 {
+		return row, nil // a tombstone stays as it is
+	}
+	if row.Status != Terminate {
+		row.InstanceID, row.Status, row.Inferred = c.InstanceID, Terminate, c.Inferred
+		row.HookName = "" // the launch's hook is moot
+	}
+	row.HookName = max(row.HookName, c.HookName)
 	return row, nil
 }
 

@@ -45,6 +45,8 @@ type Minion struct {
 	Attempt          int        `json:"attempt"`           // number of the last attempt, from 1
 	Retcode          *int       `json:"retcode"`           // of the last attempt that ended; nil: none did, or its job was lost
 	Expires          int64      `json:"expires,omitempty"` // Unix seconds (TTL); 0: never
+	HookName         string     `json:"hook_name"`         // lifecycle hook that waits: of the launch, or of the termination
+	Inferred         bool       `json:"inferred"`          // TERMINATE was concluded from what EC2 says; no message told of it
 }
 
 // Adopted says whether the minion's first highstate is not ours to run.

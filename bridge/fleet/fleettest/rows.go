@@ -42,6 +42,11 @@ func States() []State {
 	}
 	again := func(id string) fleet.Change { return fleet.Again{InstanceID: id} }
 	retire := func(id string) fleet.Change { return fleet.Retire{InstanceID: id} }
+	hooked := func(id string) fleet.Change {
+		return fleet.Add{InstanceID: id, Group: "web", HookName: "launching"}
+	}
+	leaving := func(id string) fleet.Change { return fleet.Retire{InstanceID: id, HookName: "terminating"} }
+	inferred := func(id string) fleet.Change { return fleet.Retire{InstanceID: id, Inferred: true} }
 	strip := func(id string) fleet.Change { return fleet.Strip{InstanceID: id, Expires: 4102444800} }
 	reborn := func(id string) fleet.Change { return fleet.Add{InstanceID: id, Group: "web", Again: true} }
 
@@ -50,6 +55,7 @@ func States() []State {
 	return []State{
 		state("absent"),
 		state("listed", add),
+		state("hooked", hooked),
 		state("bound", add, bind),
 		state("claimed", add, bind, first),
 		state("taken", add, bind, first, claim(1, "m2", "j1", 1)),
@@ -65,6 +71,8 @@ func States() []State {
 		state("retired", add, bind, retire),
 		state("retired-claimed", add, bind, first, retire),
 		state("retired-unknown", retire),
+		state("retired-hooked", hooked, leaving),
+		state("retired-inferred", add, inferred),
 		state("stripped", add, bind, first, done, retire, strip),
 		state("reborn", add, bind, first, done, retire, strip, reborn),
 	}
@@ -118,10 +126,22 @@ func Inputs() []Input {
 		{"add again", func(id string, _ fleet.Minion) fleet.Change {
 			return fleet.Add{InstanceID: id, MinionID: "other-" + id, Group: "db", Again: true}
 		}},
+		{"add with hook", func(id string, _ fleet.Minion) fleet.Change {
+			return fleet.Add{InstanceID: id, Group: "db", HookName: "launching"}
+		}},
+		{"add adopted", func(id string, _ fleet.Minion) fleet.Change {
+			return fleet.Add{InstanceID: id, Group: "db", Adopted: true}
+		}},
 		{"adopt A", adopt(keyA)},
 		{"adopt B", adopt(keyB)},
 		{"adopt none", adopt("")},
 		{"retire", func(id string, _ fleet.Minion) fleet.Change { return fleet.Retire{InstanceID: id} }},
+		{"retire with hook", func(id string, _ fleet.Minion) fleet.Change {
+			return fleet.Retire{InstanceID: id, HookName: "terminating"}
+		}},
+		{"retire inferred", func(id string, _ fleet.Minion) fleet.Change {
+			return fleet.Retire{InstanceID: id, Inferred: true}
+		}},
 		{"strip", func(id string, _ fleet.Minion) fleet.Change { return fleet.Strip{InstanceID: id, Expires: 4102444801} }},
 		{"bind A", bind(keyA, false)},
 		{"bind B", bind(keyB, false)},

@@ -100,7 +100,7 @@ func TestOpenRefuses(t *testing.T) {
 			check(t, os.WriteFile(path, []byte(strings.Repeat("text", 2000)), 0o600))
 		}, fleet.ErrCorrupt, "not a database"},
 		"other database": {otherDatabase, fleet.ErrCorrupt, "not a Phoenix store"},
-		"newer schema":   {newerSchema, fleet.ErrDenied, "version 2"},
+		"newer schema":   {newerSchema, fleet.ErrDenied, "version 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "dir")
@@ -151,6 +151,28 @@ func TestUpgrade(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), path); !errors.Is(err, fleet.ErrDenied) {
 		t.Errorf("opened by the older: %v", err)
+	}
+}
+
+// TestUpgradeFromFirst: a file of the first schema, with a row as it was written then.
+func TestUpgradeFromFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fleet.db")
+	first := usual()
+	first.steps = migrations()[:1]
+	check(t, ready(t.Context(), path, first))
+	db, err := connect(path, 1, time.Second, "")
+	check(t, err)
+	_, err = db.Exec(`INSERT INTO minions VALUES ('i-1', 'LAUNCH', '2026-01-01T00:00:00.000Z', 0, '', '', 'web', '', '', 0, '', '', '', '', 0, NULL, 0, ?)`,
+		checksum("i-1", "LAUNCH", "2026-01-01T00:00:00.000Z", "", "", "", "web"))
+	check(t, errors.Join(err, db.Close()))
+	s := openTest(t, path)
+	row, err := s.Minion(t.Context(), "i-1")
+	if want := (fleet.Minion{InstanceID: "i-1", Status: fleet.Launch, Modified: "2026-01-01T00:00:00.000Z", Group: "web"}); err != nil || row != want {
+		t.Errorf("%+v, %v", row, err)
+	}
+	row, err = fleet.ApplyOne(t.Context(), s, fleet.Retire{InstanceID: "i-1", HookName: "h", Inferred: true})
+	if read, _ := s.Minion(t.Context(), "i-1"); err != nil || read != row || read.HookName != "h" || !read.Inferred {
+		t.Errorf("%+v, %v; read back %+v", row, err, read)
 	}
 }
 

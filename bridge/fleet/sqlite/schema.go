@@ -60,7 +60,9 @@ CREATE TABLE proofs (
 	key_sha256        TEXT NOT NULL,
 	modified          TEXT NOT NULL,
 	sum               INTEGER NOT NULL
-) STRICT;`,
+) STRICT;`, `
+ALTER TABLE minions ADD COLUMN hook_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE minions ADD COLUMN inferred INTEGER NOT NULL DEFAULT 0;`,
 	}
 }
 
