@@ -34,7 +34,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 }
 
 func newApp(out, errs io.Writer) *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:    "phoenix",
 		Usage:   "keys and first highstates of Salt minions, by masters that may die",
 		Version: version,
@@ -62,5 +62,25 @@ func newApp(out, errs io.Writer) *cli.App {
 			bridgeCommand(), statusCommand(), minionsCommand(), adoptCommand(),
 			mastersCommand(), keysCommand(), highstateCommand(),
 		},
+	}
+	tellMisuse(app.Commands, app.OnUsageError)
+	return app
+}
+
+// tellMisuse makes a misspelt flag or command below another one what it is at the
+// top: one line and exit code 2. The library asks each command for itself, and
+// else prints its help and goes on as if all were well.
+func tellMisuse(commands []*cli.Command, misused cli.OnUsageErrorFunc) {
+	for _, c := range commands {
+		c.OnUsageError = misused
+		tellMisuse(c.Subcommands, misused)
+		if len(c.Subcommands) > 0 {
+			c.Action = func(c *cli.Context) error {
+				if name := c.Args().First(); name != "" {
+					return usageError(fmt.Errorf("no command %q; see %s --help", name, c.Command.HelpName))
+				}
+				return cli.ShowSubcommandHelp(c)
+			}
+		}
 	}
 }

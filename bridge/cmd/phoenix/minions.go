@@ -110,7 +110,7 @@ func operands(c *cli.Context, config Config) ([]string, error) {
 		}
 	}
 	if len(ids) == 0 {
-		return nil, usageError(errors.New("no minion id; see phoenix " + c.Command.FullName() + " --help"))
+		return nil, usageError(errors.New("no minion id; see " + c.Command.HelpName + " --help"))
 	}
 	valid := config.validID()
 	for _, id := range ids {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -66,7 +68,12 @@ const tellWithin = 2 * time.Second
 func tell(c *cli.Context, config Config, ids ...string) {
 	ctx, cancel := context.WithTimeout(c.Context, tellWithin)
 	defer cancel()
-	if err := api.NewClient(config.Socket).Look(ctx, ids); err != nil && !c.Bool("json") && !c.Bool("quiet") {
+	err := api.NewClient(config.Socket).Look(ctx, ids)
+	switch {
+	case err == nil || c.Bool("json") || c.Bool("quiet"):
+	case errors.Is(err, fs.ErrPermission):
+		fmt.Fprintf(c.App.ErrWriter, "note: no permission to tell the bridge on %s (run as root or as the master's user); it finds out within a few minutes\n", config.Socket)
+	default:
 		fmt.Fprintf(c.App.ErrWriter, "note: no bridge answers on %s; the bridges find out within a few minutes\n", config.Socket)
 	}
 }
