@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -11,25 +12,62 @@ import (
 	"phoenix/bridge/event"
 )
 
-// The three questions that tell what became of a job. find_job comes first: one
-// that ends in between is then found in the cache.
+// The questions that tell what became of a job, in the order in which they go
+// out. Each is a job of its own: while a job of several functions stands in a
+// minion's proc folder, each state run that begins there fails with a TypeError,
+// since saltutil.is_running takes "fun" for a text (3006.28, 3007.15; tried).
+var questions = [...]string{findJob, configGet, findCached}
+
 const (
 	findJob    = "saltutil.find_job"
 	findCached = "saltutil.find_cached_job"
 	configGet  = "config.get"
 )
 
-// ResolveFun is event.Return's Fun of an answer that ParseResolve reads.
-const ResolveFun = findJob + "," + findCached + "," + configGet
+// Questions is how many jobs AskAfter makes.
+const Questions = len(questions)
 
-// AskAfter asks minions what became of a job; the question itself has the jid
-// jid. Each that is connected here returns an answer for ParseResolve.
-func (m *Master) AskAfter(ctx context.Context, jid, job string, ids []string) ([]string, error) {
-	return m.Publish(ctx, Job{JID: jid, Targets: ids, Calls: []Call{
-		{Fun: findJob, Args: []any{job}},
-		{Fun: findCached, Args: []any{job}},
-		{Fun: configGet, Args: []any{"master_type"}},
-	}})
+// AskAfter asks minions what became of a job, in one job for each question, with
+// the jids given. Who is connected here returns each; see Answers.
+func (m *Master) AskAfter(ctx context.Context, jids [Questions]string, job string, ids []string) error {
+	for i, fun := range questions {
+		arg := job
+		if fun == configGet {
+			arg = "master_type"
+		}
+		if _, err := m.Publish(ctx, Job{JID: jids[i], Targets: ids, Calls: []Call{{Fun: fun, Args: []any{arg}}}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Answers gathers what one minion returns to the questions of one AskAfter. Its
+// zero value has none.
+type Answers struct{ got map[string]any }
+
+// Take takes in one return: its function and its body. Once all are there, it
+// gives what follows from them.
+func (a *Answers) Take(fun string, body []byte) (r Resolve, complete bool, err error) {
+	v, err := event.Any(body)
+	if err != nil {
+		return Resolve{}, false, fmt.Errorf("read answer on a job: %w", err)
+	}
+	if !slices.Contains(questions[:], fun) {
+		return Resolve{}, false, fmt.Errorf("read answer on a job: %s was not asked", fun)
+	}
+	if a.got == nil {
+		a.got = make(map[string]any, Questions)
+	}
+	a.got[fun] = v
+	if len(a.got) < Questions {
+		return Resolve{}, false, nil
+	}
+	r, err = resolve(a.got[findJob], a.got[findCached], a.got[configGet])
+	if err != nil {
+		return Resolve{}, true, fmt.Errorf("read answer on a job: %w", err)
+	}
+	return r, true, nil
 }
 
 // Resolve is what a minion knows of a job. If it does not run and nothing is
@@ -47,38 +85,14 @@ type CachedReturn struct {
 	Busy    bool // it was refused, since another state function ran: it did nothing
 }
 
-// ParseResolve reads an answer to AskAfter: the Body of an event.Return, which
-// is a map by function or, with multifunc_ordered set on the minion, a list. A
-// function that raised returns a traceback: that is an error, since it does not
-// mean that the job is unknown.
-func ParseResolve(body []byte) (Resolve, error) {
-	r, err := parseResolve(body)
-	if err != nil {
-		return Resolve{}, fmt.Errorf("read answer on a job: %w", err)
-	}
-	return r, nil
-}
-
-func parseResolve(body []byte) (Resolve, error) {
-	v, err := event.Any(body)
-	if err != nil {
-		return Resolve{}, err
-	}
-	var found, cached, masterType any
-	switch v := v.(type) {
-	case map[string]any:
-		found, cached, masterType = v[findJob], v[findCached], v[configGet]
-	case []any:
-		if len(v) != 3 {
-			return Resolve{}, fmt.Errorf("%d values instead of 3", len(v))
-		}
-		found, cached, masterType = v[0], v[1], v[2]
-	}
+// resolve reads the three answers. A function that raised returns a traceback:
+// that is an error, since it does not mean that the job is unknown.
+func resolve(found, cached, masterType any) (r Resolve, err error) {
 	job, ok := found.(map[string]any) // {} if it does not run
 	if !ok {
 		return Resolve{}, fmt.Errorf("%s: %.200s", findJob, cause(fmt.Sprint(found)))
 	}
-	r := Resolve{Running: len(job) > 0, Failover: masterType == "failover"}
+	r = Resolve{Running: len(job) > 0, Failover: masterType == "failover"}
 	switch cached := cached.(type) {
 	case map[string]any:
 		r.Cached, err = parseCached(cached)

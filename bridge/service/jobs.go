@@ -26,10 +26,9 @@ func (e *Engine) newJID() string {
 	return e.lastJID
 }
 
-// start makes a jid for a ping or an ask, and listens for its returns.
-func (e *Engine) start(about string) string {
+// start makes a jid for a ping or a question, and listens for its returns.
+func (e *Engine) start(about string, now time.Time) string {
 	jid := e.newJID()
-	now := e.now()
 	e.jobs[jid] = job{about: about, sent: now, until: now.Add(jobsFor)}
 	e.inbox.hear(jid)
 	return jid
@@ -37,7 +36,7 @@ func (e *Engine) start(about string) string {
 
 // ping asks which of the minions are connected here.
 func (e *Engine) ping(ctx context.Context, ids []string) error {
-	_, err := e.master.Ping(ctx, e.start(""), ids)
+	_, err := e.master.Ping(ctx, e.start("", e.now()), ids)
 	if err != nil {
 		return fmt.Errorf("ping %d minions: %w", len(ids), err)
 	}
@@ -54,8 +53,12 @@ func (e *Engine) ask(ctx context.Context, ids []string) error {
 		byJID[e.courses[id].Row.ClaimJID] = append(byJID[e.courses[id].Row.ClaimJID], id)
 	}
 	for _, about := range slices.Sorted(maps.Keys(byJID)) {
-		_, err := e.master.AskAfter(ctx, e.start(about), about, byJID[about])
-		if err != nil {
+		var jids [salt.Questions]string
+		sent := e.now()
+		for i := range jids {
+			jids[i] = e.start(about, sent)
+		}
+		if err := e.master.AskAfter(ctx, jids, about, byJID[about]); err != nil {
 			return fmt.Errorf("ask %d minions after %s: %w", len(byJID[about]), about, err)
 		}
 		for _, id := range byJID[about] {
@@ -87,13 +90,21 @@ func (e *Engine) hearReturns(returns []event.Return, now time.Time) {
 	}
 }
 
+// answered takes in one of the answers that make an answer.
 func (e *Engine) answered(c *course, asked job, r event.Return, now time.Time) {
-	if r.Fun != salt.ResolveFun {
-		return // somebody else's word under our jid
+	switch {
+	case asked.sent.Before(c.answersTo):
+		return // a later question is open
+	case asked.sent.After(c.answersTo):
+		c.answers, c.answersTo = salt.Answers{}, asked.sent
 	}
-	answer, err := salt.ParseResolve(r.Body)
+	answer, complete, err := c.answers.Take(r.Fun, r.Body)
 	if err != nil {
 		e.log.Warn("answer not understood", "minion", r.ID, "jid", asked.about, "err", err)
+		return
+	}
+	if !complete {
+		c.Here = now
 		return
 	}
 	a := decide.Answer{JID: asked.about, Asked: asked.sent, Running: answer.Running, NoCache: answer.NoCache, Failover: answer.Failover}

@@ -293,8 +293,15 @@ func (b *bridge) Ping(_ context.Context, jid string, ids []string) ([]string, er
 	}, nil)
 }
 
-func (b *bridge) AskAfter(_ context.Context, jid, job string, ids []string) ([]string, error) {
-	return b.send(jid, ids, "ask after "+job, func(m *minion) { m.receive(b.machine, jid, m.resolve(b.machine, jid, job)) }, nil)
+func (b *bridge) AskAfter(_ context.Context, jids [salt.Questions]string, job string, ids []string) error {
+	for i, jid := range jids {
+		if _, err := b.send(jid, ids, "ask after "+job, func(m *minion) {
+			m.receive(b.machine, jid, m.resolve(b.machine, jid, i, job))
+		}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // send hands a job to the minions that are connected here.

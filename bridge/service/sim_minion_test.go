@@ -225,39 +225,44 @@ func (m *minion) answer(to *machine, r event.Return) {
 	})
 }
 
-// resolve answers what became of a job: salt.Master.AskAfter's three questions,
-// one after the other.
-func (m *minion) resolve(from *machine, jid, job string) func() {
+// resolve answers one of the questions of salt.Master.AskAfter. Each is a process
+// of its own, so their order is anybody's guess.
+func (m *minion) resolve(from *machine, jid string, question int, job string) func() {
 	w := m.world
 	return func() {
 		life := m.life
 		w.after(w.about(500*time.Millisecond), func() {
-			found := map[string]any{}
-			if m.running != nil && m.running.jid == job {
-				found["jid"] = job
+			fun, value := "config.get", any("str")
+			switch {
+			case question == 0:
+				fun, value = "saltutil.find_job", map[string]any{}
+				if m.running != nil && m.running.jid == job {
+					value = map[string]any{"jid": job}
+				}
+			case question == 2:
+				fun, value = "saltutil.find_cached_job", m.cachedJob(job)
+			case m.failover:
+				value = "failover"
+			}
+			body, err := msgpack.Marshal(value)
+			if err != nil {
+				panic(err)
 			}
 			w.after(w.about(500*time.Millisecond), func() {
-				if m.life != life {
-					return
+				if m.life == life {
+					m.answer(from, event.Return{JID: jid, ID: m.id, Fun: fun, Body: body})
 				}
-				var cached any = "Local jobs cache directory not found; you may need to enable cache_jobs on this minion"
-				master := "str"
-				if m.failover {
-					master = "failover"
-				}
-				if m.cache {
-					cached = fmt.Sprintf("Local jobs cache directory /var/cache/salt/minion/minion_jobs/%s not found", job)
-				}
-				if r, ok := m.ended[job]; ok {
-					cached = map[string]any{"retcode": r.Retcode, "success": r.Success, "return": msgpack.RawMessage(r.Body)}
-				}
-				body, err := msgpack.Marshal(map[string]any{"saltutil.find_job": found,
-					"saltutil.find_cached_job": cached, "config.get": master})
-				if err != nil {
-					panic(err)
-				}
-				m.answer(from, event.Return{JID: jid, ID: m.id, Fun: salt.ResolveFun, Body: body})
 			})
 		})
 	}
+}
+
+func (m *minion) cachedJob(job string) any {
+	if r, ok := m.ended[job]; ok {
+		return map[string]any{"retcode": r.Retcode, "success": r.Success, "return": msgpack.RawMessage(r.Body)}
+	}
+	if m.cache {
+		return fmt.Sprintf("Local jobs cache directory /var/cache/salt/minion/minion_jobs/%s not found", job)
+	}
+	return "Local jobs cache directory not found; you may need to enable cache_jobs on this minion"
 }
