@@ -93,6 +93,7 @@ func (c Adopt) Apply(row Minion, found bool) (Minion, error) {
 // none, so that a launch that comes late revives nobody.
 type Retire struct {
 	InstanceID string
+	Group      string
 	HookName   string // a lifecycle hook holds the instance until its key is gone
 	Inferred   bool   // see Minion.Inferred
 }
@@ -106,6 +107,9 @@ func (c Retire) Apply(row Minion, found bool) (Minion, error) {
 	if row.Status != Terminate {
 		row.InstanceID, row.Status, row.Inferred = c.InstanceID, Terminate, c.Inferred
 		row.HookName = "" // the launch's hook is moot
+	}
+	if row.Group == "" {
+		row.Group = c.Group // so that a launch told before or after makes no difference
 	}
 	row.HookName = max(row.HookName, c.HookName)
 	return row, nil

@@ -137,7 +137,7 @@ func Inputs() []Input {
 		{"adopt none", adopt("")},
 		{"retire", func(id string, _ fleet.Minion) fleet.Change { return fleet.Retire{InstanceID: id} }},
 		{"retire with hook", func(id string, _ fleet.Minion) fleet.Change {
-			return fleet.Retire{InstanceID: id, HookName: "terminating"}
+			return fleet.Retire{InstanceID: id, Group: "db", HookName: "terminating"}
 		}},
 		{"retire inferred", func(id string, _ fleet.Minion) fleet.Change {
 			return fleet.Retire{InstanceID: id, Inferred: true}
