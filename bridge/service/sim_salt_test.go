@@ -1,0 +1,133 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"phoenix/bridge/event"
+	"phoenix/bridge/salt"
+)
+
+// A bridge of the simulator is also the master and the key store that its engine
+// sees.
+var (
+	_ Master   = (*bridge)(nil)
+	_ KeyStore = (*bridge)(nil)
+)
+
+const highstate = "state.highstate"
+
+func (b *bridge) Publish(_ context.Context, j salt.Job) ([]string, error) {
+	return b.send(j.JID, j.Targets, "publish", func(m *minion) { m.receive(b.machine, j.JID, m.highstate(b.machine, j.JID)) },
+		func(id string) { b.machine.world.publishes(b, id, j.JID) })
+}
+
+func (b *bridge) Ping(_ context.Context, jid string, ids []string) ([]string, error) {
+	return b.send(jid, ids, "ping", func(m *minion) {
+		m.receive(b.machine, jid, func() { m.answer(b.machine, event.Return{JID: jid, ID: m.id, Fun: "test.ping"}) })
+	}, nil)
+}
+
+func (b *bridge) AskAfter(_ context.Context, jids [salt.Questions]string, job string, ids []string) error {
+	for i, jid := range jids {
+		if _, err := b.send(jid, ids, "ask after "+job, func(m *minion) {
+			m.receive(b.machine, jid, m.resolve(b.machine, jid, i, job))
+		}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send hands a job to the minions that are connected here.
+func (b *bridge) send(jid string, ids []string, what string, receive func(*minion), note func(id string)) ([]string, error) {
+	w, m := b.machine.world, b.machine
+	var hit []string
+	if w.traced {
+		what = fmt.Sprintf("%s %s %v", what, jid, ids)
+	}
+	err := b.call(what, false, salt.ErrUnreachable, func() {
+		if !m.up {
+			return
+		}
+		w.log("%s: %s", b.incarnation, what)
+		for _, id := range ids {
+			if m.keys[salt.Accepted][id] == nil {
+				continue
+			}
+			hit = append(hit, id)
+			if note != nil {
+				note(id)
+			}
+			minion := w.minion(id)
+			link := minion.links[m]
+			if link == nil || w.peril(w.perils.lose) {
+				w.saw("job reached nobody")
+				continue
+			}
+			w.after(w.about(50*time.Millisecond), func() {
+				if minion.links[m] == link {
+					receive(minion)
+				}
+			})
+		}
+	})
+	if err == nil && !m.up {
+		err = fmt.Errorf("%s: %w", what, salt.ErrUnreachable)
+	}
+	return hit, err
+}
+
+func (b *bridge) Accept(_ context.Context, ids []string) error {
+	m := b.machine
+	return b.call(fmt.Sprintf("accept %v", ids), false, salt.ErrUnreachable, func() {
+		for _, id := range ids {
+			if key := m.keys[salt.Pending][id]; key != nil && m.up {
+				m.world.log("%s: accepts %s", b.incarnation, id)
+				delete(m.keys[salt.Pending], id)
+				m.keys[salt.Accepted][id] = key
+				m.event(func(b *bridge) { b.inbox.Look(id, false) })
+			}
+		}
+	})
+}
+
+func (b *bridge) Delete(_ context.Context, keys map[salt.State][]string) error {
+	b.machine.world.fault("%s deletes %v: nobody was terminated", b.incarnation, keys)
+	return nil
+}
+
+func (b *bridge) List() (salt.Listing, error) {
+	of := func(state salt.State) (ids []string) {
+		for id := range b.machine.keys[state] {
+			ids = append(ids, id)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	return salt.Listing{Accepted: of(salt.Accepted), Pending: of(salt.Pending), Rejected: of(salt.Rejected), Denied: of(salt.Denied)}, nil
+}
+
+func (b *bridge) Read(id string, state salt.State) ([]byte, error) {
+	if key := b.machine.keys[state][id]; key != nil {
+		return key, nil
+	}
+	return nil, salt.ErrNoKey
+}
+
+func (b *bridge) UnlinkPending(id string) error {
+	delete(b.machine.keys[salt.Pending], id)
+	return nil
+}
+
+func (b *bridge) WriteAccepted(keys map[string][]byte) (written int, err error) {
+	for id, key := range keys {
+		if b.machine.keys[salt.Accepted][id] == nil {
+			b.machine.keys[salt.Accepted][id] = key
+			delete(b.machine.keys[salt.Pending], id)
+			written++
+		}
+	}
+	return written, nil
+}
