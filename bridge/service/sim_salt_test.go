@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"phoenix/bridge/event"
 	"phoenix/bridge/salt"
