@@ -1,0 +1,80 @@
+package dynamo
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+)
+
+const (
+	// callLimit bounds every request with its repetitions. Well under
+	// highstate.lease, so that an owner learns in time that it cannot write.
+	callLimit = 20 * time.Second
+	// attemptLimit is for one try: DynamoDB answers within milliseconds, so that
+	// a request without an answer for so long was lost. The first try of all may
+	// have to fetch credentials before.
+	attemptLimit = 5 * time.Second
+	// The waits between tries double from firstWait to longestWait: some ten
+	// tries within callLimit.
+	firstWait   = 50 * time.Millisecond
+	longestWait = 4 * time.Second
+)
+
+// errUnprocessed: DynamoDB answered, but did not get round to all of it.
+var errUnprocessed = errors.New("throttled: keys were left unprocessed")
+
+// call carries out one request: f is repeated, with growing waits, until it
+// succeeds, fails for good, or the time is up. What f did may have taken effect
+// although it failed.
+func (s *Store) call(ctx context.Context, verb string, f func(context.Context) error) error {
+	return s.callWithin(ctx, callLimit, verb, f)
+}
+
+func (s *Store) callWithin(ctx context.Context, limit time.Duration, verb string, f func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cause := bounded.Err()
+	for wait := firstWait; bounded.Err() == nil; wait = min(2*wait, longestWait) {
+		err := try(bounded, f)
+		if err == nil {
+			return nil
+		}
+		if bounded.Err() == nil || cause == nil {
+			cause = err // a try that was cut short knows less than the one before
+		}
+		if !transient(err) {
+			break
+		}
+		// Half of the wait by chance, so that masters do not come back together.
+		timer := time.NewTimer(wait/2 + rand.N(wait/2))
+		select {
+		case <-timer.C:
+		case <-bounded.Done():
+			timer.Stop()
+		}
+	}
+	return s.explain(ctx, verb, cause)
+}
+
+// errSilent: a try ended without an answer.
+var errSilent = errors.New("no answer within " + attemptLimit.String())
+
+func try(ctx context.Context, f func(context.Context) error) error {
+	attempt, cancel := context.WithTimeoutCause(ctx, attemptLimit, errSilent)
+	defer cancel()
+	err := f(attempt)
+	if err != nil && context.Cause(attempt) == errSilent {
+		return errSilent
+	}
+	return err
+}
+
+// transient says whether the same request may succeed later. The SDK knows what
+// of AWS's answers and of the network's errors are so.
+func transient(err error) bool {
+	return errors.Is(err, errUnprocessed) || errors.Is(err, errSilent) || errors.Is(err, errSettling) ||
+		retry.NewStandard().IsErrorRetryable(err)
+}
