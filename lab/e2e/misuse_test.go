@@ -169,18 +169,25 @@ func (h *host) run(t *testing.T, stdout, stderr io.Writer, args ...string) (code
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), endsWithin)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, h.binary, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, stdout, stderr
-	cmd.Env = append(os.Environ(), "PHOENIX_CONFIG="+filepath.Join(h.dir, "phoenix.yaml"))
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	}
+	cmd := h.command(ctx, args...)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
 	return cmd.ProcessState.ExitCode()
+}
+
+// command is phoenix on that host, as its user.
+func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, h.binary, args...)
+	cmd.Dir = h.dir
+	cmd.Env = append(os.Environ(), "PHOENIX_CONFIG="+filepath.Join(h.dir, "phoenix.yaml"))
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	return cmd
 }
 
 func copyFile(from, to string) error {
