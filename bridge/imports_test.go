@@ -12,7 +12,7 @@ import (
 // below its own, and none beside or above.
 var floors = [][]string{
 	{"fleet", "zmtp", "event", "api"},
-	{"fleet/sqlite", "fleet/fleettest", "bus", "salt", "decide", "queue"},
+	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue"},
 	{"service"},
 	{"cmd/phoenix"},
 }

@@ -100,6 +100,10 @@ const (
 	pollSQLite = 5 * time.Second
 	// unknownSQLite: so is an id that was added a moment ago.
 	unknownSQLite = time.Second
+	// pollDynamoDB, unknownDynamoDB: there each read is paid for, and an unknown
+	// minion knocks every 10 s, for ever.
+	pollDynamoDB    = time.Minute
+	unknownDynamoDB = time.Minute
 )
 
 func engineConfig(config Config) (service.Config, error) {
@@ -107,13 +111,17 @@ func engineConfig(config Config) (service.Config, error) {
 	if _, err := rand.Read(id); err != nil {
 		return service.Config{}, fmt.Errorf("make incarnation: %w", err)
 	}
+	poll, unknown := pollSQLite, unknownSQLite
+	if config.onDynamoDB() {
+		poll, unknown = pollDynamoDB, unknownDynamoDB
+	}
 	h := config.Highstate
 	return service.Config{
 		InstanceID: config.InstanceID, Incarnation: hex.EncodeToString(id),
 		Admit: decide.Admit(config.Admit), ValidID: config.validID(),
 		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease},
 		Function:  h.Function, Args: h.Args, Kwargs: h.Kwargs, Concurrency: h.Concurrency,
-		CompareEvery: service.CompareEvery, PollEvery: pollSQLite, UnknownFor: unknownSQLite,
+		CompareEvery: service.CompareEvery, PollEvery: poll, UnknownFor: unknown,
 	}, nil
 }
 

@@ -35,11 +35,21 @@ type Config struct {
 	Ready struct {
 		Command []string
 	}
+	DynamoDB struct {
+		Region       string
+		Endpoint     string
+		MinionsTable string
+		MastersTable string
+		ProofsTable  string
+	}
 }
 
 // idPatternSQLite lets host names in, and nothing that Salt, a path or a shell
 // could take for more than a name.
 const idPatternSQLite = `^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`
+
+// idPatternDynamoDB: on AWS a minion bears its instance's id.
+const idPatternDynamoDB = `^i-([0-9a-f]{8}|[0-9a-f]{17})$`
 
 // defaultConfig is what holds where nothing is said.
 func defaultConfig() Config {
@@ -54,6 +64,7 @@ func defaultConfig() Config {
 	c.Highstate.Attempts = 3
 	c.Highstate.Concurrency = 100
 	c.Highstate.Lease = 30 * time.Second
+	c.DynamoDB.MinionsTable, c.DynamoDB.MastersTable, c.DynamoDB.ProofsTable = "minions", "masters", "proofs"
 	return c
 }
 
@@ -61,12 +72,12 @@ func defaultConfig() Config {
 // key: highstate.lease is --highstate-lease and PHOENIX_HIGHSTATE_LEASE.
 func (c *Config) settings() []setting {
 	return []setting{
-		{"store", &c.Store, "where the fleet is remembered: sqlite:PATH"},
+		{"store", &c.Store, "where the fleet is remembered: sqlite:PATH, or dynamodb:"},
 		{"salt_config", &c.SaltConfig, "the master's own configuration file"},
 		{"instance_id", &c.InstanceID, "this master's name in the fleet (default: the host's name)"},
 		{"address", &c.Address, "the address at which minions reach this master (default: its own)"},
 		{"admit", &c.Admit, "whose key is let in: listed (the id is in the fleet) or bound (and the key is the first it came with)"},
-		{"id_pattern", &c.IDPattern, "regular expression of the minion ids that may be let in (default: host names)"},
+		{"id_pattern", &c.IDPattern, "regular expression of the minion ids that may be let in (default: host names; with dynamodb: instance ids)"},
 		{"socket", &c.Socket, "Unix socket of the bridge, for commands on this machine"},
 		{"log_level", &c.LogLevel, "debug, info, warn or error"},
 		{"highstate.enabled", &c.Highstate.Enabled, "run first highstates"},
@@ -77,8 +88,16 @@ func (c *Config) settings() []setting {
 		{"highstate.concurrency", &c.Highstate.Concurrency, "first highstates that this master runs at a time"},
 		{"highstate.lease", &c.Highstate.Lease, "a master whose heartbeat stands still for so long has lost its claims"},
 		{"ready.command", &c.Ready.Command, "must exit 0 before minions are sent here (a YAML list: the program and its arguments)"},
+		{"dynamodb.region", &c.DynamoDB.Region, "AWS region of the tables (default: as the AWS command line finds it)"},
+		{"dynamodb.endpoint", &c.DynamoDB.Endpoint, "URL of DynamoDB (default: AWS's own for the region)"},
+		{"dynamodb.minions_table", &c.DynamoDB.MinionsTable, "name of the table of minions"},
+		{"dynamodb.masters_table", &c.DynamoDB.MastersTable, "name of the table of masters"},
+		{"dynamodb.proofs_table", &c.DynamoDB.ProofsTable, "name of the table of proofs"},
 	}
 }
+
+// onDynamoDB says whether the fleet is remembered in DynamoDB.
+func (c *Config) onDynamoDB() bool { return c.Store == "dynamodb:" }
 
 // Validate fills what follows from other keys, and returns all faults at once.
 func (c *Config) Validate() error {
@@ -86,14 +105,17 @@ func (c *Config) Validate() error {
 	fault := func(key, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
 	}
-	if path, ok := strings.CutPrefix(c.Store, "sqlite:"); !ok || path == "" {
-		fault("store", "%q is not sqlite:PATH", c.Store)
+	if path, ok := strings.CutPrefix(c.Store, "sqlite:"); !c.onDynamoDB() && (!ok || path == "") {
+		fault("store", "%q is neither sqlite:PATH nor dynamodb:", c.Store)
 	}
 	if a := decide.Admit(c.Admit); a != decide.Listed && a != decide.Bound {
 		fault("admit", "%q is neither listed nor bound", c.Admit)
 	}
 	if c.IDPattern == "" {
 		c.IDPattern = idPatternSQLite
+		if c.onDynamoDB() {
+			c.IDPattern = idPatternDynamoDB
+		}
 	}
 	if _, err := regexp.Compile(c.IDPattern); err != nil {
 		fault("id_pattern", "%v", err)

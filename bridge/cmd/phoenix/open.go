@@ -12,14 +12,19 @@ import (
 
 	"phoenix/bridge/api"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/fleet/dynamo"
 	"phoenix/bridge/fleet/sqlite"
 	"phoenix/bridge/salt"
 )
 
 // openStore opens the store that the configuration names.
 func openStore(ctx context.Context, config Config) (fleet.Store, error) {
-	path := strings.TrimPrefix(config.Store, "sqlite:")
-	store, err := sqlite.Open(ctx, path)
+	if config.onDynamoDB() {
+		d := config.DynamoDB
+		return dynamo.Open(ctx, dynamo.Config{Region: d.Region, Endpoint: d.Endpoint,
+			MinionsTable: d.MinionsTable, MastersTable: d.MastersTable, ProofsTable: d.ProofsTable})
+	}
+	store, err := sqlite.Open(ctx, strings.TrimPrefix(config.Store, "sqlite:"))
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", config.Store, err)
 	}

@@ -74,7 +74,7 @@ func TestConfigurationFaultsAreOneClearLine(t *testing.T) {
 		"not YAML":        {"a: [\n", "yaml"},
 		"bad admit":       {"admit: all\n", `admit: "all" is neither listed nor bound`},
 		"bad pattern":     {"id_pattern: '('\n", "id_pattern: error parsing regexp"},
-		"bad store":       {"store: mysql:x\n", `store: "mysql:x" is not sqlite:PATH`},
+		"bad store":       {"store: mysql:x\n", `store: "mysql:x" is neither sqlite:PATH nor dynamodb:`},
 		"lease too short": {"highstate: {lease: 1s}\n", "highstate.lease: 1s is not between 20s and 1h"},
 	} {
 		t.Run(name, func(t *testing.T) {
