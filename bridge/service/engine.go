@@ -68,11 +68,6 @@ const (
 	retryMost  = 30 * time.Second
 	// jobsFor: how long the answer to an ask or a ping may take to matter.
 	jobsFor = 10 * time.Minute
-	// rushPause, rushMost: in a rush of events, how long a pause ends it, and how
-	// long it is waited for; see gather. Knocks of a crowd come 2 ms apart, which
-	// is what the master can take in.
-	rushPause = 10 * time.Millisecond
-	rushMost  = 250 * time.Millisecond
 )
 
 // Engine decides and acts. All its methods but those of Inbox and Status belong
@@ -140,7 +135,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			return nil
 		case <-e.inbox.Wake():
 			if time.Since(last) < rushPause {
-				e.gather(ctx)
+				e.inbox.gather(ctx)
 			}
 		case <-e.beats.Changed():
 		case <-timer.C:
@@ -155,25 +150,6 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		last = time.Now()
 		timer.Reset(max(time.Until(next), 0))
-	}
-}
-
-// gather lets a rush of events come in before it is worked off. The first event
-// after a pause is served at once; but of a crowd that knocks, each step would
-// take the few that knocked during the last one, and the master, which takes
-// 8 ms for a call of one key, would be slower to take in the rest.
-func (e *Engine) gather(ctx context.Context) {
-	most := time.After(rushMost)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-e.inbox.Wake():
-		case <-time.After(rushPause):
-			return
-		case <-most:
-			return
-		}
 	}
 }
 

@@ -1,9 +1,11 @@
 package service
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"phoenix/bridge/event"
 )
@@ -16,6 +18,16 @@ const maxWaiting = 20_000
 // maxID is longer than any id that Phoenix lets in (id_pattern), and bounds what
 // a hostile event can make us keep.
 const maxID = 255
+
+// The end of a rush of events; see gather.
+const (
+	// rushPause is longer than the time between two knocks of a crowd: 2 ms, which
+	// is what a master takes one in, and some more where it is short of cores.
+	rushPause = 20 * time.Millisecond
+	// rushMost is short against what a minion sleeps between two knocks: 10 s
+	// (acceptance_wait_time).
+	rushMost = time.Second
+)
 
 // Inbox gathers what happened since the engine last looked. The bus fills it,
 // never waiting; the engine empties it.
@@ -134,6 +146,29 @@ func (in *Inbox) signal() {
 	select {
 	case in.wake <- struct{}{}:
 	default:
+	}
+}
+
+// gather waits for the end of a rush: until nothing has come in for a moment, or
+// for long enough. Were each step to take the few that knocked during the last
+// one, a crowd would cost the master many calls, and it is slower then to take
+// in the rest: 200 keys took 1.5 times as long.
+func (in *Inbox) gather(ctx context.Context) {
+	most := time.NewTimer(rushMost)
+	defer most.Stop()
+	pause := time.NewTimer(rushPause)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-most.C:
+			return
+		case <-pause.C:
+			return
+		case <-in.wake:
+			pause.Reset(rushPause)
+		}
 	}
 }
 

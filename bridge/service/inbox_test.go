@@ -1,9 +1,13 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 
@@ -80,5 +84,44 @@ func TestInboxWakesOnceForMany(t *testing.T) {
 	case <-in.Wake():
 		t.Error("woken twice")
 	default:
+	}
+}
+
+// A rush is worked off when it pauses, and not much later if it does not.
+func TestGather(t *testing.T) {
+	const apart = rushPause / 4
+	for name, test := range map[string]struct {
+		events int
+		took   time.Duration
+	}{
+		"no rush":          {0, rushPause},
+		"crowd":            {20, 19*apart + rushPause},
+		"rush without end": {1 << 20, rushMost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := NewInbox()
+				ctx, cancel := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					for i := 0; i < test.events && ctx.Err() == nil; i++ {
+						in.Look(fmt.Sprint(i%100), false)
+						sleep(ctx, apart)
+					}
+				})
+				begun := time.Now()
+				in.gather(ctx)
+				if took := time.Since(begun); took != test.took {
+					t.Errorf("took %v, not %v", took, test.took)
+				}
+				cancel()
+				wg.Wait()
+				begun = time.Now()
+				in.gather(ctx)
+				if took := time.Since(begun); took != 0 {
+					t.Errorf("took %v once told to stop", took)
+				}
+			})
+		})
 	}
 }
