@@ -23,7 +23,7 @@ const knockers = 5
 // knocksWithin bounds 200 knocks: one takes some 10 ms of a worker.
 const knocksWithin = time.Minute
 
-// newcomers are the fleet's one file, and ids that were never seen before.
+// newcomers are the minions that are expected: the fleet's one file.
 type newcomers struct {
 	s    *stage
 	path string
@@ -36,14 +36,14 @@ func newFleet(s *stage, l *lab.Lab) *newcomers {
 	s.check(err)
 	s.Cleanup(func() { db.Close() })
 	f := &newcomers{s: s, path: path, db: db}
-	f.expect(f.ids("known", known))
+	f.expect(ids("known", known))
 	return f
 }
 
 func (f *newcomers) store() string { return "sqlite:" + f.path }
 
 // ids makes n names.
-func (f *newcomers) ids(name string, n int) []string {
+func ids(name string, n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("%s-%d", name, i)

@@ -3,7 +3,5 @@
 accept_the_key:
   runner.key_runner.main:
     - args:
-      - miniondata:
-          id: {{ data['id'] | json }}
-          act: {{ data['act'] | json }}
+      - miniondata: {{ data | json }}
 {% endif %}
