@@ -1,0 +1,115 @@
+// Package moto gives tests a stand-in for AWS: moto's server, a pinned release
+// from PyPI, in a Python environment of its own below .cache.
+//
+// It answers 500 to CompleteLifecycleAction and RecordLifecycleActionHeartbeat,
+// enforces no IAM, and its DynamoDB is not atomic under concurrency: such things
+// are tried elsewhere.
+package moto
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// Region is the one that clients of the server use.
+const Region = "us-west-2"
+
+const (
+	// upWithin: moto imports itself for some 3 s, several times that on a busy machine.
+	upWithin = 2 * time.Minute
+	// upPoll is how often it is asked whether it is there.
+	upPoll = 50 * time.Millisecond
+)
+
+// script runs the server until its standard input ends: with the test, in
+// whatever way that ends.
+const script = `
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+from moto.server import main
+main(["-H", "127.0.0.1", "-p", sys.argv[1]])
+`
+
+// Start runs a server with nothing in it, which ends with the test, and gives
+// the configuration of its clients. It installs moto first where that is not yet
+// so.
+func Start(t testing.TB) aws.Config {
+	t.Helper()
+	python, err := Install()
+	if err != nil {
+		t.Fatalf("install moto: %v", err)
+	}
+	port, err := freePort()
+	if err != nil {
+		t.Fatalf("find free port: %v", err)
+	}
+	log, err := os.Create(filepath.Join(t.TempDir(), "moto.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(python, "-c", script, strconv.Itoa(port))
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C ends the test, and that ends it
+	stdin, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatalf("start moto: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+		_ = log.Close()
+	})
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	if err := up(t.Context(), url); err != nil {
+		text, _ := os.ReadFile(log.Name())
+		t.Fatalf("start moto: %v\n%s", err, text)
+	}
+	return aws.Config{Region: Region, BaseEndpoint: &url, Credentials: aws.CredentialsProviderFunc(
+		func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
+		})}
+}
+
+// up waits until the server answers.
+func up(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, upWithin)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/moto-api/", nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			return response.Body.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("does not answer: %w", err)
+		case <-time.After(upPoll):
+		}
+	}
+}
+
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}
