@@ -17,8 +17,9 @@ import (
 var seed embed.FS
 
 const (
-	// oldRounds: one takes 10 s and more.
+	// oldRounds: one takes 10 s and more, and none begins after oldFor.
 	oldRounds = 3
+	oldFor    = 75 * time.Second
 	// giveUp bounds one of them.
 	giveUp = time.Minute
 )
@@ -26,18 +27,18 @@ const (
 // oldWay is a master that accepts keys by the way of 2015.
 type oldWay struct {
 	s      *stage
-	fleet  *newcomers
+	fleet  *roster
 	master *lab.Master
 	events *events
 }
 
-func startOldWay(s *stage, l *lab.Lab, f *newcomers) *oldWay {
+func startOldWay(s *stage, l *lab.Lab, r *roster) *oldWay {
 	dir := filepath.Join(l.Dir(), "seed")
 	s.check(os.CopyFS(l.Dir(), seed))
-	return &oldWay{s: s, fleet: f, master: l.StartMaster(lab.MasterOptions{Version: version, Extra: map[string]any{
+	return &oldWay{s: s, fleet: r, master: l.StartMaster(lab.MasterOptions{Version: version, Extra: map[string]any{
 		"reactor":     []any{map[string]any{"salt/auth": []string{filepath.Join(dir, "auth.sls")}}},
 		"runner_dirs": []string{dir},
-		"fleet_table": f.path,
+		"fleet_table": r.path,
 	}})}
 }
 
@@ -59,7 +60,7 @@ func (o *oldWay) crowd(ids []string) (took time.Duration, ok bool) {
 	last, missing := o.events.wait(o.events.accepted, ids, giveUp)
 	if missing > 0 {
 		o.s.Logf("%d keys by the way of 2015: %d not accepted within %v", len(ids), missing, giveUp)
-		return 0, false
+		return giveUp, false
 	}
 	took = last.Sub(begun)
 	o.s.Logf("%d keys by the way of 2015: %s", len(ids), show(took))

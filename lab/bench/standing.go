@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,16 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"phoenix/bridge/fleet"
-	"phoenix/bridge/fleet/sqlite"
 	"phoenix/lab"
 )
 
 const (
 	// many minions are known, with their keys accepted, and had their highstate.
 	many = 10_000
-	// rowsAtOnce: four changes each make one transaction.
-	rowsAtOnce = 1000
 	// started: the bridge compares at its start, and once more five seconds later.
 	started = 10 * time.Second
 	// idleFor is watched with nothing to do, and comparesFor until a comparison
@@ -34,13 +29,12 @@ func standing(s *stage, t *table) {
 	l := lab.New(s)
 	master := l.StartMaster(lab.MasterOptions{Version: version})
 	master.Ready()
-	path := filepath.Join(l.Dir(), "many.db")
-	s.Logf("%d minions are made known", many)
-	populate(s, path, filepath.Join(master.PKIDir(), "minions"))
+	r := newRoster(s, l)
+	r.grow(many, master)
 
 	// The runtime tells of each collection: sizes of the heap before and after.
 	s.check(os.Setenv("GODEBUG", "gctrace=1"))
-	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "sqlite:" + path})
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: r.store()})
 	bridge.Start()
 	s.check(os.Unsetenv("GODEBUG"))
 	begun := time.Now()
@@ -64,29 +58,6 @@ func standing(s *stage, t *table) {
 	t.note("  of it heap, before and after a collection", heap(bridge.Log()), "")
 	t.note("CPU of one core, 30 s with nothing to do", fmt.Sprintf("%.2f %%", idle), "")
 	t.note("  150 s with a comparison of all", fmt.Sprintf("%.2f %%", whole), "")
-}
-
-// populate makes rows, and the same keys in the master's key store. Each key is
-// well-formed and differs; nobody has the private half.
-func populate(s *stage, path, accepted string) {
-	db, err := sqlite.Open(context.Background(), path)
-	s.check(err)
-	defer db.Close()
-	for from := 0; from < many; from += rowsAtOnce {
-		var changes []fleet.Change
-		for i := from; i < from+rowsAtOnce; i++ {
-			id, key, jid := fmt.Sprintf("i-%017x", i), lab.StrangerKey(), fmt.Sprintf("20260101%012d", i)
-			digest, err := fleet.KeyDigest([]byte(key))
-			s.check(err)
-			s.check(os.WriteFile(filepath.Join(accepted, id), []byte(key), 0o644))
-			changes = append(changes,
-				fleet.Add{InstanceID: id, MinionID: id, Group: "web"},
-				fleet.Bind{InstanceID: id, KeySHA256: digest, PublicKey: key},
-				fleet.Claim{InstanceID: id, Owner: "another", Incarnation: "1", JID: jid, Attempt: 1},
-				fleet.Finish{InstanceID: id, JID: jid, Outcome: fleet.Succeeded})
-		}
-		apply(s, db, changes)
-	}
 }
 
 // pidOf finds the bridge by its configuration: nothing else has that folder.

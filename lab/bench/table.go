@@ -28,13 +28,19 @@ func (t *table) atLeast(measure string, ours, other time.Duration, aim float64) 
 		fmt.Sprintf("≥ %.4g ×", aim), yes(ratio >= aim)})
 }
 
+// compare notes a ratio of the other's to ours that has no aim.
+func (t *table) compare(measure string, ours, other time.Duration) {
+	t.note(measure, show(ours), show(other))
+	t.rows[len(t.rows)-1].ratio = fmt.Sprintf("%.1f ×", float64(other)/float64(ours))
+}
+
 // under notes a figure of ours alone.
 func (t *table) under(measure string, ours float64, unit string, aim float64) {
 	t.rows = append(t.rows, row{measure, fmt.Sprintf("%.4g%s", ours, unit), "", "",
 		fmt.Sprintf("≤ %.4g%s", aim, unit), yes(ours <= aim)})
 }
 
-// note is a figure without an aim, or one that there is none of.
+// note notes figures that have neither ratio nor aim.
 func (t *table) note(measure, ours, other string) {
 	t.rows = append(t.rows, row{measure: measure, ours: ours, other: other})
 }
