@@ -171,3 +171,14 @@ func (p *Process) Tail() string {
 	lines := strings.Split(strings.TrimRight(p.Log(), "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-tailLines):], "\n")
 }
+
+// Grep is the lines of the log that hold text.
+func (p *Process) Grep(text string) []string {
+	var found []string
+	for line := range strings.Lines(p.Log()) {
+		if strings.Contains(line, text) {
+			found = append(found, strings.TrimRight(line, "\n"))
+		}
+	}
+	return found
+}
