@@ -3,6 +3,7 @@ package dynamo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -67,7 +68,7 @@ func try(ctx context.Context, f func(context.Context) error) error {
 	defer cancel()
 	err := f(attempt)
 	if err != nil && context.Cause(attempt) == errSilent {
-		return errSilent
+		return fmt.Errorf("%w: %w", errSilent, err)
 	}
 	return err
 }

@@ -44,7 +44,6 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 	var api smithy.APIError
 	var dns *net.DNSError
 	var send *smithyhttp.RequestSendError
-	var signing interface{ ProviderError() error }
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -54,7 +53,7 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 		return s.throttled(err)
 	case errors.As(err, &api):
 		return s.classifyCode(err, api)
-	case errors.As(err, &signing), strings.Contains(err.Error(), "get credentials: "):
+	case strings.Contains(err.Error(), "get credentials: "): // the SDK has no type for it
 		return &fault{fleet.ErrDenied, "no credentials", err,
 			"attach an instance profile to this machine, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"}
 	case errors.As(err, &dns):

@@ -92,14 +92,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	c.MinionsTable = cmp.Or(c.MinionsTable, defaultMinions)
 	c.MastersTable = cmp.Or(c.MastersTable, defaultMasters)
 	c.ProofsTable = cmp.Or(c.ProofsTable, defaultProofs)
-	if c.HTTP == nil {
-		c.HTTP = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-			t.MaxIdleConnsPerHost = parallel // or a batch makes its connections anew each time
-		})
-	}
 	loaded, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(c.Region),
-		config.WithHTTPClient(c.HTTP),
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConnsPerHost = parallel // or a batch makes its connections anew each time
+		})),
 		// The SDK's retries share a quota that runs out after some 50 failures;
 		// then it gives up at once, for all callers. See call.
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
@@ -113,6 +110,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		// All that a wrong checksum does is a warning on stderr, and one that
 		// is missing counts as wrong (aws-sdk-go-v2 issue 3545). There is TLS.
 		o.DisableValidateResponseChecksum = true
+		if c.HTTP != nil {
+			o.HTTPClient = c.HTTP
+		}
 		if c.Endpoint != "" {
 			o.BaseEndpoint = &c.Endpoint
 		}

@@ -1,0 +1,214 @@
+package dynamo
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"phoenix/bridge/fleet"
+)
+
+// put writes an item as another program would.
+func put(t *testing.T, s *Store, table string, it item) {
+	t.Helper()
+	if _, err := s.client.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &table, Item: it}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func n(value string) types.AttributeValue { return &types.AttributeValueMemberN{Value: value} }
+func b(value bool) types.AttributeValue   { return &types.AttributeValueMemberBOOL{Value: value} }
+
+// TestG9TablesOf2015: tables without an index, rows with other types. Create adds
+// what is missing, and minions go on from where they are.
+func TestG9TablesOf2015(t *testing.T) {
+	s := openTest(t, local(t))
+	for _, table := range []string{s.config.MinionsTable, s.config.MastersTable} {
+		if _, err := s.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &table, AttributeDefinitions: define("instanceid"),
+			KeySchema: keys("instanceid"), BillingMode: types.BillingModePayPerRequest}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	none := text(noRunner2015)
+	ran, fresh := map[string]types.AttributeValue{}, map[string]types.AttributeValue{}
+	for id, v := range map[string]types.AttributeValue{"bool": b(true), "number": n("1"), "text": text("True")} {
+		ran["ran-"+id] = v
+	}
+	for id, v := range map[string]types.AttributeValue{"bool": b(false), "number": n("0"), "text": text("False"), "null": &types.AttributeValueMemberNULL{Value: true}} {
+		fresh["fresh-"+id] = v
+	}
+	for id, v := range ran {
+		put(t, s, s.config.MinionsTable, item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2015-10-27 10:11:12.131415"),
+			"highstate_ran": v, "highstate_runner": text("i-master")})
+	}
+	for id, v := range fresh {
+		put(t, s, s.config.MinionsTable, item{"instanceid": text(id), "status": text("LAUNCH"), "modified": n("1445940672"),
+			"highstate_ran": v, "highstate_runner": none})
+	}
+	put(t, s, s.config.MastersTable, item{"instanceid": text("i-master"), "status": text("LAUNCH"), "ipaddr": text(noIP2015), "modified": n("1445940672")})
+	for range 2 { // what is there already is left alone
+		if err := s.Create(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	for id := range ran {
+		want := fleet.Minion{InstanceID: id, Status: fleet.Launch, Modified: "2015-10-27 10:11:12.131415", HighstateRan: true, HighstateRunner: "i-master"}
+		if row, err := s.Minion(t.Context(), id); err != nil || row != want {
+			t.Errorf("%+v, %v", row, err)
+		}
+		_, err := fleet.ApplyOne(t.Context(), s, fleet.Claim{InstanceID: id, Owner: "m", JID: "j", Attempt: 1})
+		if !errors.Is(err, fleet.ErrAsked) {
+			t.Errorf("%s claimed although its highstate ran: %v", id, err)
+		}
+	}
+	for id := range fresh {
+		want := fleet.Minion{InstanceID: id, Status: fleet.Launch, Modified: "1445940672"}
+		if row, err := s.Minion(t.Context(), id); err != nil || row != want {
+			t.Errorf("%+v, %v", row, err)
+		}
+		apply(t, s, fleet.Bind{InstanceID: id, KeySHA256: "k"},
+			fleet.Claim{InstanceID: id, Owner: "m", JID: "j", Attempt: 1},
+			fleet.Finish{InstanceID: id, JID: "j", Outcome: fleet.Succeeded},
+			fleet.Retire{InstanceID: id})
+		if _, err := s.Minion(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	count := func(status fleet.Status) (rows int) {
+		if err := s.ByStatus(t.Context(), status, "", func(page []fleet.Minion) error { rows += len(page); return nil }); err != nil {
+			t.Error(err)
+		}
+		return rows
+	}
+	if launched, gone := count(fleet.Launch), count(fleet.Terminate); launched != len(ran) || gone != len(fresh) {
+		t.Errorf("the index has %d LAUNCH and %d TERMINATE, want %d and %d", launched, gone, len(ran), len(fresh))
+	}
+	masters, err := s.Masters(t.Context())
+	if err != nil || len(masters) != 1 || masters[0].IPAddr != "" || masters[0].Status != fleet.Launch {
+		t.Errorf("masters %+v, %v", masters, err)
+	}
+	if row, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "i-master", IPAddr: "127.0.0.1"}); err != nil || row.Heartbeat != 1 || row.IPAddr != "127.0.0.1" {
+		t.Errorf("beat %+v, %v", row, err)
+	}
+}
+
+// TestUnknownAttributesStay, through the whole life of a row.
+func TestUnknownAttributesStay(t *testing.T) {
+	s := created(t, local(t))
+	unknown := item{"owner_team": text("web"), "hooks": &types.AttributeValueMemberL{Value: []types.AttributeValue{n("1"), text("x")}},
+		"more": &types.AttributeValueMemberM{Value: item{"status": text("odd")}}}
+	row := item{"instanceid": text("i-1"), "status": text("LAUNCH"), "modified": text("2026")}
+	for name, v := range unknown {
+		row[name] = v
+	}
+	put(t, s, s.config.MinionsTable, row)
+	put(t, s, s.config.MastersTable, row)
+	check := func(what, table string) {
+		t.Helper()
+		it, err := s.look(t.Context(), table, item{"instanceid": text("i-1")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range unknown {
+			if !reflect.DeepEqual(it[name], want) {
+				t.Errorf("%s: %s is %v", what, name, it[name])
+			}
+		}
+	}
+	for _, c := range []fleet.Change{
+		fleet.Add{InstanceID: "i-1", Group: "g"},
+		fleet.Bind{InstanceID: "i-1", KeySHA256: "k", PublicKey: "p"},
+		fleet.Claim{InstanceID: "i-1", Owner: "m", JID: "j", Attempt: 1},
+		fleet.Finish{InstanceID: "i-1", JID: "j", Outcome: fleet.Vanished, From: 1},
+		fleet.Bind{InstanceID: "i-1", KeySHA256: "l", PublicKey: "p", Rebind: true},
+		fleet.Again{InstanceID: "i-1"},
+		fleet.Retire{InstanceID: "i-1"},
+		fleet.Strip{InstanceID: "i-1", Expires: 4102444800},
+	} {
+		apply(t, s, c)
+		check(reflect.TypeOf(c).Name(), s.config.MinionsTable)
+	}
+	if _, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "i-1"}); err != nil {
+		t.Error(err)
+	}
+	check("Beat", s.config.MastersTable)
+	if err := s.RetireMaster(t.Context(), "i-1"); err != nil {
+		t.Error(err)
+	}
+	check("RetireMaster", s.config.MastersTable)
+}
+
+// TestDamagedRow: what is no number where one is due is not taken for zero.
+func TestDamagedRow(t *testing.T) {
+	s := created(t, local(t))
+	for name, v := range map[string]types.AttributeValue{
+		"claim_version": text("many"), "expires": n("1.5"), "highstate_ran": text("perhaps"), "claim_owner": &types.AttributeValueMemberSS{Value: []string{"m"}},
+	} {
+		id := "i-" + name
+		put(t, s, s.config.MinionsTable, item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2026"), name: v})
+		_, read := s.Minion(t.Context(), id)
+		_, listed := s.Minions(t.Context(), []string{id})
+		_, claimed := s.Apply(t.Context(), []fleet.Change{fleet.Claim{InstanceID: id, Owner: "m", JID: "j", From: 7, Attempt: 1}})
+		for _, err := range []error{read, listed, claimed} {
+			if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), id) || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+	}
+}
+
+func TestProofs(t *testing.T) {
+	s := created(t, local(t))
+	const arn = "arn:aws:ec2:eu-test-1:1:instance/i-1"
+	if _, err := s.Proof(t.Context(), arn); !errors.Is(err, fleet.ErrNotFound) {
+		t.Errorf("no proof: %v", err)
+	}
+	for _, digest := range []string{"a", "b"} {
+		if err := s.PutProof(t.Context(), arn, digest); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Proof(t.Context(), arn); err != nil || got != digest {
+			t.Errorf("%s, %v", got, err)
+		}
+	}
+}
+
+// TestSinceIsNoRow: it is one moment for all masters, and neither a minion nor a
+// master.
+func TestSinceIsNoRow(t *testing.T) {
+	c := local(t)
+	created(t, c)
+	times := make(chan time.Time, 8)
+	for i := range cap(times) {
+		s := openTest(t, c)
+		s.now = func() time.Time { return time.Now().Add(time.Duration(i) * time.Hour) }
+		go func() {
+			since, err := s.Since(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			times <- since
+		}()
+	}
+	first := <-times
+	for range cap(times) - 1 {
+		if since := <-times; !since.Equal(first) {
+			t.Errorf("the fleet began at %v and at %v", first, since)
+		}
+	}
+	s := openTest(t, c)
+	for _, status := range []fleet.Status{fleet.Launch, fleet.Terminate} {
+		if err := s.ByStatus(t.Context(), status, "", func(page []fleet.Minion) error { return errors.New(page[0].InstanceID) }); err != nil {
+			t.Error(err)
+		}
+	}
+	if masters, err := s.Masters(t.Context()); err != nil || len(masters) != 0 {
+		t.Errorf("%+v, %v", masters, err)
+	}
+}
