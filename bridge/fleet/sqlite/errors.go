@@ -62,7 +62,7 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return s.full(err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return &fault{fleet.ErrUnavailable, err, "no answer within " + callLimit.String() + ": is the disk very slow?"}
+		return &fault{fleet.ErrUnavailable, err, fmt.Sprintf("no answer within %s: is the disk very slow, or the lock held? (fuser %s)", callLimit, s.path)}
 	}
 	return &fault{fleet.ErrUnavailable, err, "it is tried again"}
 }
