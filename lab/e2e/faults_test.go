@@ -115,8 +115,8 @@ func (f faults) lockedStore(t *testing.T) {
 	from := len(f.bridge.Log())
 	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-2", Masters: []*lab.Master{f.master}})
 	f.fails(t, 3, "has held the lock", "minions", "add", "web-3")
-	f.says(t, from, "heartbeat does not reach the store", "has held the lock")
-	f.says(t, from, "work held up", "store unavailable")
+	f.says(t, from, "heartbeat does not reach the store", "lock")
+	f.says(t, from, "work held up", "lock")
 	if f.master.HasAccepted("web-2") {
 		t.Error("accepted, though the key could not be bound")
 	}

@@ -125,13 +125,4 @@ func (h hot) kill(t *testing.T) {
 			t.Errorf("%s is on record of %s, not of the survivor: %+v", m.ID, row.HighstateRunner, row)
 		}
 	}
-
-	// The dead come back, and find nothing to do.
-	h.owner.Master.Start()
-	h.owner.Start()
-	h.owner.Master.Ready()
-	h.owner.Ready()
-	h.lab.Never(settle, "another highstate began when the owner was back", func() (bool, string) {
-		return minions[0].Runs()+minions[1].Runs() != 2, fmt.Sprintf("%+v %+v", minions[0].RunLog(), minions[1].RunLog())
-	})
 }
