@@ -14,7 +14,7 @@ import (
 const (
 	// readyTimeout bounds the start of a master or minion: 4 s alone, many times
 	// that when several start on two busy cores.
-	readyTimeout = 90 * time.Second
+	readyTimeout = 3 * time.Minute
 	// cliWait is how long "salt" waits for its minions (-t), in seconds: enough
 	// for one that is connected, short for one that is not.
 	cliWait = "10"

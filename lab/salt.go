@@ -19,7 +19,7 @@ func Versions() []string { return []string{"3006.28", "3007.15", "3008.3"} }
 
 // cliTimeout bounds one run of a Salt command: a busy machine needs 5 s to
 // import Salt, and a command may wait 15 s for its minions.
-const cliTimeout = 60 * time.Second
+const cliTimeout = 2 * time.Minute
 
 // Salt is one installed release.
 type Salt struct {

@@ -17,7 +17,7 @@ import (
 )
 
 // masterStart: on two busy cores a master needs some seconds to import itself.
-const masterStart = 60 * time.Second
+const masterStart = 3 * time.Minute
 
 // realMaster is a Salt master of its own, in a folder and on an address that
 // nobody else has.

@@ -13,7 +13,7 @@ import (
 
 const (
 	// within bounds what takes seconds on a machine of its own.
-	within = 90 * time.Second
+	within = 3 * time.Minute
 	// settle is how long nothing more may happen after a minion is seen to be
 	// connected: what its start event sets off happens within 100 ms.
 	settle = 2 * time.Second
