@@ -13,7 +13,7 @@ import (
 // writes and two reads, though each step is another process's, which has not
 // seen the row before.
 func TestCostOfALife(t *testing.T) {
-	c := local(t)
+	c := ownTables(t)
 	created(t, c)
 	var count counter
 	c.HTTP = count.seam()
@@ -60,7 +60,7 @@ func TestCostOfALife(t *testing.T) {
 // TestCostOfTheRest: what is told again, refused or raced costs one request more
 // at most, and lists cost what their pages do.
 func TestCostOfTheRest(t *testing.T) {
-	c := local(t)
+	c := ownTables(t)
 	created(t, c)
 	var count counter
 	c.HTTP = count.seam()

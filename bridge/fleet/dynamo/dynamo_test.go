@@ -1,14 +1,17 @@
 package dynamo
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/fleettest"
-	"phoenix/lab/dynamodb"
+	local "phoenix/lab/dynamodb"
 )
 
 // endpointVar hands the endpoint of the one server from TestMain to the tests.
@@ -18,7 +21,7 @@ const endpointVar = "PHOENIX_TEST_DYNAMODB"
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	server, err := dynamodb.Start()
+	server, err := local.Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -39,19 +42,29 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// local is the configuration of a store of this test's own.
-func local(t *testing.T) Config {
+// ownTables is the configuration of a store of this test's own.
+func ownTables(t *testing.T) Config {
 	t.Helper()
 	name := strings.NewReplacer("/", ".", "#", "-").Replace(t.Name())
 	return Config{Region: "eu-test-1", Endpoint: os.Getenv(endpointVar),
 		MinionsTable: name + ".minions", MastersTable: name + ".masters", ProofsTable: name + ".proofs"}
 }
 
+// openTest opens a store whose tables, if they are made, go with the test: in
+// DynamoDB Local each table with TTL keeps a thread busy, of ten for all.
 func openTest(t *testing.T, c Config) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c.Endpoint != "" && c.HTTP == nil {
+		t.Cleanup(func() {
+			for _, table := range []string{s.config.MinionsTable, s.config.MastersTable, s.config.ProofsTable} {
+				// Some have none, and some opened several stores on them.
+				_, _ = s.client.DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: &table})
+			}
+		})
 	}
 	return s
 }
@@ -67,5 +80,5 @@ func created(t *testing.T, c Config) *Store {
 }
 
 func TestConformance(t *testing.T) {
-	fleettest.Run(t, func(t *testing.T) fleet.Store { return created(t, local(t)) })
+	fleettest.Run(t, func(t *testing.T) fleet.Store { return created(t, ownTables(t)) })
 }

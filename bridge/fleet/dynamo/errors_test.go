@@ -116,7 +116,7 @@ func TestCancelled(t *testing.T) {
 
 // TestD3ErrorsOfDynamoDB: what DynamoDB itself says where something is missing.
 func TestD3ErrorsOfDynamoDB(t *testing.T) {
-	s := openTest(t, local(t))
+	s := openTest(t, ownTables(t))
 	check := func(what, want string, err error) {
 		t.Helper()
 		if !errors.Is(err, fleet.ErrUnavailable) || !strings.Contains(err.Error(), want) {

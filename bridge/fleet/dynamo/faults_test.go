@@ -35,7 +35,7 @@ func TestG6LostAnswers(t *testing.T) {
 			names = append(names, in.Name+" on "+st.Name)
 		}
 	}
-	c := local(t)
+	c := ownTables(t)
 	apply(t, created(t, c), setup...)
 
 	var mu sync.Mutex
@@ -72,7 +72,7 @@ func TestG6LostAnswers(t *testing.T) {
 // loses a fifth of all requests and as many answers. Each minion is run once.
 func TestG1ClaimRace(t *testing.T) {
 	const masters, minions = 8, 12
-	c := local(t)
+	c := ownTables(t)
 	var setup []fleet.Change
 	var ids []string
 	for i := range minions {
@@ -156,7 +156,7 @@ func TestUnreadKnowsTheChanges(t *testing.T) {
 // goes through, whatever the row. The suite would see it too; this one says so
 // without the look that follows a refusal.
 func TestG2UnreadIsNoLaxer(t *testing.T) {
-	s := created(t, local(t))
+	s := created(t, ownTables(t))
 	var setup []fleet.Change
 	model := fleettest.Model{}
 	type attempt struct {

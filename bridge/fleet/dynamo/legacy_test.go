@@ -27,7 +27,7 @@ func b(value bool) types.AttributeValue   { return &types.AttributeValueMemberBO
 // TestG9TablesOf2015: tables without an index, rows with other types. Create adds
 // what is missing, and minions go on from where they are.
 func TestG9TablesOf2015(t *testing.T) {
-	s := openTest(t, local(t))
+	s := openTest(t, ownTables(t))
 	for _, table := range []string{s.config.MinionsTable, s.config.MastersTable} {
 		if _, err := s.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &table, AttributeDefinitions: define("instanceid"),
 			KeySchema: keys("instanceid"), BillingMode: types.BillingModePayPerRequest}); err != nil {
@@ -100,7 +100,7 @@ func TestG9TablesOf2015(t *testing.T) {
 
 // TestUnknownAttributesStay, through the whole life of a row.
 func TestUnknownAttributesStay(t *testing.T) {
-	s := created(t, local(t))
+	s := created(t, ownTables(t))
 	unknown := item{"owner_team": text("web"), "hooks": &types.AttributeValueMemberL{Value: []types.AttributeValue{n("1"), text("x")}},
 		"more": &types.AttributeValueMemberM{Value: item{"status": text("odd")}}}
 	row := item{"instanceid": text("i-1"), "status": text("LAUNCH"), "modified": text("2026")}
@@ -146,7 +146,7 @@ func TestUnknownAttributesStay(t *testing.T) {
 
 // TestDamagedRow: what is no number where one is due is not taken for zero.
 func TestDamagedRow(t *testing.T) {
-	s := created(t, local(t))
+	s := created(t, ownTables(t))
 	for name, v := range map[string]types.AttributeValue{
 		"claim_version": text("many"), "expires": n("1.5"), "highstate_ran": text("perhaps"), "claim_owner": &types.AttributeValueMemberSS{Value: []string{"m"}},
 	} {
@@ -164,7 +164,7 @@ func TestDamagedRow(t *testing.T) {
 }
 
 func TestProofs(t *testing.T) {
-	s := created(t, local(t))
+	s := created(t, ownTables(t))
 	const arn = "arn:aws:ec2:eu-test-1:1:instance/i-1"
 	if _, err := s.Proof(t.Context(), arn); !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("no proof: %v", err)
@@ -182,7 +182,7 @@ func TestProofs(t *testing.T) {
 // TestSinceIsNoRow: it is one moment for all masters, and neither a minion nor a
 // master.
 func TestSinceIsNoRow(t *testing.T) {
-	c := local(t)
+	c := ownTables(t)
 	created(t, c)
 	times := make(chan time.Time, 8)
 	for i := range cap(times) {

@@ -2,7 +2,6 @@ package dynamo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -15,13 +14,8 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-const (
-	// keysPerRead is the most that BatchGetItem takes.
-	keysPerRead = 100
-	// races is how often a change is tried on a row that others keep changing.
-	// Each time one of them came first, so that it ends by itself.
-	races = 20
-)
+// keysPerRead is the most that BatchGetItem takes.
+const keysPerRead = 100
 
 // Minion implements fleet.Store.
 func (s *Store) Minion(ctx context.Context, instanceID string) (fleet.Minion, error) {
@@ -92,93 +86,6 @@ func (s *Store) readChunk(ctx context.Context, ids []string, found func(fleet.Mi
 		}
 	}
 	return nil
-}
-
-// sight is a row as it was last seen; item is nil if there was none.
-type sight struct {
-	item item
-	row  fleet.Minion
-}
-
-// Apply implements fleet.Store. Each change is a conditional write of its own;
-// those of one row come one after the other.
-func (s *Store) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Result, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, s.explain(ctx, "write", err)
-	}
-	rows := map[string][]int{}
-	var order []string
-	for i, c := range changes {
-		id := c.Instance()
-		if rows[id] == nil {
-			order = append(order, id)
-		}
-		rows[id] = append(rows[id], i)
-	}
-	results := make([]fleet.Result, len(changes))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	for _, id := range order {
-		group.Go(func() error {
-			var seen *sight
-			for _, i := range rows[id] {
-				var err error
-				if results[i].Err, seen, err = s.apply(ctx, changes[i], seen); err != nil {
-					return err
-				}
-				results[i].Row = seen.row
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return results, nil
-}
-
-// apply carries out one change of the row that was seen (nil: not yet), and
-// gives the row as it is then. refused is why the change does not apply.
-func (s *Store) apply(ctx context.Context, c fleet.Change, seen *sight) (refused error, _ *sight, err error) {
-	table, id := s.config.MinionsTable, c.Instance()
-	for range races {
-		var w *write
-		if seen == nil {
-			w = unread(c)
-		}
-		if w == nil && seen == nil {
-			it, err := s.look(ctx, table, item{"instanceid": text(id)})
-			if err == nil {
-				seen, err = s.see(it)
-			}
-			if err != nil {
-				return nil, nil, err
-			}
-		}
-		if seen != nil {
-			next, refused := c.Apply(seen.row, seen.item != nil)
-			if refused != nil || next == seen.row {
-				return refused, seen, nil
-			}
-			w = rewrite(seen.item, seen.row, next)
-		}
-		it, done, err := s.update(ctx, table, id, w)
-		if err == nil {
-			seen, err = s.see(it)
-		}
-		if err != nil || done {
-			return nil, seen, err
-		}
-	}
-	return nil, nil, s.explain(ctx, "write "+id, errors.New("the row changed each time"))
-}
-
-func (s *Store) see(it item) (*sight, error) {
-	if it == nil {
-		return &sight{}, nil
-	}
-	row, err := minionOf(s.config.MinionsTable, it)
-	return &sight{it, row}, err
 }
 
 // ByStatus implements fleet.Store. A row that changes meanwhile may come twice.
