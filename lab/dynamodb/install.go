@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,10 +40,8 @@ func Install() (dir string, err error) {
 	if isComplete() {
 		return dir, need("java", "default-jdk-headless")
 	}
-	for command, debian := range map[string]string{"javac": "default-jdk-headless", "mvn": "maven"} {
-		if err := need(command, debian); err != nil {
-			return "", err
-		}
+	if err := errors.Join(need("javac", "default-jdk-headless"), need("mvn", "maven")); err != nil {
+		return "", err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", err
