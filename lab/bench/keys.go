@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
+	"syscall"
 	"time"
 
 	"phoenix/bridge/salt"
@@ -17,9 +19,16 @@ const (
 	crowd       = 200
 	// crowdWithin bounds a crowd's acceptance: some 2 s.
 	crowdWithin = 2 * time.Minute
-	// quiet lets bridge and master finish what the last event made them do.
+	// quiet lets the bridge look at the last event.
 	quiet = 200 * time.Millisecond
+	// compared: the bridge compares all at its start, and again five seconds later.
+	compared = 10 * time.Second
+	// caughtUp: a bridge that was stopped reads what it missed.
+	caughtUp = time.Second
 )
+
+// keyAccepted is what the bridge logs of each key, with the answer to its call.
+const keyAccepted = `msg="key accepted"`
 
 // accepting is what keys are accepted with: a master with a bridge, and one that
 // does it the way of 2015. Both look minions up in the same roster.
@@ -83,37 +92,43 @@ func (a *accepting) single(ctx context.Context, t *table) {
 		bare = append(bare, a.accepted(one, perKey).Sub(begun))
 		time.Sleep(quiet)
 	}
+	a.bridge.Stop()
 	a.s.Logf("one key: ours %s; bare call %s", spread(ours), spread(bare))
 	t.atMost("one key, event to acceptance, against the bare call", median(ours), median(bare), 1.25)
 }
 
 // crowds measures many keys at once, each way from the first knock to the last
 // acceptance, by turns: the bridge; the master's floor, which is the same knocks
-// with no bridge there, and then one call; and the way of 2015. The fleet has so
-// many rows.
+// with the bridge stopped, and then one call; and the way of 2015. The fleet has
+// so many rows.
 func (a *accepting) crowds(ctx context.Context, t *table, rows int) {
 	var ours, floor, old []time.Duration
 	var oldTook time.Duration
+	a.bridge.Start()
+	a.bridge.Ready()
+	time.Sleep(compared)
 	for round := range crowdRounds {
 		name := func(way string) []string { return ids(fmt.Sprintf("%s-%d-%d", way, rows, round), crowd) }
 		expected, strangers := name("crowd"), name("floor")
 		a.expect(expected)
-		if !a.bridge.Alive() {
-			a.bridge.Start()
-			a.bridge.Ready()
-		}
-		time.Sleep(quiet)
+		done := strings.Count(a.bridge.Log(), keyAccepted)
 		begun := knock(a.s, a.master, expected)
 		ours = append(ours, a.accepted(expected, crowdWithin).Sub(begun))
-		a.bridge.Stop()
+		// The call that accepts goes on after the last event: Salt matches each id
+		// with all that are accepted (dict_match in salt/key.py).
+		lab.Eventually(a.s, crowdWithin, "the bridge has its answer", func() (bool, string) {
+			n := strings.Count(a.bridge.Log(), keyAccepted) - done
+			return n >= crowd, fmt.Sprint(n)
+		})
 
-		time.Sleep(quiet)
+		a.bridge.Signal(syscall.SIGSTOP)
 		begun = knock(a.s, a.master, strangers)
 		knocked := time.Since(begun)
 		a.s.check(a.client.Accept(ctx, strangers))
 		floor = append(floor, a.accepted(strangers, crowdWithin).Sub(begun))
+		a.bridge.Signal(syscall.SIGCONT)
+		time.Sleep(caughtUp)
 
-		time.Sleep(quiet)
 		a.s.Logf("%d keys, fleet of %d, round %d of %d: ours %s; floor %s, of which the knocks %s", crowd, rows, round+1, crowdRounds,
 			show(ours[round]), show(floor[round]), show(knocked))
 		if round < oldRounds && oldTook < oldFor && len(old) == round {
@@ -124,6 +139,7 @@ func (a *accepting) crowds(ctx context.Context, t *table, rows int) {
 			}
 		}
 	}
+	a.bridge.Stop()
 	what := fmt.Sprintf("%d keys, fleet of %d, against ", crowd, rows)
 	t.atMost(what+"the knocks and one call", median(ours), median(floor), 1.3)
 	if len(old) == 0 {
