@@ -72,6 +72,13 @@ func (f *fakeAWS) sqs() *sqs.Client                 { return sqs.NewFromConfig(f
 func (f *fakeAWS) ec2() *ec2.Client                 { return ec2.NewFromConfig(f.config()) }
 func (f *fakeAWS) autoscaling() *autoscaling.Client { return autoscaling.NewFromConfig(f.config()) }
 
+// set changes what the fake is, while it is asked.
+func (f *fakeAWS) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
 // send puts messages into the queue.
 func (f *fakeAWS) send(bodies ...string) {
 	f.mu.Lock()
@@ -95,24 +102,12 @@ func (f *fakeAWS) left() (bodies []string) {
 }
 
 // count says how often an action was called.
-func (f *fakeAWS) count(action string) (n int) {
-	for _, c := range f.of(action) {
-		_ = c
-		n++
-	}
-	return n
-}
+func (f *fakeAWS) count(action string) int { return len(f.of(action)) }
 
 func (f *fakeAWS) of(action string) []fakeCall {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Collect(func(yield func(fakeCall) bool) {
-		for _, c := range f.calls {
-			if c.action == action && !yield(c) {
-				return
-			}
-		}
-	})
+	return slices.DeleteFunc(slices.Clone(f.calls), func(c fakeCall) bool { return c.action != action })
 }
 
 // RoundTrip implements http.RoundTripper.
