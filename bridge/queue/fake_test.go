@@ -36,6 +36,7 @@ type fakeAWS struct {
 	groups    map[string]map[string]string // by group: lifecycle state by instance
 	calls     []fakeCall
 	fail      func(c fakeCall) (code string) // "" lets it pass
+	impatient bool                           // long polls are answered at once
 	pageSize  int                            // of the answers that have pages; 0: all at once
 	sent      int
 }
@@ -154,6 +155,9 @@ func (f *fakeAWS) RoundTrip(r *http.Request) (*http.Response, error) {
 			return f.failure(r, c, code), nil
 		}
 	}
+	if err := r.Context().Err(); err != nil { // as a transport does
+		return nil, err
+	}
 	switch c.action {
 	case "GetQueueUrl":
 		return answer(r, 200, map[string]string{"QueueUrl": "https://sqs.us-west-2.amazonaws.com/123456789012/q"})
@@ -213,8 +217,9 @@ func (f *fakeAWS) receive(r *http.Request, wait, most, visible int) (*http.Respo
 			sum := md5.Sum([]byte(m.body))
 			out.Messages = append(out.Messages, message{m.id, m.body, hex.EncodeToString(sum[:]), m.handle})
 		}
+		impatient := f.impatient
 		f.mu.Unlock()
-		if len(out.Messages) > 0 || !now.Before(deadline) {
+		if len(out.Messages) > 0 || !now.Before(deadline) || impatient {
 			return answer(r, 200, out)
 		}
 		if !sleep(r.Context(), 100*time.Millisecond) {

@@ -144,14 +144,14 @@ func (h *Hooks) look(ctx context.Context) {
 		return
 	}
 	for _, w := range waits {
-		row, found := rows[w.InstanceID]
+		row := rows[w.InstanceID]
 		gone := false
 		if w.Kind == Ended && row.Status == fleet.Terminate {
 			if gone, err = h.gone(row.Salt()); err != nil {
 				h.log.Warn("key of a terminating instance not looked up", "instance", w.InstanceID, "err", err)
 			}
 		}
-		h.do(ctx, w, h.next(w, row, found, gone))
+		h.do(ctx, w, h.next(w, row, gone))
 	}
 }
 
@@ -166,14 +166,13 @@ const (
 	drop    step = "drop"    // not ours any more
 )
 
-// next decides; time has no part in it but as a bound.
-func (h *Hooks) next(w *wait, row fleet.Minion, found, keyGone bool) step {
+// next decides; time has no part in it but as a bound. An instance without a row
+// has the zero row, for which nothing is ended: it was not recorded.
+func (h *Hooks) next(w *wait, row fleet.Minion, keyGone bool) step {
 	waited := time.Since(w.begun)
 	switch {
 	case waited > tendFor:
 		return drop
-	case !found:
-		return stay // nothing is ended that was not recorded
 	case w.Kind == Ended && row.Status != fleet.Terminate:
 		return stay
 	case w.Kind == Ended && (keyGone || waited >= keyWithin):

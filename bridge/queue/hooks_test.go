@@ -55,10 +55,9 @@ func TestNextOfHook(t *testing.T) {
 				tried = true
 			}
 		}
-		row, found := rows["i"]
 		h := &Hooks{cfg: Config{Attempts: c.attempts}}
 		w := &wait{Message: c.of, begun: time.Now().Add(-c.waited)}
-		if got := h.next(w, row, found, c.keyGone); got != c.want || !tried {
+		if got := h.next(w, rows["i"], c.keyGone); got != c.want || !tried {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}

@@ -431,6 +431,19 @@ func TestIdleIsQuiet(t *testing.T) {
 	})
 }
 
+// An endpoint that does not hold the poll is not asked without end.
+func TestImpatientQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newRig(t, nil, Item{"", "q"})
+		x.set(func() { x.impatient = true })
+		time.Sleep(time.Minute)
+		if n := x.count("ReceiveMessage"); n < 10 || n > 61 {
+			t.Errorf("%d polls in a minute", n)
+		}
+		x.stop()
+	})
+}
+
 // A stop takes what is in hand to its end, and no more.
 func TestStopDeletesWhatIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
