@@ -24,7 +24,7 @@ check: ## formatting, vet, staticcheck, tidy modules; edits nothing
 fuzz: ## each fuzz target for FUZZTIME (5m)
 	@lab/fuzz $(FUZZTIME)
 
-bench: build ## what it costs, against other ways, on a real master: one table in 6 minutes
+bench: build ## what it costs, against other ways, on a real master: one table in 8 minutes
 	@go run ./lab/install 3007.15
 	@go run ./lab/bench
 

@@ -32,9 +32,9 @@ func standing(s *stage, t *table) {
 	r := newRoster(s, l)
 	r.grow(many, master)
 
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: r.store()})
 	// The runtime tells of each collection: sizes of the heap before and after.
 	s.check(os.Setenv("GODEBUG", "gctrace=1"))
-	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: r.store()})
 	bridge.Start()
 	s.check(os.Unsetenv("GODEBUG"))
 	begun := time.Now()
