@@ -1,0 +1,317 @@
+"""
+What the ``phoenix`` command offers, from Salt.
+
+The bridge that runs beside this master answers; these functions pass data in and
+its answer out. Its socket stands in the master's configuration, where it is not
+the usual one:
+
+.. code-block:: yaml
+
+    phoenix:
+      socket: /run/phoenix/bridge.sock
+
+Where there is no bridge, or the bridge says no, a function fails with one line
+that says why, and ``salt-run`` exits with 1.
+"""
+
+import http.client
+import json
+import socket
+
+import salt.exceptions
+
+_SOCKET = "/run/phoenix/bridge.sock"
+
+# The bridge gives up a command after 45 seconds, and then says so.
+_TIMEOUT = 60
+
+
+class _Refused(salt.exceptions.NotImplemented):
+    # The runner client of Salt 3006 to 3008 (salt/client/mixins.py) makes a
+    # traceback of any other exception, and of this one a line and exit code 1.
+    pass
+
+
+class _Bridge(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("bridge", timeout=_TIMEOUT)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def _post(url, body):
+    path = (__opts__.get("phoenix") or {}).get("socket", _SOCKET)
+    bridge = _Bridge(path)
+    try:
+        bridge.request("POST", url, json.dumps(body, default=str))
+        response = bridge.getresponse()
+        text = response.read().decode()
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise _Refused(
+            f"ask bridge: none answers on {path} (start phoenix bridge on this master)"
+        ) from None
+    except PermissionError:
+        raise _Refused(
+            f"ask bridge on {path}: not allowed (run it as root or as the master's user)"
+        ) from None
+    except (OSError, http.client.HTTPException) as exc:
+        raise _Refused(f"ask bridge on {path}: {exc or type(exc).__name__}") from None
+    finally:
+        bridge.close()
+    if response.status >= 300:
+        raise _Refused(text.strip())
+    return json.loads(text) if text else None
+
+
+def _command(*words, **flags):
+    args = [str(word) for word in words]
+    for name, value in flags.items():
+        flag = "--" + name.replace("_", "-")
+        if name.startswith("__") or value is None or value is False:
+            continue  # Salt adds names of its own, as __orchestration_jid__
+        args.append(flag if value is True else f"{flag}={value}")
+    answer = _post("/v1/command", {"args": args})
+    if answer["code"]:
+        raise _Refused(answer["error"])
+    return answer["answer"]
+
+
+def status():
+    """
+    Show the masters, the minions by where they stand, and this master's bridge.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.status
+    """
+    return _command("status")
+
+
+def masters():
+    """
+    Show the masters of the fleet.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.masters
+    """
+    return _command("masters", "list")
+
+
+def minions(status=None):
+    """
+    Show the minions of the fleet.
+
+    status
+        Only those that are LAUNCH, or only those that are TERMINATE.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.minions
+        salt-run phoenix.minions status=TERMINATE
+    """
+    return _command("minions", "list", status=status)
+
+
+def explain(minion):
+    """
+    Say what is known of a minion, each rule about its key, and which one decides.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.explain web-1
+    """
+    return _command("minions", "explain", minion)
+
+
+def add(*minions, **flags):
+    """
+    Expect minions: their keys are accepted when they knock, and their first
+    highstate is run once. One whose key is accepted already is adopted: nothing is
+    run on it.
+
+    again
+        True to revive an id that was retired: its name has come again.
+
+    group
+        Name of an Auto Scaling group, for people.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.add web-1 web-2
+        salt-run phoenix.add web-1 again=True
+    """
+    return _command("minions", "add", *minions, **flags)
+
+
+def retire(*minions, **flags):
+    """
+    Say that minions were terminated, for good: every master deletes their keys.
+
+    unknown
+        True for ids that the fleet does not know, too.
+
+    held
+        True, and no id: those whose terminations this bridge holds, too many at once.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.retire web-1 web-2
+    """
+    return _command("minions", "retire", *minions, **flags)
+
+
+def adopt(dry_run=False):
+    """
+    Take the minions that this master has accepted already into the fleet. Nothing is
+    run on them, and no key is touched.
+
+    dry_run
+        True to say only what would be adopted.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.adopt dry_run=True
+    """
+    return _command("adopt", dry_run=dry_run)
+
+
+def keys():
+    """
+    Show this master's keys, and what each is to Phoenix.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.keys
+    """
+    return _command("keys", "list")
+
+
+def accept(minion, rebind=False):
+    """
+    Accept a pending key by hand: bind it, and let its minion in.
+
+    rebind
+        True to forget the key that was bound before, of a machine that was rebuilt.
+        Its highstate is run again.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.accept web-1
+    """
+    # A list: salt-run would take the row's retcode for its own exit code.
+    return [_command("keys", "accept", minion, rebind=rebind)]
+
+
+def highstate(*minions, **flags):
+    """
+    Ask for a highstate of minions by hand: of adopted ones, or once more. Without a
+    minion, show the first highstates that are wanted, run or failed.
+
+    force
+        True to give up one that is under way.
+
+    all
+        True, and no id: show those that are done, too.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.highstate
+        salt-run phoenix.highstate db-1
+    """
+    return _command("highstate", "run" if minions else "list", *minions, **flags)
+
+
+def roster(**flags):
+    """
+    Make a roster of the fleet, for salt-ssh.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.roster
+    """
+    return _command("roster", **flags)
+
+
+def doctor(**flags):
+    """
+    Look for what is wrong on this master, and change nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.doctor
+    """
+    return _command("doctor", **flags)
+
+
+def prune(**flags):
+    """
+    Make tombstones of minions that were terminated long ago, and delete what has
+    expired. Bridges do so by themselves, too.
+
+    older
+        Only rows that were terminated so long ago, as 48h.
+
+    dry_run
+        True to say only how many rows are due.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.prune dry_run=True
+    """
+    return _command("prune", **flags)
+
+
+def hint(data, tag=None):
+    """
+    Tell the bridge of an event of this master's bus, as a reactor has it. The bridge
+    takes the minion's id from it, and looks up everything else. It is told of the
+    same event by the bus, too: it does what follows once.
+
+    data
+        The event's data, with the minion's ``id``.
+
+    tag
+        The event's tag, where the data has no ``tag``: ``salt/auth``, ``salt/key``,
+        ``salt/minion/ID/start`` or ``salt/job/JID/ret/ID``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.hint '{"id": "web-1"}' tag=salt/auth
+    """
+    if not isinstance(data, dict):
+        raise _Refused(f'tell bridge: {data!r} is no map with an id, as {{"id": "web-1"}}')
+    _post("/v1/hints", {"hints": [{"tag": data.get("tag", tag), "data": data}]})
+    return True
