@@ -33,10 +33,17 @@ const (
 )
 
 // script runs the server until its standard input ends: with the test, in
-// whatever way that ends.
+// whatever way that ends. A conditional write of S3's is one step; moto looks,
+// and then writes, so that here only one does so at a time.
 const script = `
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+from moto.s3.responses import S3Response
+lock, put = threading.Lock(), S3Response.put_object
+def put_alone(self):
+    with lock:
+        return put(self)
+S3Response.put_object = put_alone
 from moto.server import main
 main(["-H", "127.0.0.1", "-p", sys.argv[1]])
 `

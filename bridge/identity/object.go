@@ -1,0 +1,101 @@
+package identity
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"phoenix/bridge/fleet"
+)
+
+const (
+	// objectVersion is raised when an older Phoenix would misread the object.
+	objectVersion = 1
+	// maxObject bounds the object, and all files in it: a GPG home with dozens of
+	// keys has some 100 KiB.
+	maxObject = 1 << 20
+	// maxFiles bounds the files in it: GPG keeps one for each private key.
+	maxFiles = 256
+)
+
+// Identity is what the masters of a fleet share.
+type Identity struct {
+	Pair
+	Files []File
+}
+
+// File is one file beside the key pair. Path is relative to pki_dir, which may
+// differ from master to master, or absolute.
+type File struct {
+	Path string      `json:"path"`
+	Mode fs.FileMode `json:"mode"`
+	Data []byte      `json:"data"`
+}
+
+// object is how an identity lies in S3: JSON, so that it can be read without
+// Phoenix where it matters most.
+type object struct {
+	Version int    `json:"version"`
+	Private string `json:"private"`
+	Public  string `json:"public"`
+	Files   []File `json:"files,omitempty"`
+}
+
+func encode(id Identity) ([]byte, error) {
+	text, err := json.MarshalIndent(object{objectVersion, string(id.Private), string(id.Public), id.Files}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write identity: %w", err)
+	}
+	if _, err := decode(text); err != nil { // what is written can be read
+		return nil, fmt.Errorf("write identity: %v", err)
+	}
+	return text, nil
+}
+
+// decode trusts nothing: whoever may write to the bucket need not be a master.
+func decode(text []byte) (Identity, error) {
+	var o object
+	switch err := parse(text, &o); {
+	case err != nil:
+		return Identity{}, fmt.Errorf("%w: %w", fleet.ErrCorrupt, err)
+	case o.Version != objectVersion:
+		return Identity{}, fmt.Errorf("%w: version %d, this Phoenix knows %d only", fleet.ErrCorrupt, o.Version, objectVersion)
+	case o.Public == "":
+		return Identity{}, fmt.Errorf("%w: no public key", fleet.ErrCorrupt)
+	}
+	pair, err := checkPair([]byte(o.Private), []byte(o.Public))
+	if err != nil {
+		return Identity{}, fmt.Errorf("%w: %w", fleet.ErrCorrupt, err)
+	}
+	return Identity{pair, o.Files}, nil
+}
+
+func parse(text []byte, o *object) error {
+	if len(text) > maxObject {
+		return fmt.Errorf("over %d bytes", maxObject)
+	}
+	if err := json.Unmarshal(text, o); err != nil {
+		return err
+	}
+	if len(o.Files) > maxFiles {
+		return fmt.Errorf("%d files", len(o.Files))
+	}
+	seen := map[string]bool{}
+	for _, f := range o.Files {
+		if err := checkPath(f.Path); err != nil {
+			return err
+		}
+		if seen[f.Path] {
+			return fmt.Errorf("%s twice", f.Path)
+		}
+		if f.Mode&^fs.ModePerm != 0 {
+			return fmt.Errorf("%s: mode %v", f.Path, f.Mode)
+		}
+		seen[f.Path] = true
+	}
+	return nil
+}
+
+// ErrNone is returned when there is no identity where one was looked for.
+var ErrNone = errors.New("no identity")
