@@ -55,29 +55,9 @@ type Config struct {
 // file that is not there; here that is an error, since a bridge beside no master
 // has a wrong path. What Salt takes from the environment is not looked at.
 func ReadConfig(path string) (Config, error) {
-	opts, err := readYAML(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Config{}, fmt.Errorf("read master configuration: %w (salt_config names the file)", err)
-	case err != nil:
-		return Config{}, fmt.Errorf("read master configuration: %w", err)
-	}
-	textID(opts)
-	var skipped []error
-	include := opts["include"] // of the main file alone, as Salt has it
-	defaults, ok := opts["default_include"]
-	if !ok {
-		defaults = "master.d/*.conf"
-	}
-	for _, patterns := range []any{defaults, include} {
-		more, faults, err := includes(patterns, path, 0)
-		if err != nil {
-			return Config{}, fmt.Errorf("read master configuration: %w", err)
-		}
-		skipped = append(skipped, faults...)
-		for k, v := range more {
-			opts[k] = v
-		}
+	opts, skipped, err := readOptions(path, "master")
+	if err != nil {
+		return Config{}, err
 	}
 	c, err := apply(opts)
 	if err != nil {
@@ -85,6 +65,35 @@ func ReadConfig(path string) (Config, error) {
 	}
 	c.Path, c.Skipped = path, skipped
 	return c, nil
+}
+
+// readOptions reads the file, what its drop-ins add (role.d/*.conf), and what it
+// includes. Master and minion do it alike.
+func readOptions(path, role string) (opts map[string]any, skipped []error, err error) {
+	opts, err = readYAML(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, fmt.Errorf("read %s configuration: %w (salt_config names the file)", role, err)
+	case err != nil:
+		return nil, nil, fmt.Errorf("read %s configuration: %w", role, err)
+	}
+	textID(opts)
+	include := opts["include"] // of the main file alone, as Salt has it
+	defaults, ok := opts["default_include"]
+	if !ok {
+		defaults = role + ".d/*.conf"
+	}
+	for _, patterns := range []any{defaults, include} {
+		more, faults, err := includes(patterns, path, 0)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read %s configuration: %w", role, err)
+		}
+		skipped = append(skipped, faults...)
+		for k, v := range more {
+			opts[k] = v
+		}
+	}
+	return opts, skipped, nil
 }
 
 // apply is salt.config.apply_master_config: defaults under the options, then

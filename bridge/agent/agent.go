@@ -1,0 +1,399 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"phoenix/bridge/fleet"
+)
+
+const (
+	// lookEvery: how often the agent looks whether the minion's current master
+	// answers. A look is two connections.
+	lookEvery = 5 * time.Second
+	// owedEvery: how often it looks whether a restart that is due may begin.
+	owedEvery = time.Second
+	// readWithin bounds one read of the masters.
+	readWithin = 10 * time.Second
+	// failingReads is how often in a row the masters are read because the current
+	// one does not answer. What two minutes have not shown the store does not know.
+	failingReads = 24
+	// intervalJitter lengthens each interval by up to that share, so that agents
+	// which were started together drift apart.
+	intervalJitter = 0.2
+	// goneAfter looks without an answer the current master counts as gone.
+	goneAfter = 2
+	// MinInterval: a heartbeat moves every 5 s; reading more often shows no more.
+	MinInterval = 5 * time.Second
+)
+
+// Masters reads the fleet's masters: all of them, or an error.
+type Masters interface {
+	Masters(ctx context.Context) ([]fleet.Master, error)
+}
+
+// Minion is what the agent sees and does of the minion, see [Local].
+type Minion interface {
+	Connected(ctx context.Context, listed []string) ([]string, error)
+	Answers(ctx context.Context, address string) bool
+	Jobs() ([]Job, error)
+	TrustedKey() (string, error)
+	OwnKey() (string, error)
+	Restart(ctx context.Context) error
+}
+
+// File keeps the list, see [DropIn].
+type File interface {
+	Read() ([]string, error)
+	Write(l List) (wrote bool, err error)
+	Owed() (bool, error)
+	Settle() error
+	Check(l List) error
+	ForgetAlive(listed []string) (forgotten []string, err error)
+}
+
+// Options are the parts of an agent.
+type Options struct {
+	MinionID   string // says its place in the order
+	Order      Order
+	Interval   time.Duration // between two reads of the masters while all is well
+	Splay      time.Duration // a restart that is not urgent waits for up to that
+	Highstates []string      // functions that may be a first highstate
+
+	Masters Masters
+	Minion  Minion
+	File    File
+	Proof   *Proof // nil: the minion's key is not proven
+	Log     *slog.Logger
+}
+
+// Agent is the loop beside one minion.
+type Agent struct {
+	o       Options
+	watch   *Watch
+	restart *Restart
+	log     *slog.Logger
+
+	listed   []string  // as last read from the file
+	current  string    // the master that the minion is connected to, or was last
+	missed   int       // looks in a row at which current did not answer
+	lonely   bool      // the minion is connected to none
+	reads    int       // reads in a row that were made because of that
+	lastRead time.Time // of the masters
+	nextRead time.Time
+	good     time.Time // when a read last led to a list
+	told     map[string]string
+
+	unsettled bool // the minion was restarted, but the file says that it is owed
+}
+
+// New checks the options.
+func New(o Options) (*Agent, error) {
+	var faults []error
+	if o.MinionID == "" {
+		faults = append(faults, errors.New("minion id is empty"))
+	}
+	if !slices.Contains(Orders(), o.Order) {
+		faults = append(faults, errors.New("order is neither spread nor sorted"))
+	}
+	if o.Interval < MinInterval {
+		faults = append(faults, errors.New("interval is shorter than "+MinInterval.String()))
+	}
+	if o.Splay < 0 {
+		faults = append(faults, errors.New("splay is negative"))
+	}
+	if o.Masters == nil || o.Minion == nil || o.File == nil || o.Log == nil {
+		faults = append(faults, errors.New("masters, minion, file or log is missing"))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return &Agent{o: o, watch: NewWatch(o.MinionID, o.Order), restart: NewRestart(o.Highstates...), log: o.Log,
+		told: map[string]string{}}, nil
+}
+
+// Run works until ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if a.o.Proof != nil {
+		g.Go(func() error { return a.o.Proof.Run(ctx, a.o.Minion.OwnKey, a.log) })
+	}
+	g.Go(func() error { return a.keep(ctx) })
+	return g.Wait()
+}
+
+// keep looks, reads, writes and restarts, all in one goroutine.
+func (a *Agent) keep(ctx context.Context) error {
+	a.look(ctx)
+	a.recall()
+	nextLook := time.Now().Add(lookEvery)
+	for ctx.Err() == nil {
+		if now := time.Now(); !now.Before(nextLook) {
+			nextLook = now.Add(lookEvery)
+			a.look(ctx)
+		}
+		if !time.Now().Before(a.readAt()) {
+			a.read(ctx)
+		}
+		if a.restart.Due(time.Now(), a.gone()) {
+			a.restartMinion(ctx)
+		}
+		wake := minTime(nextLook, a.readAt())
+		if a.restart.Owed() {
+			wake = minTime(wake, time.Now().Add(owedEvery))
+		}
+		if !sleep(ctx, time.Until(wake)) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// recall takes up a restart that is owed, though this agent did not write the
+// list, or does not know that it did.
+func (a *Agent) recall() {
+	if a.restart.Owed() {
+		return
+	}
+	if a.unsettled {
+		a.settle()
+		return
+	}
+	owed, err := a.o.File.Owed()
+	a.tell("owed", slog.LevelError, "restart that may be owed is not known", err)
+	if owed {
+		a.owe("the list was written, and the minion not restarted since")
+	}
+}
+
+// look finds out which master the minion is connected to, and whether it answers.
+func (a *Agent) look(ctx context.Context) {
+	listed, err := a.o.File.Read()
+	a.tell("file", slog.LevelError, "drop-in is not read", err)
+	if err == nil {
+		a.listed = listed
+	}
+	connected, err := a.o.Minion.Connected(ctx, a.listed)
+	a.tell("connections", slog.LevelWarn, "minion's connections are not known", err)
+	a.lonely = err == nil && len(connected) == 0
+	if current := a.pick(connected); current != a.current {
+		a.log.Debug("minion's master", "master", current, "before", a.current)
+		a.current, a.missed, a.reads = current, 0, 0
+	}
+	if a.current == "" || a.o.Minion.Answers(ctx, a.current) {
+		if a.missed >= goneAfter {
+			a.log.Info("minion's master answers again", "master", a.current)
+		}
+		a.missed, a.reads = 0, 0
+		return
+	}
+	if a.missed++; a.missed == goneAfter {
+		a.log.Warn("minion's master does not answer", "master", a.current)
+		a.restart.Hurry(time.Now(), a.splay())
+	}
+}
+
+// pick says which of the masters that the minion is connected to is its current
+// one. A connection that is gone may come back: until there is another the minion
+// still belongs to the master that it had, or to the first on its list.
+func (a *Agent) pick(connected []string) string {
+	switch {
+	case slices.Contains(connected, a.current):
+		return a.current
+	case len(connected) > 0:
+		for _, address := range a.listed {
+			if slices.Contains(connected, address) {
+				return address
+			}
+		}
+		return connected[0]
+	case a.current == "" && len(a.listed) > 0:
+		return a.listed[0]
+	}
+	return a.current
+}
+
+// gone says whether the minion's master is lost to it, as far as can be seen.
+func (a *Agent) gone() bool { return a.current == "" || a.missed >= goneAfter }
+
+// splay is a random wait before a restart: short where the minion serves nobody.
+func (a *Agent) splay() time.Duration {
+	most := a.o.Splay
+	if a.gone() || a.lonely {
+		most = min(most, shortSplay)
+	}
+	return rand.N(most + 1)
+}
+
+// readAt is when to read the masters next: each interval, and every few seconds
+// for a while when the current one does not answer.
+func (a *Agent) readAt() time.Time {
+	if a.missed > 0 && a.reads < failingReads {
+		return minTime(a.nextRead, a.lastRead.Add(lookEvery))
+	}
+	return a.nextRead
+}
+
+// read reads the masters and does what follows.
+func (a *Agent) read(ctx context.Context) {
+	if a.missed > 0 {
+		a.reads++
+	}
+	a.lastRead = time.Now()
+	a.nextRead = a.lastRead.Add(a.o.Interval + rand.N(time.Duration(float64(a.o.Interval)*intervalJitter)+1))
+	d, err := a.decide(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	age := "never"
+	if !a.good.IsZero() {
+		age = time.Since(a.good).Round(time.Second).String() + " ago"
+	}
+	if err == nil && d.Hold != "" {
+		err = errors.New(d.Hold)
+	}
+	a.tell("masters", slog.LevelWarn, "list of masters stays as it is", err, "last_good", age)
+	if err == nil {
+		a.good = time.Now()
+		a.write(d)
+	}
+}
+
+// decide reads the masters, asks those in doubt, and decides.
+func (a *Agent) decide(ctx context.Context) (Decision, error) {
+	reading, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	masters, err := a.o.Masters.Masters(reading)
+	if err != nil {
+		return Decision{}, err
+	}
+	a.watch.Observe(masters, a.listed, time.Now())
+	trusted, err := a.o.Minion.TrustedKey()
+	if err != nil {
+		return Decision{}, err
+	}
+	s := Sight{Masters: masters, Listed: a.listed, Trusted: trusted, Current: a.current}
+	s.Answers = a.ask(ctx, a.watch.Ask(s))
+	if a.gone() {
+		s.Answers[a.current] = false
+	}
+	return a.watch.Decide(s, time.Now()), nil
+}
+
+// ask probes addresses, all at once: masters are few.
+func (a *Agent) ask(ctx context.Context, addresses []string) map[string]bool {
+	answers := make(map[string]bool, len(addresses))
+	type answer struct {
+		address string
+		ok      bool
+	}
+	got := make(chan answer, len(addresses))
+	for _, address := range addresses {
+		go func() { got <- answer{address, a.o.Minion.Answers(ctx, address)} }()
+	}
+	for range addresses {
+		one := <-got
+		answers[one.address] = one.ok
+	}
+	return answers
+}
+
+// write makes the file say what was decided. If it says so already nothing is
+// written, and no restart follows.
+func (a *Agent) write(d Decision) {
+	wrote, err := a.o.File.Write(d.List)
+	a.tell("write", slog.LevelError, "list of masters is not written", err)
+	if err != nil {
+		return
+	}
+	a.tell("check", slog.LevelError, "the minion does not see the list as it is", a.o.File.Check(d.List))
+	if !wrote {
+		a.recall()
+		return
+	}
+	a.listed = d.List.Addresses()
+	a.log.Info("list of masters written", "masters", d.List, "joined", reasons(d.Joined), "left", reasons(d.Left))
+	a.owe("the list changed")
+}
+
+func (a *Agent) owe(why string) {
+	splay := a.splay()
+	a.restart.Owe(time.Now(), splay)
+	a.log.Info("minion is to be restarted", "why", why, "splay", splay.Round(time.Millisecond), "urgent", a.gone())
+}
+
+// restartMinion restarts the minion if nothing speaks against it.
+func (a *Agent) restartMinion(ctx context.Context) {
+	running, err := a.o.Minion.Jobs()
+	a.tell("jobs", slog.LevelWarn, "running jobs are not known", err)
+	if err != nil {
+		running = []Job{{JID: "(unknown)"}} // waits as for any job
+	}
+	if wait := a.restart.Decide(running, a.gone(), time.Now()); wait != "" {
+		a.tell("wait", slog.LevelInfo, "restart of the minion waits", errors.New(wait))
+		return
+	}
+	a.tell("wait", slog.LevelInfo, "restart of the minion waits", nil)
+	forgotten, err := a.o.File.ForgetAlive(a.listed)
+	a.tell("schedule", slog.LevelWarn, "stale jobs stay in the minion's schedule", err)
+	begun := time.Now()
+	if err := a.o.Minion.Restart(ctx); err != nil {
+		pause := a.restart.Failed(time.Now())
+		a.log.Error("minion is not restarted", "err", err, "again_in", pause)
+		return
+	}
+	a.restart.Done(begun)
+	a.current, a.missed = "", 0 // it turns to the first on its list
+	a.log.Info("minion restarted", "took", time.Since(begun).Round(time.Millisecond), "masters", a.listed, "forgotten", forgotten)
+	a.settle()
+}
+
+func (a *Agent) settle() {
+	err := a.o.File.Settle()
+	a.unsettled = err != nil
+	a.tell("settle", slog.LevelError, "restart is not noted: the next agent will restart the minion again", err)
+}
+
+// tell logs an error when it comes, changes or goes; not each time that it is
+// still so.
+func (a *Agent) tell(about string, level slog.Level, what string, err error, more ...any) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if a.told[about] == text {
+		return
+	}
+	a.told[about] = text
+	if err == nil {
+		level, what = slog.LevelInfo, "no longer: "+what
+	} else {
+		more = append(more, "err", err)
+	}
+	a.log.Log(context.Background(), level, what, more...)
+}
+
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// sleep waits, unless ctx ends.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

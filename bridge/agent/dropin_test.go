@@ -1,0 +1,471 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"unicode/utf8"
+
+	"phoenix/bridge/salt"
+)
+
+var (
+	oldList = NewList(Master{"i-a", "10.0.0.1"}, Master{"i-b", "10.0.0.2"})
+	newList = NewList(Master{"i-b", "10.0.0.2"}, Master{"i-c", "fd00::3"})
+)
+
+// others are the operator's files, which nobody but the operator changes.
+var others = map[string]string{
+	"minion":                      "# by hand\nmaster: &m salt.example.org\nid: web-1 # a comment\nx: *m\n",
+	"minion.d/10-site.conf":       "grains: {role: web}\n",
+	"minion.d/99-phoenix.conf~":   "master: [backup]\n",
+	"minion.d/zz-last.conf":       "log_level: info\n",
+	"minion.d/_schedule.conf":     "schedule:\n  daily:\n    function: test.ping\n    days: 1\n",
+	"minion.d/.hidden":            "x",
+	"minion.d/sub/99-phoenix.txt": "y",
+}
+
+// newTree makes a minion's configuration, with drop-in as step allows.
+func newTree(t testing.TB) (d *DropIn, check func()) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range others {
+		put(t, filepath.Join(dir, name), text)
+	}
+	c, err := salt.ReadMinionConfig(filepath.Join(dir, "minion"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewDropIn(c), func() {
+		t.Helper()
+		for name, text := range others {
+			if got := get(t, filepath.Join(dir, name)); got != text {
+				t.Errorf("%s is %q now", name, got)
+			}
+		}
+	}
+}
+
+func put(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// get gives a file's text; empty if there is none.
+func get(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func rendered(t testing.TB, l List) string {
+	t.Helper()
+	text, err := render(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// identity is what changes if a file is written at all.
+func identity(t testing.TB, path string) string {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(info.Sys().(*syscall.Stat_t).Ino, info.ModTime().UnixNano(), info.Mode(), info.Size())
+}
+
+func TestWritesOnlyWhatIsNew(t *testing.T) {
+	d, check := newTree(t)
+	if listed, err := d.Read(); err != nil || listed != nil {
+		t.Fatalf("lists %v, %v, before anything was written", listed, err)
+	}
+	if wrote, err := d.Write(oldList); err != nil || !wrote {
+		t.Fatalf("wrote %v, %v", wrote, err)
+	}
+	before := identity(t, d.Path())
+	if wrote, err := d.Write(oldList); err != nil || wrote {
+		t.Errorf("wrote %v again, %v", wrote, err)
+	}
+	if after := identity(t, d.Path()); after != before {
+		t.Errorf("the file was touched: %s, before %s", after, before)
+	}
+	if listed, err := d.Read(); err != nil || !slices.Equal(listed, oldList.Addresses()) {
+		t.Errorf("lists %v, %v", listed, err)
+	}
+	if err := d.Check(oldList); err != nil {
+		t.Error(err)
+	}
+	check()
+	// The debt lasts until it is settled.
+	if owed, err := d.Owed(); err != nil || !owed {
+		t.Errorf("owed %v, %v", owed, err)
+	}
+	if err := d.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	if owed, err := d.Owed(); err != nil || owed {
+		t.Errorf("owed %v, %v, after it was settled", owed, err)
+	}
+}
+
+// What somebody else made of the file is no list; it is written over.
+func TestForeignTextIsNoList(t *testing.T) {
+	for _, text := range []string{"", "\x00", "master: [", "master: {a: b}", "master:", "- a", "master: ['']"} {
+		d, _ := newTree(t)
+		put(t, d.Path(), text)
+		if listed, err := d.Read(); err != nil || len(listed) > 0 {
+			t.Errorf("%q lists %v, %v", text, listed, err)
+		}
+		if wrote, err := d.Write(newList); err != nil || !wrote {
+			t.Errorf("%q: wrote %v, %v", text, wrote, err)
+		}
+	}
+}
+
+func TestKeepsModeOwnerAndLink(t *testing.T) {
+	d, check := newTree(t)
+	real := filepath.Join(t.TempDir(), "kept-elsewhere.conf")
+	put(t, real, rendered(t, oldList))
+	if err := os.Chmod(real, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	uid := os.Getuid()
+	if uid == 0 { // root alone gives files away
+		uid = 12345
+		if err := os.Chown(real, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(real, d.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write(newList); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(d.Path())
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link is gone: %v, %v", info, err)
+	}
+	info, err = os.Stat(real)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat := info.Sys().(*syscall.Stat_t); info.Mode() != 0o640 || int(stat.Uid) != uid || get(t, real) != rendered(t, newList) {
+		t.Errorf("mode %v, uid %d, text %q", info.Mode(), stat.Uid, get(t, real))
+	}
+	check()
+	if err := os.Remove(real); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write(oldList); err == nil {
+		t.Error("wrote over a link to nothing")
+	}
+}
+
+// steps are the labels of one Write, in order.
+func steps(t testing.TB) []string {
+	t.Helper()
+	d, _ := newTree(t)
+	if _, err := d.Write(oldList); err != nil {
+		t.Fatal(err)
+	}
+	var labels []string
+	d.step = func(label string) error { labels = append(labels, label); return nil }
+	if _, err := d.Write(newList); err != nil {
+		t.Fatal(err)
+	}
+	return labels
+}
+
+// whole checks that the file is the old one or the new one, that the debt fits,
+// and that an agent that comes after puts all right.
+func whole(t *testing.T, d *DropIn, first bool) {
+	t.Helper()
+	text, old := get(t, d.Path()), rendered(t, oldList)
+	if first {
+		old = ""
+	}
+	if text != old && text != rendered(t, newList) {
+		t.Errorf("neither the old text nor the new one: %q", text)
+	}
+	if owed, err := d.Owed(); err != nil || owed != (text != old) {
+		t.Errorf("restart owed %v, %v, with the text %q", owed, err, text)
+	}
+	d.step = nil
+	if _, err := d.Write(newList); err != nil {
+		t.Error(err)
+	}
+	if owed, err := d.Owed(); err != nil || !owed {
+		t.Errorf("restart owed %v, %v, after the next agent wrote", owed, err)
+	}
+	if get(t, d.Path()) != rendered(t, newList) {
+		t.Error("the next agent did not put it right")
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(d.Path()), ".*.new"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// killAt names the step at which the child of TestG5_KilledAtEachStep dies.
+const killAt = "PHOENIX_TEST_KILL_AT"
+
+func TestMain(m *testing.M) {
+	if at := os.Getenv(killAt); at != "" {
+		label, dir, _ := strings.Cut(at, "|")
+		d := NewDropIn(salt.MinionConfig{DropIns: dir})
+		d.step = func(now string) error {
+			if now == label {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+			return nil
+		}
+		_, err := d.Write(newList)
+		fmt.Fprintln(os.Stderr, "not killed at", label, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// G5, G8: kill -9 at each step of a write, over an older list and over none.
+func TestG5_KilledAtEachStep(t *testing.T) {
+	labels := steps(t)
+	if len(labels) < 12 {
+		t.Fatalf("steps %q", labels)
+	}
+	for _, label := range labels {
+		for _, first := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, first %v", label, first), func(t *testing.T) {
+				t.Parallel()
+				d, check := newTree(t)
+				if !first {
+					if _, err := d.Write(oldList); err != nil {
+						t.Fatal(err)
+					}
+					if err := d.Settle(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), killAt+"="+label+"|"+d.minion.DropIns)
+				out, err := cmd.CombinedOutput()
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+					t.Fatalf("the child was not killed: %v\n%s", err, out)
+				}
+				check()
+				whole(t, d, first)
+				check()
+			})
+		}
+	}
+}
+
+// Each step may fail, for want of room say: the error names it.
+func TestG5_EachStepMayFail(t *testing.T) {
+	for _, label := range steps(t) {
+		d, check := newTree(t)
+		if _, err := d.Write(oldList); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Settle(); err != nil {
+			t.Fatal(err)
+		}
+		before := identity(t, d.Path())
+		calls := 0
+		d.step = func(now string) error {
+			if now == label {
+				calls++
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+		_, err := d.Write(newList)
+		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), label) {
+			t.Errorf("%s: %v", label, err)
+		}
+		if calls != 1 {
+			t.Errorf("%s: tried %d times", label, calls)
+		}
+		if after := identity(t, d.Path()); after != before && label != "drop-in: sync folder" {
+			t.Errorf("%s: the file was touched", label)
+		}
+		check()
+		whole(t, d, false)
+	}
+}
+
+// Who reads while lists are written sees one of them, whole.
+func TestG5_ReadersSeeWholeLists(t *testing.T) {
+	d, _ := newTree(t)
+	if _, err := d.Write(oldList); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	reads := make([]int, 2)
+	for i := range reads {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if text := get(t, d.Path()); text != rendered(t, oldList) && text != rendered(t, newList) {
+					t.Errorf("read %q", text)
+					return
+				}
+				reads[i]++
+			}
+		})
+	}
+	for i := range 40 {
+		if _, err := d.Write([]List{newList, oldList}[i%2]); err != nil {
+			t.Error(err)
+		}
+	}
+	close(done)
+	readers.Wait()
+	t.Logf("%v reads", reads)
+}
+
+// A file of the operator's may win over the drop-in; then a person must look.
+func TestCheckFindsWhoWins(t *testing.T) {
+	for name, text := range map[string]string{
+		"minion.d/zz.conf":       "master: other\n",
+		"minion.d/00-first.conf": "master: [first]\n", // Salt joins lists of several drop-ins
+		"minion.d/zz-type.conf":  "master_type: str\n",
+	} {
+		d, _ := newTree(t)
+		put(t, filepath.Join(filepath.Dir(d.minion.Path), name), text)
+		if _, err := d.Write(newList); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Check(newList); err == nil || !strings.Contains(err.Error(), "another file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// hosts are texts that YAML could take for something else.
+var hosts = []string{"::1", "yes", "no", "on", "~", "null", "1e3", "0x1f", "012", "12:30:45", "a: b", "a #b", "- a", "{a}", "[a]", "*a", "&a",
+	"!a", "%a", "@a", "`a", "'", `"`, `\`, "a\nb", "a\r\nb", "\t", " ", " a ", "\x00", "\x7f", "\u0085", "\u2028", "\ufeff", "ä", "😀",
+	"<<", "=", "?", "|", ">", "---", "...", "true", "2026-01-01", ".inf", "\u009f", "\ufffe"}
+
+func FuzzRender(f *testing.F) {
+	for _, host := range hosts {
+		f.Add(host)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		text, err := render(NewList(Master{"", host}, Master{"", "last"}))
+		if (err == nil) != utf8.ValidString(host) {
+			t.Fatalf("%q: %v", host, err)
+		}
+		if err != nil || host == "" {
+			return
+		}
+		if got := parse(text); got[0] != host {
+			t.Errorf("%q is read as %q", host, got)
+		}
+		if bytes.IndexFunc(text, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) >= 0 {
+			t.Errorf("%q is written beyond ASCII: %q", host, text)
+		}
+	})
+}
+
+// loadYAML reads lists as Salt reads its configuration.
+const loadYAML = `
+import json, sys
+import salt.config
+print(json.dumps([salt.config.minion_config(path)["master"] for path in sys.argv[1:]]))
+`
+
+// M6: whatever the hosts are called, Salt reads the list as it was meant.
+func TestSaltReadsWhatIsRendered(t *testing.T) {
+	lists := [][]string{hosts}
+	random := rand.New(rand.NewPCG(1, 2))
+	odd := []rune(" \t\n:#-?,[]{}&*!|>'\"%@`~\\aZ0.\u00e9\u0085\u2028\U0001f600")
+	for range 20 {
+		var list []string
+		for len(list) < 20 {
+			runes := make([]rune, 1+random.IntN(6))
+			for i := range runes {
+				runes[i] = odd[random.IntN(len(odd))]
+			}
+			if host := string(runes); !slices.Contains(list, host) {
+				list = append(list, host)
+			}
+		}
+		lists = append(lists, list)
+	}
+	var paths []string
+	for _, list := range lists {
+		var masters []Master
+		for _, host := range list {
+			masters = append(masters, Master{"", host})
+		}
+		d, _ := newTree(t)
+		if _, err := d.Write(NewList(masters[0], masters[1:]...)); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, d.minion.Path)
+	}
+	out := python(t, loadYAML, paths...)
+	var got [][]string
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	for i, list := range lists {
+		if !slices.Equal(got[i], list) {
+			t.Errorf("Salt reads %q, not %q", got[i], list)
+		}
+	}
+}
+
+// python runs a script with a Salt to import. The newest one's loader and the
+// others' are the same file.
+func python(t testing.TB, script string, args ...string) []byte {
+	t.Helper()
+	venvs := os.Getenv("PHOENIX_SALT_VENVS")
+	if venvs == "" {
+		venvs = filepath.Join("..", "..", ".cache")
+	}
+	path := filepath.Join(venvs, "salt-3008.3", "bin", "python")
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("find Salt: %v (make salts installs it)", err)
+	}
+	cmd := exec.Command(path, append([]string{"-c", script}, args...)...)
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("%v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	return out
+}

@@ -1,0 +1,168 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+const (
+	// answerWithin bounds one probe of a port: within a region a connection takes
+	// milliseconds, and the first lost packet is sent again after one second.
+	answerWithin = 2 * time.Second
+	// lookUpWithin bounds the look-up of a master's name, where it is no address.
+	lookUpWithin = 2 * time.Second
+	// restartWithin bounds the command: systemd gives a service 90 s to stop, then
+	// kills it (3007.15 often takes no notice of SIGTERM).
+	restartWithin = 3 * time.Minute
+	// maxOutput is as much of the command's output as an error line bears.
+	maxOutput = 400
+)
+
+// Local is the machine with the minion on it.
+type Local struct {
+	minion  salt.MinionConfig
+	command []string
+	proc    string // /proc
+}
+
+// NewLocal gives this machine, with the minion so configured, which that command
+// restarts.
+func NewLocal(minion salt.MinionConfig, command []string) (*Local, error) {
+	if len(command) == 0 || command[0] == "" {
+		return nil, errors.New("restart command is empty")
+	}
+	return &Local{minion: minion, command: command, proc: "/proc"}, nil
+}
+
+// Connected gives the addresses of the masters whose publish port the minion is
+// connected to; those of listed as they are written there.
+func (l *Local) Connected(ctx context.Context, listed []string) ([]string, error) {
+	found, err := publishers(l.proc, l.pid(), l.minion.PublishPort)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	name := map[netip.Addr]string{}
+	for _, address := range listed {
+		for _, addr := range lookUp(ctx, address) {
+			name[addr] = address
+		}
+	}
+	var addresses []string
+	for _, addr := range found {
+		if listed, ok := name[addr]; ok {
+			addresses = append(addresses, listed)
+		} else {
+			addresses = append(addresses, addr.String())
+		}
+	}
+	return addresses, nil
+}
+
+func lookUp(ctx context.Context, address string) []netip.Addr {
+	if addr, err := netip.ParseAddr(address); err == nil {
+		return []netip.Addr{addr.Unmap()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookUpWithin)
+	defer cancel()
+	addrs, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", address)
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	return addrs
+}
+
+// pid is the minion's main process; 0: not known.
+func (l *Local) pid() int {
+	text, err := os.ReadFile(l.minion.PIDFile)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || !isSalt(l.proc, pid) {
+		return 0 // a file that is left over
+	}
+	return pid
+}
+
+// Answers says whether a master takes connections on both of its ports.
+func (l *Local) Answers(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	ports := []int{l.minion.PublishPort, l.minion.MasterPort}
+	answers := make(chan bool, len(ports))
+	for _, port := range ports {
+		go func() {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port)))
+			if err == nil {
+				conn.Close()
+			}
+			answers <- err == nil
+		}()
+	}
+	both := true
+	for range ports {
+		both = <-answers && both
+	}
+	return both
+}
+
+// Jobs are those that run on the minion.
+func (l *Local) Jobs() ([]Job, error) { return jobs(l.proc, l.minion.CacheDir) }
+
+// TrustedKey is the digest of the key that the minion holds for its master's;
+// empty if it has met none yet. 3006 to 3008 keep one for all masters.
+func (l *Local) TrustedKey() (string, error) {
+	return keyIn(filepath.Join(l.minion.PKIDir, "minion_master.pub"))
+}
+
+// OwnKey is the digest of the minion's own key; empty if it has made none yet.
+func (l *Local) OwnKey() (string, error) {
+	return keyIn(filepath.Join(l.minion.PKIDir, "minion.pub"))
+}
+
+func keyIn(path string) (string, error) {
+	text, err := readSmall(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
+		return "", nil // Salt opens the file before it writes it
+	}
+	if err != nil {
+		return "", fmt.Errorf("read key: %w", err)
+	}
+	digest, err := fleet.KeyDigest(text)
+	if err != nil {
+		return "", fmt.Errorf("read key %s: %w", path, err)
+	}
+	return digest, nil
+}
+
+// Restart runs the command. It does not end with ctx: a minion that was stopped
+// must be started again, even if the agent is told to stop in between.
+func (l *Local) Restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, l.command[0], l.command[1:]...)
+	cmd.WaitDelay = 5 * time.Second // a child that keeps the output open does not keep us
+	out, err := cmd.CombinedOutput()
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
+		return nil
+	}
+	out = bytes.TrimSpace(out)
+	if len(out) > maxOutput {
+		out = out[len(out)-maxOutput:]
+	}
+	return fmt.Errorf("restart minion by %q: %w: %s (agent.restart is the command)", l.command, err, out)
+}

@@ -1,0 +1,292 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// world stands for a fleet in a bubble of testing/synctest: masters with bridges
+// that beat, a store that may fail, and minions that behave as Salt's were seen
+// to. Times are the bubble's.
+type world struct {
+	mu      sync.Mutex
+	began   time.Time
+	masters []*simMaster
+	broken  func(rows []fleet.Master) ([]fleet.Master, error) // the store's answer, if it is not the plain one
+	reads   int
+}
+
+// simMaster is a master and its bridge.
+type simMaster struct {
+	id, address, key string
+	ready            bool
+	status           fleet.Status
+	joined           time.Time
+	died             time.Time // both; zero: they live
+	bridgeDied       time.Time
+	vanished         bool // its packets are lost, instead of refused
+}
+
+func newWorld(n int) *world {
+	w := &world{began: time.Now()}
+	for range n {
+		w.join()
+	}
+	return w
+}
+
+func (w *world) join() *simMaster {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.masters) + 1
+	m := &simMaster{id: fmt.Sprintf("i-%08x", n), address: fmt.Sprintf("10.0.0.%d", n), key: "key", ready: true,
+		status: fleet.Launch, joined: time.Now()}
+	w.masters = append(w.masters, m)
+	return m
+}
+
+// set changes the world.
+func (w *world) set(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
+func (w *world) lives(address string) (m *simMaster, lives bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.IndexFunc(w.masters, func(m *simMaster) bool { return m.address == address })
+	if i < 0 {
+		return nil, false
+	}
+	return w.masters[i], w.masters[i].died.IsZero()
+}
+
+// Masters implements the store's part.
+func (w *world) Masters(ctx context.Context) ([]fleet.Master, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads++
+	var rows []fleet.Master
+	for _, m := range w.masters {
+		until := time.Now()
+		for _, end := range []time.Time{m.died, m.bridgeDied} {
+			if !end.IsZero() && end.Before(until) {
+				until = end
+			}
+		}
+		rows = append(rows, fleet.Master{InstanceID: m.id, IPAddr: m.address, Status: m.status, Ready: m.ready, MasterKeySHA256: m.key,
+			Incarnation: "1", Heartbeat: 1 + int64(until.Sub(m.joined)/(5*time.Second))})
+	}
+	if w.broken != nil {
+		return w.broken(rows)
+	}
+	return rows, nil
+}
+
+// simMinion is a minion, and its machine.
+type simMinion struct {
+	w    *world
+	file File
+
+	mu       sync.Mutex
+	trusts   string
+	to       string // the master that it is connected to
+	served   time.Time
+	running  []string // the list that it was started with
+	jobs     []Job
+	fail     int // restarts that will fail
+	restarts []time.Time
+	tried    int
+}
+
+// startsWithin is what a minion needs from its restart until it is served.
+const startsWithin = 6 * time.Second
+
+func (m *simMinion) connect(list []string) {
+	m.mu.Lock()
+	m.running, m.to = list, ""
+	m.mu.Unlock()
+	for _, address := range list {
+		if _, lives := m.w.lives(address); lives {
+			m.mu.Lock()
+			m.to, m.served, m.trusts = address, time.Now(), "key"
+			m.mu.Unlock()
+			return
+		}
+	}
+}
+
+// Connected: a connection to a master whose packets are lost stays in the table.
+func (m *simMinion) Connected(context.Context, []string) ([]string, error) {
+	m.mu.Lock()
+	to := m.to
+	m.mu.Unlock()
+	if to == "" {
+		return nil, nil
+	}
+	if master, lives := m.w.lives(to); lives || master != nil && master.vanished {
+		return []string{to}, nil
+	}
+	return nil, nil
+}
+
+func (m *simMinion) Answers(ctx context.Context, address string) bool {
+	master, lives := m.w.lives(address)
+	if !lives && (master == nil || master.vanished) {
+		sleep(ctx, answerWithin)
+	}
+	return lives
+}
+
+func (m *simMinion) Jobs() ([]Job, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.jobs, nil
+}
+
+func (m *simMinion) TrustedKey() (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.trusts, nil
+}
+
+func (m *simMinion) OwnKey() (string, error) { return "", nil }
+
+func (m *simMinion) Restart(ctx context.Context) error {
+	m.mu.Lock()
+	m.tried++
+	if m.fail > 0 {
+		m.fail--
+		m.mu.Unlock()
+		return errors.New("exit status 1")
+	}
+	m.restarts = append(m.restarts, time.Now())
+	m.to = ""
+	m.mu.Unlock()
+	sleep(ctx, startsWithin)
+	list, err := m.file.Read()
+	m.connect(list)
+	return err
+}
+
+func (m *simMinion) master() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.to
+}
+
+// since gives the restarts from then on.
+func (m *simMinion) since(then time.Time) []time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(m.restarts), func(at time.Time) bool { return at.Before(then) })
+}
+
+// memory is a drop-in without a disk.
+type memory struct {
+	mu     sync.Mutex
+	text   []byte
+	owed   bool
+	writes int
+}
+
+func (f *memory) Read() ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return parse(f.text), nil
+}
+
+func (f *memory) Write(l List) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text, err := render(l)
+	if err != nil || bytes.Equal(text, f.text) {
+		return false, err
+	}
+	f.text, f.owed = text, true
+	f.writes++
+	return true, nil
+}
+
+func (f *memory) Owed() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.owed, nil
+}
+
+func (f *memory) Settle() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.owed = false
+	return nil
+}
+
+func (f *memory) Check(List) error                       { return nil }
+func (f *memory) ForgetAlive([]string) ([]string, error) { return nil, nil }
+
+// counted counts one agent's reads.
+type counted struct {
+	*world
+	mu sync.Mutex
+	at []time.Time
+}
+
+func (c *counted) Masters(ctx context.Context) ([]fleet.Master, error) {
+	c.mu.Lock()
+	c.at = append(c.at, time.Now())
+	c.mu.Unlock()
+	return c.world.Masters(ctx)
+}
+
+// between gives the reads of a stretch of time.
+func (c *counted) between(from, to time.Time) []time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.at), func(at time.Time) bool { return at.Before(from) || !at.Before(to) })
+}
+
+// simAgent is an agent with its minion.
+type simAgent struct {
+	minion *simMinion
+	file   File
+	store  *counted
+	log    *strings.Builder
+	options
+}
+
+type options = Options
+
+// newAgent makes an agent, with a drop-in of its own; file may be nil.
+func (w *world) newAgent(t testing.TB, id string, file File) *simAgent {
+	t.Helper()
+	if file == nil {
+		file = &memory{}
+	}
+	s := &simAgent{minion: &simMinion{w: w, file: file}, file: file, store: &counted{world: w}, log: &strings.Builder{}}
+	s.options = Options{MinionID: id, Order: Spread, Interval: time.Minute, Splay: time.Minute, Highstates: []string{"state.highstate"},
+		Masters: s.store, Minion: s.minion, File: file, Log: slog.New(slog.NewTextHandler(s.log, nil))}
+	return s
+}
+
+// run runs the agent until ctx ends.
+func (s *simAgent) run(ctx context.Context, t testing.TB) {
+	a, err := New(s.options)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if err := a.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
