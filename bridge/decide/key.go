@@ -29,6 +29,9 @@ type KeyView struct {
 	Known bool // the fleet has a row for it
 	Row   fleet.Minion
 	Proof string // the digest that the instance wrote of itself; empty: none
+	// Former: the accepted key is the one that was bound to a terminated instance
+	// which bore the id before.
+	Former bool
 
 	Pending, Accepted, Rejected, Denied Key
 }
@@ -82,6 +85,12 @@ var keyRules = [...]keyRule{
 			return DeleteKeys, "its instance was terminated", v.Row.Status == fleet.Terminate
 		}
 		return UnlinkPending, "its instance was terminated", v.Row.Status == fleet.Terminate
+	}},
+	// Off instance ids, names come again: the private DNS name of an address that
+	// EC2 gives out anew.
+	{"former-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
+		return DeleteKeys, "the accepted key is that of a terminated instance, which bore this name before",
+			v.Former && v.Accepted.Present && v.Accepted.Digest != v.Row.KeySHA256
 	}},
 	{"adopt", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return AdoptKey, "its key was accepted before it was listed",

@@ -1,5 +1,7 @@
 package fleet
 
+import "time"
+
 // Change is one conditional write of one minion's row: condition and effect in
 // one pure function.
 type Change interface {
@@ -115,8 +117,24 @@ func (c Retire) Apply(row Minion, found bool) (Minion, error) {
 	return row, nil
 }
 
-// Strip reduces a terminated row to a tombstone that expires. See design of
-// the store: 24 h after the termination, for 30 days.
+const (
+	// StripAfter: so long a terminated row stays whole, for people who look into
+	// what happened.
+	StripAfter = 24 * time.Hour
+	// TombstoneFor is longer than any queue keeps a message (SQS: 14 days): a
+	// launch that comes later than that needs EC2's own word.
+	TombstoneFor = 30 * 24 * time.Hour
+)
+
+// ToStrip gives the change that makes a tombstone of a row whose instance ended
+// so long ago, if it is due. A row whose Modified nobody can read is due.
+func ToStrip(row Minion, after time.Duration, now time.Time) (c Strip, due bool) {
+	ended, err := ParseTime(row.Modified)
+	due = row.Status == Terminate && row.Expires == 0 && (err != nil || now.Sub(ended) >= after)
+	return Strip{InstanceID: row.InstanceID, Expires: now.Add(TombstoneFor).Unix()}, due
+}
+
+// Strip reduces a terminated row to a tombstone that expires.
 type Strip struct {
 	InstanceID string
 	Expires    int64 // Unix seconds
@@ -133,9 +151,10 @@ func (c Strip) Apply(row Minion, found bool) (Minion, error) {
 	case row.Expires != 0:
 		return row, nil
 	}
-	// The claim's version stays: see Add.Again.
+	// The claim's version stays, see Add.Again; and the key's digest, by which a
+	// master that was away knows whose key it holds, where names come again.
 	return Minion{InstanceID: row.InstanceID, Status: Terminate, MinionID: row.MinionID,
-		ClaimVersion: row.ClaimVersion, Expires: c.Expires}, nil
+		KeySHA256: row.KeySHA256, ClaimVersion: row.ClaimVersion, Expires: c.Expires}, nil
 }
 
 // Bind ties a key to a row that has none. The first to bind wins; the same key
@@ -143,6 +162,7 @@ func (c Strip) Apply(row Minion, found bool) (Minion, error) {
 // new life: the highstate is wanted again (unless the minion was adopted).
 type Bind struct {
 	InstanceID string
+	MinionID   string // the Salt minion id, where it is not the instance id
 	KeySHA256  string
 	PublicKey  string
 	Rebind     bool
@@ -165,6 +185,9 @@ func (c Bind) Apply(row Minion, found bool) (Minion, error) {
 	}
 	if row.KeySHA256 != "" {
 		row = row.unclaimed()
+	}
+	if row.MinionID == "" {
+		row.MinionID = c.MinionID
 	}
 	row.KeySHA256, row.PublicKey = c.KeySHA256, c.PublicKey
 	return row, nil

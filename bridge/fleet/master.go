@@ -1,5 +1,7 @@
 package fleet
 
+import "time"
+
 // Master is one row of the masters table.
 type Master struct {
 	InstanceID      string `json:"instanceid"`
@@ -11,6 +13,16 @@ type Master struct {
 	Ready           bool   `json:"ready"`       // minions may be sent here
 	MasterKeySHA256 string `json:"master_key_sha256"`
 	Expires         int64  `json:"expires,omitempty"`
+}
+
+// Retired gives the row of a master whose instance ended. It expires as a
+// minion's tombstone does.
+func (m Master) Retired(instanceID string, now time.Time) Master {
+	if m.Status != Terminate {
+		m.InstanceID, m.Status, m.Ready = instanceID, Terminate, false
+		m.Expires = now.Add(TombstoneFor).Unix()
+	}
+	return m
 }
 
 // Beat is what a bridge says of its own master, every few seconds.

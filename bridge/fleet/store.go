@@ -43,6 +43,10 @@ type Store interface {
 	// RetireMaster sets the row's status to TERMINATE, making it if there is none.
 	RetireMaster(ctx context.Context, instanceID string) error
 
+	// Prune deletes rows of both kinds whose Expires has passed, and says how
+	// many. Stores delete them by themselves too, some time.
+	Prune(ctx context.Context) (int, error)
+
 	// Since is when this fleet began: set once, when the store was made.
 	Since(ctx context.Context) (time.Time, error)
 

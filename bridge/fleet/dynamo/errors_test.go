@@ -135,8 +135,8 @@ func TestD3ErrorsOfDynamoDB(t *testing.T) {
 	}
 	_, err := s.Masters(t.Context())
 	check("masters", "table missing", err)
-	_, err = s.Proof(t.Context(), "arn")
-	check("proof", "table missing", err)
+	_, err = s.Proofs(t.Context(), []string{"arn"})
+	check("proofs", "table missing", err)
 
 	table := s.config.MinionsTable
 	if _, err := s.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &table, BillingMode: "PAY_PER_REQUEST",

@@ -138,7 +138,7 @@ func TestUnreadKnowsTheChanges(t *testing.T) {
 	for change, want := range map[fleet.Change][]string{
 		fleet.Retire{}: {"InstanceID", "Group", "HookName", "Inferred"},
 		fleet.Strip{}:  {"InstanceID", "Expires"},
-		fleet.Bind{}:   {"InstanceID", "KeySHA256", "PublicKey", "Rebind"},
+		fleet.Bind{}:   {"InstanceID", "MinionID", "KeySHA256", "PublicKey", "Rebind"},
 		fleet.Claim{}:  {"InstanceID", "From", "Owner", "Incarnation", "JID", "Attempt"},
 		fleet.Finish{}: {"InstanceID", "JID", "Outcome", "Retcode", "From"},
 	} {

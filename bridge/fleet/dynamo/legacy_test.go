@@ -166,15 +166,15 @@ func TestDamagedRow(t *testing.T) {
 func TestProofs(t *testing.T) {
 	s := created(t, ownTables(t))
 	const arn = "arn:aws:ec2:eu-test-1:1:instance/i-1"
-	if _, err := s.Proof(t.Context(), arn); !errors.Is(err, fleet.ErrNotFound) {
-		t.Errorf("no proof: %v", err)
+	if got, err := s.Proofs(t.Context(), []string{arn}); err != nil || len(got) > 0 {
+		t.Errorf("no proof: %v, %v", got, err)
 	}
 	for _, digest := range []string{"a", "b"} {
 		if err := s.PutProof(t.Context(), arn, digest); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := s.Proof(t.Context(), arn); err != nil || got != digest {
-			t.Errorf("%s, %v", got, err)
+		if got, err := s.Proofs(t.Context(), []string{arn, arn + "2"}); err != nil || len(got) != 1 || got[arn] != digest {
+			t.Errorf("%v, %v", got, err)
 		}
 	}
 }

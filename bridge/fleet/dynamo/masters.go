@@ -76,7 +76,10 @@ func (s *Store) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
 func (s *Store) RetireMaster(ctx context.Context, instanceID string) error {
 	w := &write{}
 	w.when("attribute_not_exists(#status) OR #status <> %s", text(string(fleet.Terminate)))
-	w.set("status", fleet.Terminate)
+	retired := fleet.Master{}.Retired(instanceID, s.now())
+	w.set("status", retired.Status)
+	w.set("ready", retired.Ready)
+	w.set("expires", retired.Expires)
 	_, _, err := s.update(ctx, s.config.MastersTable, instanceID, w) // not done: it says so already
 	return err
 }

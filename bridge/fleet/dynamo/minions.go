@@ -3,19 +3,12 @@ package dynamo
 import (
 	"context"
 	"fmt"
-	"slices"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/fleet"
 )
-
-// keysPerRead is the most that BatchGetItem takes.
-const keysPerRead = 100
 
 // Minion implements fleet.Store.
 func (s *Store) Minion(ctx context.Context, instanceID string) (fleet.Minion, error) {
@@ -31,61 +24,17 @@ func (s *Store) Minion(ctx context.Context, instanceID string) (fleet.Minion, er
 
 // Minions implements fleet.Store.
 func (s *Store) Minions(ctx context.Context, instanceIDs []string) (map[string]fleet.Minion, error) {
-	ids := slices.Clone(instanceIDs)
-	slices.Sort(ids)
-	ids = slices.Compact(ids) // BatchGetItem refuses a key that comes twice
-	found := make(map[string]fleet.Minion, len(ids))
-	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	for chunk := range slices.Chunk(ids, keysPerRead) {
-		group.Go(func() error {
-			return s.readChunk(ctx, chunk, func(row fleet.Minion) {
-				mu.Lock()
-				defer mu.Unlock()
-				found[row.InstanceID] = row
-			})
-		})
-	}
-	if err := group.Wait(); err != nil {
+	table := s.config.MinionsTable
+	found := make(map[string]fleet.Minion, len(instanceIDs))
+	err := s.readAll(ctx, table, "instanceid", instanceIDs, func(it item) error {
+		row, err := minionOf(table, it)
+		found[row.InstanceID] = row
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return found, nil
-}
-
-// readChunk reads up to keysPerRead rows. What DynamoDB leaves unprocessed is
-// asked for again, at once if it got round to any, else after a wait.
-func (s *Store) readChunk(ctx context.Context, ids []string, found func(fleet.Minion)) error {
-	table := s.config.MinionsTable
-	left := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
-	for _, id := range ids {
-		left.Keys = append(left.Keys, item{"instanceid": text(id)})
-	}
-	for len(left.Keys) > 0 {
-		err := s.call(ctx, fmt.Sprintf("read %d minions", len(left.Keys)), func(ctx context.Context) error {
-			out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{table: left}})
-			if err != nil {
-				return err
-			}
-			for _, it := range out.Responses[table] {
-				row, err := minionOf(table, it)
-				if err != nil {
-					return err
-				}
-				found(row)
-			}
-			before := len(left.Keys)
-			left.Keys = out.UnprocessedKeys[table].Keys
-			if len(left.Keys) == before {
-				return errUnprocessed
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ByStatus implements fleet.Store. A row that changes meanwhile may come twice.

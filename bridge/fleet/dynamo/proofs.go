@@ -2,7 +2,6 @@ package dynamo
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
@@ -22,16 +21,19 @@ func (s *Store) PutProof(ctx context.Context, instanceARN, keySHA256 string) err
 	})
 }
 
-// Proof gives the digest of the key that the instance says is its own.
-// ErrNotFound if it has said nothing.
-func (s *Store) Proof(ctx context.Context, instanceARN string) (keySHA256 string, err error) {
-	it, err := s.look(ctx, s.config.ProofsTable, item{"instance_arn": text(instanceARN)})
+// Proofs gives, for each instance that has said which key is its own, the digest
+// of that key. Both are by the instance's ARN.
+func (s *Store) Proofs(ctx context.Context, instanceARNs []string) (map[string]string, error) {
+	proofs := make(map[string]string, len(instanceARNs))
+	err := s.readAll(ctx, s.config.ProofsTable, "instance_arn", instanceARNs, func(it item) error {
+		arn, _ := plain(it["instance_arn"])
+		if digest, _ := plain(it["key_sha256"]); digest != "" {
+			proofs[arn] = digest
+		}
+		return nil
+	})
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	digest, _ := plain(it["key_sha256"])
-	if digest == "" {
-		return "", fmt.Errorf("read proof %s: %w", instanceARN, fleet.ErrNotFound)
-	}
-	return digest, nil
+	return proofs, nil
 }

@@ -59,7 +59,7 @@ func strip(c fleet.Strip) *write {
 	w.is("expires", int64(0))
 	// What the change leaves of a row: nothing but what it sets on an empty one,
 	// and these.
-	kept := map[string]bool{"instanceid": true, "status": true, "modified": true, "minion_id": true, "claim_version": true, "expires": true}
+	kept := map[string]bool{"instanceid": true, "status": true, "modified": true, "minion_id": true, "key_sha256": true, "claim_version": true, "expires": true}
 	for name := range attributes(&fleet.Minion{}) {
 		if !kept[name] {
 			w.removes = append(w.removes, "#"+name)
@@ -78,6 +78,10 @@ func bind(c fleet.Bind) *write {
 	w.is("key_sha256", "")
 	w.set("key_sha256", c.KeySHA256)
 	w.set("public_key", c.PublicKey)
+	if c.MinionID != "" {
+		w.when("attribute_not_exists(#minion_id) OR #minion_id <> %s", text(""))
+		w.sets = append(w.sets, "#minion_id = if_not_exists(#minion_id, "+w.value(text(c.MinionID))+")")
+	}
 	return w
 }
 

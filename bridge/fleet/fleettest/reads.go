@@ -180,10 +180,13 @@ func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 	}
 	byID := map[string]fleet.Master{}
 	for _, row := range rows {
-		row.Modified = ""
+		if time.Until(time.Unix(row.Expires, 0)) < fleet.TombstoneFor-time.Hour {
+			t.Errorf("%s expires at %d", row.InstanceID, row.Expires)
+		}
+		row.Modified, row.Expires = "", 0
 		byID[row.InstanceID] = row
 	}
-	want.Status = fleet.Terminate
+	want.Status, want.Ready = fleet.Terminate, false
 	if len(rows) != 2 || byID["i-m1"] != want || byID["i-m2"] != (fleet.Master{InstanceID: "i-m2", Status: fleet.Terminate}) {
 		t.Errorf("masters: %+v", rows)
 	}
@@ -206,5 +209,31 @@ func eventually(t *testing.T, ctx context.Context, what string, f func() error) 
 		case <-ctx.Done():
 			t.Fatalf("%s: %v", what, err)
 		}
+	}
+}
+
+// prune deletes what has expired, and nothing that has not.
+func prune(t *testing.T, ctx context.Context, s fleet.Store) {
+	const past, gone, kept = 1, "i-00000001", "i-00000002"
+	apply(t, ctx, s, fleet.Retire{InstanceID: gone}, fleet.Retire{InstanceID: kept}, fleet.Retire{InstanceID: "i-00000003"})
+	apply(t, ctx, s, fleet.Strip{InstanceID: gone, Expires: past},
+		fleet.Strip{InstanceID: kept, Expires: time.Now().Add(fleet.TombstoneFor).Unix()})
+	if err := s.RetireMaster(ctx, "i-m1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, ctx, "what has expired is gone", func() error {
+		n, err := s.Prune(ctx) // an index may lag
+		if err != nil || n > 1 {
+			t.Fatalf("pruned %d: %v", n, err)
+		}
+		rows, err := s.Minions(ctx, []string{gone, kept, "i-00000003"})
+		if _, there := rows[gone]; err != nil || there || len(rows) != 2 {
+			return fmt.Errorf("%d rows, %s there: %v; %w", len(rows), gone, there, err)
+		}
+		return nil
+	})
+	masters, err := s.Masters(ctx)
+	if err != nil || len(masters) != 1 || masters[0].Expires < time.Now().Add(fleet.TombstoneFor/2).Unix() {
+		t.Errorf("masters %+v, %v: want the retired one, to expire in a month", masters, err)
 	}
 }

@@ -145,6 +145,9 @@ func Inputs() []Input {
 		{"strip", func(id string, _ fleet.Minion) fleet.Change { return fleet.Strip{InstanceID: id, Expires: 4102444801} }},
 		{"bind A", bind(keyA, false)},
 		{"bind B", bind(keyB, false)},
+		{"bind A by name", func(id string, _ fleet.Minion) fleet.Change {
+			return fleet.Bind{InstanceID: id, MinionID: "named-" + id, KeySHA256: keyA, PublicKey: pem}
+		}},
 		{"bind none", bind("", false)},
 		{"rebind A", bind(keyA, true)},
 		{"rebind B", bind(keyB, true)},

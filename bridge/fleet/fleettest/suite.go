@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) fleet.Store) {
 		{"Watermark", watermark},
 		{"Masters", masters},
 		{"Since", since},
+		{"Prune", prune},
 		{"ConcurrentClaims", concurrentClaims},
 		{"ConcurrentBeats", concurrentBeats},
 		{"ContextEnds", contextEnds},

@@ -25,8 +25,7 @@ func (s *Store) Beat(ctx context.Context, b fleet.Beat) (row fleet.Master, err e
 // RetireMaster implements fleet.Store.
 func (s *Store) RetireMaster(ctx context.Context, instanceID string) error {
 	_, err := s.changeMaster(ctx, instanceID, func(row fleet.Master, _ bool) (fleet.Master, error) {
-		row.InstanceID, row.Status = instanceID, fleet.Terminate
-		return row, nil
+		return row.Retired(instanceID, s.now()), nil
 	})
 	return err
 }

@@ -129,11 +129,35 @@ func (s *Store) purge(ctx context.Context, tx *sql.Tx) error {
 	if now.Unix() < s.nextPurge.Load() {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM minions WHERE expires > 0 AND expires < ?`, now.Unix()); err != nil {
+	if _, err := deleteExpired(ctx, tx, now); err != nil {
 		return err
 	}
 	s.nextPurge.Store(now.Add(purgeEvery).Unix())
 	return nil
+}
+
+func deleteExpired(ctx context.Context, tx *sql.Tx, now time.Time) (n int, err error) {
+	for _, table := range []string{"minions", "masters"} {
+		result, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE expires > 0 AND expires < ?`, now.Unix())
+		if err != nil {
+			return n, err
+		}
+		gone, err := result.RowsAffected()
+		if err != nil {
+			return n, err
+		}
+		n += int(gone)
+	}
+	return n, nil
+}
+
+// Prune implements fleet.Store.
+func (s *Store) Prune(ctx context.Context) (n int, err error) {
+	err = s.update(ctx, "prune", func(ctx context.Context, tx *sql.Tx) error {
+		n, err = deleteExpired(ctx, tx, s.now())
+		return err
+	})
+	return n, err
 }
 
 // ByStatus implements fleet.Store. No lock is held while fn runs.
