@@ -12,8 +12,8 @@ import (
 // below its own, and none beside or above.
 var floors = [][]string{
 	{"fleet", "zmtp", "event", "api"},
-	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue"},
-	{"service"},
+	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity"},
+	{"service", "agent"},
 	{"cmd/phoenix"},
 }
 

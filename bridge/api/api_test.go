@@ -2,27 +2,42 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"phoenix/bridge/api"
 )
 
-func serve(t *testing.T) (path string, looked chan []string) {
+// bridge is what the tests' socket speaks for: it notes what it is told.
+type bridge struct {
+	path   string
+	looked chan []string
+	hinted chan string
+
+	entered chan struct{} // where there is one, a command tells here that it began,
+	hold    chan struct{} // and waits here before it ends
+	inside  atomic.Int32  // commands that run
+}
+
+func serve(t *testing.T) *bridge {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "api") // short: a socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, looked = filepath.Join(dir, "run", "bridge.sock"), make(chan []string, 100)
-	l, err := api.Listen(path)
+	b := &bridge{path: filepath.Join(dir, "run", "bridge.sock"), looked: make(chan []string, 100), hinted: make(chan string, 100)}
+	l, err := api.Listen(b.path, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,8 +45,11 @@ func serve(t *testing.T) (path string, looked chan []string) {
 	done := make(chan error, 1)
 	go func() {
 		done <- api.Serve(ctx, l, api.Bridge{
-			Look:   func(ids []string) { looked <- ids },
-			Status: func() any { return map[string]int{"keys": 3} },
+			Look:    func(ids []string) { b.looked <- ids },
+			Status:  func() any { return map[string]int{"keys": 3} },
+			Hint:    b.hint,
+			Command: b.command,
+			Release: func(context.Context) ([]string, error) { return nil, errors.New("nothing is held") },
 		})
 	}()
 	t.Cleanup(func() {
@@ -43,16 +61,64 @@ func serve(t *testing.T) (path string, looked chan []string) {
 			t.Error(err)
 		}
 	})
-	return path, looked
+	return b
 }
 
-func TestHintsAndStatus(t *testing.T) {
-	path, looked := serve(t)
-	client := api.NewClient(path)
+func (b *bridge) hint(tag string, data map[string]any) error {
+	if tag == "" {
+		return errors.New("no tag")
+	}
+	b.hinted <- fmt.Sprint(tag, " ", data)
+	return nil
+}
+
+func (b *bridge) command(_ context.Context, args []string) (api.Answer, error) {
+	if len(args) == 0 {
+		return api.Answer{}, errors.New("no command")
+	}
+	defer b.inside.Add(-1)
+	if b.inside.Add(1) > 1 {
+		return api.Answer{}, errors.New("two commands at a time")
+	}
+	if b.entered != nil {
+		b.entered <- struct{}{}
+		<-b.hold
+	}
+	return api.Answer{Code: 7, Answer: json.RawMessage(`[1]`), Error: args[0]}, nil
+}
+
+// ask sends one request, and returns its status and answer.
+func (b *bridge) ask(t *testing.T, method, path, body string) (int, string) {
+	t.Helper()
+	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", b.path)
+		}}}
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://bridge"+path, strings.NewReader(body))
+	if err != nil {
+		t.Error(err)
+		return 0, ""
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Error(err)
+		return 0, ""
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return resp.StatusCode, strings.TrimSpace(string(text))
+}
+
+func TestLookAndStatus(t *testing.T) {
+	b := serve(t)
+	client := api.NewClient(b.path)
 	if err := client.Look(t.Context(), []string{"a", "b"}); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-looked; !slices.Equal(got, []string{"a", "b"}) {
+	if got := <-b.looked; !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("looked at %v", got)
 	}
 	var status struct{ Keys int }
@@ -61,36 +127,66 @@ func TestHintsAndStatus(t *testing.T) {
 	}
 }
 
-func TestG7GarbageLeavesTheSocketServing(t *testing.T) {
-	path, _ := serve(t)
-	for _, request := range []string{
-		"\x00\xff garbage\r\n\r\n",
-		"POST /v1/look HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n{]",
-		"POST /v1/look HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{\"x\":[1,2]}\n",
-		"POST /v1/look HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n{\"ids\":[\"" + strings.Repeat("a", 5<<20),
-		"GET /v1/" + strings.Repeat("x", 1<<20) + " HTTP/1.1\r\n\r\n",
-		"DELETE /v1/status HTTP/1.1\r\nHost: x\r\n\r\n",
+// Each request is told what came of it, by status and in words.
+func TestRequests(t *testing.T) {
+	b := serve(t)
+	for _, r := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"POST", "/v1/hints", `{"hints": [{"tag": "salt/auth", "data": {"id": "web-1"}}, {"tag": "x"}]}`, 204, ""},
+		{"POST", "/v1/hints", `{"hints": [{"data": {}}, {"tag": "salt/key", "data": {"n": 7}}]}`, 400, "no tag"},
+		{"POST", "/v1/hints", `{"hints": [{"tag": "x", "data": "web-1"}]}`, 400, "read request: json: cannot unmarshal"},
+		{"POST", "/v1/hints", `{"hints": []} {}`, 400, "more than one JSON value"},
+		{"POST", "/v1/command", `{"args": ["roster"]}`, 200, `{"code":7,"answer":[1],"error":"roster"}`},
+		{"POST", "/v1/command", `{}`, 400, "no command"},
+		{"POST", "/v1/release", ``, 409, "nothing is held"},
+		{"POST", "/v1/look", `{"ids": "` + strings.Repeat("a", 5<<20) + `"}`, 413, "too large"},
+		{"GET", "/v1/hints", ``, 405, ""},
+		{"GET", "/v2/status", ``, 404, ""},
 	} {
-		conn, err := net.DialTimeout("unix", path, time.Second)
-		if err != nil {
-			t.Fatal(err)
+		status, said := b.ask(t, r.method, r.path, r.body)
+		if status != r.status || !strings.Contains(said, r.says) {
+			t.Errorf("%s %s %.60s: %d %s", r.method, r.path, r.body, status, said)
 		}
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-		_, _ = io.WriteString(conn, request)
-		answer := make([]byte, 12)
-		if n, _ := io.ReadFull(conn, answer); n == len(answer) && !strings.HasPrefix(string(answer), "HTTP/1.1 4") {
-			t.Errorf("%.40q: answered %q", request, answer)
-		}
-		_ = conn.Close()
 	}
-	if err := api.NewClient(path).Look(t.Context(), []string{"a"}); err != nil {
-		t.Error(err)
+	for _, want := range []string{"salt/auth map[id:web-1]", "x map[]", "salt/key map[n:7]"} {
+		if got := <-b.hinted; got != want {
+			t.Errorf("hint %q, not %q", got, want)
+		}
+	}
+}
+
+// Commands wait for each other, and hold up nothing else.
+func TestOneCommandAtATime(t *testing.T) {
+	b := serve(t)
+	b.entered, b.hold = make(chan struct{}), make(chan struct{})
+	const commands = 3
+	answers := make(chan string, commands)
+	for range commands {
+		go func() {
+			_, said := b.ask(t, "POST", "/v1/command", `{"args": ["roster"]}`)
+			answers <- said
+		}()
+	}
+	for range commands {
+		<-b.entered
+		for range 10 { // meanwhile the next command would have begun
+			if status, said := b.ask(t, "GET", "/v1/status", ""); status != 200 {
+				t.Errorf("status: %d %s", status, said)
+			}
+		}
+		b.hold <- struct{}{}
+		if said := <-answers; !strings.Contains(said, `"error":"roster"`) {
+			t.Errorf("answered %s", said)
+		}
 	}
 }
 
 func TestASecondBridgeIsTold(t *testing.T) {
-	path, _ := serve(t)
-	if _, err := api.Listen(path); !errors.Is(err, api.ErrInUse) {
+	b := serve(t)
+	if _, err := api.Listen(b.path, -1); !errors.Is(err, api.ErrInUse) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -108,7 +204,7 @@ func TestASocketLeftBehindIsReplaced(t *testing.T) {
 	}
 	old.SetUnlinkOnClose(false)
 	_ = old.Close() // as a bridge that was killed leaves it
-	l, err := api.Listen(path)
+	l, err := api.Listen(path, -1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,6 +45,17 @@ func (c *Client) Look(ctx context.Context, ids []string) error {
 	return nil
 }
 
+// Release retires the terminations that the bridge holds, and returns them.
+func (c *Client) Release(ctx context.Context) ([]string, error) {
+	var out struct {
+		IDs []string `json:"ids"`
+	}
+	if err := c.call(ctx, http.MethodPost, "/v1/release", nil, &out); err != nil {
+		return nil, fmt.Errorf("ask bridge: %w", err)
+	}
+	return out.IDs, nil
+}
+
 // Status fills out with what the bridge says of itself.
 func (c *Client) Status(ctx context.Context, out any) error {
 	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, out); err != nil {

@@ -1,12 +1,13 @@
-// Package api is the bridge's Unix socket: HTTP and JSON for admins' commands on
-// the same machine. It passes hints in and tells what is; it decides nothing.
+// Package api is the bridge's Unix socket: HTTP and JSON, for Salt's runners and
+// for commands on the same machine. It passes hints in, tells what is, and runs
+// commands that it is given; it decides nothing. docs/api.md has the requests.
 package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,14 +15,20 @@ import (
 	"time"
 )
 
-// Limits of one request: an admin's command sends ids, and asks for a status.
+// Limits of one connection, which is one request. Who connects on the same machine
+// sends at once.
 const (
-	maxBody      = 4 << 20 // 20,000 ids of 200 bytes
-	headerWithin = 5 * time.Second
+	headerWithin = 2 * time.Second
 	bodyWithin   = 10 * time.Second
+	maxHeader    = 8 << 10
 	closeWithin  = 2 * time.Second
-	socketMode   = 0o660 // root, and the master's user
+	// answerWithin bounds the whole of a request, a command and a client that reads
+	// slowly included.
+	answerWithin = commandWithin + 15*time.Second
 )
+
+// socketMode: for root, and for the group of the master's user.
+const socketMode = 0o660
 
 // ErrInUse: another bridge answers on the socket.
 var ErrInUse = errors.New("a bridge is running already")
@@ -30,11 +37,21 @@ var ErrInUse = errors.New("a bridge is running already")
 type Bridge struct {
 	Look   func(ids []string) // rows were changed: look again
 	Status func() any
+	// Release retires what the brake of reconciling holds, and says what.
+	Release func(ctx context.Context) ([]string, error)
+	// Hint takes in an event of the master's bus that somebody else read.
+	Hint func(tag string, data map[string]any) error
+	// Command runs a command of phoenix; its error says why it was not run at all.
+	// It is called once at a time.
+	Command func(ctx context.Context, args []string) (Answer, error)
+
+	Users []int // who may ask, besides root and the bridge's own user
+	Log   *slog.Logger
 }
 
-// Listen makes the socket. One that nobody answers on is left over from a bridge
-// that was killed, and replaced.
-func Listen(path string) (net.Listener, error) {
+// Listen makes the socket, for root and the group gid (-1: the bridge's own). One
+// that nobody answers on is left over from a bridge that was killed, and replaced.
+func Listen(path string, gid int) (net.Listener, error) {
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("listen %s: %w", path, ErrInUse)
@@ -49,7 +66,8 @@ func Listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", path, err)
 	}
-	if err := os.Chmod(path, socketMode); err != nil {
+	// Whoever slips in before the mode is set is asked for its name all the same.
+	if err := errors.Join(os.Lchown(path, -1, gid), os.Chmod(path, socketMode)); err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("listen %s: %w", path, err)
 	}
@@ -58,13 +76,19 @@ func Listen(path string) (net.Listener, error) {
 
 // Serve answers on l until ctx ends; it closes l.
 func Serve(ctx context.Context, l net.Listener, b Bridge) error {
+	if b.Log == nil {
+		b.Log = slog.New(slog.DiscardHandler)
+	}
 	server := &http.Server{
-		Handler:           handler(b),
+		Handler:           newHandler(b),
 		ReadHeaderTimeout: headerWithin,
 		ReadTimeout:       bodyWithin,
-		WriteTimeout:      bodyWithin,
-		MaxHeaderBytes:    8 << 10,
+		WriteTimeout:      answerWithin,
+		MaxHeaderBytes:    maxHeader,
+		ConnContext:       withPeer,
+		ErrorLog:          slog.NewLogLogger(b.Log.Handler(), slog.LevelError), // a handler's panic
 	}
+	server.SetKeepAlivesEnabled(false) // so no connection is idle
 	stop := context.AfterFunc(ctx, func() {
 		bounded, cancel := context.WithTimeout(context.Background(), closeWithin)
 		defer cancel()
@@ -73,30 +97,8 @@ func Serve(ctx context.Context, l net.Listener, b Bridge) error {
 		}
 	})
 	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(newGate(l, b.Users)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
-}
-
-func handler(b Bridge) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(b.Status())
-	})
-	mux.HandleFunc("POST /v1/look", func(w http.ResponseWriter, r *http.Request) {
-		var body struct {
-			IDs []string `json:"ids"`
-		}
-		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&body); err != nil {
-			http.Error(w, "read request: "+err.Error(), http.StatusBadRequest)
-			return
-		}
-		b.Look(body.IDs)
-		w.WriteHeader(http.StatusNoContent)
-	})
-	return mux
 }

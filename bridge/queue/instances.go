@@ -47,28 +47,37 @@ func describe(ctx context.Context, api EC2, ids []string) (map[string]Instance, 
 	known := map[string]Instance{}
 	for chunk := range slices.Chunk(ids, describeAtOnce) {
 		in := &ec2.DescribeInstancesInput{Filters: []types.Filter{{Name: aws.String("instance-id"), Values: chunk}}}
-		for pages := 1; ; pages++ {
-			out, err := describePage(ctx, api, in)
-			if err == nil && pages > describePages {
-				err = errors.New("pages without end")
+		err := pages(ctx, api, in, func(i types.Instance) {
+			if i.InstanceId != nil && i.State != nil {
+				known[*i.InstanceId] = Instance{*i.InstanceId, i.State.Name, aws.ToTime(i.LaunchTime)}
 			}
-			if err != nil {
-				return nil, fmt.Errorf("describe %d instances: %w", len(chunk), err)
-			}
-			for _, r := range out.Reservations {
-				for _, i := range r.Instances {
-					if i.InstanceId == nil || i.State == nil {
-						continue
-					}
-					known[*i.InstanceId] = Instance{*i.InstanceId, i.State.Name, aws.ToTime(i.LaunchTime)}
-				}
-			}
-			if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
-				break
-			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("describe %d instances: %w", len(chunk), err)
 		}
 	}
 	return known, nil
+}
+
+// pages calls fn with each instance that an answer of EC2 describes.
+func pages(ctx context.Context, api EC2, in *ec2.DescribeInstancesInput, fn func(types.Instance)) error {
+	for n := 1; ; n++ {
+		out, err := describePage(ctx, api, in)
+		if err == nil && n > describePages {
+			err = errors.New("pages without end")
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range out.Reservations {
+			for _, i := range r.Instances {
+				fn(i)
+			}
+		}
+		if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
+			return nil
+		}
+	}
 }
 
 func describePage(ctx context.Context, api EC2, in *ec2.DescribeInstancesInput) (*ec2.DescribeInstancesOutput, error) {

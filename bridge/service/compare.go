@@ -81,6 +81,7 @@ func (e *Engine) warm(ctx context.Context) error {
 	err = e.store.ByStatus(ctx, fleet.Launch, "", func(rows []fleet.Minion) error {
 		keys := make(map[string][]byte, len(rows))
 		for _, row := range rows {
+			e.names.learn(row)
 			id := row.Salt()
 			if row.PublicKey == "" || !e.cfg.ValidID(id) ||
 				slices.Contains(held[id], salt.Accepted) || slices.Contains(held[id], salt.Rejected) {

@@ -28,6 +28,7 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 		since = fleet.FormatTime(at.Add(-overlap))
 	}
 	var held holding
+	var strip []fleet.Change
 	err := e.store.ByStatus(ctx, fleet.Terminate, since, func(rows []fleet.Minion) error {
 		if held == nil {
 			var err error
@@ -38,16 +39,30 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 		var ids []string
 		for _, row := range rows {
 			newest = max(newest, row.Modified)
-			delete(e.courses, row.InstanceID)
-			if len(held[row.InstanceID]) > 0 {
-				e.saw(row.InstanceID, lookup{row: row, found: true})
-				ids = append(ids, row.InstanceID)
+			if c, due := fleet.ToStrip(row, fleet.StripAfter, now); due {
+				strip = append(strip, c)
+			}
+			id := row.Salt()
+			if c := e.courses[id]; c != nil && c.Row.InstanceID == row.InstanceID {
+				delete(e.courses, id)
+			}
+			if len(held[id]) == 0 {
+				continue
+			}
+			ids = append(ids, id)
+			if e.names.learn(row); e.cfg.Names == nil {
+				e.saw(id, lookup{row: row, found: true})
+			} else {
+				e.rows.drop(id) // the name may be another's by now
 			}
 		}
 		return e.lookAtKeys(ctx, ids, held, nil)
 	})
 	if err != nil {
 		return fmt.Errorf("read terminated minions: %w", err)
+	}
+	if err := e.strip(ctx, strip); err != nil {
+		return err
 	}
 	if since == "" {
 		e.fullAt = now.Add(fullEvery)
@@ -70,6 +85,9 @@ func (e *Engine) deleteKeys(ctx context.Context) error {
 		if err != nil {
 			e.audit.Unreadable(id, err)
 			continue
+		}
+		if e.deletes[id].Status != fleet.Terminate && !e.names.former(id, v.Accepted.Digest) {
+			continue // another's key by now
 		}
 		for state, key := range map[salt.State]bool{
 			salt.Accepted: v.Accepted.Present, salt.Rejected: v.Rejected.Present, salt.Denied: v.Denied.Present,

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
@@ -15,7 +17,7 @@ import (
 // DryRun says what a bridge would do about the keys that the master holds now,
 // and does nothing.
 func DryRun(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore, w io.Writer) error {
-	e := NewEngine(cfg, store, nil, keys, nil, NewInbox(), nil, nil, nil)
+	e := NewEngine(cfg, store, nil, keys, nil, NewInbox(), nil, time.Now, slog.New(slog.DiscardHandler))
 	held, err := e.held()
 	if err != nil {
 		return err
@@ -23,16 +25,24 @@ func DryRun(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore, w
 	counts := map[decide.KeyAct]int{}
 	highstates := 0
 	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(held)), batch) {
-		rows, err := store.Minions(ctx, chunk)
+		rows, err := e.look(ctx, chunk)
 		if err != nil {
-			return fmt.Errorf("look up %d minions: %w", len(chunk), err)
+			return err
 		}
+		views := map[string]*keyView{}
 		for _, id := range chunk {
 			v, err := e.view(id, held)
 			if err != nil {
 				return err
 			}
-			v.Row, v.Known = rows[id]
+			v.Row, v.Known = rows[id].row, rows[id].found
+			views[id] = v
+		}
+		if err := e.prove(ctx, chunk, views); err != nil {
+			return err
+		}
+		for _, id := range chunk {
+			v := views[id]
 			d := decide.Keys(cfg.Admit, v.KeyView)
 			counts[d.Act]++
 			if d.Act != decide.LeaveKey {

@@ -29,6 +29,19 @@ type KeyStore interface {
 	WriteAccepted(keys map[string][]byte) (int, error)
 }
 
+// Names tells which instance bears a Salt minion id, where that is not the
+// instance's own id (id_from).
+type Names interface {
+	// Instances gives, for each id that exactly one living instance bears, that
+	// instance's.
+	Instances(ctx context.Context, minionIDs []string) (map[string]string, error)
+}
+
+// Proofs gives the digests that instances wrote of their own keys (admit: proven).
+type Proofs interface {
+	Proofs(ctx context.Context, instanceIDs []string) (map[string]string, error)
+}
+
 // Pulse is what the engine asks of the heartbeats; see Beats.
 type Pulse interface {
 	Reach(now time.Time) bool
@@ -48,6 +61,9 @@ type Config struct {
 	Args        []any          // positional
 	Kwargs      map[string]any // keyword
 	Concurrency int            // highstates of this master at a time
+
+	Names  Names  // nil: a minion's id is its instance's
+	Proofs Proofs // nil unless Admit is Proven
 
 	CompareEvery time.Duration // keys and fleet are compared, jittered by the caller
 	PollEvery    time.Duration // the store is asked for new terminations
@@ -86,6 +102,8 @@ type Engine struct {
 
 	courses map[string]*course // first highstates that are still wanted, by id
 	rows    lookups            // rows that need nothing done, and ids without one
+	names   names              // which instance bears which id
+	proofs  proofs             // which instances have not written theirs
 	jobs    map[string]job     // pings and asks under way, by jid
 	lastJID string
 
@@ -102,7 +120,7 @@ type Engine struct {
 	status     statusBox
 }
 
-// course is a minion's course and when to look at it again.
+// course is a minion's course, by its Salt id, and when to look at it again.
 type course struct {
 	decide.Course
 	due    time.Time // zero: at once
@@ -121,6 +139,8 @@ func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beat
 		log: log, cfg: cfg, now: now, rule: decide.Next,
 		courses: map[string]*course{}, jobs: map[string]job{}, deletes: map[string]fleet.Minion{}}
 	e.rows.reset()
+	e.names = newNames(cfg.Names)
+	e.proofs = proofs{}
 	return e
 }
 
@@ -179,6 +199,10 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 func (e *Engine) step(ctx context.Context, w work) error {
 	now := e.now()
 	for id := range w.forget {
+		if name := e.names.of(id); name != id {
+			e.forget(name)
+			w.looks[name] = w.looks[name] || w.looks[id]
+		}
 		e.forget(id)
 	}
 	e.hearReturns(w.returns, now)
@@ -221,6 +245,7 @@ func (e *Engine) putBack(w work) {
 // forget drops what is remembered of a row that somebody else changed.
 func (e *Engine) forget(id string) {
 	e.rows.drop(id)
+	delete(e.proofs, id)
 	if c := e.courses[id]; c != nil {
 		c.stale, c.due = true, time.Time{}
 	}

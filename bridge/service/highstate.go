@@ -113,7 +113,7 @@ func (e *Engine) take(ctx context.Context, ids []string) error {
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
 		r := e.courses[id].Row
-		c := fleet.Claim{InstanceID: id, From: r.ClaimVersion, Owner: e.cfg.InstanceID,
+		c := fleet.Claim{InstanceID: r.InstanceID, From: r.ClaimVersion, Owner: e.cfg.InstanceID,
 			Incarnation: e.cfg.Incarnation, JID: jid, Attempt: r.Attempt + 1}
 		if r.ClaimState == fleet.Claimed {
 			c.JID, c.Attempt = r.ClaimJID, r.Attempt
@@ -132,7 +132,7 @@ func (e *Engine) finish(ctx context.Context, ids []string) error {
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
 		c := e.courses[id]
-		changes[i] = fleet.Finish{InstanceID: id, JID: c.Ended.JID, Outcome: c.Ended.Outcome,
+		changes[i] = fleet.Finish{InstanceID: c.Row.InstanceID, JID: c.Ended.JID, Outcome: c.Ended.Outcome,
 			Retcode: c.Ended.Retcode, From: c.Row.ClaimVersion}
 	}
 	return e.apply(ctx, "record", ids, changes, func(id string, _, row fleet.Minion) {
@@ -207,14 +207,18 @@ func (e *Engine) publish(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// read reads rows again.
+// read reads rows again, of the instances that they were.
 func (e *Engine) read(ctx context.Context, ids []string) error {
-	rows, err := e.store.Minions(ctx, ids)
+	instances := make([]string, len(ids))
+	for i, id := range ids {
+		instances[i] = e.courses[id].Row.InstanceID
+	}
+	rows, err := e.store.Minions(ctx, instances)
 	if err != nil {
 		return fmt.Errorf("read %d minions: %w", len(ids), err)
 	}
-	for _, id := range ids {
-		if row, found := rows[id]; found {
+	for i, id := range ids {
+		if row, found := rows[instances[i]]; found {
 			e.saw(id, lookup{row: row, found: true})
 		} else {
 			delete(e.courses, id)

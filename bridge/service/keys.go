@@ -49,12 +49,18 @@ func (e *Engine) lookAtKeys(ctx context.Context, ids []string, held holding, con
 	if err != nil {
 		return err
 	}
+	for _, id := range ids {
+		views[id].Row, views[id].Known = rows[id].row, rows[id].found
+		views[id].Former = e.names.former(id, views[id].Accepted.Digest)
+	}
+	if err := e.prove(ctx, ids, views); err != nil {
+		return err
+	}
 	var accept []*keyView
 	var changes []fleet.Change
 	var writers []*keyView
 	for _, id := range ids {
 		v := views[id]
-		v.Row, v.Known = rows[id].row, rows[id].found
 		d := decide.Keys(e.cfg.Admit, v.KeyView)
 		v.decision = d
 		e.audit.Key(id, d, v.Pending.Digest, v.Row)
@@ -65,11 +71,11 @@ func (e *Engine) lookAtKeys(ctx context.Context, ids []string, held holding, con
 		case d.Act == decide.AcceptKey && v.Row.KeySHA256 == v.Pending.Digest:
 			accept = append(accept, v)
 		case d.Act == decide.AcceptKey:
-			changes = append(changes, fleet.Bind{InstanceID: id, KeySHA256: v.Pending.Digest,
-				PublicKey: string(v.pendingText), Rebind: d.Rebind})
+			changes = append(changes, fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: e.names.name(id),
+				KeySHA256: v.Pending.Digest, PublicKey: string(v.pendingText), Rebind: d.Rebind})
 			writers = append(writers, v)
 		case d.Act == decide.AdoptKey:
-			changes = append(changes, fleet.Adopt{InstanceID: id, MinionID: id, KeySHA256: v.Accepted.Digest,
+			changes = append(changes, fleet.Adopt{InstanceID: v.Row.InstanceID, MinionID: id, KeySHA256: v.Accepted.Digest,
 				PublicKey: string(v.acceptedText)})
 			writers = append(writers, v)
 		}

@@ -61,12 +61,22 @@ func (e *Engine) look(ctx context.Context, ids []string) (map[string]lookup, err
 		}
 	}
 	for chunk := range slices.Chunk(missing, batch) {
-		rows, err := e.store.Minions(ctx, chunk)
+		instances, err := e.names.instances(ctx, chunk)
+		if err != nil {
+			return nil, fmt.Errorf("resolve %d minion ids: %w", len(chunk), err)
+		}
+		wanted := make([]string, 0, len(instances))
+		for _, id := range chunk {
+			if instance := instances[id]; instance != "" {
+				wanted = append(wanted, instance)
+			}
+		}
+		rows, err := e.store.Minions(ctx, wanted)
 		if err != nil {
 			return nil, fmt.Errorf("look up %d minions: %w", len(chunk), err)
 		}
 		for _, id := range chunk {
-			row, found := rows[id]
+			row, found := rows[instances[id]]
 			l := lookup{row: row, found: found, until: now.Add(knownFor)}
 			if !found {
 				l.until = now.Add(e.cfg.UnknownFor)
@@ -81,7 +91,13 @@ func (e *Engine) look(ctx context.Context, ids []string) (map[string]lookup, err
 // saw takes in a row that was read or that came back from a write.
 func (e *Engine) saw(id string, l lookup) {
 	now := e.now()
-	if c := e.courses[id]; c != nil && l.found {
+	e.names.learn(l.row)
+	c := e.courses[id]
+	if c != nil && l.found && c.Row.InstanceID != l.row.InstanceID {
+		delete(e.courses, id) // the name is another's by now
+		c = nil
+	}
+	if c != nil && l.found {
 		l.row.PublicKey = "" // see lookups.put
 		c.Saw(l.row, now)
 		e.inbox.hear(l.row.ClaimJID)

@@ -12,6 +12,7 @@ import (
 
 	"phoenix/bridge/bus"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/queue"
 )
 
 // Defaults of what an operator cannot say.
@@ -28,7 +29,9 @@ type Options struct {
 	Store  fleet.Store
 	Master Master
 	Keys   KeyStore
+	Inbox  *Inbox // hints come in there
 	Bus    *bus.Bus
+	Queue  *queue.Queue
 	Beat   fleet.Beat
 	Ready  Ready
 	Log    *slog.Logger
@@ -50,7 +53,10 @@ type Service struct {
 func New(opts Options) *Service {
 	spread := 1 + compareJitter*(rand.Float64()*2-1)
 	opts.Config.CompareEvery = time.Duration(float64(opts.Config.CompareEvery) * spread)
-	s := &Service{opts: opts, inbox: NewInbox(), started: time.Now()}
+	if opts.Inbox == nil {
+		opts.Inbox = NewInbox()
+	}
+	s := &Service{opts: opts, inbox: opts.Inbox, started: time.Now()}
 	s.beats = NewBeats(opts.Store, opts.Beat, opts.Config.Highstate.Lease, time.Now, opts.Log)
 	s.engine = NewEngine(opts.Config, opts.Store, opts.Master, opts.Keys, s.beats, s.inbox,
 		NewAudit(opts.Log), time.Now, opts.Log)
@@ -66,6 +72,9 @@ func (s *Service) Run(ctx context.Context) error {
 	if s.opts.Bus != nil {
 		g.Go(func() error { return s.opts.Bus.Run(ctx, s.inbox) })
 	}
+	if s.opts.Queue != nil {
+		g.Go(func() error { return s.opts.Queue.Run(ctx) })
+	}
 	if s.opts.Serve != nil {
 		g.Go(func() error { return s.opts.Serve(ctx, s) })
 	}
@@ -76,18 +85,28 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
-// Inbox is where hints come in.
-func (s *Service) Inbox() *Inbox { return s.inbox }
+// ErrNoQueue: this bridge is told of neither queues nor groups.
+var ErrNoQueue = errors.New("neither sqs.queues nor autoscaling.groups names anything")
+
+// Release retires the instances that the brake of reconciling holds, an
+// operator's word, and returns them.
+func (s *Service) Release(ctx context.Context) ([]string, error) {
+	if s.opts.Queue == nil {
+		return nil, ErrNoQueue
+	}
+	return s.opts.Queue.Release(ctx)
+}
 
 // Report is all that a bridge says of itself.
 type Report struct {
-	InstanceID  string       `json:"instanceid"`
-	Incarnation string       `json:"incarnation"`
-	Started     time.Time    `json:"started"`
-	Master      fleet.Master `json:"master"`
-	Reach       bool         `json:"store_reached"` // by the heartbeat, lately
-	Bus         BusReport    `json:"bus"`
-	Engine      Status       `json:"engine"`
+	InstanceID  string        `json:"instanceid"`
+	Incarnation string        `json:"incarnation"`
+	Started     time.Time     `json:"started"`
+	Master      fleet.Master  `json:"master"`
+	Reach       bool          `json:"store_reached"` // by the heartbeat, lately
+	Bus         BusReport     `json:"bus"`
+	Engine      Status        `json:"engine"`
+	Queue       *queue.Status `json:"queue"` // null: neither queue nor group is named
 }
 
 // BusReport is how the master's event bus is doing.
@@ -112,8 +131,13 @@ func reportOf(s bus.State) BusReport {
 func (s *Service) Report() Report {
 	r := Report{InstanceID: s.opts.Config.InstanceID, Incarnation: s.opts.Config.Incarnation, Started: s.started,
 		Master: s.beats.Row(), Reach: s.beats.Reach(time.Now()), Engine: s.engine.Status()}
+	r.Bus.Error = "bus: off"
 	if s.opts.Bus != nil {
 		r.Bus = reportOf(s.opts.Bus.State())
+	}
+	if s.opts.Queue != nil {
+		status := s.opts.Queue.Status()
+		r.Queue = &status
 	}
 	return r
 }

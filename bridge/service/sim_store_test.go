@@ -144,6 +144,8 @@ func (s *memory) RetireMaster(_ context.Context, id string) error {
 	return nil
 }
 
+func (s *memory) Prune(context.Context) (int, error) { return 0, nil }
+
 func (s *memory) Since(context.Context) (time.Time, error) { return epoch, nil }
 
 func (s *memory) Close() error { return nil }

@@ -18,7 +18,7 @@ import (
 type world struct {
 	rng      *rand.Rand
 	now      time.Duration // true time since the beginning; nobody in the world knows it
-	queue    queue
+	agenda   agenda
 	count    int64
 	perils   perils
 	faulty   bool          // perils befall; later they stop, and all must come to an end
@@ -90,8 +90,8 @@ func newWorld(seed uint64, r rule, traced bool) *world {
 
 // run lets the world turn until then; a frozen bridge calls it from within.
 func (w *world) run(until time.Duration) {
-	for len(w.queue) > 0 && w.queue[0].at <= until {
-		e := heap.Pop(&w.queue).(happening)
+	for len(w.agenda) > 0 && w.agenda[0].at <= until {
+		e := heap.Pop(&w.agenda).(happening)
 		w.now = max(w.now, e.at) // a bridge that was frozen comes late
 		e.do()
 	}
@@ -101,7 +101,7 @@ func (w *world) run(until time.Duration) {
 // after lets do happen in a while. Things of the same moment keep their order.
 func (w *world) after(d time.Duration, do func()) {
 	w.count++
-	heap.Push(&w.queue, happening{at: w.now + max(d, 0), n: w.count, do: do})
+	heap.Push(&w.agenda, happening{at: w.now + max(d, 0), n: w.count, do: do})
 }
 
 func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
@@ -138,15 +138,15 @@ type happening struct {
 	do func()
 }
 
-type queue []happening
+type agenda []happening
 
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
+func (q agenda) Len() int { return len(q) }
+func (q agenda) Less(i, j int) bool {
 	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].n < q[j].n
 }
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(happening)) }
-func (q *queue) Pop() any {
+func (q agenda) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *agenda) Push(x any)   { *q = append(*q, x.(happening)) }
+func (q *agenda) Pop() any {
 	old := *q
 	last := old[len(old)-1]
 	*q = old[:len(old)-1]

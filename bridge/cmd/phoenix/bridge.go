@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/api"
@@ -41,14 +42,28 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return err
 	}
+	here, err := locate(c.Context, &config, master.Interface)
+	if err != nil {
+		return err
+	}
 	engine, err := engineConfig(config)
 	if err != nil {
 		return err
 	}
+	var loaded aws.Config
+	if config.onAWS() {
+		if loaded, err = loadAWS(c.Context, config); err != nil {
+			return err
+		}
+		if err := engineOnAWS(&engine, config, loaded, store, here, log); err != nil {
+			return err
+		}
+	}
 	if c.Bool("dry-run") {
 		return service.DryRun(c.Context, engine, store, keys, c.App.Writer)
 	}
-	listener, err := api.Listen(config.Socket)
+	uid, gid := socketUser(master.User, log)
+	listener, err := api.Listen(config.Socket, gid)
 	if err != nil {
 		return err
 	}
@@ -63,8 +78,13 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return err
 	}
-	if config.Address == "" {
-		config.Address = ownAddress(master.Interface)
+	if config.Bus == busOff {
+		events, where = nil, bus.Config{Path: busOff}
+	}
+	inbox := service.NewInbox()
+	messages, err := openQueue(config, loaded, store, keys, inbox.Changed, log)
+	if err != nil {
+		return usageError(err)
 	}
 	for _, fault := range master.Skipped {
 		log.Warn("included file left out, as Salt leaves it out", "err", fault)
@@ -72,11 +92,12 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	log.Info("bridge starts", "version", version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
 		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", config.Socket)
 	s := service.New(service.Options{
-		Config: engine, Store: store, Master: client, Keys: keys, Bus: events, Log: log,
+		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
 		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},
 		Ready: ready(config, master),
 		Serve: func(ctx context.Context, s *service.Service) error {
-			return api.Serve(ctx, listener, api.Bridge{Look: s.Inbox().Changed, Status: func() any { return s.Report() }})
+			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Status: func() any { return s.Report() }, Release: s.Release,
+				Hint: hinted(inbox), Command: command(config, store), Users: []int{uid}, Log: log})
 		},
 	})
 	if err := s.Run(c.Context); err != nil {

@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"regexp"
 	"strings"
 	"time"
 
+	"phoenix/bridge/agent"
 	"phoenix/bridge/decide"
+	"phoenix/bridge/queue"
 )
 
 // Config is all that an operator may say; see settings for the key of each.
@@ -20,6 +20,8 @@ type Config struct {
 	Address    string
 	Admit      string
 	IDPattern  string
+	IDFrom     string
+	Bus        string
 	Socket     string
 	LogLevel   string
 
@@ -42,6 +44,28 @@ type Config struct {
 		MastersTable string
 		ProofsTable  string
 	}
+	SQS struct {
+		Queues   []string
+		Endpoint string
+	}
+	AutoScaling struct {
+		Groups   []string
+		Endpoint string
+	}
+	Agent struct {
+		Interval time.Duration
+		Splay    time.Duration
+		Order    string
+		Restart  []string
+	}
+	Identity struct {
+		Bucket   string
+		Key      string
+		KMSKey   string
+		Region   string
+		Endpoint string
+		Files    []string
+	}
 }
 
 // idPatternSQLite lets host names in, and nothing that Salt, a path or a shell
@@ -51,12 +75,23 @@ const idPatternSQLite = `^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`
 // idPatternDynamoDB: on AWS a minion bears its instance's id.
 const idPatternDynamoDB = `^i-([0-9a-f]{8}|[0-9a-f]{17})$`
 
+// byInstanceID is the id_from of minions that bear their instance's id.
+const byInstanceID = "instance-id"
+
+// Values of the key bus.
+const (
+	busAuto = "auto"
+	busOff  = "off"
+)
+
 // defaultConfig is what holds where nothing is said.
 func defaultConfig() Config {
 	var c Config
 	c.Store = "sqlite:/var/lib/phoenix/fleet.db"
 	c.SaltConfig = "/etc/salt/master"
 	c.Admit = string(decide.Bound)
+	c.IDFrom = byInstanceID
+	c.Bus = busAuto
 	c.Socket = "/run/phoenix/bridge.sock"
 	c.LogLevel = "info"
 	c.Highstate.Enabled = true
@@ -64,7 +99,11 @@ func defaultConfig() Config {
 	c.Highstate.Attempts = 3
 	c.Highstate.Concurrency = 100
 	c.Highstate.Lease = 30 * time.Second
+	c.Agent.Interval, c.Agent.Splay = time.Minute, time.Minute
+	c.Agent.Order = string(agent.Spread)
+	c.Agent.Restart = []string{"systemctl", "restart", "salt-minion"}
 	c.DynamoDB.MinionsTable, c.DynamoDB.MastersTable, c.DynamoDB.ProofsTable = "minions", "masters", "proofs"
+	c.Identity.Key = "phoenix/identity"
 	return c
 }
 
@@ -74,10 +113,12 @@ func (c *Config) settings() []setting {
 	return []setting{
 		{"store", &c.Store, "where the fleet is remembered: sqlite:PATH, or dynamodb:"},
 		{"salt_config", &c.SaltConfig, "the master's own configuration file"},
-		{"instance_id", &c.InstanceID, "this master's name in the fleet (default: the host's name)"},
-		{"address", &c.Address, "the address at which minions reach this master (default: its own)"},
-		{"admit", &c.Admit, "whose key is let in: listed (the id is in the fleet) or bound (and the key is the first it came with)"},
-		{"id_pattern", &c.IDPattern, "regular expression of the minion ids that may be let in (default: host names; with dynamodb: instance ids)"},
+		{"instance_id", &c.InstanceID, "this master's name in the fleet (default: the instance's id on AWS, else the host's name)"},
+		{"address", &c.Address, "the address at which minions reach this master (default: its own, on AWS the private one)"},
+		{"admit", &c.Admit, "whose key is let in: listed (the id is in the fleet), bound (and the key is the first it came with) or proven (and its instance wrote that key to the proofs table)"},
+		{"id_pattern", &c.IDPattern, "regular expression of the minion ids that may be let in (default: host names; with dynamodb and id_from instance-id: instance ids)"},
+		{"id_from", &c.IDFrom, "what a minion's id is: instance-id, or private-dns or tag:KEY of its instance, which EC2 is asked for"},
+		{"bus", &c.Bus, "listen to the master's event bus: auto; or off, where the master's reactor tells of its events"},
 		{"socket", &c.Socket, "Unix socket of the bridge, for commands on this machine"},
 		{"log_level", &c.LogLevel, "debug, info, warn or error"},
 		{"highstate.enabled", &c.Highstate.Enabled, "run first highstates"},
@@ -93,7 +134,39 @@ func (c *Config) settings() []setting {
 		{"dynamodb.minions_table", &c.DynamoDB.MinionsTable, "name of the table of minions"},
 		{"dynamodb.masters_table", &c.DynamoDB.MastersTable, "name of the table of masters"},
 		{"dynamodb.proofs_table", &c.DynamoDB.ProofsTable, "name of the table of proofs"},
+		{"sqs.queues", &c.SQS.Queues, "queues that AutoScaling's messages come by (a YAML list of names or URLs; masters:NAME for the masters' own)"},
+		{"sqs.endpoint", &c.SQS.Endpoint, "URL of SQS (default: AWS's own for the region)"},
+		{"autoscaling.groups", &c.AutoScaling.Groups, "Auto Scaling groups of the fleet, compared with it every few minutes (a YAML list; masters:NAME for the masters' own)"},
+		{"autoscaling.endpoint", &c.AutoScaling.Endpoint, "URL of AutoScaling (default: AWS's own for the region)"},
+		{"agent.interval", &c.Agent.Interval, "how often an agent reads the masters while all is well"},
+		{"agent.splay", &c.Agent.Splay, "up to so long an agent waits before it restarts its minion (at most 3s if the minion's master is gone)"},
+		{"agent.order", &c.Agent.Order, "spread (minions share the masters) or sorted (all prefer the lowest address)"},
+		{"agent.restart", &c.Agent.Restart, "the command that restarts the minion (a YAML list: the program and its arguments)"},
+		{"identity.bucket", &c.Identity.Bucket, "S3 bucket by which the masters share their key pair"},
+		{"identity.key", &c.Identity.Key, "key of the object in it"},
+		{"identity.kms_key", &c.Identity.KMSKey, "id or ARN of the KMS key that encrypts it (default: AWS's own for S3)"},
+		{"identity.region", &c.Identity.Region, "AWS region of the bucket (default: as the AWS command line finds it)"},
+		{"identity.endpoint", &c.Identity.Endpoint, "URL of S3 (default: AWS's own for the region)"},
+		{"identity.files", &c.Identity.Files, "what else the masters share (a YAML list of files and folders: relative to pki_dir, or absolute)"},
 	}
+}
+
+// items gives the queues and groups, which Validate has read before.
+func (c *Config) items() (queues, groups []queue.Item) {
+	for _, text := range c.SQS.Queues {
+		item, _ := queue.ParseItem(text)
+		queues = append(queues, item)
+	}
+	for _, text := range c.AutoScaling.Groups {
+		item, _ := queue.ParseItem(text)
+		groups = append(groups, item)
+	}
+	return queues, groups
+}
+
+// onAWS says whether this master's name must be its instance's: messages call it so.
+func (c *Config) onAWS() bool {
+	return c.onDynamoDB() || len(c.SQS.Queues)+len(c.AutoScaling.Groups) > 0
 }
 
 // onDynamoDB says whether the fleet is remembered in DynamoDB.
@@ -108,24 +181,35 @@ func (c *Config) Validate() error {
 	if path, ok := strings.CutPrefix(c.Store, "sqlite:"); !c.onDynamoDB() && (!ok || path == "") {
 		fault("store", "%q is neither sqlite:PATH nor dynamodb:", c.Store)
 	}
-	if a := decide.Admit(c.Admit); a != decide.Listed && a != decide.Bound {
-		fault("admit", "%q is neither listed nor bound", c.Admit)
+	switch a := decide.Admit(c.Admit); {
+	case a != decide.Listed && a != decide.Bound && a != decide.Proven:
+		fault("admit", "%q is none of listed, bound and proven", c.Admit)
+	case a == decide.Proven && !c.onDynamoDB():
+		fault("admit", "proven needs store dynamodb:, whose table of proofs IAM guards")
+	}
+	if _, err := queue.NewNames(c.IDFrom, nil, nil); err != nil {
+		fault("id_from", "%v", err)
 	}
 	if c.IDPattern == "" {
 		c.IDPattern = idPatternSQLite
-		if c.onDynamoDB() {
+		if c.onDynamoDB() && c.IDFrom == byInstanceID {
 			c.IDPattern = idPatternDynamoDB
 		}
 	}
 	if _, err := regexp.Compile(c.IDPattern); err != nil {
 		fault("id_pattern", "%v", err)
 	}
-	if c.InstanceID == "" {
-		c.InstanceID, _ = os.Hostname()
+	for key, items := range map[string][]string{"sqs.queues": c.SQS.Queues, "autoscaling.groups": c.AutoScaling.Groups} {
+		for _, text := range items {
+			if _, err := queue.ParseItem(text); err != nil {
+				fault(key, "%v", err)
+			}
+		}
 	}
-	if c.InstanceID == "" {
-		fault("instance_id", "is empty, and the host has no name")
+	if c.Bus != busAuto && c.Bus != busOff {
+		fault("bus", "%q is neither auto nor off", c.Bus)
 	}
+	c.checkAgent(fault)
 	if _, err := logLevel(c.LogLevel); err != nil {
 		fault("log_level", "%v", err)
 	}
@@ -157,19 +241,4 @@ func (c *Config) validID() func(string) bool {
 		return id != "" && len(id) <= 255 && id[0] != '.' && !strings.ContainsAny(id, "*?[]{}()|^$+,;/\\ \"'`<>&!") &&
 			!strings.ContainsFunc(id, func(r rune) bool { return r < 0x21 || r > 0x7e }) && pattern.MatchString(id)
 	}
-}
-
-// ownAddress is the master's interface if it names one, and otherwise the first
-// address of this host that others can reach.
-func ownAddress(iface string) string {
-	if ip := net.ParseIP(iface); ip != nil && !ip.IsUnspecified() {
-		return iface
-	}
-	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
-			return n.IP.String()
-		}
-	}
-	return "127.0.0.1"
 }

@@ -10,6 +10,7 @@ import (
 
 	"phoenix/bridge/api"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/identity"
 	"phoenix/bridge/salt"
 )
 
@@ -50,6 +51,7 @@ func exitCode(err error) int {
 		{fleet.ErrCorrupt, exitStore},
 		{fleet.ErrUnavailable, exitStore},
 		{fleet.ErrNotFound, exitNotFound},
+		{identity.ErrNone, exitNotFound},
 		{salt.ErrNoKey, exitNotFound},
 		{fs.ErrPermission, exitDenied},
 	} {

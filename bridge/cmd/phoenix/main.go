@@ -59,8 +59,8 @@ func newApp(out, errs io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			bridgeCommand(), statusCommand(), minionsCommand(), adoptCommand(),
-			mastersCommand(), keysCommand(), highstateCommand(),
+			bridgeCommand(), agentCommand(), statusCommand(), minionsCommand(), adoptCommand(),
+			mastersCommand(), keysCommand(), highstateCommand(), pruneCommand(), identityCommand(),
 		},
 	}
 	tellMisuse(app.Commands, app.OnUsageError)

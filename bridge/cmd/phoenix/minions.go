@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/api"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
@@ -41,8 +42,9 @@ func minionsCommand() *cli.Command {
 			{
 				Name:      "retire",
 				Usage:     "say that minions were terminated, for good: every master deletes their keys",
-				ArgsUsage: "ID… | -",
+				ArgsUsage: "ID… | - | --held",
 				Flags: []cli.Flag{jsonFlag,
+					&cli.BoolFlag{Name: "held", Usage: "those whose terminations this machine's bridge holds, too many at once (see phoenix status)"},
 					&cli.BoolFlag{Name: "unknown", Usage: "also ids that the fleet does not know: a launch that is told of later is then ignored"}},
 				Action: withStore(retireMinions),
 			},
@@ -173,7 +175,31 @@ func add(keys *salt.Keys, id, group string, again bool) fleet.Change {
 	return fleet.Add{InstanceID: id, MinionID: id, Group: group, Again: again}
 }
 
+// retireHeld asks the bridge: what is held, only it knows.
+func retireHeld(c *cli.Context, config Config) error {
+	if c.Args().Present() {
+		return usageError(errors.New("--held takes no ids"))
+	}
+	ids, err := api.NewClient(config.Socket).Release(c.Context)
+	if err != nil {
+		return fmt.Errorf("retire held minions: %w", err)
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, append([]string{}, ids...))
+	}
+	for _, id := range ids {
+		fmt.Fprintf(c.App.Writer, "%s  retired: every master deletes its keys, within a minute or so\n", plain(id))
+	}
+	if len(ids) == 0 {
+		fmt.Fprintln(c.App.Writer, "nothing is held")
+	}
+	return nil
+}
+
 func retireMinions(c *cli.Context, config Config, store fleet.Store) error {
+	if c.Bool("held") {
+		return retireHeld(c, config)
+	}
 	ids, err := operands(c, config)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,12 @@ import (
 // openStore opens the store that the configuration names.
 func openStore(ctx context.Context, config Config) (fleet.Store, error) {
 	if config.onDynamoDB() {
+		loaded, err := loadAWS(ctx, config)
+		if err != nil {
+			return nil, err
+		}
 		d := config.DynamoDB
+		d.Region = cmp.Or(d.Region, loaded.Region)
 		return dynamo.Open(ctx, dynamo.Config{Region: d.Region, Endpoint: d.Endpoint,
 			MinionsTable: d.MinionsTable, MastersTable: d.MastersTable, ProofsTable: d.ProofsTable})
 	}
@@ -31,9 +37,21 @@ func openStore(ctx context.Context, config Config) (fleet.Store, error) {
 	return store, nil
 }
 
+// held are the configuration and the store of a bridge, for the commands that it
+// runs itself; see command.
+type held struct {
+	config Config
+	store  fleet.Store
+}
+
+type heldContext struct{}
+
 // withStore runs do with configuration and store.
 func withStore(do func(c *cli.Context, config Config, store fleet.Store) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
+		if h, ok := c.Context.Value(heldContext{}).(held); ok {
+			return do(c, h.config, h.store)
+		}
 		config, err := readConfig(c)
 		if err != nil {
 			return err

@@ -72,7 +72,7 @@ func TestConfigurationFaultsAreOneClearLine(t *testing.T) {
 		"not a duration":  {"highstate:\n  lease: 30\n", `"30" is not a duration like 30s`},
 		"not a map":       {"- a\n", "configuration is not a map"},
 		"not YAML":        {"a: [\n", "yaml"},
-		"bad admit":       {"admit: all\n", `admit: "all" is neither listed nor bound`},
+		"bad admit":       {"admit: all\n", `admit: "all" is none of listed, bound and proven`},
 		"bad pattern":     {"id_pattern: '('\n", "id_pattern: error parsing regexp"},
 		"bad store":       {"store: mysql:x\n", `store: "mysql:x" is neither sqlite:PATH nor dynamodb:`},
 		"lease too short": {"highstate: {lease: 1s}\n", "highstate.lease: 1s is not between 20s and 1h"},

@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +13,7 @@ import (
 	"phoenix/bridge/api"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/queue"
 	"phoenix/bridge/service"
 )
 
@@ -126,11 +128,51 @@ func printBridge(w io.Writer, r service.Report) error {
 	fmt.Fprintf(w, "bus: %s; %d events, %d gaps\n", state, r.Bus.Events, r.Bus.Gaps)
 	fmt.Fprintf(w, "waiting: %d looked at next, %d highstates run here, %d queued, %d keys to delete\n",
 		e.Waiting, e.Running, e.Queued, e.Deletes)
+	printQueue(w, r.Queue)
 	if e.Held != "" {
 		fmt.Fprintf(w, "held up: %s\n", e.Held)
 	}
 	return nil
 }
+
+// printQueue tells of messages and of what was found by asking AWS.
+func printQueue(w io.Writer, q *queue.Status) {
+	if q == nil {
+		return
+	}
+	if m := q.Messages; m != nil {
+		fmt.Fprintf(w, "queues: %d messages: %d applied, %d passed over, %d malformed, %d to come again; %d hooks wait\n",
+			m.Received, m.Ours, m.NotOurs, m.Malformed, m.Transient, q.Hooks)
+	}
+	r := q.Reconcile
+	if r == nil {
+		return
+	}
+	passed := "not yet"
+	if !r.Passed.IsZero() {
+		passed = time.Since(r.Passed).Round(time.Second).String() + " ago"
+	}
+	fmt.Fprintf(w, "compared with AutoScaling: %s\n", passed)
+	if r.Error != "" {
+		fmt.Fprintf(w, "  NOT compared: %s\n", r.Error)
+	}
+	for _, c := range []struct {
+		what string
+		ids  []string
+	}{
+		{"terminations HELD, too many at once (phoenix minions retire --held)", r.Held},
+		{"groups that AutoScaling does not know", r.Missing},
+		{"instances that EC2 does not know", r.Unknown},
+		{"in service, though called terminated", r.Revived},
+	} {
+		if len(c.ids) > 0 {
+			fmt.Fprintf(w, "  %s: %d: %s\n", c.what, len(c.ids), strings.Join(c.ids[:min(len(c.ids), shownIDs)], " "))
+		}
+	}
+}
+
+// shownIDs is as many as a line bears; --json has them all.
+const shownIDs = 10
 
 // meaning says each standing in a few words.
 var meaning = map[decide.Standing]string{

@@ -1,0 +1,199 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// maxBody bounds a request: 20,000 ids of 200 bytes, or a return as large as
+	// the bus lets through (max_event_size, 1 MiB) as JSON.
+	maxBody = 4 << 20
+	// decodings at a time: 4 MiB of JSON may take 100 MiB once it is decoded.
+	decodings = 2
+	// commandWithin bounds a command, and the wait for the one before it.
+	commandWithin = 45 * time.Second
+	// refusedEvery: one line a minute tells of those who may not ask.
+	refusedEvery = time.Minute
+)
+
+// Answer is what a command of phoenix told with --json, and how it ended.
+type Answer struct {
+	Code   int             `json:"code"`            // its exit code
+	Answer json.RawMessage `json:"answer"`          // null: it told nothing
+	Error  string          `json:"error,omitempty"` // one line
+}
+
+// hint is an event of the master's bus, as its reactor has it.
+type hint struct {
+	Tag  string         `json:"tag"`
+	Data map[string]any `json:"data"`
+}
+
+type handler struct {
+	b        Bridge
+	requests *http.ServeMux
+	decoding chan struct{} // as many as decode
+	running  chan struct{} // one, while a command runs
+
+	mu       sync.Mutex
+	refused  int // since the last line about it
+	toldThen time.Time
+}
+
+func newHandler(b Bridge) *handler {
+	h := &handler{b: b, requests: http.NewServeMux(),
+		decoding: make(chan struct{}, decodings), running: make(chan struct{}, 1)}
+	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"GET /v1/status":   h.status,
+		"POST /v1/look":    h.look,
+		"POST /v1/hints":   h.hints,
+		"POST /v1/command": h.command,
+		"POST /v1/release": h.release,
+	} {
+		h.requests.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := serve(w, r); err != nil {
+				http.Error(w, err.Error(), statusOf(err))
+			}
+		})
+	}
+	return h
+}
+
+// ServeHTTP turns away those who may not ask, and answers the others.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p := peerFrom(r); !p.allowed {
+		h.tellRefused(p)
+		http.Error(w, fmt.Sprintf("user %d may not ask the bridge (run it as root or as the master's user)", p.uid), http.StatusForbidden)
+		return
+	}
+	h.requests.ServeHTTP(w, r)
+}
+
+func (h *handler) tellRefused(p peer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused++
+	if now := time.Now(); now.Sub(h.toldThen) >= refusedEvery {
+		h.b.Log.Warn("request refused", "uid", p.uid, "pid", p.pid, "times", h.refused)
+		h.refused, h.toldThen = 0, now
+	}
+}
+
+// failure is an error with the status that tells it.
+type failure struct {
+	code int
+	error
+}
+
+func statusOf(err error) int {
+	if f, ok := errors.AsType[failure](err); ok {
+		return f.code
+	}
+	return http.StatusBadRequest
+}
+
+// read decodes the body of a request, and passes on what it said.
+func (h *handler) read(w http.ResponseWriter, r *http.Request, into any, then func() error) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		code := http.StatusBadRequest
+		if _, large := errors.AsType[*http.MaxBytesError](err); large {
+			code = http.StatusRequestEntityTooLarge
+		}
+		return failure{code, fmt.Errorf("read request: %w", err)}
+	}
+	h.decoding <- struct{}{} // not before: a body may come slowly
+	defer func() { <-h.decoding }()
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	dec.UseNumber() // a return code is no float
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("read request: %w", err)
+	}
+	if dec.More() {
+		return errors.New("read request: more than one JSON value")
+	}
+	return then()
+}
+
+func reply(w http.ResponseWriter, answer any) error {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // else the client has gone
+	return nil
+}
+
+func (h *handler) status(w http.ResponseWriter, _ *http.Request) error {
+	return reply(w, h.b.Status())
+}
+
+func (h *handler) look(w http.ResponseWriter, r *http.Request) error {
+	var body struct {
+		IDs []string `json:"ids"`
+	}
+	return h.read(w, r, &body, func() error {
+		h.b.Look(body.IDs)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	})
+}
+
+// hints takes in what can be taken, and tells of what cannot.
+func (h *handler) hints(w http.ResponseWriter, r *http.Request) error {
+	var body struct {
+		Hints []hint `json:"hints"`
+	}
+	return h.read(w, r, &body, func() error {
+		var fault error
+		for _, hint := range body.Hints {
+			if err := h.b.Hint(hint.Tag, hint.Data); err != nil && fault == nil {
+				fault = err
+			}
+		}
+		if fault == nil {
+			w.WriteHeader(http.StatusNoContent)
+		}
+		return fault
+	})
+}
+
+// command runs one command at a time: the next waits, for as long as it would
+// itself be given.
+func (h *handler) command(w http.ResponseWriter, r *http.Request) error {
+	var body struct {
+		Args []string `json:"args"`
+	}
+	if err := h.read(w, r, &body, func() error { return nil }); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), commandWithin)
+	defer cancel()
+	select {
+	case h.running <- struct{}{}:
+		defer func() { <-h.running }()
+	case <-ctx.Done():
+		return failure{http.StatusServiceUnavailable, errors.New("run command: the one before it has not ended")}
+	}
+	answer, err := h.b.Command(ctx, body.Args)
+	if err != nil {
+		return err
+	}
+	return reply(w, answer)
+}
+
+func (h *handler) release(w http.ResponseWriter, r *http.Request) error {
+	ids, err := h.b.Release(r.Context())
+	if err != nil {
+		return failure{http.StatusConflict, err}
+	}
+	return reply(w, struct {
+		IDs []string `json:"ids"`
+	}{ids})
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/agent"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/fleet/dynamo"
+	"phoenix/bridge/salt"
+)
+
+// minionConfig is where an agent finds its minion's configuration, if nothing is
+// said: the default of salt_config is a master's.
+const minionConfig = "/etc/salt/minion"
+
+func agentCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "agent",
+		Usage: "run beside a Salt minion: keep its list of masters (a service)",
+		Description: "Runs until it is told to stop, as root. It writes 99-phoenix.conf into the minion's minion.d and restarts\n" +
+			"the minion when masters join or leave. All configuration flags stand in: phoenix --help.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done now, do nothing, and end"}},
+		Action: runAgent,
+	}
+}
+
+func runAgent(c *cli.Context) error {
+	config, err := readConfig(c)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(c, config)
+	if err != nil {
+		return err
+	}
+	if config.SaltConfig == defaultConfig().SaltConfig {
+		config.SaltConfig = minionConfig
+	}
+	minion, err := salt.ReadMinionConfig(config.SaltConfig)
+	if err != nil {
+		return usageError(fmt.Errorf("salt_config: %w", err))
+	}
+	store, err := openMasters(c.Context, config)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	local, err := agent.NewLocal(minion, config.Agent.Restart)
+	if err != nil {
+		return usageError(fmt.Errorf("agent.restart: %w", err))
+	}
+	file := agent.NewDropIn(minion)
+	o := agent.Options{
+		Order: agent.Order(config.Agent.Order), Interval: config.Agent.Interval, Splay: config.Agent.Splay,
+		Highstates: []string{"state.highstate", "state.apply", config.Highstate.Function},
+		Masters:    store, Minion: local, File: file, Log: log,
+	}
+	if o.MinionID, err = nameOf(minion, config); err != nil {
+		return err
+	}
+	if writer, ok := store.(agent.ProofWriter); ok {
+		if o.Proof, err = agent.NewProof(writer, instanceARN); err != nil {
+			return err
+		}
+	}
+	a, err := agent.New(o)
+	if err != nil {
+		return usageError(err)
+	}
+	if c.Bool("dry-run") {
+		return a.DryRun(c.Context, file.Path(), c.App.Writer)
+	}
+	for _, fault := range minion.Skipped {
+		log.Warn("included file left out, as Salt leaves it out", "err", fault)
+	}
+	log.Info("agent starts", "version", version, "minion", o.MinionID, "store", config.Store, "drop_in", file.Path(),
+		"order", o.Order, "interval", o.Interval, "splay", o.Splay, "restart", config.Agent.Restart)
+	if err := a.Run(c.Context); err != nil {
+		return err
+	}
+	log.Info("agent stops")
+	return nil
+}
+
+// openMasters opens the store as agents read it: they are many, and a table of
+// masters that lags by a second costs half.
+func openMasters(ctx context.Context, config Config) (fleet.Store, error) {
+	if !config.onDynamoDB() {
+		return openStore(ctx, config)
+	}
+	loaded, err := loadAWS(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	d := config.DynamoDB
+	return dynamo.Open(ctx, dynamo.Config{Region: cmp.Or(d.Region, loaded.Region), Endpoint: d.Endpoint, LaggingMasters: true,
+		MinionsTable: d.MinionsTable, MastersTable: d.MastersTable, ProofsTable: d.ProofsTable})
+}
+
+// instanceARN is the name under which this instance may write its proof.
+func instanceARN(ctx context.Context) (string, error) {
+	here, err := whereAmI(ctx)
+	if err != nil {
+		return "", err
+	}
+	return here.ARN(here.InstanceID), nil
+}
+
+// nameOf gives what sets this minion apart from others in the order of masters.
+func nameOf(minion salt.MinionConfig, config Config) (string, error) {
+	host, _ := os.Hostname()
+	if name := cmp.Or(minion.ID, config.InstanceID, host); name != "" {
+		return name, nil
+	}
+	return "", usageError(errors.New("instance_id: is empty, and neither minion nor host has a name"))
+}
+
+// checkAgent returns what is wrong with the settings of an agent, by their keys.
+func (c *Config) checkAgent(fault func(key, format string, args ...any)) {
+	a := c.Agent
+	if a.Interval < agent.MinInterval || a.Interval > time.Hour {
+		fault("agent.interval", "%v is not between %v and 1h", a.Interval, agent.MinInterval)
+	}
+	if a.Splay < 0 || a.Splay > time.Hour {
+		fault("agent.splay", "%v is not between 0s and 1h", a.Splay)
+	}
+	if !slices.Contains(agent.Orders(), agent.Order(a.Order)) {
+		fault("agent.order", "%q is neither spread nor sorted", a.Order)
+	}
+	if len(a.Restart) == 0 || a.Restart[0] == "" {
+		fault("agent.restart", "is empty")
+	}
+}

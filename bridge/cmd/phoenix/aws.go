@@ -1,0 +1,131 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/queue"
+	"phoenix/bridge/salt"
+	"phoenix/bridge/service"
+)
+
+// loadAWS reads what environment, profile and instance say of AWS. The region is
+// asked of the instance where nobody else names one.
+func loadAWS(ctx context.Context, config Config) (aws.Config, error) {
+	loaded, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return loaded, fmt.Errorf("read AWS configuration: %w", err)
+	}
+	if loaded.Region = cmp.Or(loaded.Region, config.DynamoDB.Region); loaded.Region != "" {
+		return loaded, nil
+	}
+	here, err := whereAmI(ctx)
+	if err != nil {
+		return loaded, usageError(fmt.Errorf("find region: %w (set AWS_REGION, or dynamodb.region)", err))
+	}
+	loaded.Region = here.Region
+	return loaded, nil
+}
+
+// engineOnAWS gives the engine what only AWS can tell: whose name is whose, and
+// which key is an instance's own.
+func engineOnAWS(engine *service.Config, config Config, loaded aws.Config, store fleet.Store, here place, log *slog.Logger) error {
+	names, err := queue.NewNames(config.IDFrom, ec2.NewFromConfig(loaded), log)
+	if err != nil {
+		return usageError(fmt.Errorf("id_from: %w", err))
+	}
+	if names != nil {
+		engine.Names = names
+	}
+	if engine.Admit == decide.Proven {
+		reader, ok := store.(proofReader)
+		if !ok {
+			return usageError(errors.New("admit: proven needs store dynamodb:"))
+		}
+		engine.Proofs = proofs{reader, here}
+	}
+	return nil
+}
+
+// openQueue makes the AWS side of a bridge; nil if the configuration names
+// neither queue nor group.
+func openQueue(config Config, loaded aws.Config, store fleet.Store, keys *salt.Keys, told func([]string), log *slog.Logger) (*queue.Queue, error) {
+	c := queue.Config{Told: told, Every: queue.ReconcileEvery}
+	if config.Highstate.Enabled {
+		c.Attempts = config.Highstate.Attempts
+	}
+	c.Queues, c.Groups = config.items()
+	if len(c.Queues)+len(c.Groups) == 0 {
+		return nil, nil
+	}
+	groups := autoscaling.NewFromConfig(loaded, func(o *autoscaling.Options) {
+		o.BaseEndpoint = endpoint(config.AutoScaling.Endpoint, o.BaseEndpoint)
+	})
+	api := queue.API{Groups: groups, Lifecycle: groups, EC2: ec2.NewFromConfig(loaded),
+		SQS: sqs.NewFromConfig(loaded, func(o *sqs.Options) { o.BaseEndpoint = endpoint(config.SQS.Endpoint, o.BaseEndpoint) })}
+	valid := config.validID()
+	return queue.New(c, store, api, func(id string) (bool, error) {
+		if !valid(id) {
+			return true, nil // nobody accepts its key, or makes a path of it
+		}
+		return holdsNone(keys, id)
+	}, log)
+}
+
+func endpoint(own string, given *string) *string {
+	if own != "" {
+		return &own
+	}
+	return given // of the variables and the profile
+}
+
+// holdsNone says whether a key store has no key of a minion, in any state.
+func holdsNone(keys *salt.Keys, id string) (bool, error) {
+	for _, state := range []salt.State{salt.Accepted, salt.Pending, salt.Rejected, salt.Denied} {
+		if _, err := keys.Read(id, state); !errors.Is(err, salt.ErrNoKey) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// proofReader is the store of proofs, by ARN: see dynamo.Store.
+type proofReader interface {
+	Proofs(ctx context.Context, instanceARNs []string) (map[string]string, error)
+}
+
+// proofs reads what instances wrote under their ARNs, by their ids.
+type proofs struct {
+	store proofReader
+	here  place
+}
+
+// Proofs implements service.Proofs.
+func (p proofs) Proofs(ctx context.Context, instanceIDs []string) (map[string]string, error) {
+	arns := make([]string, len(instanceIDs))
+	for i, id := range instanceIDs {
+		arns[i] = p.here.ARN(id)
+	}
+	found, err := p.store.Proofs(ctx, arns)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]string, len(found))
+	for i, id := range instanceIDs {
+		if digest := found[arns[i]]; digest != "" {
+			out[id] = digest
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+
+	"phoenix/bridge/decide"
+)
+
+// place is where this process runs, as the instance says itself (IMDSv2).
+type place struct {
+	InstanceID string
+	Account    string
+	Region     string
+	Address    string // private, the instance's first
+	partition  string // aws, aws-cn, aws-us-gov
+}
+
+// imdsWithin bounds what is asked of the instance. It answers within
+// milliseconds; off AWS nobody does.
+const imdsWithin = 3 * time.Second
+
+// maxPartition: the longest name is some 10 bytes.
+const maxPartition = 64
+
+// whereAmI asks the instance's metadata service.
+func whereAmI(ctx context.Context) (place, error) {
+	ctx, cancel := context.WithTimeout(ctx, imdsWithin)
+	defer cancel()
+	// Version 1 of the service answers whoever can make this host send a GET.
+	client := imds.New(imds.Options{EnableFallback: aws.FalseTernary})
+	doc, err := client.GetInstanceIdentityDocument(ctx, nil)
+	if err != nil {
+		return place{}, fmt.Errorf("ask instance metadata: %w", brief(err))
+	}
+	here := place{InstanceID: doc.InstanceID, Account: doc.AccountID, Region: doc.Region, Address: doc.PrivateIP}
+	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: "services/partition"})
+	if err != nil {
+		return place{}, fmt.Errorf("ask instance metadata: %w", brief(err))
+	}
+	defer out.Content.Close()
+	text, err := io.ReadAll(io.LimitReader(out.Content, maxPartition))
+	if err != nil {
+		return place{}, fmt.Errorf("ask instance metadata: %w", brief(err))
+	}
+	here.partition = strings.TrimSpace(string(text))
+	return here, nil
+}
+
+// ARN is the name under which an instance of this account and region writes its
+// proof: what IAM calls ec2:SourceInstanceARN.
+func (p place) ARN(instanceID string) string {
+	return "arn:" + p.partition + ":ec2:" + p.Region + ":" + p.Account + ":instance/" + instanceID
+}
+
+// brief takes the last words of an error of the SDK, which repeats each of its
+// layers.
+func brief(err error) error {
+	text := err.Error()
+	if i := strings.LastIndex(text, "exceeded maximum number of attempts"); i >= 0 {
+		text = text[i:]
+	}
+	return errors.New(text)
+}
+
+// locate fills in who and where this master is, and says where it asked: what
+// the operator says goes first, then what the instance says.
+func locate(ctx context.Context, config *Config, iface string) (place, error) {
+	proven := config.Admit == string(decide.Proven)
+	bound := ""
+	if ip := net.ParseIP(iface); ip != nil && !ip.IsUnspecified() {
+		bound = iface
+	}
+	config.Address = cmp.Or(config.Address, bound)
+	var here place
+	if config.onAWS() && (config.InstanceID == "" || config.Address == "" || proven) {
+		var err error
+		here, err = whereAmI(ctx)
+		switch {
+		case err == nil:
+		case proven:
+			return here, usageError(fmt.Errorf("find account for admit proven: %w", err))
+		case config.InstanceID == "":
+			return here, usageError(fmt.Errorf("find instance_id: %w (off AWS, set instance_id)", err))
+		}
+	}
+	config.InstanceID = cmp.Or(config.InstanceID, here.InstanceID)
+	if config.InstanceID == "" {
+		name, err := os.Hostname()
+		if err != nil || name == "" {
+			return here, usageError(errors.New("instance_id: is empty, and the host has no name"))
+		}
+		config.InstanceID = name
+	}
+	config.Address = cmp.Or(config.Address, here.Address, ownAddress())
+	return here, nil
+}
+
+// ownAddress is the first address of this host that others can reach.
+func ownAddress() string {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return "127.0.0.1"
+}

@@ -1,0 +1,105 @@
+package service
+
+import (
+	"context"
+	"regexp"
+	"slices"
+
+	"phoenix/bridge/fleet"
+)
+
+// names tells which instance bears which Salt minion id. Where the two are the
+// same, which is the default, it remembers nothing.
+//
+// EC2's word on the living goes first: a name may have come again, and nobody
+// believes a minion. After it comes what rows say of names that were bound, for
+// instances that EC2 has forgotten, and then the name itself, for machines that
+// an operator added and EC2 never knew.
+type names struct {
+	ask        Names
+	byName     map[string]string
+	byInstance map[string]string
+	ended      map[string][]string // digests of terminated instances' keys, by name
+}
+
+// maxEnded bounds what is remembered of one name that comes again and again.
+const maxEnded = 8
+
+// instanceForm: a minion that calls itself by an instance's id, where ids are
+// something else, is not taken for that instance.
+var instanceForm = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
+
+func newNames(ask Names) names {
+	return names{ask: ask, byName: map[string]string{}, byInstance: map[string]string{}, ended: map[string][]string{}}
+}
+
+// learn takes in a row. A living instance goes before a terminated one.
+func (n *names) learn(row fleet.Minion) {
+	if n.ask == nil || row.MinionID == "" {
+		return
+	}
+	if row.Status != fleet.Terminate {
+		n.byName[row.MinionID], n.byInstance[row.InstanceID] = row.InstanceID, row.MinionID
+		return
+	}
+	delete(n.byInstance, row.InstanceID)
+	if n.byName[row.MinionID] == "" {
+		n.byName[row.MinionID] = row.InstanceID
+	}
+	keys := n.ended[row.MinionID]
+	if row.KeySHA256 == "" || slices.Contains(keys, row.KeySHA256) {
+		return
+	}
+	if len(keys) == maxEnded {
+		keys = keys[1:]
+	}
+	n.ended[row.MinionID] = append(keys, row.KeySHA256)
+}
+
+// instances gives the instance of each id; ids that bear none are absent.
+func (n *names) instances(ctx context.Context, ids []string) (map[string]string, error) {
+	out := make(map[string]string, len(ids))
+	if n.ask == nil {
+		for _, id := range ids {
+			out[id] = id
+		}
+		return out, nil
+	}
+	living, err := n.ask.Instances(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		switch {
+		case living[id] != "":
+			out[id] = living[id]
+		case n.byName[id] != "":
+			out[id] = n.byName[id]
+		case !instanceForm.MatchString(id):
+			out[id] = id
+		}
+	}
+	return out, nil
+}
+
+// of gives the id that an instance is known by.
+func (n *names) of(instance string) string {
+	if name := n.byInstance[instance]; name != "" {
+		return name
+	}
+	return instance
+}
+
+// name is what a row must say of its minion's id: nothing, where it is the
+// instance's.
+func (n *names) name(id string) string {
+	if n.ask == nil {
+		return ""
+	}
+	return id
+}
+
+// former says whether a key was bound to a terminated instance of that name.
+func (n *names) former(id, digest string) bool {
+	return digest != "" && slices.Contains(n.ended[id], digest)
+}

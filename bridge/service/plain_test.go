@@ -1,0 +1,164 @@
+package service
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/event"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+// plain is a Salt master that does at once what it is asked, for tests of what
+// the engine makes of a store: faults and delays are the simulator's.
+type plain struct {
+	keys      map[salt.State]map[string][]byte
+	published []salt.Job
+}
+
+func newPlain() *plain {
+	p := &plain{keys: map[salt.State]map[string][]byte{}}
+	for _, state := range []salt.State{salt.Accepted, salt.Pending, salt.Rejected, salt.Denied} {
+		p.keys[state] = map[string][]byte{}
+	}
+	return p
+}
+
+func (p *plain) Accept(_ context.Context, ids []string) error {
+	for _, id := range ids {
+		p.keys[salt.Accepted][id] = p.keys[salt.Pending][id]
+		delete(p.keys[salt.Pending], id)
+	}
+	return nil
+}
+
+func (p *plain) Delete(_ context.Context, keys map[salt.State][]string) error {
+	for state, ids := range keys {
+		for _, id := range ids {
+			delete(p.keys[state], id)
+		}
+	}
+	return nil
+}
+
+func (p *plain) Publish(_ context.Context, j salt.Job) ([]string, error) {
+	p.published = append(p.published, j)
+	return j.Targets, nil
+}
+
+func (p *plain) Ping(_ context.Context, _ string, ids []string) ([]string, error) { return ids, nil }
+
+func (p *plain) AskAfter(context.Context, [salt.Questions]string, string, []string) error { return nil }
+
+func (p *plain) List() (salt.Listing, error) {
+	ids := func(state salt.State) []string { return slices.Sorted(maps.Keys(p.keys[state])) }
+	return salt.Listing{Accepted: ids(salt.Accepted), Pending: ids(salt.Pending), Rejected: ids(salt.Rejected), Denied: ids(salt.Denied)}, nil
+}
+
+func (p *plain) Read(id string, state salt.State) ([]byte, error) {
+	if text, found := p.keys[state][id]; found {
+		return text, nil
+	}
+	return nil, salt.ErrNoKey
+}
+
+func (p *plain) UnlinkPending(id string) error {
+	delete(p.keys[salt.Pending], id)
+	return nil
+}
+
+func (p *plain) WriteAccepted(keys map[string][]byte) (int, error) {
+	maps.Copy(p.keys[salt.Accepted], keys)
+	return len(keys), nil
+}
+
+// knock is a minion that knocks with a key, once, as Salt takes it.
+func (p *plain) knock(id string, key []byte) {
+	if _, known := p.keys[salt.Accepted][id]; !known {
+		p.keys[salt.Pending][id] = key
+	}
+}
+
+// beating is a heartbeat that reaches the store.
+type beating struct{}
+
+func (beating) Reach(time.Time) bool            { return true }
+func (beating) Pulse(fleet.Minion) decide.Pulse { return decide.Beating }
+func (beating) Changed() <-chan struct{}        { return nil }
+
+// rig is an engine whose clock stands until a test moves it.
+type rig struct {
+	t      *testing.T
+	salt   *plain
+	store  fleet.Store
+	inbox  *Inbox
+	engine *Engine
+	clock  time.Time
+}
+
+func newRig(t *testing.T, store fleet.Store, edit func(*Config)) *rig {
+	r := &rig{t: t, salt: newPlain(), store: store, inbox: NewInbox(), clock: time.Now()}
+	cfg := Config{InstanceID: "i-0000000000000000a", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
+		Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate", Concurrency: 10,
+		CompareEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}
+	edit(&cfg)
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	r.engine = NewEngine(cfg, store, r.salt, r.salt, beating{}, r.inbox, NewAudit(log), func() time.Time { return r.clock }, log)
+	r.step() // warm, compare, poll
+	return r
+}
+
+// step lets the engine work until it waits for something.
+func (r *rig) step() {
+	r.t.Helper()
+	r.engine.Step(r.t.Context())
+	if held := r.engine.Status().Held; held != "" {
+		r.t.Fatal(held)
+	}
+}
+
+// pass lets time pass.
+func (r *rig) pass(d time.Duration) { r.clock = r.clock.Add(d) }
+
+// knocks: the minion knocks, and the bridge hears of it.
+func (r *rig) knocks(id string, key []byte) {
+	r.t.Helper()
+	r.salt.knock(id, key)
+	r.inbox.Look(id, false)
+	r.step()
+}
+
+// apply is another writer, who tells this bridge.
+func (r *rig) apply(c fleet.Change) {
+	r.t.Helper()
+	if _, err := fleet.ApplyOne(r.t.Context(), r.store, c); err != nil {
+		r.t.Fatal(err)
+	}
+	r.inbox.Changed([]string{c.Instance()})
+}
+
+// returns: the minion returns the job that was published last.
+func (r *rig) returns(id string) {
+	r.t.Helper()
+	if len(r.salt.published) == 0 {
+		r.t.Fatal("nothing was published")
+	}
+	job := r.salt.published[len(r.salt.published)-1]
+	r.inbox.Return(event.Return{ID: id, JID: job.JID, Fun: "state.highstate"})
+	r.step()
+}
+
+func (r *rig) row(instance string) fleet.Minion {
+	r.t.Helper()
+	rows, err := r.store.Minions(r.t.Context(), []string{instance})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return rows[instance]
+}
