@@ -20,7 +20,9 @@ type MinionConfig struct {
 	PIDFile  string
 	DropIns  string // the folder of minion.d, where Salt keeps _schedule.conf too
 
-	MasterPort  int
+	MasterPort int
+	// PublishPort is as configured, or 4505: a minion that is told of none has no
+	// default, and takes the one that its master reports (salt/channel/client.py).
 	PublishPort int
 	Masters     []string
 	MasterType  string

@@ -40,6 +40,8 @@ out = {}
 for path in sys.argv[1:]:
     opts = salt.config.minion_config(path)
     out[path] = {n: opts.get(n) for n in names}
+    if out[path]["publish_port"] is None:
+        out[path]["publish_port"] = 4505 # see MinionConfig
     master = opts["master"]
     out[path]["masters"] = [master] if isinstance(master, str) else master
 print(json.dumps(out))
