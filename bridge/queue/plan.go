@@ -48,8 +48,9 @@ type facts struct {
 
 // memory is what one pass leaves to the next.
 type memory struct {
-	gone map[string]bool // EC2 said so in the last pass
-	held map[string]bool // by the brake, until an operator releases them
+	gone  map[string]bool // EC2 said so in the last pass
+	held  map[string]bool // by the brake, until an operator releases them
+	first bool            // of some EC2 said so for the first time: see secondAfter
 }
 
 // plan is what follows.
@@ -126,7 +127,7 @@ func decide(f facts, m memory) plan {
 			p.next.gone[id] = true
 			ready = append(ready, id)
 		case known:
-			p.next.gone[id] = true
+			p.next.gone[id], p.next.first = true, true
 		default:
 			p.unknown = append(p.unknown, id)
 		}

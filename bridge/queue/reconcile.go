@@ -25,6 +25,10 @@ type Groups interface {
 const (
 	// ReconcileEvery bounds for how long a message that never came can matter.
 	ReconcileEvery = 5 * time.Minute
+	// secondAfter: a pass in which EC2 called an instance terminated is followed by
+	// another that soon, for the second word. Long enough that an answer which was
+	// wrong by a hitch is not given again.
+	secondAfter = time.Minute
 	// drainWithin: the first pass waits for the queues to be read, but not for a
 	// backlog without end.
 	drainWithin = 2 * time.Minute
@@ -93,8 +97,9 @@ func (r *Reconciler) Run(ctx context.Context, drained <-chan struct{}) error {
 		}
 	}
 	for failures := 0; ctx.Err() == nil; {
-		wait := time.Duration(float64(r.cfg.Every) * (1 + jitter*(2*rand.Float64()-1)))
-		if err := r.Pass(ctx); err != nil {
+		err := r.Pass(ctx)
+		wait := jittered(r.pause())
+		if err != nil {
 			failures++
 			wait = min(wait, backoff(failures))
 		} else {
@@ -103,6 +108,20 @@ func (r *Reconciler) Run(ctx context.Context, drained <-chan struct{}) error {
 		sleep(ctx, wait)
 	}
 	return nil
+}
+
+// pause is how long a pass is good for.
+func (r *Reconciler) pause() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.memory.first {
+		return min(secondAfter, r.cfg.Every)
+	}
+	return r.cfg.Every
+}
+
+func jittered(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (1 + jitter*(2*rand.Float64()-1)))
 }
 
 // Report may be called by any goroutine.

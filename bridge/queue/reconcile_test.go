@@ -375,6 +375,37 @@ func TestReconcileRun(t *testing.T) {
 	})
 }
 
+// EC2's second word on an instance is asked for within a minute or so, not after
+// the usual pause; what the brake holds hurries nobody.
+func TestSecondWordComesSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newPlace(t, 60, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- x.rec.Run(ctx, nil) }()
+		synctest.Wait()
+		x.set(func() { x.end(0, 1) })
+		time.Sleep(6*time.Minute + secondAfter*6/5 + time.Second)
+		if gone := x.terminated(t); !slices.Equal(gone, []string{instance(0)}) {
+			t.Errorf("terminated %v", gone)
+		}
+		x.set(func() { x.end(1, 30) })
+		time.Sleep(15 * time.Minute)
+		if len(x.rec.Held()) != 29 {
+			t.Fatalf("held %v", x.rec.Held())
+		}
+		before := x.count("DescribeAutoScalingGroups")
+		time.Sleep(time.Hour)
+		if n := x.count("DescribeAutoScalingGroups") - before; n < 10 || n > 15 {
+			t.Errorf("%d passes in an hour with some held", n)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A backlog without end does not keep the first pass from coming.
 func TestReconcileDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
