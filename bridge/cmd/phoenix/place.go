@@ -41,17 +41,17 @@ func whereAmI(ctx context.Context) (place, error) {
 	client := imds.New(imds.Options{EnableFallback: aws.FalseTernary})
 	doc, err := client.GetInstanceIdentityDocument(ctx, nil)
 	if err != nil {
-		return place{}, fmt.Errorf("ask instance metadata: %w", brief(err))
+		return place{}, fmt.Errorf("ask instance metadata: %w", brief(ctx, err))
 	}
 	here := place{InstanceID: doc.InstanceID, Account: doc.AccountID, Region: doc.Region, Address: doc.PrivateIP}
 	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: "services/partition"})
 	if err != nil {
-		return place{}, fmt.Errorf("ask instance metadata: %w", brief(err))
+		return place{}, fmt.Errorf("ask instance metadata: %w", brief(ctx, err))
 	}
 	defer out.Content.Close()
 	text, err := io.ReadAll(io.LimitReader(out.Content, maxPartition))
 	if err != nil {
-		return place{}, fmt.Errorf("ask instance metadata: %w", brief(err))
+		return place{}, fmt.Errorf("ask instance metadata: %w", brief(ctx, err))
 	}
 	here.partition = strings.TrimSpace(string(text))
 	return here, nil
@@ -63,14 +63,22 @@ func (p place) ARN(instanceID string) string {
 	return "arn:" + p.partition + ":ec2:" + p.Region + ":" + p.Account + ":instance/" + instanceID
 }
 
-// brief takes the last words of an error of the SDK, which repeats each of its
-// layers.
-func brief(err error) error {
+// brief says in a few words why the instance did not answer. The SDK's error
+// repeats each of its layers, and has types for none of them.
+func brief(ctx context.Context, err error) error {
 	text := err.Error()
-	if i := strings.LastIndex(text, "exceeded maximum number of attempts"); i >= 0 {
-		text = text[i:]
+	if ctx.Err() != nil {
+		return fmt.Errorf("no answer within %v: this is no instance of EC2, or, in a container, its metadata's hop limit is 1", imdsWithin)
 	}
-	return errors.New(text)
+	if strings.Contains(text, "access disabled to EC2 IMDS") {
+		return errors.New("it is turned off (AWS_EC2_METADATA_DISABLED)")
+	}
+	for before, say := range map[string]string{"request send failed, ": "", "http response error StatusCode: ": "it answers with status "} {
+		if _, after, found := strings.Cut(text, before); found {
+			return errors.New(say + after)
+		}
+	}
+	return err
 }
 
 // locate fills in who and where this master is, and says where it asked: what
@@ -89,7 +97,7 @@ func locate(ctx context.Context, config *Config, iface string) (place, error) {
 		switch {
 		case err == nil:
 		case proven:
-			return here, usageError(fmt.Errorf("find account for admit proven: %w", err))
+			return here, usageError(fmt.Errorf("find account for admit proven: %w (off AWS, nobody can prove a key: admit bound)", err))
 		case config.InstanceID == "":
 			return here, usageError(fmt.Errorf("find instance_id: %w (off AWS, set instance_id)", err))
 		}
