@@ -36,7 +36,7 @@ func adopt(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return fmt.Errorf("list keys: %w", err)
 	}
-	rows, err := store.Minions(c.Context, list.Accepted)
+	bearer, rows, err := rowsOf(c, config, store, list.Accepted)
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
@@ -44,7 +44,7 @@ func adopt(c *cli.Context, config Config, store fleet.Store) error {
 	var changes []fleet.Change
 	for _, id := range list.Accepted {
 		row, known := rows[id]
-		switch change, reason := adoption(keys, id, valid(id)); {
+		switch change, reason := adoption(keys, id, bearer[id], valid(id)); {
 		case known && row.KeySHA256 != "":
 			report = append(report, adopted{id, "known", "in the fleet already"})
 		case change == nil:
@@ -60,7 +60,7 @@ func adopt(c *cli.Context, config Config, store fleet.Store) error {
 	return printAdoption(c, append(report, more...))
 }
 
-func adoption(keys *salt.Keys, id string, valid bool) (fleet.Change, string) {
+func adoption(keys *salt.Keys, id, instance string, valid bool) (fleet.Change, string) {
 	if !valid {
 		return nil, "the id does not match id_pattern"
 	}
@@ -72,7 +72,7 @@ func adoption(keys *salt.Keys, id string, valid bool) (fleet.Change, string) {
 	if err != nil {
 		return nil, err.Error()
 	}
-	return fleet.Adopt{InstanceID: id, MinionID: id, KeySHA256: digest, PublicKey: string(text)}, ""
+	return fleet.Adopt{InstanceID: instance, MinionID: id, KeySHA256: digest, PublicKey: string(text)}, ""
 }
 
 func applyAdoption(c *cli.Context, config Config, store fleet.Store, changes []fleet.Change) ([]adopted, error) {

@@ -51,7 +51,7 @@ func engineOnAWS(engine *service.Config, config Config, loaded aws.Config, store
 	if engine.Admit == decide.Proven {
 		reader, ok := store.(proofReader)
 		if !ok {
-			return usageError(errors.New("admit: proven needs store dynamodb:"))
+			return usageError(errors.New("admit: proven needs the proofs of store dynamodb"))
 		}
 		engine.Proofs = proofs{reader, here}
 	}

@@ -78,11 +78,19 @@ func keyView(c *cli.Context, config Config, store fleet.Store, keys *salt.Keys, 
 		key.Present = true
 		key.Digest, _ = fleet.KeyDigest(text)
 	}
-	row, err := store.Minion(c.Context, id)
+	instance, err := bearers(c, config, store, []string{id})
+	if err != nil {
+		return v, err
+	}
+	row, err := store.Minion(c.Context, instance[id])
 	if errors.Is(err, fleet.ErrNotFound) {
 		return v, nil
 	}
-	v.Row, v.Known = row, err == nil
+	if err != nil {
+		return v, err
+	}
+	v.Row, v.Known = row, true
+	v.Proof, err = proofOf(c.Context, config, store, row)
 	return v, err
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -60,32 +62,36 @@ func runHighstate(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return err
 	}
+	bearer, err := bearers(c, config, store, ids)
+	if err != nil {
+		return fmt.Errorf("ask for highstates: %w", err)
+	}
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
-		changes[i] = fleet.Again{InstanceID: id, Force: c.Bool("force")}
+		changes[i] = fleet.Again{InstanceID: bearer[id], Force: c.Bool("force")}
 	}
 	if err := applyAll(c, config, store, changes, "asked", func(fleet.Minion) string {
 		return "asked for: it starts when a master sees the minion connected"
 	}); err != nil || c.Duration("wait") == 0 {
 		return err
 	}
-	return awaitHighstates(c, store, ids)
+	return awaitHighstates(c, store, ids, bearer)
 }
 
 // awaitEvery: how often rows are read while somebody waits.
 const awaitEvery = time.Second
 
-func awaitHighstates(c *cli.Context, store fleet.Store, ids []string) error {
+func awaitHighstates(c *cli.Context, store fleet.Store, ids []string, bearer map[string]string) error {
 	deadline := time.Now().Add(c.Duration("wait"))
 	told := map[string]decide.Standing{}
 	for {
-		rows, err := store.Minions(c.Context, ids)
+		rows, err := store.Minions(c.Context, slices.Collect(maps.Values(bearer)))
 		if err != nil {
 			return fmt.Errorf("await highstates: %w", err)
 		}
 		open, failed := 0, 0
 		for _, id := range ids {
-			standing := decide.Stand(rows[id], true, false)
+			standing := decide.Stand(rows[bearer[id]], true, false)
 			if told[id] != standing && !c.Bool("json") {
 				fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), standing)
 				told[id] = standing

@@ -54,7 +54,7 @@ func listKeys(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return fmt.Errorf("list keys: %w", err)
 	}
-	rows, err := store.Minions(c.Context, slices.Concat(list.Accepted, list.Pending, list.Rejected, list.Denied))
+	_, rows, err := rowsOf(c, config, store, slices.Concat(list.Accepted, list.Pending, list.Rejected, list.Denied))
 	if err != nil {
 		return fmt.Errorf("list keys: %w", err)
 	}
@@ -108,9 +108,13 @@ func acceptKey(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return err
 	}
+	bearer, err := bearers(c, config, store, ids)
+	if err != nil {
+		return fmt.Errorf("accept keys: %w", err)
+	}
 	var faults []error
 	for _, id := range ids {
-		if err := acceptOne(c, store, keys, master, id); err != nil {
+		if err := acceptOne(c, store, keys, master, id, bearer[id]); err != nil {
 			faults = append(faults, fmt.Errorf("accept key %s: %w", id, err))
 		}
 	}
@@ -118,7 +122,7 @@ func acceptKey(c *cli.Context, config Config, store fleet.Store) error {
 	return errors.Join(faults...)
 }
 
-func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id string) error {
+func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance string) error {
 	state := salt.Pending
 	text, err := keys.Read(id, state)
 	if errors.Is(err, salt.ErrNoKey) && c.Bool("rebind") {
@@ -133,9 +137,9 @@ func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.
 	if err != nil {
 		return err
 	}
-	row, err := fleet.ApplyOne(c.Context, store, fleet.Add{InstanceID: id, MinionID: id})
+	row, err := fleet.ApplyOne(c.Context, store, fleet.Add{InstanceID: instance, MinionID: id})
 	if err == nil {
-		row, err = fleet.ApplyOne(c.Context, store, fleet.Bind{InstanceID: id, KeySHA256: digest,
+		row, err = fleet.ApplyOne(c.Context, store, fleet.Bind{InstanceID: instance, KeySHA256: digest,
 			PublicKey: string(text), Rebind: c.Bool("rebind")})
 	}
 	if err != nil {

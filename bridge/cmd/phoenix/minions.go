@@ -150,9 +150,14 @@ func addMinions(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		keys = nil
 	}
+	bearer, err := bearers(c, config, store, ids)
+	if err != nil {
+		return fmt.Errorf("add minions: %w", err)
+	}
 	changes := make([]fleet.Change, 0, len(ids))
 	for _, id := range ids {
-		changes = append(changes, add(keys, id, c.String("group"), c.Bool("again")))
+		changes = append(changes, add(keys, fleet.Add{InstanceID: bearer[id], MinionID: named(config, id),
+			Group: c.String("group"), Again: c.Bool("again")}))
 	}
 	return applyAll(c, config, store, changes, "added", func(r fleet.Minion) string {
 		if r.Adopted() {
@@ -164,15 +169,15 @@ func addMinions(c *cli.Context, config Config, store fleet.Store) error {
 
 // add is the change for a new minion: one whose key is accepted already is
 // adopted, and so never surprised by a highstate.
-func add(keys *salt.Keys, id, group string, again bool) fleet.Change {
-	if keys != nil {
-		if text, err := keys.Read(id, salt.Accepted); err == nil {
+func add(keys *salt.Keys, a fleet.Add) fleet.Change {
+	if keys != nil && a.MinionID != "" {
+		if text, err := keys.Read(a.MinionID, salt.Accepted); err == nil {
 			if digest, err := fleet.KeyDigest(text); err == nil {
-				return fleet.Adopt{InstanceID: id, MinionID: id, KeySHA256: digest, PublicKey: string(text)}
+				return fleet.Adopt{InstanceID: a.InstanceID, MinionID: a.MinionID, KeySHA256: digest, PublicKey: string(text)}
 			}
 		}
 	}
-	return fleet.Add{InstanceID: id, MinionID: id, Group: group, Again: again}
+	return a
 }
 
 // retireHeld asks the bridge: what is held, only it knows.
@@ -204,7 +209,7 @@ func retireMinions(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return err
 	}
-	rows, err := store.Minions(c.Context, ids)
+	bearer, rows, err := rowsOf(c, config, store, ids)
 	if err != nil {
 		return fmt.Errorf("retire minions: %w", err)
 	}
@@ -213,7 +218,7 @@ func retireMinions(c *cli.Context, config Config, store fleet.Store) error {
 		if _, known := rows[id]; !known && !c.Bool("unknown") {
 			return fmt.Errorf("retire %s: %w (--unknown to retire it all the same)", id, fleet.ErrNotFound)
 		}
-		changes = append(changes, fleet.Retire{InstanceID: id})
+		changes = append(changes, fleet.Retire{InstanceID: bearer[id]})
 	}
 	return applyAll(c, config, store, changes, "retired", func(fleet.Minion) string {
 		return "retired: every master deletes its keys, within a minute or so"
