@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"phoenix/bridge/fleet"
 )
@@ -123,5 +124,23 @@ func TestCostOfTheRest(t *testing.T) {
 	}
 	if _, err := s.Since(t.Context()); err != nil || len(count.take()) > 0 {
 		t.Errorf("since is asked for twice (%v)", err)
+	}
+}
+
+// TestPruneCounts what it deletes itself.
+func TestPruneCounts(t *testing.T) {
+	s := created(t, ownTables(t))
+	const n = 40
+	var changes []fleet.Change
+	for i := range n {
+		id := fmt.Sprintf("i-%08x", i)
+		// Expired a second ago: DynamoDB Local's own TTL takes longer.
+		changes = append(changes, fleet.Retire{InstanceID: id}, fleet.Strip{InstanceID: id, Expires: time.Now().Unix() - 1})
+	}
+	if _, err := s.Apply(t.Context(), changes); err != nil {
+		t.Fatal(err)
+	}
+	if pruned, err := s.Prune(t.Context()); err != nil || pruned != n {
+		t.Errorf("pruned %d, %v", pruned, err)
 	}
 }

@@ -44,7 +44,8 @@ func (s *Store) Prune(ctx context.Context) (int, error) {
 			drop(s.config.MastersTable, row.InstanceID, row.Expires)
 		}
 	}
-	return int(n.Load()), errors.Join(err, group.Wait())
+	err = errors.Join(err, group.Wait())
+	return int(n.Load()), err
 }
 
 // drop deletes an item whose expiry is still the one that was seen.
