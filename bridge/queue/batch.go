@@ -44,7 +44,8 @@ type letter struct {
 	raw     types.Message
 	msg     Message
 	role    Role
-	verdict Verdict // empty: to be applied yet
+	row     fleet.Minion // as it is now
+	verdict Verdict      // empty: to be applied yet
 }
 
 // open reads a message and says at once what needs no store.
@@ -79,13 +80,14 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 	left := r.settle(ctx, letters)
 	stop()
 	var done []types.Message
-	var changed []string
+	var changed []fleet.Minion
 	for _, l := range letters {
 		switch l.verdict {
 		case Ours:
 			r.ours.Add(1)
-			done, changed = append(done, l.raw), append(changed, l.msg.InstanceID)
+			done = append(done, l.raw)
 			if l.msg.Kind != Parked {
+				changed = append(changed, l.row)
 				r.log.Info("message applied", "instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "role", l.role)
 			}
 		case NotOurs:
@@ -181,6 +183,7 @@ func (r *Reader) apply(ctx context.Context, letters []*letter) error {
 		return errors.Join(append(errs, err)...)
 	}
 	for i, l := range of {
+		l.row = results[i].Row
 		switch err := results[i].Err; {
 		case err == nil:
 			l.verdict = Ours

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"phoenix/bridge/fleet"
 )
 
 // Role tells the instances that run a master from the others. A master runs a
@@ -52,8 +54,9 @@ type Config struct {
 	Attempts int
 	// Every is how often AutoScaling and EC2 are asked; see ReconcileEvery.
 	Every time.Duration
-	// Told is called with the instances whose rows have changed; may be nil.
-	Told func(instanceIDs []string)
+	// Told is called with rows as they were written, or found to say so already; may
+	// be nil.
+	Told func([]fleet.Minion)
 }
 
 func (c Config) validate() error {
@@ -74,9 +77,9 @@ func (c Config) validate() error {
 	return errors.Join(faults...)
 }
 
-func (c Config) told(ids []string) {
-	if c.Told != nil && len(ids) > 0 {
-		c.Told(ids)
+func (c Config) told(rows []fleet.Minion) {
+	if c.Told != nil && len(rows) > 0 {
+		c.Told(rows)
 	}
 }
 

@@ -48,7 +48,7 @@ func (r *Reconciler) retire(ctx context.Context, ids []string, masters map[strin
 
 func (r *Reconciler) write(ctx context.Context, changes []fleet.Change) error {
 	var errs []error
-	var changed []string
+	var changed []fleet.Minion
 	for chunk := range slices.Chunk(changes, applyAtOnce) {
 		results, err := r.store.Apply(ctx, chunk)
 		if err != nil {
@@ -60,7 +60,7 @@ func (r *Reconciler) write(ctx context.Context, changes []fleet.Change) error {
 				errs = append(errs, fmt.Errorf("write %s: %w", id, result.Err))
 				continue
 			}
-			changed = append(changed, id)
+			changed = append(changed, result.Row)
 		}
 	}
 	r.cfg.told(changed)

@@ -370,6 +370,13 @@ func message(event, id, group string, when time.Time) string {
 		hook, field, event, id, group, when.UTC().Format("2006-01-02T15:04:05.000Z"))
 }
 
+func instancesOf(rows []fleet.Minion) (ids []string) {
+	for _, row := range rows {
+		ids = append(ids, row.InstanceID)
+	}
+	return ids
+}
+
 func statusOf(t testing.TB, s fleet.Store, id string) fleet.Status {
 	t.Helper()
 	rows, err := s.Minions(t.Context(), []string{id})

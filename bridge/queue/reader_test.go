@@ -35,10 +35,10 @@ func newRig(t *testing.T, gate fleettest.Plan, queue Item, groups ...Item) *rig 
 		x.store = fleettest.NewFaulty(x.store, gate)
 	}
 	var mu sync.Mutex
-	cfg := Config{Queues: []Item{queue}, Groups: groups, Attempts: 3, Told: func(ids []string) {
+	cfg := Config{Queues: []Item{queue}, Groups: groups, Attempts: 3, Told: func(rows []fleet.Minion) {
 		mu.Lock()
 		defer mu.Unlock()
-		x.told = append(x.told, ids...)
+		x.told = append(x.told, instancesOf(rows)...)
 	}}
 	var err error
 	x.hooks, err = NewHooks(cfg, x.store, x.autoscaling(), func(string) (bool, error) { return false, nil }, x.log.logger())

@@ -38,7 +38,7 @@ func newPlace(t *testing.T, n int, gate fleettest.Plan) *place {
 
 func (x *place) reconciler(t *testing.T) (*Reconciler, *Hooks) {
 	t.Helper()
-	cfg := Config{Groups: webAndMasters, Attempts: 3, Told: func(ids []string) { x.told = append(x.told, ids...) }}
+	cfg := Config{Groups: webAndMasters, Attempts: 3, Told: func(rows []fleet.Minion) { x.told = append(x.told, instancesOf(rows)...) }}
 	hooks, err := NewHooks(cfg, x.store, x.autoscaling(), func(string) (bool, error) { return true, nil }, x.log.logger())
 	if err != nil {
 		t.Fatal(err)

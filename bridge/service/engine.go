@@ -198,6 +198,12 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 
 func (e *Engine) step(ctx context.Context, w work) error {
 	now := e.now()
+	for id, row := range w.wrote {
+		if !w.forget[id] && e.takeIn(row) {
+			continue
+		}
+		w.forget[id] = true
+	}
 	for id := range w.forget {
 		if name := e.names.of(id); name != id {
 			e.forget(name)
@@ -240,6 +246,22 @@ func (e *Engine) putBack(w work) {
 	if w.gap != "" {
 		e.inbox.Gap(w.gap)
 	}
+}
+
+// takeIn takes a row for read that a message wrote, and says whether it did: it
+// must be newer than what is known. It is if nothing was known, or if it tells of
+// a termination, which is final.
+func (e *Engine) takeIn(row fleet.Minion) bool {
+	id := row.InstanceID
+	known, found := e.rows.get(id, e.now())
+	if e.cfg.Names != nil || e.courses[id] != nil || found && known.found {
+		if e.cfg.Names != nil || row.Status != fleet.Terminate {
+			return false
+		}
+	}
+	delete(e.proofs, id)
+	e.saw(id, lookup{row: row, found: true})
+	return true
 }
 
 // forget drops what is remembered of a row that somebody else changed.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/fleet"
 )
 
 // maxWaiting bounds what an engine that is held up (the store does not answer)
@@ -37,8 +38,9 @@ type Inbox struct {
 	mu      sync.Mutex
 	looks   map[string]bool // ids to look at; true: the minion has just connected here
 	returns []event.Return
-	forget  map[string]bool // ids whose row somebody else has changed
-	gap     string          // why everything must be compared; empty: no need
+	forget  map[string]bool         // ids whose row somebody else has changed
+	wrote   map[string]fleet.Minion // rows that were written past the engine, by instance
+	gap     string                  // why everything must be compared; empty: no need
 	dropped int64
 	jids    map[string]struct{} // jobs whose returns are ours to hear
 }
@@ -49,6 +51,7 @@ func NewInbox() *Inbox {
 		wake:   make(chan struct{}, 1),
 		looks:  map[string]bool{},
 		forget: map[string]bool{},
+		wrote:  map[string]fleet.Minion{},
 		jids:   map[string]struct{}{},
 	}
 }
@@ -113,6 +116,7 @@ func (in *Inbox) Look(id string, connected bool) {
 func (in *Inbox) Changed(ids []string) {
 	in.mu.Lock()
 	for _, id := range ids {
+		delete(in.wrote, id)
 		if len(in.forget) < maxWaiting {
 			in.forget[id] = true
 		} else {
@@ -122,6 +126,23 @@ func (in *Inbox) Changed(ids []string) {
 	in.mu.Unlock()
 	for _, id := range ids {
 		in.Look(id, false)
+	}
+}
+
+// Wrote takes in rows that another part of this bridge wrote: the engine need not
+// read them.
+func (in *Inbox) Wrote(rows []fleet.Minion) {
+	in.mu.Lock()
+	for _, row := range rows {
+		if len(in.wrote) < maxWaiting {
+			in.wrote[row.InstanceID] = row
+		} else {
+			in.drop()
+		}
+	}
+	in.mu.Unlock()
+	for _, row := range rows {
+		in.Look(row.InstanceID, false)
 	}
 }
 
@@ -177,14 +198,15 @@ type work struct {
 	looks   map[string]bool
 	returns []event.Return
 	forget  map[string]bool
+	wrote   map[string]fleet.Minion
 	gap     string
 }
 
 func (in *Inbox) take() work {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	w := work{looks: in.looks, returns: in.returns, forget: in.forget, gap: in.gap}
-	in.looks, in.returns, in.forget, in.gap = map[string]bool{}, nil, map[string]bool{}, ""
+	w := work{looks: in.looks, returns: in.returns, forget: in.forget, wrote: in.wrote, gap: in.gap}
+	in.looks, in.returns, in.forget, in.wrote, in.gap = map[string]bool{}, nil, map[string]bool{}, map[string]fleet.Minion{}, ""
 	return w
 }
 

@@ -82,7 +82,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 		events, where = nil, bus.Config{Path: busOff}
 	}
 	inbox := service.NewInbox()
-	messages, err := openQueue(config, loaded, store, keys, inbox.Changed, log)
+	messages, err := openQueue(config, loaded, store, keys, inbox.Wrote, log)
 	if err != nil {
 		return usageError(err)
 	}
