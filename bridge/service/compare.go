@@ -31,15 +31,28 @@ func (e *Engine) compare(ctx context.Context, why string) error {
 	}
 	census := Census{}
 	ids := slices.Sorted(maps.Keys(held))
+	left, err := e.unsettled(ctx, ids, held)
+	if err != nil {
+		return err
+	}
 	defer e.rows.reset() // 10,000 of them are 9 MB, and good for some seconds only
-	for chunk := range slices.Chunk(ids, batch) {
+	for chunk := range slices.Chunk(left, batch) {
 		e.rows.reset() // what is remembered is no ground for a comparison
 		if err := e.lookAtKeys(ctx, chunk, held, nil); err != nil {
 			return err
 		}
 		for _, id := range chunk {
-			l := e.standing(id)
-			census[decide.Stand(l.row, l.found, slices.Contains(held[id], salt.Accepted))]++
+			if _, is := e.settled[id]; !is {
+				l := e.standing(id)
+				census[decide.Stand(l.row, l.found, slices.Contains(held[id], salt.Accepted))]++
+			}
+		}
+	}
+	for id, s := range e.settled {
+		if _, here := held[id]; here {
+			census[s.standing]++
+		} else {
+			delete(e.settled, id)
 		}
 	}
 	// A course without a key here is another master's, or over.
@@ -50,6 +63,9 @@ func (e *Engine) compare(ctx context.Context, why string) error {
 	}
 	e.tidyJobs(begun)
 	e.census = census
+	if e.comparedAt = begun; !begun.Before(e.compareFullAt) {
+		e.compareFullAt = begun.Add(fullEvery)
+	}
 	e.compareAt = begun.Add(e.cfg.CompareEvery)
 	if why != "" {
 		e.compareAt = begun.Add(afterGap)

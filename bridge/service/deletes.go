@@ -46,6 +46,7 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 			if c := e.courses[id]; c != nil && c.Row.InstanceID == row.InstanceID {
 				delete(e.courses, id)
 			}
+			delete(e.settled, id)
 			if len(held[id]) == 0 {
 				continue
 			}

@@ -107,6 +107,10 @@ type Engine struct {
 	jobs    map[string]job     // pings and asks under way, by jid
 	lastJID string
 
+	settled       settled   // ids that a comparison need not read
+	comparedAt    time.Time // begin of the last comparison
+	compareFullAt time.Time // when one reads all again
+
 	deletes    map[string]fleet.Minion // terminated, with keys here
 	deleteAt   time.Time
 	compareAt  time.Time
@@ -137,7 +141,7 @@ func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beat
 	inbox *Inbox, audit *Audit, now func() time.Time, log *slog.Logger) *Engine {
 	e := &Engine{store: store, master: master, keys: keys, beats: beats, inbox: inbox, audit: audit,
 		log: log, cfg: cfg, now: now, rule: decide.Next,
-		courses: map[string]*course{}, jobs: map[string]job{}, deletes: map[string]fleet.Minion{}}
+		courses: map[string]*course{}, jobs: map[string]job{}, settled: settled{}, deletes: map[string]fleet.Minion{}}
 	e.rows.reset()
 	e.names = newNames(cfg.Names)
 	e.proofs = proofs{}
@@ -268,6 +272,7 @@ func (e *Engine) takeIn(row fleet.Minion) bool {
 func (e *Engine) forget(id string) {
 	e.rows.drop(id)
 	delete(e.proofs, id)
+	delete(e.settled, id)
 	if c := e.courses[id]; c != nil {
 		c.stale, c.due = true, time.Time{}
 	}

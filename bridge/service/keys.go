@@ -89,6 +89,7 @@ func (e *Engine) lookAtKeys(ctx context.Context, ids []string, held holding, con
 	}
 	for _, id := range ids {
 		e.follow(id, views[id], connected[id])
+		e.settle(id, views[id])
 	}
 	return nil
 }
