@@ -122,7 +122,7 @@ func TestCostOfALife(t *testing.T) {
 		t.Run(string(admit), func(t *testing.T) {
 			reads, writes := 0, 0
 			for _, s := range life(t, admit) {
-				t.Logf("%-40s %v", s.name, s.bill)
+				t.Logf("%-40s %v; %.1f read, %.1f written", s.name, s.bill, s.read, s.write)
 				reads, writes = reads+s.reads(), writes+s.writes()
 			}
 			if reads > 2 || writes > 6 || writes == 0 {

@@ -73,10 +73,12 @@ func brief(ctx context.Context, err error) error {
 	if strings.Contains(text, "access disabled to EC2 IMDS") {
 		return errors.New("it is turned off (AWS_EC2_METADATA_DISABLED)")
 	}
-	for before, say := range map[string]string{"request send failed, ": "", "http response error StatusCode: ": "it answers with status "} {
-		if _, after, found := strings.Cut(text, before); found {
-			return errors.New(say + after)
-		}
+	if _, after, found := strings.Cut(text, "request send failed, "); found {
+		return errors.New(after)
+	}
+	if _, after, found := strings.Cut(text, "http response error StatusCode: "); found {
+		status, _, _ := strings.Cut(after, ",")
+		return errors.New("it answers with status " + status)
 	}
 	return err
 }
