@@ -165,7 +165,7 @@ func (r *Reconciler) Pass(ctx context.Context) error {
 	defer r.mu.Unlock()
 	if err != nil {
 		if ctx.Err() == nil {
-			r.report.Error = err.Error()
+			r.report.Error = withHint(err).Error()
 			r.say(slog.LevelError, "fleet and AutoScaling are not compared", "err", withHint(err))
 		}
 		return err

@@ -23,9 +23,26 @@ type fault struct {
 }
 
 func (f *fault) Error() string {
-	return fmt.Sprintf("%v: %s: %v (%s)", f.kind, f.what, f.cause, f.hint)
+	return fmt.Sprintf("%v: %s: %s (%s)", f.kind, f.what, brief(f.cause), f.hint)
 }
 func (f *fault) Unwrap() []error { return []error{f.kind, f.cause} }
+
+// brief leaves out the layers that the SDK's errors repeat.
+func brief(err error) string {
+	var api smithy.APIError
+	var send *smithyhttp.RequestSendError
+	switch {
+	case errors.As(err, &api):
+		return api.ErrorCode() + ": " + api.ErrorMessage()
+	case errors.As(err, &send):
+		return send.Err.Error()
+	}
+	_, last, found := strings.Cut(err.Error(), "get credentials: ")
+	if found {
+		return last
+	}
+	return err.Error()
+}
 
 // damaged is a fault of one item, which names it.
 func damaged(table, id string, cause error) error {
