@@ -18,6 +18,7 @@ type BridgeOptions struct {
 	Master *Master
 	Store  string         // default: one SQLite file that all bridges of the lab share
 	Config map[string]any // over the lab's configuration, by the keys of phoenix.yaml
+	Env    []string       // beside the test's own: "NAME=value"
 }
 
 // Bridge is "phoenix bridge" beside a master, and the other commands with the
@@ -26,6 +27,7 @@ type Bridge struct {
 	*Process
 	Master *Master
 	binary string
+	vars   []string
 }
 
 // NewBridge writes a bridge's configuration. Its commands work, and Start starts
@@ -39,7 +41,7 @@ func (l *Lab) NewBridge(o BridgeOptions) *Bridge {
 	if o.Store == "" {
 		o.Store = "sqlite:" + filepath.Join(l.dir, "fleet.db")
 	}
-	b := &Bridge{Process: l.process("bridge"), Master: o.Master, binary: binary}
+	b := &Bridge{Process: l.process("bridge"), Master: o.Master, binary: binary, vars: o.Env}
 	base := map[string]any{
 		"store":       o.Store,
 		"salt_config": o.Master.ConfigPath(),
@@ -50,7 +52,7 @@ func (l *Lab) NewBridge(o BridgeOptions) *Bridge {
 	if err := writeConfig(b.ConfigPath(), base, o.Config); err != nil {
 		l.tb.Fatalf("%v", err)
 	}
-	b.prepare(nil, binary, "--config", b.ConfigPath(), "bridge")
+	b.prepare(o.Env, binary, "--config", b.ConfigPath(), "bridge")
 	return b
 }
 
@@ -109,7 +111,7 @@ func (b *Bridge) Try(args ...string) (out, stderr string, code int) {
 	ctx, cancel := context.WithTimeout(context.Background(), cliTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, b.binary, append([]string{"--config", b.ConfigPath()}, args...)...)
-	cmd.Env = append(os.Environ(), mark+"="+b.Dir+"/")
+	cmd.Env = append(append(os.Environ(), b.vars...), mark+"="+b.Dir+"/")
 	var stdout, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &errs
 	err := cmd.Run()

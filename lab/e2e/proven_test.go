@@ -1,0 +1,94 @@
+package e2e_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"phoenix/bridge/fleet"
+	"phoenix/lab"
+	"phoenix/lab/tap"
+)
+
+// TestG3_Proven: with admit: proven a key comes in only if the instance itself,
+// by its agent, wrote that key under its own ARN; whoever knocked first.
+func TestG3_Proven(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	master := l.StartMaster(lab.MasterOptions{Version: "3007.15"})
+	c := newCloud(t)
+	bridge := c.bridge(l, master, c.instance(c.group("salt", 1)[0]))
+	master.Ready()
+	bridge.Start()
+	ids := c.group("web", 3)
+	start := func(id string) *lab.Minion {
+		return l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{master}})
+	}
+	for _, id := range ids {
+		c.publish(notice("LAUNCH", id, "web"))
+	}
+	master.KnockWithKey(ids[1], lab.StrangerKey())
+	honest, robbed, mute := start(ids[0]), start(ids[1]), start(ids[2])
+	asks := tap.Start(t, c.tables.URL) // what agents are allowed is not what masters are
+	var agents []*agent
+	for _, m := range []*lab.Minion{honest, robbed} {
+		agents = append(agents, runAgent(t, l, m, c.instance(m.ID), "--store", "dynamodb:", "--dynamodb-endpoint", asks.URL))
+	}
+	bridge.Ready()
+	for i, m := range []*lab.Minion{honest, robbed} {
+		agents[i].until("the highstate of "+m.ID+" is on record", func() (bool, string) {
+			row := bridge.Minions()[m.ID]
+			return row.HighstateRan, fmt.Sprintf("%+v; pending %v, denied %v", row, master.Pending(), master.Denied())
+		})
+		if row := bridge.Minions()[m.ID]; row.KeySHA256 != digestOf(t, m) || m.Runs() != 1 {
+			t.Errorf("%s: runs %+v, row %+v", m.ID, m.RunLog(), row)
+		}
+		if lines := agents[i].said(); !strings.Contains(lines, "proof of the minion's key written") {
+			t.Error(lines)
+		}
+	}
+
+	// No proof: its key waits, and the reason is there for the asking.
+	l.Eventually(within, "a minion without agent waits", func() (bool, string) {
+		return slices.Contains(master.Pending(), mute.ID), fmt.Sprint(master.Pending())
+	})
+	explained(t, bridge, mute.ID, "unproven", "its instance has not written its proof yet (phoenix agent does)")
+	// A proof of another key does not let it in.
+	other, err := fleet.KeyDigest([]byte(lab.StrangerKey()))
+	c.must(err)
+	c.proveKey(mute.ID, other)
+	l.Eventually(within, "its key is unlinked", func() (bool, string) {
+		return len(bridge.Grep("rule=other-proof")) > 0, bridge.Tail()
+	})
+	l.Never(settle, "a key is let in by the proof of another", func() (bool, string) {
+		return master.HasAccepted(mute.ID), fmt.Sprint(master.Accepted())
+	})
+	// Its own does.
+	c.prove(mute)
+	l.Eventually(within, "it is accepted", func() (bool, string) { return master.HasAccepted(mute.ID), bridge.Tail() })
+	explained(t, bridge, mute.ID, "accepted", "its key is accepted")
+	permits(t, "iam-minion.txt", asks)
+}
+
+func digestOf(t *testing.T, m *lab.Minion) string {
+	t.Helper()
+	digest, err := fleet.KeyDigest([]byte(m.PublicKey()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
+
+// explained checks which rule decides about a minion, as the command tells it.
+func explained(t *testing.T, b *lab.Bridge, id, rule, reason string) {
+	t.Helper()
+	var x struct{ Rule, Reason string }
+	b.JSON(&x, "minions", "explain", id)
+	if x.Rule != rule || x.Reason != reason {
+		t.Errorf("%+v, want %s: %s", x, rule, reason)
+	}
+	if out := b.Phoenix("minions", "explain", id); !strings.Contains(out, "-> "+rule) || !strings.Contains(out, reason) {
+		t.Error(out)
+	}
+}
