@@ -179,6 +179,9 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) error {
 	case h.running <- struct{}{}:
 		defer func() { <-h.running }()
 	case <-ctx.Done():
+		if r.Context().Err() != nil { // a client that closes its half counts as gone, and may still read
+			return errors.New("run command: whoever asked has hung up")
+		}
 		return failure{http.StatusServiceUnavailable, errors.New("run command: the one before it has not ended")}
 	}
 	answer, err := h.b.Command(ctx, body.Args)
