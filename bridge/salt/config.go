@@ -25,6 +25,7 @@ type Config struct {
 	PKIDir   string
 	CacheDir string
 	SockDir  string
+	PIDFile  string
 
 	Interface        string
 	RetPort          int
@@ -41,6 +42,17 @@ type Config struct {
 	OpenMode          bool
 	AutosignFile      string
 	AutosignGrainsDir string
+	AutorejectFile    string
+	PermissivePKI     bool // those files count although a group may write them
+
+	// What Salt's reactor and its runners are made of.
+	Reactions        []Reaction
+	ExtensionModules string
+	RunnerDirs       []string
+
+	// The cache of the minions' grains.
+	MinionDataCache bool
+	CacheDriver     string
 
 	// Phoenix is the section "phoenix", which Salt itself does not know.
 	Phoenix map[string]any
@@ -63,7 +75,12 @@ func ReadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read master configuration %s: %w", path, err)
 	}
-	c.Path, c.Skipped = path, skipped
+	c.Path = path
+	var fault error
+	if c.Reactions, fault = readReactor(opts["reactor"]); fault != nil {
+		skipped = append(skipped, fault)
+	}
+	c.Skipped = skipped
 	return c, nil
 }
 
@@ -119,6 +136,16 @@ func apply(opts map[string]any) (Config, error) {
 		OpenMode:          opts["open_mode"] == true,
 		AutosignFile:      o.text("autosign_file", ""),
 		AutosignGrainsDir: o.text("autosign_grains_dir", ""),
+		AutorejectFile:    o.text("autoreject_file", ""),
+		PermissivePKI:     truth(opts["permissive_pki_access"]),
+		PIDFile:           o.text("pidfile", "/var/run/salt-master.pid"),
+		RunnerDirs:        texts(opts["runner_dirs"]),
+		CacheDriver:       o.text("cache", "localfs"),
+		ExtensionModules:  o.text("extension_modules", "/var/cache/salt/master/extmods"),
+	}
+	c.MinionDataCache = true
+	if v, ok := opts["minion_data_cache"]; ok {
+		c.MinionDataCache = truth(v)
 	}
 	c.Phoenix, _ = opts["phoenix"].(map[string]any)
 	if c.User == "" {
@@ -137,7 +164,8 @@ func apply(opts map[string]any) (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	for _, path := range []*string{&c.PKIDir, &c.CacheDir, &c.SockDir, &c.AutosignFile, &c.AutosignGrainsDir} {
+	for _, path := range []*string{&c.PKIDir, &c.CacheDir, &c.SockDir, &c.PIDFile, &c.ExtensionModules,
+		&c.AutosignFile, &c.AutosignGrainsDir, &c.AutorejectFile} {
 		if *path != "" {
 			*path = underRoot(root, *path)
 		}
@@ -168,6 +196,25 @@ func textID(opts map[string]any) {
 			opts["id"] = "None"
 		}
 	}
+}
+
+// truth is Python's, of what YAML makes.
+func truth(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return false
+	case bool:
+		return v
+	case int:
+		return v != 0
+	case string:
+		return v != ""
+	case []any:
+		return len(v) > 0
+	case map[string]any:
+		return len(v) > 0
+	}
+	return true
 }
 
 // options gives typed options and collects what does not fit.

@@ -51,18 +51,25 @@ var trees = map[string]map[string]string{
 	"no include":      {"master": "default_include:\nid: main\n", "master.d/b.conf": "id: b\n"},
 	"faulty include": {"master": "id: main\n", "master.d/a.conf": "id: a\n  b: c\n", "master.d/b.conf": "user: b\n",
 		"master.d/c.conf": "- a list\n", "master.d/d.conf": "id: d\nid: e\n"},
-	"tcp": {"master": "ipc_mode: tcp\ntcp_master_pub_port: 5512\ntransport: tcp\n"},
+	"signing and runners": {"master": "root_dir: /srv\nautosign_file: /a\nautoreject_file: r\nautosign_grains_dir: g\n" +
+		"permissive_pki_access: on\npidfile: run/m.pid\nextension_modules: ext\nrunner_dirs: [/r1, r2]\ncache: redis\nminion_data_cache: 0\n"},
+	"reactor": {"master": "reactor:\n  - salt/auth: [/a.sls]\n", "master.d/a.conf": "reactor:\n  - 'salt/minion/*/start': [/b.sls, c.sls]\n",
+		"master.d/b.conf": "reactor:\n  - salt/key: [/k.sls]\n"},
+	"cachedir alone": {"master": "cachedir: /elsewhere\n"},
+	"tcp":            {"master": "ipc_mode: tcp\ntcp_master_pub_port: 5512\ntransport: tcp\n"},
 }
 
 // asked is what is compared, under Salt's names.
 const asked = `
 import json, sys
 import salt.config
-names = "user root_dir pki_dir cachedir sock_dir interface ret_port publish_port ipc_mode tcp_master_pub_port transport auto_accept open_mode autosign_file phoenix".split()
+names = "user root_dir pki_dir cachedir sock_dir interface ret_port publish_port ipc_mode tcp_master_pub_port transport auto_accept open_mode autosign_file phoenix pidfile extension_modules runner_dirs autoreject_file autosign_grains_dir cache".split()
 out = {}
 for path in sys.argv[1:]:
     opts = salt.config.master_config(path)
     out[path] = {n: opts.get(n) for n in names}
+    out[path].update({n: bool(opts.get(n)) for n in ("minion_data_cache", "permissive_pki_access")})
+    out[path]["reactor"] = [[next(iter(r)), r[next(iter(r))]] for r in opts["reactor"]]
     out[path]["id"] = opts["id"] if not opts["id"].endswith("_master") else ""
 print(json.dumps(out))
 `
@@ -110,7 +117,10 @@ func TestConfigIsReadAsSaltReadsIt(t *testing.T) {
 					"ret_port": c.RetPort, "publish_port": c.PublishPort, "ipc_mode": c.IPCMode,
 					"tcp_master_pub_port": c.TCPMasterPubPort, "transport": c.Transport,
 					"auto_accept": c.AutoAccept, "open_mode": c.OpenMode,
-					"autosign_file": orNil(c.AutosignFile), "phoenix": orNilMap(c.Phoenix)})
+					"autosign_file": orNil(c.AutosignFile), "phoenix": orNilMap(c.Phoenix),
+					"pidfile": c.PIDFile, "extension_modules": c.ExtensionModules, "runner_dirs": append([]string{}, c.RunnerDirs...),
+					"autoreject_file": orNil(c.AutorejectFile), "autosign_grains_dir": orNil(c.AutosignGrainsDir), "cache": c.CacheDriver,
+					"minion_data_cache": c.MinionDataCache, "permissive_pki_access": c.PermissivePKI, "reactor": pairs(c.Reactions)})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -128,6 +138,15 @@ func TestConfigIsReadAsSaltReadsIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pairs are reactions as the test asks Salt for them.
+func pairs(reactions []Reaction) [][]any {
+	out := [][]any{}
+	for _, r := range reactions {
+		out = append(out, []any{r.Tag, r.Files})
+	}
+	return out
 }
 
 func orNil(s string) any {

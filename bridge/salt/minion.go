@@ -27,6 +27,9 @@ type MinionConfig struct {
 	Masters     []string
 	MasterType  string
 
+	// Options are all that is set, by Salt's names, for what only people are told of.
+	Options map[string]any
+
 	// Skipped are included files that Salt leaves out because of a fault.
 	Skipped []error
 }
@@ -59,6 +62,7 @@ func applyMinion(path string, opts map[string]any) (MinionConfig, error) {
 		PublishPort: o.port("publish_port", 4505),
 		Masters:     texts(opts["master"]),
 		MasterType:  o.text("master_type", "str"),
+		Options:     opts,
 	}
 	root, err := filepath.Abs(o.text("root_dir", "/"))
 	if err != nil {
