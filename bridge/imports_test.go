@@ -13,7 +13,7 @@ import (
 var floors = [][]string{
 	{"fleet", "zmtp", "event", "api"},
 	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity"},
-	{"service", "agent"},
+	{"service", "agent", "doctor"},
 	{"cmd/phoenix"},
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"phoenix/bridge/decide"
+	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/service"
 	"phoenix/lab"
@@ -46,7 +47,9 @@ func TestRunners(t *testing.T) {
 				t.Run("what a call costs", s.cost)
 				t.Run("extension_modules", s.extensionModulesWay)
 				t.Run("pip", s.pipWay)
+				s.copyRunners(t, s.extensionModules())
 			}
+			t.Run("doctor", s.doctor)
 			t.Run("errors", s.errors)
 		})
 	}
@@ -288,6 +291,28 @@ func (s *saltSide) cost(t *testing.T) {
 	}
 }
 
+// doctor: what was found comes back whole, and on a master with Phoenix's own reactor
+// and runners there is nothing that bypasses them.
+func (s *saltSide) doctor(t *testing.T) {
+	out, stderr, code := s.saltRun(t, s.master.Salt.Python(), "--out=json", "phoenix.doctor")
+	var found []doctor.Finding
+	if err := json.Unmarshal([]byte(out), &found); code != 0 || err != nil {
+		t.Fatalf("salt-run phoenix.doctor: exit %d, %v\n%s%s", code, err, out, stderr)
+	}
+	seen := map[string]bool{}
+	for _, f := range found {
+		seen[f.Check] = true
+		if f.Severity == doctor.Error || f.Severity == doctor.Warning {
+			t.Errorf("%+v", f)
+		}
+	}
+	for _, check := range []string{"salt-master", "reactor", "old-runners", "key-store", "bridge", "store", "fleet-key"} {
+		if !seen[check] {
+			t.Errorf("%s was not looked at: %+v", check, found)
+		}
+	}
+}
+
 // extensionModulesWay: the files copied to where the master looks for its own.
 func (s *saltSide) extensionModulesWay(t *testing.T) {
 	python := s.master.Salt.Python()
@@ -344,9 +369,6 @@ func (s *saltSide) output(t *testing.T, command ...string) string {
 // errors: one line, exit code 1, and no traceback.
 func (s *saltSide) errors(t *testing.T) {
 	python := s.master.Salt.Python()
-	if s.version == "3007.15" {
-		s.copyRunners(t, s.extensionModules())
-	}
 	for _, fault := range []struct {
 		says string
 		args []string

@@ -67,14 +67,18 @@ def _post(url, body):
     return json.loads(text) if text else None
 
 
-def _command(*words, **flags):
+def _ask(*words, **flags):
     args = [str(word) for word in words]
     for name, value in flags.items():
         flag = "--" + name.replace("_", "-")
         if name.startswith("__") or value is None or value is False:
             continue  # Salt adds names of its own, as __orchestration_jid__
         args.append(flag if value is True else f"{flag}={value}")
-    answer = _post("/v1/command", {"args": args})
+    return _post("/v1/command", {"args": args})
+
+
+def _command(*words, **flags):
+    answer = _ask(*words, **flags)
     if answer["code"]:
         raise _Refused(answer["error"])
     return answer["answer"]
@@ -261,7 +265,11 @@ def roster(**flags):
 
 def doctor(**flags):
     """
-    Look for what is wrong on this master, and change nothing.
+    Look for what is wrong on this master, and change nothing. What was found is
+    returned in any case; where there are warnings or errors, it counts as no success.
+
+    quiet
+        True to leave out what is as it should be.
 
     CLI Example:
 
@@ -269,7 +277,12 @@ def doctor(**flags):
 
         salt-run phoenix.doctor
     """
-    return _command("doctor", **flags)
+    answer = _ask("doctor", **flags)
+    if answer["answer"] is None:
+        raise _Refused(answer["error"])
+    if answer["code"]:
+        __context__["retcode"] = answer["code"]
+    return answer["answer"]
 
 
 def prune(**flags):

@@ -61,6 +61,7 @@ func newApp(out, errs io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			bridgeCommand(), agentCommand(), statusCommand(), minionsCommand(), adoptCommand(),
 			mastersCommand(), keysCommand(), highstateCommand(), pruneCommand(), identityCommand(),
+			doctorCommand(),
 		},
 	}
 	tellMisuse(app.Commands, app.OnUsageError)

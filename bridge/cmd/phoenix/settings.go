@@ -121,13 +121,7 @@ func (s setting) text() string {
 // readConfig merges defaults, file, variables and flags, the later winning.
 func readConfig(c *cli.Context) (Config, error) {
 	config := defaultConfig()
-	path, asked := flagText(c, "config")
-	if env := os.Getenv("PHOENIX_CONFIG"); !asked && env != "" {
-		path, asked = env, true
-	}
-	if !asked {
-		path = defaultConfigPath
-	}
+	path, asked := configPath(c)
 	err := readFile(path, config.settings())
 	if err != nil && (asked || !errors.Is(err, fs.ErrNotExist)) {
 		return config, usageError(fmt.Errorf("read configuration %s: %w", path, cause(err)))
@@ -148,6 +142,17 @@ func readConfig(c *cli.Context) (Config, error) {
 		return config, usageError(fmt.Errorf("check configuration: %w", err))
 	}
 	return config, nil
+}
+
+// configPath is where the configuration is, and whether it was asked for there.
+func configPath(c *cli.Context) (path string, asked bool) {
+	if path, asked = flagText(c, "config"); asked {
+		return path, true
+	}
+	if path = os.Getenv("PHOENIX_CONFIG"); path != "" {
+		return path, true
+	}
+	return defaultConfigPath, false
 }
 
 // flagText finds a flag given to the command or before it.

@@ -46,7 +46,7 @@ func TestOnlyOfferedCommandLinesAreRun(t *testing.T) {
 
 // The list names commands that are there, and flags that they have.
 func TestOfferedCommandsAreThere(t *testing.T) {
-	coming := []string{"roster", "doctor"}
+	coming := []string{"roster"}
 	app := newApp(nil, nil)
 	for name, flags := range offered {
 		commands := app.Commands
@@ -99,6 +99,7 @@ func TestCommandsRunInTheBridge(t *testing.T) {
 		{"highstate list", exitOK, "web-1"},
 		{"masters list", exitOK, "[]"},
 		{"keys list", exitUsage, "salt_config"},
+		{"doctor --quiet", exitFailed, `"check":"salt-config"`},
 	} {
 		answer, err := run(t.Context(), strings.Fields(step.args))
 		if err != nil {

@@ -1,0 +1,113 @@
+package doctor
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity is how much a finding matters.
+type Severity string
+
+const (
+	OK      Severity = "ok"      // as it should be
+	Note    Severity = "note"    // good to know
+	Warning Severity = "warning" // will go wrong some day, or hides something
+	Error   Severity = "error"   // Phoenix cannot keep its promises so
+)
+
+// worse orders severities, the worst first.
+var worse = []Severity{Error, Warning, Note, OK}
+
+// Finding is what one check found.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	Check    string   `json:"check"`          // its name, stable: see Checks
+	What     string   `json:"what"`           // one line
+	Why      string   `json:"why,omitempty"`  // why it matters; empty for what is ok
+	Mend     string   `json:"mend,omitempty"` // the command that mends it, or what to look at
+}
+
+// Worst is the worst severity among findings; OK if there are none.
+func Worst(findings []Finding) Severity {
+	worst := OK
+	for _, f := range findings {
+		if slices.Index(worse, f.Severity) < slices.Index(worse, worst) {
+			worst = f.Severity
+		}
+	}
+	return worst
+}
+
+// Count counts the findings of each severity.
+func Count(findings []Finding) map[Severity]int {
+	counts := map[Severity]int{}
+	for _, f := range findings {
+		counts[f.Severity]++
+	}
+	return counts
+}
+
+// Sort puts the worst first, and leaves the rest in the order of the checks.
+func Sort(findings []Finding) {
+	order := map[string]int{}
+	for i, c := range Checks() {
+		order[c.Name] = i
+	}
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(slices.Index(worse, a.Severity), slices.Index(worse, b.Severity)),
+			cmp.Compare(order[a.Check], order[b.Check]))
+	})
+}
+
+// report gathers findings.
+type report struct{ findings []Finding }
+
+// add takes a finding in. Why it matters is the check's to say.
+func (r *report) add(severity Severity, check, mend, format string, args ...any) {
+	f := Finding{Severity: severity, Check: check, What: fmt.Sprintf(format, args...)}
+	if severity != OK {
+		f.Why, f.Mend = find(check).Why, mend
+	}
+	r.findings = append(r.findings, f)
+}
+
+// shown is as many names as a line bears.
+const shown = 8
+
+// some lists names, quoted where one could be more than a name.
+func some(names []string) string {
+	out := make([]string, 0, min(len(names), shown))
+	for _, name := range names[:min(len(names), shown)] {
+		out = append(out, quote(name))
+	}
+	text := strings.Join(out, ", ")
+	if more := len(names) - shown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// quote keeps a hostile name from being taken for anything else by a terminal, or
+// by a shell that a line is pasted into.
+func quote(name string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/@:+", r)
+	}
+	if name != "" && len(name) <= 128 && !strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) {
+		return name
+	}
+	if len(name) > 128 {
+		name = name[:128]
+	}
+	return fmt.Sprintf("%+q", name)
+}
+
+// count says "1 key", "3 keys".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

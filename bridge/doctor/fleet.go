@@ -1,0 +1,216 @@
+package doctor
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+)
+
+// clockMost is how far off a clock may be: AWS refuses requests at five minutes,
+// and its Date header has whole seconds.
+const clockMost = 30 * time.Second
+
+// Fleet is what is found out with Phoenix's own configuration. What was not asked
+// for is zero.
+type Fleet struct {
+	Config    string // its file; empty: there is none
+	ConfigErr error
+
+	Socket    string
+	Bridge    *Bridge // nil: none answers
+	BridgeErr error
+
+	Store    string
+	StoreErr error
+	Tables   []Table
+
+	Queues, Groups []Reached
+	Calls          []Call
+	Clock          *Clock
+	Proof          *Proof
+
+	OwnKey  string // this master's, or the one that the minion trusts; empty: not known
+	Masters []MasterKey
+}
+
+// Bridge is what a bridge on this machine says of itself.
+type Bridge struct {
+	Ready bool
+	Bus   string // why it is not connected; empty: it is, or is told not to be
+	Reach bool   // to its store
+	Held  string // what holds its work up
+	Brake int    // terminations that its brake holds
+}
+
+// Table is one of DynamoDB's.
+type Table struct {
+	Name   string
+	Err    error    // it could not be looked at
+	Faults []string // what it lacks
+}
+
+// Reached is a queue or a group.
+type Reached struct {
+	Name string
+	Err  error
+}
+
+// Call is one that a bridge makes, tried so that it changes nothing.
+type Call struct {
+	Action string // IAM's name of it
+	On     string
+	Denied bool
+	Err    error // something else was in the way
+}
+
+// Clock is this machine's less AWS's.
+type Clock struct {
+	Off time.Duration
+	Err error
+}
+
+// Proof is what this instance wrote under its ARN.
+type Proof struct {
+	Wrote, Key string // digests; the second of the minion's own key
+	Err        error
+}
+
+// MasterKey is what a master of the fleet says of its key.
+type MasterKey struct {
+	InstanceID string
+	Digest     string
+}
+
+// ExamineFleet makes findings of what was found out with a configuration.
+func ExamineFleet(f Fleet) []Finding {
+	var r report
+	switch {
+	case f.ConfigErr != nil:
+		r.add(Error, "configuration", "mend the line that is named", "%s", oneLine(f.ConfigErr))
+		return r.findings
+	case f.Config == "":
+		r.add(Note, "configuration", "see the README for /etc/phoenix/phoenix.yaml", "there is none: only Salt was looked at")
+		return r.findings
+	}
+	r.add(OK, "configuration", "", "%s, store %s", quote(f.Config), quote(f.Store))
+	examineBridge(&r, f)
+	if errors.Is(f.StoreErr, fs.ErrNotExist) { // SQLite's, before the first start
+		r.add(Note, "store", "systemctl start phoenix-bridge", "%s", oneLine(f.StoreErr))
+	} else if f.StoreErr != nil {
+		r.add(Error, "store", "phoenix status", "%s", oneLine(f.StoreErr))
+	} else {
+		r.add(OK, "store", "", "%s can be read", quote(f.Store))
+	}
+	for _, t := range f.Tables {
+		switch {
+		case t.Err != nil:
+			r.add(Note, "tables", "let its role do dynamodb:DescribeTable and dynamodb:DescribeTimeToLive, or look with: aws dynamodb describe-table --table-name "+quote(t.Name), "table %s was not looked at: %s", quote(t.Name), oneLine(t.Err))
+		case len(t.Faults) > 0:
+			for _, fault := range t.Faults {
+				r.add(Error, "tables", "see cloudformation/base.yaml, which makes the tables", "table %s: %s", quote(t.Name), fault)
+			}
+		default:
+			r.add(OK, "tables", "", "table %s is as it must be", quote(t.Name))
+		}
+	}
+	examineAWS(&r, f)
+	examineFleetKey(&r, f)
+	return r.findings
+}
+
+func examineBridge(r *report, f Fleet) {
+	b := f.Bridge
+	switch {
+	case f.Socket == "": // beside a minion
+	case b == nil:
+		r.add(Note, "bridge", "systemctl start phoenix-bridge", "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
+	case !b.Reach:
+		r.add(Error, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it does not reach its store")
+	case b.Bus != "":
+		r.add(Warning, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it does not hear the event bus: %s", b.Bus)
+	case b.Held != "":
+		r.add(Warning, "bridge", "journalctl -u phoenix-bridge", "its work is held up: %s", b.Held)
+	case b.Brake > 0:
+		r.add(Warning, "bridge", "phoenix minions retire --held, if they are right", "it holds %s: too many at once", count(b.Brake, "termination"))
+	case !b.Ready:
+		r.add(Warning, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it is not ready")
+	default:
+		r.add(OK, "bridge", "", "it answers on %s, and is ready", quote(f.Socket))
+	}
+}
+
+func examineAWS(r *report, f Fleet) {
+	for _, of := range []struct {
+		check, mend string
+		items       []Reached
+	}{
+		{"queues", "see sqs.queues, the region, and the role of this machine", f.Queues},
+		{"groups", "see autoscaling.groups, the region, and the role of this machine", f.Groups},
+	} {
+		for _, item := range of.items {
+			if item.Err != nil {
+				r.add(Error, of.check, of.mend, "%s: %s", quote(item.Name), oneLine(item.Err))
+			} else {
+				r.add(OK, of.check, "", "%s answers", quote(item.Name))
+			}
+		}
+	}
+	for _, c := range f.Calls {
+		switch {
+		case c.Denied:
+			r.add(Error, "permissions", "allow it to the role of this machine: see cloudformation/base.yaml", "IAM denies %s on %s", c.Action, quote(c.On))
+		case c.Err != nil:
+			r.add(Note, "permissions", "", "not known whether %s on %s is allowed: %s", c.Action, quote(c.On), oneLine(c.Err))
+		default:
+			r.add(OK, "permissions", "", "%s on %s is allowed", c.Action, quote(c.On))
+		}
+	}
+	if c := f.Clock; c != nil {
+		switch {
+		case c.Err != nil:
+			r.add(Note, "clock", "", "AWS's clock is not known: %s", oneLine(c.Err))
+		case c.Off.Abs() > clockMost:
+			r.add(Error, "clock", "chronyc makestep (AWS's own time server is 169.254.169.123)", "this machine's clock is %v off AWS's", c.Off.Round(time.Second))
+		default:
+			r.add(OK, "clock", "", "this machine's clock is within %v of AWS's", clockMost)
+		}
+	}
+	if p := f.Proof; p != nil {
+		switch mend := "systemctl start phoenix-agent; journalctl -u phoenix-agent"; {
+		case p.Err != nil:
+			r.add(Warning, "proof", mend, "%s", oneLine(p.Err))
+		case p.Wrote == "":
+			r.add(Warning, "proof", mend, "this instance has written none")
+		case p.Key != "" && p.Wrote != p.Key:
+			r.add(Warning, "proof", mend, "this instance wrote the digest %.12s…, and the minion's key is %.12s…", p.Wrote, p.Key)
+		default:
+			r.add(OK, "proof", "", "this instance has written its proof")
+		}
+	}
+}
+
+func examineFleetKey(r *report, f Fleet) {
+	if f.OwnKey == "" || len(f.Masters) == 0 {
+		return
+	}
+	var others []string
+	for _, m := range f.Masters {
+		if m.Digest != f.OwnKey {
+			others = append(others, m.InstanceID)
+		}
+	}
+	slices.Sort(others)
+	if len(others) > 0 {
+		r.add(Error, "fleet-key", "phoenix identity show (docs/identity.md: all masters share one key)", "the key here is %.12s…, and these masters have another: %s", f.OwnKey, some(others))
+	} else {
+		r.add(OK, "fleet-key", "", "all masters of the fleet have the key %.12s…", f.OwnKey)
+	}
+}
+
+// Unread is the finding of a configuration of Salt that cannot be read.
+func Unread(check, path string, err error) Finding {
+	var r report
+	r.add(Error, check, "look at "+quote(path), "%s", oneLine(err))
+	return r.findings[0]
+}

@@ -1,0 +1,241 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+// The agent's drop-in; see package agent, beside which this one stands.
+const (
+	dropInName   = "99-phoenix.conf"
+	scheduleName = "_schedule.conf"
+	alivePrefix  = "__master_alive_"
+)
+
+// aliveMost is as long as a dead connection may live, before it is worth a word:
+// the agent's settings end it after 60 s.
+const aliveMost = 300
+
+// Minion is what there is to know of a minion without asking it.
+type Minion struct {
+	Config  salt.MinionConfig
+	Version string
+	PID     int
+
+	DropIn    map[string]any // what the agent's file says; nil: it is not there
+	DropInErr error
+	Alive     []string // masters that a schedule's job looks for
+	AliveErr  error
+
+	MasterKey    string // digest of the key that it trusts; empty: see MasterKeyErr
+	MasterKeyErr error
+	Key          string // digest of its own key
+}
+
+// LookAtMinion gathers the facts of a minion so configured. It changes nothing.
+func LookAtMinion(c salt.MinionConfig) Minion {
+	h := host{proc: "/proc"}
+	m := Minion{Config: c, PID: h.pid(c.PIDFile, "salt-minion")}
+	m.Version = h.version(m.PID)
+	m.DropIn, m.DropInErr = readYAML(filepath.Join(c.DropIns, dropInName))
+	var schedule map[string]any
+	schedule, m.AliveErr = readYAML(filepath.Join(c.DropIns, scheduleName))
+	jobs, _ := schedule["schedule"].(map[string]any)
+	for name := range jobs {
+		if address, ok := strings.CutPrefix(name, alivePrefix); ok {
+			m.Alive = append(m.Alive, address)
+		}
+	}
+	slices.Sort(m.Alive)
+	m.MasterKey, m.MasterKeyErr = digestOf(filepath.Join(c.PKIDir, "minion_master.pub"))
+	m.Key, _ = digestOf(filepath.Join(c.PKIDir, "minion.pub"))
+	return m
+}
+
+func digestOf(path string) (string, error) {
+	text, err := readSmall(path, maxFile)
+	if err != nil {
+		return "", err
+	}
+	return fleet.KeyDigest(text)
+}
+
+// readYAML reads a file of the minion's; nil if it is not there.
+func readYAML(path string) (map[string]any, error) {
+	text, err := readSmall(path, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	doc := map[string]any{}
+	if err == nil {
+		err = yaml.Unmarshal(text, &doc)
+	}
+	return doc, err
+}
+
+// ExamineMinion makes findings of facts.
+func ExamineMinion(m Minion) []Finding {
+	var r report
+	c := m.Config
+	what := "Salt " + orUnknown(m.Version) + ", id " + orNone(c.ID, "made of the host's name") + ", configuration " + quote(c.Path)
+	if m.PID > 0 {
+		r.add(OK, "salt-minion", "", "%s, runs as process %d", what, m.PID)
+	} else {
+		r.add(Note, "salt-minion", "systemctl status salt-minion", "%s: no running minion is named by %s", what, quote(c.PIDFile))
+	}
+	for _, fault := range c.Skipped {
+		r.add(Warning, "minion-config", "mend the file, then: systemctl restart salt-minion", "Salt leaves a file out: %s", oneLine(fault))
+	}
+	examineMasters(&r, m)
+	examineSettings(&r, m)
+	examineDropIn(&r, m)
+	switch {
+	case errors.Is(m.MasterKeyErr, fs.ErrNotExist):
+		r.add(Note, "master-key", "", "the minion trusts no master yet: it takes the first that answers")
+	case m.MasterKeyErr != nil:
+		r.add(Warning, "master-key", "rm "+quote(filepath.Join(c.PKIDir, "minion_master.pub"))+" to trust the next master, then: systemctl restart salt-minion", "the key that the minion trusts cannot be read: %s", oneLine(m.MasterKeyErr))
+	default:
+		r.add(OK, "master-key", "", "the minion trusts the master key %.12s…", m.MasterKey)
+	}
+	if states := c.Options["startup_states"]; states != nil && states != "" {
+		r.add(Warning, "startup-states", mendMinion(m.Config, "startup_states", ""), "startup_states is %v", states)
+	} else {
+		r.add(OK, "startup-states", "", "startup_states is not set")
+	}
+	return r.findings
+}
+
+func examineMasters(r *report, m Minion) {
+	c := m.Config
+	switch list := some(c.Masters); {
+	case len(c.Masters) == 0:
+		r.add(Note, "masters", "phoenix agent --dry-run", "no master is set: the minion looks for a host named salt")
+	case len(c.Masters) == 1 && c.MasterType != "failover":
+		r.add(Note, "masters", "phoenix agent --dry-run", "one master, %s, and master_type is %s", list, quote(c.MasterType))
+	case c.MasterType != "failover":
+		r.add(Warning, "masters", mendMinion(m.Config, "master_type", "failover"), "masters %s, and master_type is %s", list, quote(c.MasterType))
+	default:
+		r.add(OK, "masters", "", "fails over among %s", list)
+	}
+}
+
+// examineSettings looks at what the agent's drop-in would set.
+func examineSettings(r *report, m Minion) {
+	o := m.Config.Options
+	failover := m.Config.MasterType == "failover"
+	if o["cache_jobs"] == true {
+		r.add(OK, "cache-jobs", "", "cache_jobs is on")
+	} else {
+		r.add(Warning, "cache-jobs", mendMinion(m.Config, "cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that heard it")
+	}
+	if n := whole(o, "master_alive_interval", 0); n > 0 {
+		r.add(OK, "alive-interval", "", "master_alive_interval is %d s", n)
+	} else {
+		r.add(among(failover), "alive-interval", mendMinion(m.Config, "master_alive_interval", "15"), "master_alive_interval is off")
+	}
+	idle, cnt, intvl := whole(o, "tcp_keepalive_idle", 300), whole(o, "tcp_keepalive_cnt", -1), whole(o, "tcp_keepalive_intvl", -1)
+	if cnt < 0 { // the kernel's own (net.ipv4.tcp_keepalive_*)
+		cnt = 9
+	}
+	if intvl < 0 {
+		intvl = 75
+	}
+	if idle < 0 {
+		idle = 7200
+	}
+	switch after := idle + cnt*intvl; {
+	case o["tcp_keepalive"] == false:
+		r.add(among(failover), "keep-alive", mendMinion(m.Config, "tcp_keepalive", "True"), "tcp_keepalive is off")
+	case after > aliveMost:
+		r.add(among(failover), "keep-alive", mendMinion(m.Config, "tcp_keepalive_idle", "30")+" (and tcp_keepalive_cnt: 3, tcp_keepalive_intvl: 10)", "a dead connection ends after %d s", after)
+	default:
+		r.add(OK, "keep-alive", "", "a dead connection ends after %d s", after)
+	}
+	if o["rejected_retry"] == true {
+		r.add(OK, "rejected-retry", "", "rejected_retry is on")
+	} else {
+		r.add(Note, "rejected-retry", mendMinion(m.Config, "rejected_retry", "True"), "rejected_retry is off")
+	}
+	if n := whole(o, "retry_dns", 30); n == 0 || !failover {
+		r.add(OK, "retry-dns", "", "retry_dns is %d", n)
+	} else {
+		r.add(Warning, "retry-dns", mendMinion(m.Config, "retry_dns", "0"), "retry_dns is %d, and master_type is failover", n)
+	}
+}
+
+// among is how much a setting matters that only a minion which fails over uses.
+func among(failover bool) Severity {
+	if failover {
+		return Warning
+	}
+	return Note
+}
+
+func examineDropIn(r *report, m Minion) {
+	c := m.Config
+	path := filepath.Join(c.DropIns, dropInName)
+	switch {
+	case m.DropInErr != nil:
+		r.add(Error, "drop-in", "rm "+quote(path)+": the agent writes it anew", "%s: %s", quote(path), oneLine(m.DropInErr))
+	case m.DropIn == nil:
+		r.add(Note, "drop-in", "phoenix agent --dry-run", "there is none: no agent has been here")
+	default:
+		if changed := overridden(m.DropIn, c.Options); len(changed) > 0 {
+			r.add(Warning, "drop-in", "grep -rnE "+quote(strings.Join(changed, "|"))+" "+quote(c.Path)+" "+quote(c.DropIns)+", and take it out there", "another file changes what it says of %s", some(changed))
+		} else {
+			r.add(OK, "drop-in", "", "the minion sees it as it is")
+		}
+	}
+	stale := slices.DeleteFunc(slices.Clone(m.Alive), func(address string) bool { return slices.Contains(c.Masters, address) })
+	switch {
+	case m.AliveErr != nil:
+		r.add(Warning, "alive-schedule", "look at "+quote(filepath.Join(c.DropIns, scheduleName)), "the schedule cannot be read: %s", oneLine(m.AliveErr))
+	case len(stale) > 0:
+		r.add(Warning, "alive-schedule", "phoenix agent takes them out; or: salt-call schedule.delete __master_alive_ADDRESS", "the schedule looks for masters that are not on the list: %s", some(stale))
+	default:
+		r.add(OK, "alive-schedule", "", "the schedule looks for no other masters")
+	}
+}
+
+// overridden are the options that the drop-in says and the minion sees otherwise.
+func overridden(dropIn, seen map[string]any) (changed []string) {
+	for name, want := range dropIn {
+		if fmt.Sprint(want) != fmt.Sprint(seen[name]) {
+			changed = append(changed, name)
+		}
+	}
+	slices.Sort(changed)
+	return changed
+}
+
+// mendMinion is how an option of the minion is set, or taken out.
+func mendMinion(c salt.MinionConfig, option, value string) string {
+	if value == "" {
+		return "take " + option + " out of the minion's configuration, then: systemctl restart salt-minion"
+	}
+	return "echo '" + option + ": " + value + "' > " + quote(filepath.Join(c.DropIns, option+".conf")) + "; systemctl restart salt-minion (the agent's drop-in says so, too)"
+}
+
+// whole is an option that is a number; Salt's default otherwise.
+func whole(options map[string]any, name string, otherwise int) int {
+	if n, ok := options[name].(int); ok {
+		return n
+	}
+	return otherwise
+}
+
+func orNone(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return quote(text)
+}
