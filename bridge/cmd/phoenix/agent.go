@@ -96,13 +96,12 @@ func openMasters(ctx context.Context, config Config) (fleet.Store, error) {
 	if !config.onDynamoDB() {
 		return openStore(ctx, config)
 	}
-	loaded, err := loadAWS(ctx, config)
+	tables, err := config.tables(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d := config.DynamoDB
-	return dynamo.Open(ctx, dynamo.Config{Region: cmp.Or(d.Region, loaded.Region), Endpoint: d.Endpoint, LaggingMasters: true,
-		MinionsTable: d.MinionsTable, MastersTable: d.MastersTable, ProofsTable: d.ProofsTable})
+	tables.LaggingMasters = true
+	return dynamo.Open(ctx, tables)
 }
 
 // instanceARN is the name under which this instance may write its proof.

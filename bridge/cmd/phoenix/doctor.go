@@ -73,6 +73,7 @@ type visit struct {
 	fleet    doctor.Fleet
 	findings []doctor.Finding
 	store    *openedStore // nil: there is none, or it cannot be read
+	dates    dates        // of AWS's answers
 }
 
 // newVisit finds out where to look.
@@ -80,7 +81,9 @@ func newVisit(c *cli.Context) (*visit, error) {
 	v := &visit{}
 	if h, ok := c.Context.Value(heldContext{}).(held); ok {
 		v.config, v.fleet.Config, v.fleet.Store = h.config, "the bridge's own", h.config.Store
-		v.store = &openedStore{Store: h.store, close: func() error { return nil }}
+		if !h.config.onDynamoDB() { // else one is opened that looks at the answers
+			v.store = &openedStore{Store: h.store, close: func() error { return nil }}
+		}
 		v.paths = []string{h.config.SaltConfig}
 		return v, nil
 	}
@@ -155,7 +158,9 @@ func (v *visit) minion(ctx context.Context, path string) {
 	m := doctor.LookAtMinion(c)
 	if v.configured() {
 		v.look(ctx, false)
-		v.lookAtProof(ctx, m.Key)
+		if v.fleet.Proof != nil {
+			v.fleet.Proof.Key = m.Key
+		}
 		v.fleet.OwnKey = cmp.Or(v.fleet.OwnKey, m.MasterKey)
 	}
 	v.findings = append(v.findings, doctor.ExamineMinion(m)...)

@@ -13,6 +13,7 @@ import (
 
 	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/fleet/dynamo"
 	"phoenix/bridge/fleet/sqlite"
 	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
@@ -30,7 +31,7 @@ type openedStore struct {
 // look opens the store, unless it is open, and sees what it says of masters.
 func (v *visit) look(ctx context.Context, asMaster bool) {
 	if v.store == nil && v.fleet.StoreErr == nil {
-		v.store, v.fleet.StoreErr = openToRead(ctx, v.config)
+		v.store, v.fleet.StoreErr = v.openToRead(ctx)
 	}
 	if v.config.onAWS() {
 		v.lookAtAWS(ctx, asMaster)
@@ -51,15 +52,20 @@ func (v *visit) look(ctx context.Context, asMaster bool) {
 }
 
 // openToRead opens a store so that reading it changes nothing.
-func openToRead(ctx context.Context, config Config) (*openedStore, error) {
-	if config.onDynamoDB() {
-		store, err := openStore(ctx, config)
-		if err != nil {
-			return nil, err
-		}
-		return &openedStore{store, store.Close}, nil
+func (v *visit) openToRead(ctx context.Context) (*openedStore, error) {
+	if !v.config.onDynamoDB() {
+		return openCopy(ctx, strings.TrimPrefix(v.config.Store, "sqlite:"))
 	}
-	return openCopy(ctx, strings.TrimPrefix(config.Store, "sqlite:"))
+	tables, err := v.config.tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tables.HTTP = &v.dates
+	store, err := dynamo.Open(ctx, tables)
+	if err != nil {
+		return nil, err
+	}
+	return &openedStore{store, store.Close}, nil
 }
 
 // openCopy opens a copy of a SQLite store: to open the file itself makes others

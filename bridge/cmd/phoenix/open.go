@@ -21,20 +21,28 @@ import (
 // openStore opens the store that the configuration names.
 func openStore(ctx context.Context, config Config) (fleet.Store, error) {
 	if config.onDynamoDB() {
-		loaded, err := loadAWS(ctx, config)
+		tables, err := config.tables(ctx)
 		if err != nil {
 			return nil, err
 		}
-		d := config.DynamoDB
-		d.Region = cmp.Or(d.Region, loaded.Region)
-		return dynamo.Open(ctx, dynamo.Config{Region: d.Region, Endpoint: d.Endpoint,
-			MinionsTable: d.MinionsTable, MastersTable: d.MastersTable, ProofsTable: d.ProofsTable})
+		return dynamo.Open(ctx, tables)
 	}
 	store, err := sqlite.Open(ctx, strings.TrimPrefix(config.Store, "sqlite:"))
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", config.Store, err)
 	}
 	return store, nil
+}
+
+// tables say where the store is in DynamoDB.
+func (c *Config) tables(ctx context.Context) (dynamo.Config, error) {
+	loaded, err := loadAWS(ctx, *c)
+	if err != nil {
+		return dynamo.Config{}, err
+	}
+	d := c.DynamoDB
+	return dynamo.Config{Region: cmp.Or(d.Region, loaded.Region), Endpoint: d.Endpoint,
+		MinionsTable: d.MinionsTable, MastersTable: d.MastersTable, ProofsTable: d.ProofsTable}, nil
 }
 
 // held are the configuration and the store of a bridge, for the commands that it

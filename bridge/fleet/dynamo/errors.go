@@ -14,6 +14,9 @@ import (
 	"phoenix/bridge/fleet"
 )
 
+// accessDenied is what a fault is of whom IAM turned away.
+const accessDenied = "access denied"
+
 // fault is an error that knows its kind and what there is to do.
 type fault struct {
 	kind  error // fleet.ErrUnavailable, ErrCorrupt or ErrDenied
@@ -97,7 +100,7 @@ func (s *Store) classifyCode(err error, api smithy.APIError) *fault {
 		}
 		return &fault{fleet.ErrUnavailable, "request refused", err, "are the tables' keys instanceid, instanceid and instance_arn, all of type S?"}
 	case "AccessDeniedException", "AccessDenied", "UnauthorizedOperation":
-		return &fault{fleet.ErrDenied, "access denied", err, "the role of this machine must allow the action that is named, on the table and its index"}
+		return &fault{fleet.ErrDenied, accessDenied, err, "the role of this machine must allow the action that is named, on the table and its index"}
 	case "ExpiredTokenException", "ExpiredToken", "RequestExpired":
 		return &fault{fleet.ErrDenied, "credentials expired", err,
 			"renew them; those of an instance profile renew themselves, unless this machine's clock is wrong"}
