@@ -150,8 +150,7 @@ var called = []struct {
 // lookAtReaction reads the files of a reaction that reacts to what a bridge
 // listens to.
 func lookAtReaction(r salt.Reaction) (found []Reaction) {
-	glob, err := fnmatch(r.Tag)
-	if err != nil || !slices.ContainsFunc(tags, glob.MatchString) {
+	if !slices.ContainsFunc(tags, salt.Glob(r.Tag)) {
 		return nil
 	}
 	for _, pattern := range r.Files {
@@ -205,24 +204,6 @@ func withoutComments(text []byte) []byte {
 		}
 	}
 	return rest
-}
-
-// fnmatch is Python's, by which Salt compares tags: * goes over slashes.
-func fnmatch(glob string) (*regexp.Regexp, error) {
-	var re strings.Builder
-	re.WriteString(`(?s)^`)
-	for _, r := range glob {
-		switch r {
-		case '*':
-			re.WriteString(`.*`)
-		case '?':
-			re.WriteString(`.`)
-		default:
-			re.WriteString(regexp.QuoteMeta(string(r)))
-		}
-	}
-	re.WriteString(`$`)
-	return regexp.Compile(re.String())
 }
 
 // marks tell our runners from others of the same names.

@@ -129,3 +129,19 @@ func scalarOf(raw []byte) any {
 	}
 	return nil
 }
+
+// Field gives the value of one key of a map, as it stands there: for [Any], and
+// where the rest is not to be decoded. nil: there is no such key.
+func Field(raw []byte, name string) ([]byte, error) {
+	var found []byte
+	f := fieldsOf(raw)
+	for f.next() {
+		if string(textOf(f.key)) == name {
+			found = f.value
+		}
+	}
+	if f.err != nil {
+		return nil, fmt.Errorf("find %s: %w", name, f.err)
+	}
+	return found, nil
+}

@@ -252,13 +252,27 @@ def highstate(*minions, **flags):
 
 def roster(**flags):
     """
-    Make a roster of the fleet, for salt-ssh.
+    Make a roster of the fleet, for salt-ssh, by what this master remembers of its
+    minions' grains.
+
+    grain
+        Only minions whose grains match, as ``role:web``.
+
+    target
+        Only minions whose id matches this glob.
+
+    user
+        The user to log in as.
+
+    host
+        The grain that names the host, where it is not to be the address.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run phoenix.roster
+        salt-run --out=yaml phoenix.roster grain=role:web user=ec2-user
     """
     return _command("roster", **flags)
 

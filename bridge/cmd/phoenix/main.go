@@ -61,7 +61,7 @@ func newApp(out, errs io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			bridgeCommand(), agentCommand(), statusCommand(), minionsCommand(), adoptCommand(),
 			mastersCommand(), keysCommand(), highstateCommand(), pruneCommand(), identityCommand(),
-			doctorCommand(),
+			doctorCommand(), rosterCommand(),
 		},
 	}
 	tellMisuse(app.Commands, app.OnUsageError)

@@ -37,7 +37,7 @@ var offered = map[string][]string{
 	"highstate list":  {"all"},
 	"highstate run":   {"force"},
 	"prune":           {"dry-run", "older"},
-	"roster":          nil,
+	"roster":          {"grain", "host", "target", "user"},
 	"doctor":          {"quiet"},
 }
 

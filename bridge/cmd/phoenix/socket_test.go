@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -46,7 +45,6 @@ func TestOnlyOfferedCommandLinesAreRun(t *testing.T) {
 
 // The list names commands that are there, and flags that they have.
 func TestOfferedCommandsAreThere(t *testing.T) {
-	coming := []string{"roster"}
 	app := newApp(nil, nil)
 	for name, flags := range offered {
 		commands := app.Commands
@@ -58,9 +56,7 @@ func TestOfferedCommandsAreThere(t *testing.T) {
 			commands = found.Subcommands
 		}
 		if found == nil {
-			if !slices.Contains(coming, name) {
-				t.Errorf("there is no %q", name)
-			}
+			t.Errorf("there is no %q", name)
 			continue
 		}
 		for _, flag := range append(flags, "json") {

@@ -77,7 +77,7 @@ func TestInspectionFindsWhatIsLacking(t *testing.T) {
 // IAM: its answers stand in for it here.
 func TestDeniedCallsAreNamed(t *testing.T) {
 	c := ownTables(t)
-	s := created(t, c)
+	created(t, c)
 	c.HTTP = seam(func(r request, send func() (*http.Response, error)) (*http.Response, error) {
 		switch r.op {
 		case "DeleteItem", "DescribeTable":
@@ -87,7 +87,7 @@ func TestDeniedCallsAreNamed(t *testing.T) {
 		}
 		return send()
 	})
-	s = openTest(t, c)
+	s := openTest(t, c)
 	denied := map[string]int{}
 	for _, tried := range s.TryAsMaster(t.Context()) {
 		switch {
