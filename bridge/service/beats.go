@@ -31,6 +31,7 @@ type Beats struct {
 
 	mu      sync.Mutex
 	beat    fleet.Beat
+	ticked  time.Time // end of the last beat, whatever came of it
 	reached time.Time // begin of the last beat that reached the store
 	row     fleet.Master
 	failing bool
@@ -66,6 +67,7 @@ func (b *Beats) Tick(ctx context.Context) {
 	b.mu.Unlock()
 	row, err := b.store.Beat(ctx, beat)
 	b.mu.Lock()
+	b.ticked = b.now()
 	was := b.reach(begun)
 	if err == nil {
 		b.reached, b.row = begun, row
@@ -154,6 +156,13 @@ func (b *Beats) SetKey(digest string) {
 	b.mu.Lock()
 	b.beat.MasterKeySHA256 = digest
 	b.mu.Unlock()
+}
+
+// last is when the last beat ended, and when the last one that reached the store began.
+func (b *Beats) last() (ticked, reached time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ticked, b.reached
 }
 
 // Row is this master's row as it was last written.

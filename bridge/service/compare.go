@@ -66,6 +66,7 @@ func (e *Engine) compare(ctx context.Context, why string) error {
 	if e.comparedAt = begun; !begun.Before(e.compareFullAt) {
 		e.compareFullAt = begun.Add(fullEvery)
 	}
+	e.took = e.now().Sub(begun)
 	e.compareAt = begun.Add(e.cfg.CompareEvery)
 	if why != "" {
 		e.compareAt = begun.Add(afterGap)

@@ -121,6 +121,7 @@ type Engine struct {
 	warmed     bool
 	compared   bool
 	census     Census
+	took       time.Duration // of the last comparison
 	status     statusBox
 }
 
@@ -194,6 +195,7 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	}
 	e.putBack(w)
 	e.failures++
+	e.audit.HeldUp()
 	wait := min(retryFirst<<min(e.failures-1, 8), retryMost)
 	e.log.Warn("work held up", "err", err, "retry_in", wait, "failures", e.failures)
 	e.publishStatus(err.Error())

@@ -148,6 +148,7 @@ func (e *Engine) actOnKey(v *keyView) error {
 		if err := e.keys.UnlinkPending(v.ID); err != nil && !errors.Is(err, salt.ErrNoKey) {
 			return fmt.Errorf("unlink pending key %s: %w", v.ID, err)
 		}
+		e.audit.Unlinked()
 	}
 	if v.decision.Act == decide.DeleteKeys {
 		e.deletes[v.ID] = v.Row

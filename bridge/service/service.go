@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,12 @@ type Options struct {
 	Ready  Ready
 	Log    *slog.Logger
 
+	Version string // of phoenix, for people
+
+	Counters *Counters // nil: its own; those of Store's failures, else: see CountFailures
+
+	Monitor net.Listener // of metrics and health; nil: none
+
 	// Serve answers runners and admins until ctx ends.
 	Serve func(ctx context.Context, s *Service) error
 }
@@ -45,6 +52,7 @@ type Service struct {
 	opts    Options
 	engine  *Engine
 	beats   *Beats
+	audit   *Audit
 	inbox   *Inbox
 	started time.Time
 }
@@ -56,10 +64,13 @@ func New(opts Options) *Service {
 	if opts.Inbox == nil {
 		opts.Inbox = NewInbox()
 	}
-	s := &Service{opts: opts, inbox: opts.Inbox, started: time.Now()}
+	s := &Service{opts: opts, inbox: opts.Inbox, started: time.Now(), audit: NewAudit(opts.Log)}
+	if opts.Counters != nil {
+		s.audit.counters = opts.Counters
+	}
 	s.beats = NewBeats(opts.Store, opts.Beat, opts.Config.Highstate.Lease, time.Now, opts.Log)
 	s.engine = NewEngine(opts.Config, opts.Store, opts.Master, opts.Keys, s.beats, s.inbox,
-		NewAudit(opts.Log), time.Now, opts.Log)
+		s.audit, time.Now, opts.Log)
 	return s
 }
 
@@ -74,6 +85,9 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	if s.opts.Queue != nil {
 		g.Go(func() error { return s.opts.Queue.Run(ctx) })
+	}
+	if s.opts.Monitor != nil {
+		g.Go(func() error { return s.serveMonitor(ctx) })
 	}
 	if s.opts.Serve != nil {
 		g.Go(func() error { return s.opts.Serve(ctx, s) })
@@ -103,7 +117,11 @@ type Report struct {
 	Incarnation string        `json:"incarnation"`
 	Started     time.Time     `json:"started"`
 	Master      fleet.Master  `json:"master"`
+	Version     string        `json:"version"`
+	Ready       bool          `json:"ready"`         // minions may be sent here
 	Reach       bool          `json:"store_reached"` // by the heartbeat, lately
+	Beat        time.Time     `json:"beat"`          // the last that reached the store; zero: none
+	Counts      Counts        `json:"counts"`
 	Bus         BusReport     `json:"bus"`
 	Engine      Status        `json:"engine"`
 	Queue       *queue.Status `json:"queue"` // null: neither queue nor group is named
@@ -130,7 +148,10 @@ func reportOf(s bus.State) BusReport {
 // Report may be called by any goroutine.
 func (s *Service) Report() Report {
 	r := Report{InstanceID: s.opts.Config.InstanceID, Incarnation: s.opts.Config.Incarnation, Started: s.started,
-		Master: s.beats.Row(), Reach: s.beats.Reach(time.Now()), Engine: s.engine.Status()}
+		Version: s.opts.Version, Master: s.beats.Row(), Reach: s.beats.Reach(time.Now()), Engine: s.engine.Status(),
+		Counts: s.audit.counters.Counts()}
+	_, r.Beat = s.beats.last()
+	r.Ready = r.Master.Ready && r.Master.Incarnation == r.Incarnation
 	r.Bus.Error = "bus: off"
 	if s.opts.Bus != nil {
 		r.Bus = reportOf(s.opts.Bus.State())

@@ -9,9 +9,12 @@ import (
 
 // Status is what the engine says of itself, as of its last step.
 type Status struct {
-	At        time.Time  `json:"at"`
-	Compared  bool       `json:"compared"` // keys and fleet, once at least
-	CompareAt time.Time  `json:"compare_at"`
+	At        time.Time `json:"at"`
+	Compared  bool      `json:"compared"` // keys and fleet, once at least
+	CompareAt time.Time `json:"compare_at"`
+	// CompareTook is how long the last comparison took.
+	CompareTook time.Duration `json:"compare_took"`
+
 	Census    Census     `json:"census"` // of this master's key store, at the last comparison
 	Waiting   int        `json:"waiting"`
 	Dropped   int64      `json:"dropped"`
@@ -55,7 +58,7 @@ func (e *Engine) publishStatus(held string) {
 	if old := e.status.p.Load(); old != nil && held == old.Held && now.Sub(old.At) < statusEvery && len(e.courses) > maxProgress {
 		return
 	}
-	s := &Status{At: now, Compared: e.compared, CompareAt: e.compareAt, Census: e.census, Deletes: len(e.deletes),
+	s := &Status{At: now, Compared: e.compared, CompareAt: e.compareAt, CompareTook: e.took, Census: e.census, Deletes: len(e.deletes),
 		Courses: len(e.courses), Held: held}
 	s.Waiting, s.Dropped = e.inbox.waiting()
 	for id, c := range e.courses {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"time"
@@ -74,6 +75,10 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	default:
 		where.Address = address
 	}
+	monitor, err := listenHTTP(config.HTTPListen)
+	if err != nil {
+		return err
+	}
 	events, err := bus.New(where)
 	if err != nil {
 		return err
@@ -81,7 +86,8 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	if config.Bus == busOff {
 		events, where = nil, bus.Config{Path: busOff}
 	}
-	inbox := service.NewInbox()
+	inbox, counters := service.NewInbox(), &service.Counters{}
+	store = service.CountFailures(store, counters)
 	messages, err := openQueue(config, loaded, store, keys, inbox.Wrote, log)
 	if err != nil {
 		return usageError(err)
@@ -94,7 +100,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
 		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},
-		Ready: ready(config, master),
+		Ready: ready(config, master), Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Status: func() any { return s.Report() }, Release: s.Release,
 				Hint: hinted(inbox), Command: command(config, store), Users: []int{uid}, Log: log})
@@ -177,4 +183,16 @@ func ready(config Config, master salt.Config) service.Ready {
 		return fmt.Errorf("%v: %w: %s", command, err, out)
 	}
 	return r
+}
+
+// listenHTTP listens for whoever watches the bridge; nil if nobody shall.
+func listenHTTP(address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on http_listen: %w", err)
+	}
+	return l, nil
 }

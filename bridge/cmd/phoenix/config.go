@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type Config struct {
 	IDFrom     string
 	Bus        string
 	Socket     string
+	HTTPListen string
 	LogLevel   string
 
 	Highstate struct {
@@ -120,6 +122,7 @@ func (c *Config) settings() []setting {
 		{"id_from", &c.IDFrom, "what a minion's id is: instance-id, or private-dns or tag:KEY of its instance, which EC2 is asked for"},
 		{"bus", &c.Bus, "listen to the master's event bus: auto; or off, where the master's reactor tells of its events"},
 		{"socket", &c.Socket, "Unix socket of the bridge, for commands on this machine"},
+		{"http_listen", &c.HTTPListen, "TCP address of metrics and health, as 127.0.0.1:9180 (default: none)"},
 		{"log_level", &c.LogLevel, "debug, info, warn or error"},
 		{"highstate.enabled", &c.Highstate.Enabled, "run first highstates"},
 		{"highstate.function", &c.Highstate.Function, "what a first highstate is"},
@@ -195,6 +198,9 @@ func (c *Config) Validate() error {
 		if c.onDynamoDB() && c.IDFrom == byInstanceID {
 			c.IDPattern = idPatternDynamoDB
 		}
+	}
+	if _, _, err := net.SplitHostPort(c.HTTPListen); c.HTTPListen != "" && err != nil {
+		fault("http_listen", "%q is not HOST:PORT, or :PORT for each address of this machine", c.HTTPListen)
 	}
 	if _, err := regexp.Compile(c.IDPattern); err != nil {
 		fault("id_pattern", "%v", err)

@@ -116,7 +116,7 @@ func (v *visit) reached(ctx context.Context, list *[]doctor.Reached, item queue.
 		return
 	}
 	if err != nil {
-		err = brief(err)
+		err = lastWords(err)
 	}
 	*list = append(*list, doctor.Reached{Name: item.Name, Err: err})
 }
@@ -125,9 +125,18 @@ func (v *visit) reached(ctx context.Context, list *[]doctor.Reached, item queue.
 func (v *visit) called(action, on string, err error) {
 	c := doctor.Call{Action: action, On: on, Denied: isDenied(err)}
 	if err != nil && !c.Denied {
-		c.Err = brief(err)
+		c.Err = lastWords(err)
 	}
 	v.fleet.Calls = append(v.fleet.Calls, c)
+}
+
+// lastWords of an error of the SDK, which repeats each of its layers.
+func lastWords(err error) error {
+	text := err.Error()
+	if i := strings.LastIndex(text, "exceeded maximum number of attempts"); i >= 0 {
+		text = text[i:]
+	}
+	return errors.New(text)
 }
 
 func isDenied(err error) bool {

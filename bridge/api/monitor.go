@@ -1,0 +1,111 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Limits of what watches the bridge over TCP. A scraper and a load balancer are a
+// few connections, each of one request.
+const (
+	maxWatchers  = 32
+	watchWithin  = 5 * time.Second // a request, and its answer
+	maxWatchHead = 4 << 10
+)
+
+// Monitor is what a bridge tells whoever asks: nothing secret, and nothing that
+// changes anything. Each is called by any number of goroutines.
+type Monitor struct {
+	Metrics func(w io.Writer) error
+	Alive   func() error // why not
+	Ready   func() error // why not
+	Log     *slog.Logger
+}
+
+// ServeMonitor answers on a TCP address until ctx ends: /metrics, /healthz and
+// /readyz. It closes l.
+func ServeMonitor(ctx context.Context, l net.Listener, m Monitor) error {
+	if m.Log == nil {
+		m.Log = slog.New(slog.DiscardHandler)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		var text bytes.Buffer
+		if err := m.Metrics(&text); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_, _ = text.WriteTo(w) // else whoever asked has gone
+	})
+	for path, well := range map[string]func() error{"GET /healthz": m.Alive, "GET /readyz": m.Ready} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			if err := well(); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = io.WriteString(w, "ok\n")
+		})
+	}
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: headerWithin,
+		ReadTimeout:       watchWithin,
+		WriteTimeout:      watchWithin,
+		MaxHeaderBytes:    maxWatchHead,
+		ErrorLog:          slog.NewLogLogger(m.Log.Handler(), slog.LevelDebug), // anybody can make it speak
+	}
+	server.SetKeepAlivesEnabled(false) // so no connection is idle
+	stop := context.AfterFunc(ctx, func() {
+		bounded, cancel := context.WithTimeout(context.Background(), closeWithin)
+		defer cancel()
+		if server.Shutdown(bounded) != nil {
+			_ = server.Close()
+		}
+	})
+	defer stop()
+	if err := server.Serve(newFew(l, maxWatchers)); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// few is a listener that lets so many connections in at a time; the others wait in
+// the kernel's queue.
+type few struct {
+	net.Listener
+	places chan struct{}
+	closed chan struct{}
+	close  sync.Once
+}
+
+func newFew(l net.Listener, most int) *few {
+	return &few{Listener: l, places: make(chan struct{}, most), closed: make(chan struct{})}
+}
+
+func (f *few) Accept() (net.Conn, error) {
+	select {
+	case f.places <- struct{}{}:
+	case <-f.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := f.Listener.Accept()
+	if err != nil {
+		<-f.places
+		return nil, err
+	}
+	return newVisit(conn, peer{}, f.places), nil
+}
+
+func (f *few) Close() error {
+	f.close.Do(func() { close(f.closed) })
+	return f.Listener.Close()
+}

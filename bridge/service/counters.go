@@ -1,0 +1,127 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+)
+
+// Counters count what a bridge did since its start. Any goroutine may read them.
+type Counters struct {
+	accepted, adopted, refused, unlinked, deleted atomic.Int64
+	published, takenOver                          atomic.Int64
+	succeeded, erred, busy, vanished              atomic.Int64
+	heldUp, storeFailures                         atomic.Int64
+}
+
+// Counts is what they say.
+type Counts struct {
+	KeysAccepted int64 `json:"keys_accepted"`
+	KeysAdopted  int64 `json:"keys_adopted"`
+	KeysRefused  int64 `json:"keys_refused"` // left pending, differing or taken in another's place: decisions, not knocks
+	KeysUnlinked int64 `json:"keys_unlinked"`
+	KeysDeleted  int64 `json:"keys_deleted"` // ids
+
+	Published int64                   `json:"highstates_published"` // the same jid may be sent twice
+	TakenOver int64                   `json:"highstates_taken_over"`
+	Ended     map[fleet.Outcome]int64 `json:"highstates_ended"`
+
+	HeldUp        int64 `json:"work_held_up"` // steps that could not be ended
+	StoreFailures int64 `json:"store_failures"`
+}
+
+// Counts is what has been counted so far.
+func (c *Counters) Counts() Counts {
+	return Counts{
+		KeysAccepted: c.accepted.Load(), KeysAdopted: c.adopted.Load(), KeysRefused: c.refused.Load(),
+		KeysUnlinked: c.unlinked.Load(), KeysDeleted: c.deleted.Load(),
+		Published: c.published.Load(), TakenOver: c.takenOver.Load(),
+		Ended: map[fleet.Outcome]int64{fleet.Succeeded: c.succeeded.Load(), fleet.Erred: c.erred.Load(),
+			fleet.Busy: c.busy.Load(), fleet.Vanished: c.vanished.Load()},
+		HeldUp: c.heldUp.Load(), StoreFailures: c.storeFailures.Load(),
+	}
+}
+
+// decided counts a decision about a key that is told for the first time.
+func (c *Counters) decided(d decide.KeyDecision) {
+	switch {
+	case d.Act == decide.AdoptKey:
+		c.adopted.Add(1)
+	case d.Act == decide.ReportKey, d.Act == decide.UnlinkPending, leftPending(d):
+		c.refused.Add(1)
+	}
+}
+
+func (c *Counters) ended(outcome fleet.Outcome) {
+	switch outcome {
+	case fleet.Succeeded:
+		c.succeeded.Add(1)
+	case fleet.Erred:
+		c.erred.Add(1)
+	case fleet.Busy:
+		c.busy.Add(1)
+	case fleet.Vanished:
+		c.vanished.Add(1)
+	}
+}
+
+// CountFailures is a store whose failures are counted: those of the store itself,
+// not what a row says no with. A bridge's loops call no other methods of it.
+func CountFailures(s fleet.Store, c *Counters) fleet.Store { return &counted{s, c} }
+
+type counted struct {
+	fleet.Store
+	counters *Counters
+}
+
+func (s *counted) count(ctx context.Context, err error) {
+	failed := errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, fleet.ErrCorrupt) || errors.Is(err, fleet.ErrDenied)
+	if failed && ctx.Err() == nil { // else the caller gave up
+		s.counters.storeFailures.Add(1)
+	}
+}
+
+func (s *counted) Minion(ctx context.Context, id string) (fleet.Minion, error) {
+	m, err := s.Store.Minion(ctx, id)
+	s.count(ctx, err)
+	return m, err
+}
+
+func (s *counted) Minions(ctx context.Context, ids []string) (map[string]fleet.Minion, error) {
+	m, err := s.Store.Minions(ctx, ids)
+	s.count(ctx, err)
+	return m, err
+}
+
+func (s *counted) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Result, error) {
+	r, err := s.Store.Apply(ctx, changes)
+	s.count(ctx, err)
+	return r, err
+}
+
+func (s *counted) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
+	err := s.Store.ByStatus(ctx, status, since, fn)
+	s.count(ctx, err)
+	return err
+}
+
+func (s *counted) Masters(ctx context.Context) ([]fleet.Master, error) {
+	m, err := s.Store.Masters(ctx)
+	s.count(ctx, err)
+	return m, err
+}
+
+func (s *counted) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
+	m, err := s.Store.Beat(ctx, b)
+	s.count(ctx, err)
+	return m, err
+}
+
+func (s *counted) RetireMaster(ctx context.Context, id string) error {
+	err := s.Store.RetireMaster(ctx, id)
+	s.count(ctx, err)
+	return err
+}

@@ -1,0 +1,63 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"phoenix/bridge/api"
+)
+
+const (
+	// aliveFor: an engine with nothing to do steps once a comparison at least, and one
+	// that waits for store or master once in retryMost. What is longer than that and
+	// a long step together is a loop that hangs.
+	aliveFor = 5 * time.Minute
+	// beatsFor: a beat, of two calls of the store at most, takes 40 s where that does
+	// not answer.
+	beatsFor = 2 * time.Minute
+)
+
+// Alive says which loop hangs, if one does: then a restart helps. That the store or
+// the master does not answer is no reason for one.
+func (s *Service) Alive() error {
+	now := time.Now()
+	since := func(at time.Time) time.Duration {
+		if at.IsZero() {
+			at = s.started
+		}
+		return now.Sub(at)
+	}
+	ticked, _ := s.beats.last()
+	var faults []error
+	if d := since(s.engine.Status().At); d > aliveFor {
+		faults = append(faults, fmt.Errorf("the engine has made no step for %v", d.Round(time.Second)))
+	}
+	if d := since(ticked); d > beatsFor {
+		faults = append(faults, fmt.Errorf("the heartbeat has stood still for %v", d.Round(time.Second)))
+	}
+	return errors.Join(faults...)
+}
+
+// Ready says why no minions may be sent here, if so.
+func (s *Service) Ready() error {
+	switch r := s.Report(); {
+	case !r.Reach:
+		return errors.New("the heartbeat does not reach the store")
+	case !r.Ready:
+		if err := s.notReady(); err != nil {
+			return err
+		}
+		return errors.New("not ready yet")
+	}
+	return nil
+}
+
+func (s *Service) serveMonitor(ctx context.Context) error {
+	return api.ServeMonitor(ctx, s.opts.Monitor, api.Monitor{
+		Metrics: func(w io.Writer) error { return WriteMetrics(w, s.Report(), time.Now()) },
+		Alive:   s.Alive, Ready: s.Ready, Log: s.opts.Log,
+	})
+}
