@@ -50,6 +50,7 @@ func TestRunners(t *testing.T) {
 				s.copyRunners(t, s.extensionModules())
 			}
 			t.Run("doctor", s.doctor)
+			t.Run("roster", s.roster)
 			t.Run("errors", s.errors)
 		})
 	}
@@ -268,11 +269,17 @@ func (s *saltSide) documentation(t *testing.T) {
 }
 
 // cost: what the bridge adds to Salt's own empty runner, by turns, the best of each.
+// Other tests keep the machine busy, so it takes more rounds until both have had a
+// quiet moment.
 func (s *saltSide) cost(t *testing.T) {
-	const rounds = 4
-	most := 500 * time.Millisecond // 0.2 s is promised; other tests keep the machine busy
+	const (
+		least, rounds = 4, 12
+		most          = 200 * time.Millisecond
+	)
 	best := map[string]time.Duration{}
-	for range rounds {
+	extra := func() time.Duration { return best["phoenix.status"] - best["test.arg"] }
+	n := 0
+	for ; n < least || n < rounds && extra() > most; n++ {
 		for _, function := range []string{"test.arg", "phoenix.status"} {
 			begun := time.Now()
 			if out, stderr, code := s.saltRun(t, s.master.Salt.Python(), function); code != 0 {
@@ -283,11 +290,10 @@ func (s *saltSide) cost(t *testing.T) {
 			}
 		}
 	}
-	extra := best["phoenix.status"] - best["test.arg"]
-	t.Logf("best of %d: test.arg %v, phoenix.status %v: %v more", rounds, best["test.arg"].Round(time.Millisecond),
-		best["phoenix.status"].Round(time.Millisecond), extra.Round(time.Millisecond))
-	if extra > most {
-		t.Errorf("phoenix.status costs %v more than test.arg", extra)
+	t.Logf("best of %d: test.arg %v, phoenix.status %v: %v more", n, best["test.arg"].Round(time.Millisecond),
+		best["phoenix.status"].Round(time.Millisecond), extra().Round(time.Millisecond))
+	if extra() > most {
+		t.Errorf("phoenix.status costs %v more than test.arg", extra())
 	}
 }
 
@@ -310,6 +316,15 @@ func (s *saltSide) doctor(t *testing.T) {
 		if !seen[check] {
 			t.Errorf("%s was not looked at: %+v", check, found)
 		}
+	}
+}
+
+// roster: the fleet as salt-ssh wants it, and nobody else.
+func (s *saltSide) roster(t *testing.T) {
+	out, stderr, code := s.saltRun(t, s.master.Salt.Python(), "--out=json", "phoenix.roster", "host=id", "grain=id:db-*", "user=admin")
+	var roster map[string]map[string]string
+	if err := json.Unmarshal([]byte(out), &roster); code != 0 || err != nil || len(roster) != 1 || !maps.Equal(roster["db-1"], map[string]string{"host": "db-1", "user": "admin"}) {
+		t.Errorf("salt-run phoenix.roster: exit %d, %v\n%s%s", code, err, out, stderr)
 	}
 }
 

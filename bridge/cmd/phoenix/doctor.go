@@ -61,7 +61,7 @@ func runDoctor(c *cli.Context) error {
 	}
 	if worst := doctor.Worst(v.findings); worst == doctor.Warning || worst == doctor.Error {
 		n := doctor.Count(v.findings)
-		return fmt.Errorf("look at Salt: %w (%d errors, %d warnings)", errFindings, n[doctor.Error], n[doctor.Warning])
+		return fmt.Errorf("look at Salt: %w (errors: %d, warnings: %d)", errFindings, n[doctor.Error], n[doctor.Warning])
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ func printFindings(c *cli.Context, findings []doctor.Finding) error {
 		}
 	}
 	n := doctor.Count(findings)
-	_, err := fmt.Fprintf(w, "%d errors, %d warnings, %d notes, %d ok; nothing was changed\n",
+	_, err := fmt.Fprintf(w, "errors: %d, warnings: %d, notes: %d, ok: %d; nothing was changed\n",
 		n[doctor.Error], n[doctor.Warning], n[doctor.Note], n[doctor.OK])
 	return err
 }

@@ -125,6 +125,27 @@ func TestDoctorOnAWS(t *testing.T) {
 	if n := len(found["queues"]); n != 2 {
 		t.Errorf("%d queues were asked for: %+v", n, found["queues"])
 	}
+
+	// Beside a minion it tries what an agent does.
+	dir := t.TempDir()
+	minion, trusted := filepath.Join(dir, "minion"), lab.StrangerKey()
+	if err := os.WriteFile(minion, fmt.Appendf(nil, "id: i-0123456789abcdef0\npki_dir: %s\n", filepath.Join(dir, "pki")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	putKey(t, filepath.Join(dir, "pki"), "", "minion_master.pub", trusted)
+	digest, err := fleet.KeyDigest([]byte(trusted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "i-1", Incarnation: "1", MasterKeySHA256: digest}); err != nil {
+		t.Fatal(err)
+	}
+	found = examined(t, "--salt-config", minion, "--store", "dynamodb:", "--dynamodb-endpoint", server.URL, "--admit", "proven")
+	told(t, found, "store", doctor.OK, "")
+	told(t, found, "permissions", doctor.OK, "dynamodb:Scan on masters")
+	told(t, found, "proof", doctor.Warning, "ask instance metadata")
+	told(t, found, "fleet-key", doctor.OK, digest[:12])
+	told(t, found, "master-key", doctor.OK, digest[:12])
 }
 
 // An SQLite store is read, with what its bridge would do, and stays as it is.
