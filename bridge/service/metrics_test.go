@@ -150,6 +150,9 @@ func TestWhatIsDoneIsCounted(t *testing.T) {
 	r.inbox.Look("web-1", true) // it is connected
 	r.step()
 	r.returns("web-1")
+	if row := r.row("web-1"); !row.HighstateRan {
+		t.Errorf("its highstate did not run: %+v", row)
+	}
 	delete(r.salt.keys[salt.Accepted], "web-1")
 	r.pass(knownFor)
 	r.knocks("web-1", wrong)

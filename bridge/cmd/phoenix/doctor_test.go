@@ -119,7 +119,7 @@ func TestDoctorOnAWS(t *testing.T) {
 	told(t, found, "groups", doctor.Error, "none: AutoScaling knows no such group")
 	told(t, found, "clock", doctor.OK, "")
 	told(t, found, "what-phoenix-would-do", doctor.Note, "0 highstates; 0 deletions; 1 foreign key, never touched (by what the store knows)")
-	if n := len(found["permissions"]); n != 11 {
+	if n := len(found["permissions"]); n != 10 {
 		t.Errorf("%d calls were tried: %+v", n, found["permissions"])
 	}
 	if n := len(found["queues"]); n != 2 {

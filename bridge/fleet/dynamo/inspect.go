@@ -110,12 +110,6 @@ type Tried struct {
 func (s *Store) TryAsMaster(ctx context.Context) []Tried {
 	c, id := s.config, item{"instanceid": text(nobody)}
 	never, one := aws.String("attribute_exists(instanceid) AND attribute_not_exists(instanceid)"), aws.Int32(1)
-	get := func(table string) func(context.Context) error {
-		return func(ctx context.Context) error {
-			_, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &table, Key: id})
-			return err
-		}
-	}
 	batch := func(table, key string) func(context.Context) error {
 		return func(ctx context.Context) error {
 			_, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
@@ -136,7 +130,10 @@ func (s *Store) TryAsMaster(ctx context.Context) []Tried {
 		}
 	}
 	return s.try(ctx, []attempt{
-		{"GetItem", c.MinionsTable, get(c.MinionsTable)},
+		{"GetItem", c.MinionsTable, func(ctx context.Context) error {
+			_, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &c.MinionsTable, Key: id})
+			return err
+		}},
 		{"BatchGetItem", c.MinionsTable, batch(c.MinionsTable, "instanceid")},
 		{"UpdateItem", c.MinionsTable, update(c.MinionsTable)},
 		{"DeleteItem", c.MinionsTable, remove(c.MinionsTable)},
@@ -150,7 +147,6 @@ func (s *Store) TryAsMaster(ctx context.Context) []Tried {
 			_, err := s.client.Scan(ctx, &dynamodb.ScanInput{TableName: &c.MastersTable, Limit: one})
 			return err
 		}},
-		{"GetItem", c.MastersTable, get(c.MastersTable)},
 		{"UpdateItem", c.MastersTable, update(c.MastersTable)},
 		{"DeleteItem", c.MastersTable, remove(c.MastersTable)},
 		{"BatchGetItem", c.ProofsTable, batch(c.ProofsTable, "instance_arn")},
