@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"phoenix/bridge/audit"
 	"phoenix/bridge/bus"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/queue"
@@ -36,6 +37,7 @@ type Options struct {
 	Beat   fleet.Beat
 	Ready  Ready
 	Log    *slog.Logger
+	Trail  *audit.Trail // decisions go there, and to Log
 
 	Version string // of phoenix, for people
 
@@ -64,7 +66,7 @@ func New(opts Options) *Service {
 	if opts.Inbox == nil {
 		opts.Inbox = NewInbox()
 	}
-	s := &Service{opts: opts, inbox: opts.Inbox, started: time.Now(), audit: NewAudit(opts.Log)}
+	s := &Service{opts: opts, inbox: opts.Inbox, started: time.Now(), audit: NewAudit(decisionLog(opts))}
 	if opts.Counters != nil {
 		s.audit.counters = opts.Counters
 	}
@@ -74,8 +76,26 @@ func New(opts Options) *Service {
 	return s
 }
 
+func decisionLog(opts Options) *slog.Logger {
+	if opts.Trail == nil {
+		return opts.Log
+	}
+	// Bridges of one machine may share a trail.
+	master := slog.String("master", opts.Config.InstanceID)
+	return slog.New(slog.NewMultiHandler(opts.Log.Handler(), opts.Trail.Handler().WithAttrs([]slog.Attr{master})))
+}
+
 // Run runs all loops until ctx ends or one of them must give up.
 func (s *Service) Run(ctx context.Context) error {
+	if s.opts.Trail != nil { // it ends last: nothing that was decided is left out
+		over, end := context.WithCancel(context.WithoutCancel(ctx))
+		var trail errgroup.Group
+		trail.Go(func() error { return s.opts.Trail.Run(over) })
+		defer func() {
+			end()
+			_ = trail.Wait() // it tells its faults itself
+		}()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.beats.Run(ctx) })
 	g.Go(func() error { return s.engine.Run(ctx) })

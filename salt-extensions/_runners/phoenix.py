@@ -127,9 +127,13 @@ def minions(status=None):
     return _command("minions", "list", status=status)
 
 
-def explain(minion):
+def explain(minion, lines=None):
     """
-    Say what is known of a minion, each rule about its key, and which one decides.
+    Say what is known of a minion, each rule about its key, which one decides, and
+    what was decided.
+
+    lines
+        How many of the last decisions to show: 10.
 
     CLI Example:
 
@@ -137,7 +141,7 @@ def explain(minion):
 
         salt-run phoenix.explain web-1
     """
-    return _command("minions", "explain", minion)
+    return _command("minions", "explain", minion, lines=lines)
 
 
 def add(*minions, **flags):

@@ -98,6 +98,7 @@ func applyAdoption(c *cli.Context, config Config, store fleet.Store, changes []f
 		report = append(report, adopted{id, "adopted", ""})
 	}
 	if len(ids) > 0 {
+		byHand(c, config, "minion adopted", ids...)
 		tell(c, config, ids...)
 	}
 	return report, nil

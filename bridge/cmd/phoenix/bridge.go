@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/api"
+	"phoenix/bridge/audit"
 	"phoenix/bridge/bus"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
@@ -96,9 +97,11 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 		log.Warn("included file left out, as Salt leaves it out", "err", fault)
 	}
 	log.Info("bridge starts", "version", version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
-		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", config.Socket)
+		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", config.Socket,
+		"audit", config.Audit.File)
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
+		Trail: audit.New(config.Audit.File, log),
 		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},
 		Ready: ready(config, master), Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {

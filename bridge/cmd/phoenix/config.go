@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -27,6 +28,9 @@ type Config struct {
 	HTTPListen string
 	LogLevel   string
 
+	Audit struct {
+		File string
+	}
 	Highstate struct {
 		Enabled     bool
 		Function    string
@@ -124,6 +128,7 @@ func (c *Config) settings() []setting {
 		{"socket", &c.Socket, "Unix socket of the bridge, for commands on this machine"},
 		{"http_listen", &c.HTTPListen, "TCP address of metrics and health, as 127.0.0.1:9180 (default: none)"},
 		{"log_level", &c.LogLevel, "debug, info, warn or error"},
+		{"audit.file", &c.Audit.File, "the trail of decisions, which minions explain reads (default: audit.log beside the SQLite store, else /var/lib/phoenix/audit.log)"},
 		{"highstate.enabled", &c.Highstate.Enabled, "run first highstates"},
 		{"highstate.function", &c.Highstate.Function, "what a first highstate is"},
 		{"highstate.args", &c.Highstate.Args, "its positional arguments (a YAML list)"},
@@ -184,6 +189,12 @@ func (c *Config) Validate() error {
 	if path, ok := strings.CutPrefix(c.Store, "sqlite:"); !c.onDynamoDB() && (!ok || path == "") {
 		fault("store", "%q is neither sqlite:PATH nor dynamodb:", c.Store)
 	}
+	if c.Audit.File == "" {
+		c.Audit.File = filepath.Join("/var/lib/phoenix", auditFile)
+		if path, ok := strings.CutPrefix(c.Store, "sqlite:"); ok {
+			c.Audit.File = filepath.Join(filepath.Dir(path), auditFile)
+		}
+	}
 	switch a := decide.Admit(c.Admit); {
 	case a != decide.Listed && a != decide.Bound && a != decide.Proven:
 		fault("admit", "%q is none of listed, bound and proven", c.Admit)
@@ -234,6 +245,9 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(faults...)
 }
+
+// auditFile is the trail's name, where its folder follows from the store.
+const auditFile = "audit.log"
 
 // minLease: a master beats every 5 s, and stops publishing 10 s before its lease
 // could be seen to have run out.

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/api"
+	"phoenix/bridge/audit"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
@@ -25,11 +26,16 @@ type explanation struct {
 	Reason    string            `json:"reason"`
 	Rules     []decide.Verdict  `json:"rules"`
 	Highstate string            `json:"highstate"`
+	Audit     []audit.Line      `json:"audit"` // of this machine, the newest at the end
+	NoAudit   string            `json:"audit_error,omitempty"`
 }
 
 func explainMinion(c *cli.Context, config Config, store fleet.Store) error {
 	if c.NArg() != 1 {
 		return usageError(errors.New("explain takes one minion id"))
+	}
+	if c.Int("lines") < 0 {
+		return usageError(fmt.Errorf("--lines %d is negative", c.Int("lines")))
 	}
 	id := c.Args().First()
 	_, keys, _, err := openSalt(config)
@@ -46,6 +52,10 @@ func explainMinion(c *cli.Context, config Config, store fleet.Store) error {
 		Rules: decide.ExplainKeys(decide.Admit(config.Admit), view), Highstate: explainHighstate(c, config, view)}
 	if view.Known {
 		x.Row = &view.Row
+	}
+	x.Audit, err = audit.Last(config.Audit.File, id, c.Int("lines"))
+	if x.Audit = append([]audit.Line{}, x.Audit...); err != nil { // [] in JSON, not null
+		x.NoAudit = err.Error()
 	}
 	for name, key := range map[string]decide.Key{"pending": view.Pending, "accepted": view.Accepted,
 		"rejected": view.Rejected, "denied": view.Denied} {
@@ -143,7 +153,12 @@ func printExplanation(c *cli.Context, x explanation) error {
 			fmt.Fprintf(w, "%-10s %s\n", state, digest)
 		}
 	}
-	fmt.Fprintf(w, "highstate  %s\n\n", x.Highstate)
+	fmt.Fprintf(w, "highstate  %s\n", x.Highstate)
+	if x.Row != nil && x.Row.ClaimState != "" {
+		fmt.Fprintf(w, "claim      %s by %s, version %d, attempt %d, job %s\n", x.Row.ClaimState, plain(x.Row.ClaimOwner),
+			x.Row.ClaimVersion, x.Row.Attempt, plain(x.Row.ClaimJID))
+	}
+	fmt.Fprintln(w)
 	for _, r := range x.Rules {
 		mark, reason := "  ", ""
 		if r.Decides {
@@ -152,5 +167,20 @@ func printExplanation(c *cli.Context, x explanation) error {
 		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %-20s %s", mark, r.Rule, reason), " "))
 	}
 	fmt.Fprintf(w, "\nso: %s (%s)\n", x.Decision, x.Reason)
+	switch {
+	case x.NoAudit != "":
+		fmt.Fprintf(w, "\nwhat was decided is not shown: %s\n", x.NoAudit)
+	case len(x.Audit) > 0:
+		fmt.Fprintln(w)
+		for _, line := range x.Audit {
+			fmt.Fprintln(w, decided(line))
+		}
+	}
 	return nil
+}
+
+// decided is one line of the audit trail, for people.
+func decided(line audit.Line) string {
+	words := append([]string{line.Time.UTC().Format("2006-01-02 15:04:05Z"), "", line.Text}, line.More...)
+	return plain(strings.Join(words, " "))
 }

@@ -70,7 +70,7 @@ func runHighstate(c *cli.Context, config Config, store fleet.Store) error {
 	for i, id := range ids {
 		changes[i] = fleet.Again{InstanceID: bearer[id], Force: c.Bool("force")}
 	}
-	if err := applyAll(c, config, store, changes, "asked", func(fleet.Minion) string {
+	if err := applyAll(c, config, store, changes, "highstate asked for", func(fleet.Minion) string {
 		return "asked for: it starts when a master sees the minion connected"
 	}); err != nil || c.Duration("wait") == 0 {
 		return err

@@ -116,7 +116,9 @@ func acceptKey(c *cli.Context, config Config, store fleet.Store) error {
 	for _, id := range ids {
 		if err := acceptOne(c, store, keys, master, id, bearer[id]); err != nil {
 			faults = append(faults, fmt.Errorf("accept key %s: %w", id, err))
+			continue
 		}
+		byHand(c, config, "key accepted", id)
 	}
 	tell(c, config, ids...)
 	return errors.Join(faults...)

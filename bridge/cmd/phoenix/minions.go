@@ -50,10 +50,11 @@ func minionsCommand() *cli.Command {
 			},
 			{
 				Name:      "explain",
-				Usage:     "say what is known of a minion, each rule, and which one decides",
+				Usage:     "say what is known of a minion, each rule, which one decides, and what was decided",
 				ArgsUsage: "ID",
-				Flags:     []cli.Flag{jsonFlag},
-				Action:    withStore(explainMinion),
+				Flags: []cli.Flag{jsonFlag,
+					&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: 10, Usage: "show the last `N` decisions of this machine's bridge"}},
+				Action: withStore(explainMinion),
 			},
 		},
 	}
@@ -159,7 +160,7 @@ func addMinions(c *cli.Context, config Config, store fleet.Store) error {
 		changes = append(changes, add(keys, fleet.Add{InstanceID: bearer[id], MinionID: named(config, id),
 			Group: c.String("group"), Again: c.Bool("again")}))
 	}
-	return applyAll(c, config, store, changes, "added", func(r fleet.Minion) string {
+	return applyAll(c, config, store, changes, "minion added", func(r fleet.Minion) string {
 		if r.Adopted() {
 			return "adopted: its key was accepted before; no highstate is run"
 		}
@@ -220,16 +221,16 @@ func retireMinions(c *cli.Context, config Config, store fleet.Store) error {
 		}
 		changes = append(changes, fleet.Retire{InstanceID: bearer[id]})
 	}
-	return applyAll(c, config, store, changes, "retired", func(fleet.Minion) string {
+	return applyAll(c, config, store, changes, "minion retired", func(fleet.Minion) string {
 		return "retired: every master deletes its keys, within a minute or so"
 	})
 }
 
 // applyAll applies changes, lets the bridge know, and tells what became of each.
-func applyAll(c *cli.Context, config Config, store fleet.Store, changes []fleet.Change, verb string, say func(fleet.Minion) string) error {
+func applyAll(c *cli.Context, config Config, store fleet.Store, changes []fleet.Change, what string, say func(fleet.Minion) string) error {
 	results, err := store.Apply(c.Context, changes)
 	if err != nil {
-		return fmt.Errorf("%s: %w", verb, err)
+		return fmt.Errorf("%s: %w", c.Command.HelpName, err)
 	}
 	rows := []fleet.Minion{}
 	var changed []string
@@ -252,6 +253,7 @@ func applyAll(c *cli.Context, config Config, store fleet.Store, changes []fleet.
 		}
 	}
 	if len(changed) > 0 {
+		byHand(c, config, what, changed...)
 		tell(c, config, changed...)
 	}
 	return errors.Join(faults...)

@@ -30,7 +30,7 @@ var offered = map[string][]string{
 	"minions list":    {"status"},
 	"minions add":     {"again", "group"},
 	"minions retire":  {"held", "unknown"},
-	"minions explain": nil,
+	"minions explain": {"lines"},
 	"adopt":           {"dry-run"},
 	"keys list":       nil,
 	"keys accept":     {"rebind"},
