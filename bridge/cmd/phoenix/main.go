@@ -60,8 +60,8 @@ func newApp(out, errs io.Writer) *cli.App {
 		},
 		Commands: []*cli.Command{
 			bridgeCommand(), agentCommand(), statusCommand(), minionsCommand(), adoptCommand(),
-			mastersCommand(), keysCommand(), highstateCommand(), pruneCommand(), identityCommand(),
-			doctorCommand(), rosterCommand(),
+			mastersCommand(), keysCommand(), highstateCommand(), eventsCommand(), rosterCommand(), pruneCommand(),
+			identityCommand(), doctorCommand(),
 		},
 	}
 	tellMisuse(app.Commands, app.OnUsageError)
