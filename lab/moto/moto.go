@@ -34,7 +34,9 @@ const (
 
 // script runs the server until its standard input ends: with the test, in
 // whatever way that ends. A conditional write of S3's is one step; moto looks,
-// and then writes, so that here only one does so at a time.
+// and then writes, so that here only one does so at a time. And in a template
+// AWS::NoValue is no item of a list, where moto makes it None, and zones of no
+// region are those of the stack's, where moto gives four of another.
 const script = `
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
@@ -44,6 +46,12 @@ def put_alone(self):
     with lock:
         return put(self)
 S3Response.put_object = put_alone
+from moto.cloudformation import parsing
+clean_json = parsing.clean_json
+def clean(json, resources):
+    value = clean_json(json, resources)
+    return [item for item in value if item is not None] if isinstance(value, list) else value
+parsing.clean_json, parsing.DEFAULT_REGION = clean, sys.argv[2]
 from moto.server import main
 main(["-H", "127.0.0.1", "-p", sys.argv[1]])
 `
@@ -65,7 +73,7 @@ func Start(t testing.TB) aws.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(python, "-c", script, strconv.Itoa(port))
+	cmd := exec.Command(python, "-c", script, strconv.Itoa(port), Region)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C ends the test, and that ends it
 	stdin, err := cmd.StdinPipe()
