@@ -1,12 +1,12 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench salts clean
+.PHONY: help build demo test check fuzz bench package salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/phoenix, one static binary
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/phoenix ./bridge/cmd/phoenix
@@ -28,8 +28,11 @@ bench: build ## what it costs, against other ways, on a real master: one table i
 	@go run ./lab/install 3007.15
 	@go run ./lab/bench
 
+package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
+	@packaging/build
+
 salts: ## install the three Salts that tests run on, below .cache
 	@go run ./lab/install
 
 clean: ## remove what was built and installed
-	@rm -rf bin .cache
+	@rm -rf bin build dist .cache

@@ -91,12 +91,19 @@ func TestProofIsOnesOwn(t *testing.T) {
 	}
 }
 
-// template is as much of a template as its policies need.
+// template is as much of a template as is looked at in it.
 type template struct {
 	t         *testing.T
 	Resources map[string]struct {
 		Properties yaml.Node `yaml:"Properties"`
 	} `yaml:"Resources"`
+	Mappings struct {
+		First struct {
+			Boot struct {
+				Script string `yaml:"Script"`
+			} `yaml:"Boot"`
+		} `yaml:"First"`
+	} `yaml:"Mappings"`
 }
 
 func parse(t *testing.T, file string) template {

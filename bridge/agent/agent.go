@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -90,7 +91,8 @@ type Agent struct {
 	good     time.Time // when a read last led to a list
 	told     map[string]string
 
-	unsettled bool // the minion was restarted, but the file says that it is owed
+	turned    atomic.Int64 // when keep last came round, in Unix nanoseconds
+	unsettled bool         // the minion was restarted, but the file says that it is owed
 }
 
 // New checks the options.
@@ -114,8 +116,10 @@ func New(o Options) (*Agent, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	return &Agent{o: o, watch: NewWatch(o.MinionID, o.Order), restart: NewRestart(o.Highstates...), log: o.Log,
-		told: map[string]string{}}, nil
+	a := &Agent{o: o, watch: NewWatch(o.MinionID, o.Order), restart: NewRestart(o.Highstates...), log: o.Log,
+		told: map[string]string{}}
+	a.turned.Store(time.Now().UnixNano())
+	return a, nil
 }
 
 // Run works until ctx ends.
@@ -134,6 +138,7 @@ func (a *Agent) keep(ctx context.Context) error {
 	a.recall()
 	nextLook := time.Now().Add(lookEvery)
 	for ctx.Err() == nil {
+		a.turned.Store(time.Now().UnixNano())
 		if now := time.Now(); !now.Before(nextLook) {
 			nextLook = now.Add(lookEvery)
 			a.look(ctx)
@@ -154,6 +159,9 @@ func (a *Agent) keep(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Turned is when the loop last came round; before Run, when the agent was made.
+func (a *Agent) Turned() time.Time { return time.Unix(0, a.turned.Load()) }
 
 // recall takes up a restart that is owed, though this agent did not write the
 // list, or does not know that it did.

@@ -165,6 +165,14 @@ func reportOf(s bus.State) BusReport {
 	return r
 }
 
+// Turned is when the engine's loop last came round, or when it began.
+func (s *Service) Turned() time.Time {
+	if at := s.engine.Status().At; at.After(s.started) {
+		return at
+	}
+	return s.started
+}
+
 // Report may be called by any goroutine.
 func (s *Service) Report() Report {
 	r := Report{InstanceID: s.opts.Config.InstanceID, Incarnation: s.opts.Config.Incarnation, Started: s.started,

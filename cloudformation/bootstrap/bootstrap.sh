@@ -1,8 +1,9 @@
 #!/bin/bash
-# Makes a master or a minion of a machine that has just started: Salt, Phoenix,
-# their configuration, their services. What it needs to know stands before it as
-# variables (see the templates). It may be run again at will; what it says is in
-# /var/log/phoenix-bootstrap.log.
+# Makes a Salt master or minion of a machine that has just started: Salt, its
+# configuration, the services. The package of Phoenix brings it as
+# /usr/lib/phoenix/bootstrap; what it needs to know stands before it as variables, or
+# in /etc/phoenix/bootstrap.env (see the templates). Run it again at will; what it says
+# is in /var/log/phoenix-bootstrap.log.
 set -euo pipefail
 
 say() { printf '%s phoenix-bootstrap: %s\n' "$(date -u +%FT%TZ)" "$*"; }
@@ -20,7 +21,7 @@ again() { # COMMAND…
 }
 
 metadata() { # PATH
-	local imds=http://169.254.169.254/latest token
+	local imds=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}/latest token
 	token=$(curl -sS --fail -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' "$imds/api/token") || return
 	curl -sS --fail -m 5 -H "X-aws-ec2-metadata-token: $token" "$imds/$1"
 }
@@ -28,49 +29,41 @@ metadata() { # PATH
 # value reads one text of a flat JSON object, as the metadata service gives it.
 value() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p"; }
 
-# fetch gets one object of the packages bucket, signed with the instance's role:
-# images that have curl need nothing else.
-fetch() { # KEY FILE
-	local role credentials host
-	role=$(metadata meta-data/iam/security-credentials/) || return
-	credentials=$(metadata "meta-data/iam/security-credentials/$role") || return
-	host=$PHOENIX_PACKAGES.s3.$PHOENIX_REGION.$PHOENIX_DOMAIN
-	# From standard input: what stands in arguments, everybody on the machine sees.
-	curl -sS --fail -m 300 -o "$2" --aws-sigv4 "aws:amz:$PHOENIX_REGION:s3" -K - "https://$host/$1" <<-END
-		user = "$(value AccessKeyId <<<"$credentials"):$(value SecretAccessKey <<<"$credentials")"
-		header = "x-amz-security-token: $(value Token <<<"$credentials")"
-		header = "x-amz-content-sha256: UNSIGNED-PAYLOAD"
-	END
-}
-
-install_phoenix() {
-	local new=/usr/bin/.phoenix.new
-	if ! sha256sum --check --status <<<"$PHOENIX_SHA256  /usr/bin/phoenix" 2>/dev/null; then
-		again fetch "$PHOENIX_BINARY" "$new" || die "fetch s3://$PHOENIX_PACKAGES/$PHOENIX_BINARY"
-		sha256sum --check --status <<<"$PHOENIX_SHA256  $new" || die "$PHOENIX_BINARY is not the file with SHA-256 $PHOENIX_SHA256"
-		chmod 0755 "$new"
-		mv "$new" /usr/bin/phoenix
+install_packages() { # PACKAGE…
+	if command -v apt-get >/dev/null; then
+		again apt-get -qq -o DPkg::Lock::Timeout=300 update &&
+			again env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --allow-downgrades install "$@"
+	else
+		again dnf -q -y install "$@"
 	fi
-	say "$(phoenix --version)"
 }
 
-# install_salt installs packages of Salt. None of them may start by itself: a
-# master makes a key at its first start, a minion knocks with the wrong name.
-install_salt() { # PACKAGE…
-	local unit
+# install_salt leaves salt_python, the interpreter that Salt runs on.
+install_salt() { # SERVICE…
+	if [ "$SALT_REPOSITORY" = pypi ]; then
+		salt_from_pypi "$@"
+		salt_python=/opt/salt/bin/python3
+	else
+		salt_from_packages "$@"
+		salt_python=/opt/saltstack/salt/bin/python3
+	fi
+}
+
+# None of the services may start by itself: a master makes a key at its first start,
+# and a minion knocks with the wrong name.
+salt_from_packages() { # SERVICE…
+	local unit packages=()
 	for unit in "$@"; do
 		[ -e "/usr/lib/systemd/system/$unit.service" ] || systemctl mask "$unit"
 	done
 	if command -v apt-get >/dev/null; then
 		apt_repository
-		local packages=() package
-		for package in salt-common "$@"; do packages+=("$package=$SALT_VERSION*"); done
-		again apt-get -qq -o DPkg::Lock::Timeout=300 update
-		again env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --allow-downgrades install "${packages[@]}" || die "install Salt $SALT_VERSION"
+		packages=("salt-common=$SALT_VERSION*" "${@/%/=$SALT_VERSION*}")
 	else
 		rpm_repository
-		again dnf -q -y install "${@/%/-$SALT_VERSION*}" || die "install Salt $SALT_VERSION"
+		packages=("${@/%/-$SALT_VERSION*}")
 	fi
+	install_packages "${packages[@]}" || die "install Salt $SALT_VERSION"
 	systemctl unmask "$@"
 }
 
@@ -97,19 +90,55 @@ rpm_repository() {
 	END
 }
 
-# forget removes what the minion that this image was made of left of itself. The
-# mark says for which instance that was done: it is not done twice. A master's key
-# is never removed: one that is not the shared one is an error, see start_master.
+# salt_from_pypi makes an environment of its own, and services like those of Salt's
+# packages.
+salt_from_pypi() { # SERVICE…
+	local service
+	if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+		install_packages python3-venv || install_packages python3-pip || die 'install Python with venv'
+	fi
+	if [ "$(cat /opt/salt/version 2>/dev/null)" != "$SALT_VERSION" ]; then
+		rm -rf /opt/salt
+		python3 -m venv /opt/salt
+		again /opt/salt/bin/pip install --quiet --disable-pip-version-check "salt==$SALT_VERSION" || die "install Salt $SALT_VERSION from PyPI"
+		ln -sf /opt/salt/bin/salt* /usr/local/bin/
+		echo "$SALT_VERSION" >/opt/salt/version
+	fi
+	for service in "$@"; do
+		cat >"/etc/systemd/system/$service.service" <<-END
+			[Unit]
+			Description=$service, from PyPI
+			After=network-online.target
+			Wants=network-online.target
+
+			[Service]
+			Type=notify
+			NotifyAccess=all
+			KillMode=process
+			LimitNOFILE=100000
+			ExecStart=/opt/salt/bin/$service
+
+			[Install]
+			WantedBy=multi-user.target
+		END
+	done
+}
+
+# forget removes what the minion that this image was made of left of itself. The mark
+# says for which instance that was done: it is not done twice. A master's key is never
+# removed: one that is not the shared one is an error, see start_master.
 forget() {
 	local mark=/var/lib/phoenix/instance
 	[ "$(cat "$mark" 2>/dev/null)" = "$instance" ] && return
-	rm -rf /etc/salt/pki/minion /etc/salt/minion_id /etc/salt/minion.d/99-phoenix.conf /var/cache/salt/minion
+	systemctl stop phoenix-agent salt-minion 2>/dev/null || true
+	rm -rf /etc/salt/pki/minion /etc/salt/minion_id /etc/salt/minion.d/99-phoenix.conf \
+		/etc/salt/minion.d/.99-phoenix.restart /etc/salt/minion.d/_schedule.conf /var/cache/salt/minion
 	install -d -m 0755 /var/lib/phoenix
 	echo "$instance" >"$mark"
 }
 
 configure_minion() {
-	install -d -m 0755 /etc/salt/minion.d
+	install -d -m 0755 /etc/salt/minion.d /etc/systemd/system/salt-minion.service.d
 	cat >/etc/salt/minion.d/50-phoenix.conf <<-END
 		# Written by phoenix-bootstrap. The list of masters is in 99-phoenix.conf.
 		id: $instance
@@ -123,110 +152,115 @@ configure_minion() {
 		tcp_keepalive_intvl: 10
 		rejected_retry: True
 	END
+	# A minion often takes no notice of SIGTERM (3007), and is away until it is killed.
+	printf '# Written by phoenix-bootstrap.\n[Service]\nTimeoutStopSec=5\n' >/etc/systemd/system/salt-minion.service.d/50-phoenix.conf
 }
 
-# install_git gives Salt's own Python what its git backends need.
-install_git() {
-	if command -v apt-get >/dev/null; then
-		again env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 install git
+# open_repositories gives git what the secret holds: lines of its credential store
+# (a URL with user and token), or a private SSH key.
+open_repositories() {
+	local role credentials secret owner url=https://secretsmanager.$PHOENIX_REGION.$PHOENIX_DOMAIN
+	[ -n "$REPOSITORIES_SECRET" ] || return 0
+	role=$(again metadata meta-data/iam/security-credentials/) || die "ask the instance for its role"
+	credentials=$(again metadata "meta-data/iam/security-credentials/$role") || die "ask the instance for its credentials"
+	secret=$(again curl -sS --fail -m 30 --aws-sigv4 "aws:amz:$PHOENIX_REGION:secretsmanager" -K - \
+		-H 'content-type: application/x-amz-json-1.1' -H 'x-amz-target: secretsmanager.GetSecretValue' \
+		-d "{\"SecretId\":\"$REPOSITORIES_SECRET\"}" "${AWS_ENDPOINT_URL_SECRETS_MANAGER:-$url}/" <<-END
+			user = "$(value AccessKeyId <<<"$credentials"):$(value SecretAccessKey <<<"$credentials")"
+			header = "x-amz-security-token: $(value Token <<<"$credentials")"
+		END
+	) || die "read secret $REPOSITORIES_SECRET"
+	secret=$("$salt_python" -c 'import json, sys; print(json.load(sys.stdin)["SecretString"])' <<<"$secret") || die "read secret $REPOSITORIES_SECRET"
+	owner=$(id -un salt 2>/dev/null || echo root) # the master's user: Salt's packages make it
+	install -d -m 0700 -o "$owner" /etc/salt/git
+	if [[ $secret == -----BEGIN* ]]; then
+		install -m 0400 -o "$owner" /dev/stdin /etc/salt/git/key <<<"$secret"
+		git config --system core.sshCommand 'ssh -i /etc/salt/git/key -o UserKnownHostsFile=/etc/salt/git/known_hosts -o StrictHostKeyChecking=accept-new'
 	else
-		again dnf -q -y install git
+		install -m 0600 -o "$owner" /dev/stdin /etc/salt/git/credentials <<<"$secret"
+		git config --system credential.helper 'store --file /etc/salt/git/credentials'
 	fi
-	again salt-pip install --quiet GitPython || die 'install GitPython for Salt'
 }
 
 configure_master() {
-	[ -z "$STATES_REPOSITORY$PILLAR_REPOSITORY" ] || install_git
-	install -d -m 0755 /etc/salt/master.d
+	if [ -n "$STATES_REPOSITORY$PILLAR_REPOSITORY" ]; then
+		command -v git >/dev/null || install_packages git || die 'install git'
+		"$salt_python" -c 'import git' 2>/dev/null ||
+			again "$salt_python" -m pip install --quiet --disable-pip-version-check GitPython || die 'install GitPython for Salt'
+		open_repositories
+	fi
+	install -d -m 0755 /etc/salt/master.d /etc/systemd/system/salt-master.service.d
+	install -m 0644 /usr/share/phoenix/salt-extensions/master.d/phoenix.conf /etc/salt/master.d/phoenix.conf
 	{
 		printf '# Written by phoenix-bootstrap.\nid: %s\n' "$instance"
 		printf 'fileserver_backend: [%s]\n' "${STATES_REPOSITORY:+git, }roots"
 		[ -z "$STATES_REPOSITORY" ] || printf 'gitfs_remotes:\n  - %s\ngitfs_base: %s\n' "$STATES_REPOSITORY" "$STATES_BRANCH"
 		[ -z "$PILLAR_REPOSITORY" ] || printf 'ext_pillar:\n  - git:\n    - %s %s\n' "$PILLAR_BRANCH" "$PILLAR_REPOSITORY"
 	} >/etc/salt/master.d/50-phoenix.conf
+	cat >/etc/systemd/system/salt-master.service.d/50-phoenix.conf <<-END
+		# Written by phoenix-bootstrap.
+		[Service]
+		EnvironmentFile=-/etc/default/phoenix
+		# The masters' shared key, before a start makes another.
+		ExecStartPre=+/usr/bin/phoenix identity install
+	END
 }
 
 # configure_phoenix writes the configuration that bridge and agent share.
 configure_phoenix() {
-	install -d -m 0755 /etc/phoenix
-	cat >/etc/phoenix/phoenix.yaml <<-END
-		# Written by phoenix-bootstrap.
-		store: 'dynamodb:'
-		instance_id: $instance
-		admit: proven
-		dynamodb:
-		  region: $PHOENIX_REGION
-		  minions_table: $PHOENIX_MINIONS_TABLE
-		  masters_table: $PHOENIX_MASTERS_TABLE
-		  proofs_table: $PHOENIX_PROOFS_TABLE
-	END
-	[ "$PHOENIX_ROLE" = master ] || return 0
-	cat >>/etc/phoenix/phoenix.yaml <<-END
-		sqs:
-		  queues: [$PHOENIX_QUEUE]
-		autoscaling:
-		  groups: ['masters:$PHOENIX_MASTERS_GROUP', 'minions:$PHOENIX_MINIONS_GROUP']
-		identity:
-		  bucket: $PHOENIX_IDENTITY_BUCKET
-		  kms_key: $PHOENIX_IDENTITY_KEY
-		  region: $PHOENIX_REGION
-		ready:
-		  command: [salt-run, fileserver.update]
-	END
-}
-
-# unit writes a service, unless a package of Phoenix has brought it.
-unit() { # NAME BESIDE COMMAND
-	[ -e "/usr/lib/systemd/system/$1.service" ] && return
-	cat >"/etc/systemd/system/$1.service" <<-END
-		[Unit]
-		Description=Phoenix, beside $2
-		After=network-online.target $2.service
-		Wants=network-online.target
-
-		[Service]
-		Environment=AWS_REGION=$PHOENIX_REGION
-		ExecStart=/usr/bin/phoenix $3
-		RuntimeDirectory=phoenix
-		StateDirectory=phoenix
-		Restart=always
-		RestartSec=5
-
-		[Install]
-		WantedBy=multi-user.target
-	END
+	{
+		printf '# Written by phoenix-bootstrap.\nAWS_REGION=%s\n' "$PHOENIX_REGION"
+		env | grep -E '^AWS_E[A-Z0-9_]*=' || true # endpoints that are not AWS's own
+	} >/etc/default/phoenix
+	{
+		cat <<-END
+			# Written by phoenix-bootstrap.
+			store: 'dynamodb:'
+			instance_id: $instance
+			admit: proven
+			dynamodb:
+			  region: $PHOENIX_REGION
+			  minions_table: $PHOENIX_MINIONS_TABLE
+			  masters_table: $PHOENIX_MASTERS_TABLE
+			  proofs_table: $PHOENIX_PROOFS_TABLE
+		END
+		[ "$PHOENIX_ROLE" != master ] || cat <<-END
+			sqs:
+			  queues: [$PHOENIX_QUEUE]
+			autoscaling:
+			  groups: ['masters:$PHOENIX_MASTERS_GROUP', 'minions:$PHOENIX_MINIONS_GROUP']
+			identity:
+			  bucket: $PHOENIX_IDENTITY_BUCKET
+			  kms_key: $PHOENIX_IDENTITY_KEY
+			  region: $PHOENIX_REGION
+			ready:
+			  command: [salt-run, fileserver.update]
+		END
+	} >/etc/phoenix/phoenix.yaml
 }
 
 start_master() {
 	configure_master
-	unit phoenix-bridge salt-master bridge
-	install -d /etc/systemd/system/salt-master.service.d
-	cat >/etc/systemd/system/salt-master.service.d/50-phoenix.conf <<-END
-		[Service]
-		# The masters' shared key, before a start makes another.
-		ExecStartPre=+/usr/bin/phoenix identity install
-	END
 	systemctl daemon-reload
 	again phoenix identity install || die 'install the masters'\'' identity'
-	systemctl enable --now salt-master phoenix-bridge
+	systemctl enable salt-master phoenix-bridge
+	systemctl restart salt-master phoenix-bridge
 }
 
-# start_minion leaves the minion's start to the agent: until that has written the
-# list of masters there is none to turn to.
+# start_minion leaves the minion's start to the agent: until that has written the list
+# of masters there is none to turn to.
 start_minion() {
 	configure_minion
-	unit phoenix-agent salt-minion agent
 	systemctl daemon-reload
-	systemctl enable salt-minion
-	systemctl enable --now phoenix-agent
+	systemctl enable salt-minion phoenix-agent
+	systemctl restart phoenix-agent
 }
 
 main() {
-	: "${PHOENIX_ROLE:?}" "${PHOENIX_REGION:?}" "${PHOENIX_DOMAIN:?}" "${PHOENIX_PACKAGES:?}" "${PHOENIX_BINARY:?}" "${PHOENIX_SHA256:?}" "${SALT_VERSION:?}"
+	: "${PHOENIX_ROLE:?}" "${PHOENIX_REGION:?}" "${PHOENIX_DOMAIN:?}" "${SALT_VERSION:?}" "${SALT_REPOSITORY:?}"
 	export AWS_REGION=$PHOENIX_REGION
 	instance=$(again metadata meta-data/instance-id) || die 'ask the instance for its id'
-	say "$PHOENIX_ROLE $instance begins"
-	install_phoenix
+	say "$PHOENIX_ROLE $instance begins, $(phoenix --version)"
 	case $PHOENIX_ROLE in
 	master) install_salt salt-master salt-minion ;;
 	minion) install_salt salt-minion ;;
@@ -239,4 +273,6 @@ main() {
 	say "$PHOENIX_ROLE $instance is set up"
 }
 
+# shellcheck disable=SC1091 # it is there on a machine that was set up before
+[ -n "${PHOENIX_ROLE:-}" ] || . /etc/phoenix/bootstrap.env
 main > >(tee -a /var/log/phoenix-bootstrap.log) 2>&1

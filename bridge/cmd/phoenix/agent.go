@@ -83,6 +83,7 @@ func runAgent(c *cli.Context) error {
 	}
 	log.Info("agent starts", "version", version, "minion", o.MinionID, "store", config.Store, "drop_in", file.Path(),
 		"order", o.Order, "interval", o.Interval, "splay", o.Splay, "restart", config.Agent.Restart)
+	attend(c.Context, a.Turned, log)
 	if err := a.Run(c.Context); err != nil {
 		return err
 	}

@@ -105,6 +105,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},
 		Ready: ready(config, master), Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
+			attend(ctx, s.Turned, log) // it serves: what it waits for, status says
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Status: func() any { return s.Report() }, Release: s.Release,
 				Hint: hinted(inbox), Command: command(config, store), Users: []int{uid}, Log: log})
 		},

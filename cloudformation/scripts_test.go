@@ -1,0 +1,37 @@
+package cloudformation
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"phoenix/lab/shellcheck"
+)
+
+// TestShellCheck: ShellCheck has nothing to say of the scripts that run on an
+// operator's machines. What user data runs stands in the template.
+func TestShellCheck(t *testing.T) {
+	program, err := shellcheck.Install()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := filepath.Join(t.TempDir(), "first.sh")
+	fleet := parse(t, "fleet.yaml")
+	text := fleet.Mappings.First.Boot.Script
+	if !strings.Contains(text, "exec /usr/lib/phoenix/bootstrap\n") {
+		t.Fatalf("no script in the template: %q", text)
+	}
+	// The variables that the template sets before it.
+	text = "#!/bin/bash\nexport PHOENIX_PACKAGES='' PHOENIX_PACKAGE='' PHOENIX_SHA256='' PHOENIX_REGION='' PHOENIX_DOMAIN=''\n" + text
+	if err := os.WriteFile(first, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	scripts, err := filepath.Glob("../packaging/scripts/*")
+	must(t, err)
+	scripts = append(scripts, first, "bootstrap/bootstrap.sh", "../packaging/build")
+	if out, err := exec.Command(program, scripts...).CombinedOutput(); err != nil || len(scripts) < 6 {
+		t.Errorf("shellcheck %q: %v\n%s", scripts, err, out)
+	}
+}
