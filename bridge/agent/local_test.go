@@ -128,8 +128,8 @@ const packJobs = `
 import sys, os
 import salt.payload
 base, live = sys.argv[1], int(sys.argv[2])
-def job(jid, **data):
-    with open(os.path.join(base, "proc", jid), "w+b") as f:
+def job(name, **data):
+    with open(os.path.join(base, "proc", name), "w+b") as f:
         f.write(salt.payload.dumps(data))
 job("20260101000000000001", pid=live, fun="state.highstate", arg=[], jid="20260101000000000001", ret="", tgt="*", user="root")
 job("20260101000000000002", pid=live, fun=["test.ping", "cmd.run"], arg=[[], ["x" * 100000]], jid="2")

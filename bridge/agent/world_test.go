@@ -48,6 +48,11 @@ func newWorld(n int) *world {
 func (w *world) join() *simMaster {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.add()
+}
+
+// add is join for who holds the lock.
+func (w *world) add() *simMaster {
 	n := len(w.masters) + 1
 	m := &simMaster{id: fmt.Sprintf("i-%08x", n), address: fmt.Sprintf("10.0.0.%d", n), key: "key", ready: true,
 		status: fleet.Launch, joined: time.Now()}
@@ -181,22 +186,33 @@ func (m *simMinion) Restart(ctx context.Context) error {
 }
 
 func (m *simMinion) master() string {
+	to, _ := m.where()
+	return to
+}
+
+// where is the master that the minion is connected to, and since when.
+func (m *simMinion) where() (to string, since time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.to
+	return m.to, m.served
 }
 
 // since gives the restarts from then on.
-func (m *simMinion) since(then time.Time) []time.Time {
+func (m *simMinion) since(then time.Time) []time.Time { return m.between(then, time.Now()) }
+
+// between gives the restarts of a stretch of time.
+func (m *simMinion) between(from, to time.Time) []time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(m.restarts), func(at time.Time) bool { return at.Before(then) })
+	return slices.DeleteFunc(slices.Clone(m.restarts), func(at time.Time) bool { return at.Before(from) || at.After(to) })
 }
 
-// memory is a drop-in without a disk.
+// memory is a drop-in without a disk. It is parsed when it is written: a thousand
+// agents look at theirs every 5 s.
 type memory struct {
 	mu     sync.Mutex
 	text   []byte
+	listed []string
 	owed   bool
 	writes int
 }
@@ -204,7 +220,7 @@ type memory struct {
 func (f *memory) Read() ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return parse(f.text), nil
+	return f.listed, nil
 }
 
 func (f *memory) Write(l List) (bool, error) {
@@ -214,7 +230,7 @@ func (f *memory) Write(l List) (bool, error) {
 	if err != nil || bytes.Equal(text, f.text) {
 		return false, err
 	}
-	f.text, f.owed = text, true
+	f.text, f.listed, f.owed = text, parse(text), true
 	f.writes++
 	return true, nil
 }
