@@ -4,6 +4,7 @@
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
+STORE     ?= sqlite
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,9 +12,9 @@ help: ## list the targets
 build: ## bin/phoenix, one static binary
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/phoenix ./bridge/cmd/phoenix
 
-demo: build ## a real master, the bridge and two minions: watch one be let in
+demo: build ## real masters and minions: who is let in, and what follows when a master dies
 	@go run ./lab/install 3007.15
-	@go run ./lab/demo
+	@go run ./lab/demo $(STORE)
 
 test: ## all of it: check, unit tests with the race detector, fuzzing, three real Salts
 	@lab/test

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -28,8 +29,10 @@ type Process struct {
 	command  []string
 	env      []string
 	stubborn bool // may need to be killed, for reasons that are not ours
-	cmd      *exec.Cmd
-	done     chan struct{} // closed once cmd has been waited for; nil before Start
+
+	mu   sync.Mutex // an agent restarts its minion while the test goes on
+	cmd  *exec.Cmd
+	done chan struct{} // closed once cmd has been waited for; nil before Start
 }
 
 // process makes a process that is yet to be launched. Its folder's name is
@@ -61,9 +64,17 @@ func (p *Process) prepare(env []string, command ...string) {
 // time.
 func (p *Process) Start() {
 	p.lab.tb.Helper()
+	if err := p.begin(); err != nil {
+		p.lab.tb.Fatalf("start %s: %v", p.Name, err)
+	}
+}
+
+func (p *Process) begin() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	log, err := os.OpenFile(p.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
-		p.lab.tb.Fatalf("start %s: %v", p.Name, err)
+		return err
 	}
 	defer log.Close()
 	cmd := exec.Command(p.command[0], p.command[1:]...)
@@ -71,7 +82,7 @@ func (p *Process) Start() {
 	cmd.Env = append(append(os.Environ(), p.env...), mark+"="+p.Dir+"/")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		p.lab.tb.Fatalf("start %s: %v", p.Name, err)
+		return err
 	}
 	done := make(chan struct{})
 	p.cmd, p.done = cmd, done
@@ -79,18 +90,27 @@ func (p *Process) Start() {
 		_ = cmd.Wait() // how it ended stands in cmd.ProcessState
 		close(done)
 	}()
+	return nil
+}
+
+// running gives the process that was started last; nil before Start.
+func (p *Process) running() (*exec.Cmd, chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd, p.done
 }
 
 // Kill ends the process and all that it started with SIGKILL, as the loss of
 // its machine would.
 func (p *Process) Kill() {
-	if p.Alive() { // else the id may be somebody else's by now
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-		<-p.done
+	cmd, done := p.running()
+	if isOpen(done) { // else the id may be somebody else's by now
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-done
 	}
 	killMarked(p.Dir + "/")
-	if p.cmd != nil {
-		buryGroup(p.cmd.Process.Pid)
+	if cmd != nil {
+		buryGroup(cmd.Process.Pid)
 	}
 }
 
@@ -100,12 +120,13 @@ func (p *Process) Kill() {
 // must end by itself.
 func (p *Process) Stop() {
 	p.lab.tb.Helper()
-	if !p.Alive() {
+	cmd, done := p.running()
+	if !isOpen(done) {
 		return
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone already: fine
+	_ = cmd.Process.Signal(syscall.SIGTERM) // gone already: fine
 	select {
-	case <-p.done:
+	case <-done:
 	case <-time.After(stopTimeout):
 		if !p.stubborn {
 			p.lab.tb.Fatalf("stop %s: still running after %v\n%s", p.Name, stopTimeout, p.Tail())
@@ -126,18 +147,24 @@ func (p *Process) Restart() {
 // pause, in which nothing answers and no connection closes.
 func (p *Process) Signal(sig syscall.Signal) {
 	p.lab.tb.Helper()
-	if err := syscall.Kill(-p.cmd.Process.Pid, sig); err != nil {
+	cmd, _ := p.running()
+	if err := syscall.Kill(-cmd.Process.Pid, sig); err != nil {
 		p.lab.tb.Fatalf("signal %s: %v", p.Name, err)
 	}
 }
 
 // Alive says whether the main process runs.
 func (p *Process) Alive() bool {
-	if p.done == nil {
+	_, done := p.running()
+	return isOpen(done)
+}
+
+func isOpen(done chan struct{}) bool {
+	if done == nil {
 		return false
 	}
 	select {
-	case <-p.done:
+	case <-done:
 		return false
 	default:
 		return true
@@ -147,12 +174,13 @@ func (p *Process) Alive() bool {
 // ExitCode waits for the process to end by itself. It is -1 after a signal.
 func (p *Process) ExitCode(timeout time.Duration) int {
 	p.lab.tb.Helper()
+	cmd, done := p.running()
 	select {
-	case <-p.done:
+	case <-done:
 	case <-time.After(timeout):
 		p.lab.tb.Fatalf("wait for %s: still running after %v\n%s", p.Name, timeout, p.Tail())
 	}
-	return p.cmd.ProcessState.ExitCode()
+	return cmd.ProcessState.ExitCode()
 }
 
 func (p *Process) logPath() string { return filepath.Join(p.Dir, "log") }

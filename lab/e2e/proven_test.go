@@ -31,20 +31,21 @@ func TestG3_Proven(t *testing.T) {
 	master.KnockWithKey(ids[1], lab.StrangerKey())
 	honest, robbed, mute := start(ids[0]), start(ids[1]), start(ids[2])
 	asks := tap.Start(t, c.tables.URL) // what agents are allowed is not what masters are
-	var agents []*agent
+	var agents []*lab.Agent
 	for _, m := range []*lab.Minion{honest, robbed} {
-		agents = append(agents, runAgent(t, l, m, c.instance(m.ID), "--store", "dynamodb:", "--dynamodb-endpoint", asks.URL))
+		agents = append(agents, l.StartAgent(lab.AgentOptions{Minion: m, Store: "dynamodb:", Env: c.instance(m.ID),
+			Config: map[string]any{"dynamodb": map[string]any{"endpoint": asks.URL}}}))
 	}
 	bridge.Ready()
 	for i, m := range []*lab.Minion{honest, robbed} {
-		agents[i].until("the highstate of "+m.ID+" is on record", func() (bool, string) {
+		l.Eventually(within, "the highstate of "+m.ID+" is on record", func() (bool, string) {
 			row := bridge.Minions()[m.ID]
 			return row.HighstateRan, fmt.Sprintf("%+v; pending %v, denied %v", row, master.Pending(), master.Denied())
 		})
 		if row := bridge.Minions()[m.ID]; row.KeySHA256 != digestOf(t, m) || m.Runs() != 1 {
 			t.Errorf("%s: runs %+v, row %+v", m.ID, m.RunLog(), row)
 		}
-		if lines := agents[i].said(); !strings.Contains(lines, "proof of the minion's key written") {
+		if lines := agents[i].Log(); !strings.Contains(lines, "proof of the minion's key written") {
 			t.Error(lines)
 		}
 	}

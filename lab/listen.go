@@ -1,0 +1,127 @@
+package lab
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"phoenix/bridge/bus"
+	"phoenix/bridge/event"
+	"phoenix/bridge/salt"
+)
+
+// pingEvery is how often a listener asks the minions that it waits for.
+const pingEvery = time.Second
+
+// Listener notes which minions a master serves: it pings those that it waits for
+// every second, and hears on the master's event bus who answers.
+type Listener struct {
+	master *salt.Master
+	bus    *bus.Bus
+
+	mu      sync.Mutex
+	waiting []string
+	pings   map[string]bool      // jids of ours, since Wait
+	heard   map[string]time.Time // by minion
+	err     error                // of the last ping
+}
+
+// Listen starts a listener, which ends with the test. The master must be ready.
+func (m *Master) Listen() *Listener {
+	m.lab.tb.Helper()
+	config, err := salt.ReadConfig(m.ConfigPath())
+	if err != nil {
+		m.lab.tb.Fatalf("listen to %s: %v", m.Name, err)
+	}
+	master, err := salt.NewMaster(config)
+	if err != nil {
+		m.lab.tb.Fatalf("listen to %s: %v", m.Name, err)
+	}
+	b, err := bus.New(bus.Config{Path: m.EventSocket(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		m.lab.tb.Fatalf("listen to %s: %v", m.Name, err)
+	}
+	l := &Listener{master: master, bus: b}
+	l.Wait()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = b.Run(ctx, l) }) // it ends with ctx alone
+	running.Go(func() { l.ask(ctx) })
+	m.lab.tb.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return l
+}
+
+// Wait forgets what was heard, and asks these minions from now on.
+func (l *Listener) Wait(ids ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting, l.pings, l.heard = ids, map[string]bool{}, map[string]time.Time{}
+}
+
+// Heard says when minions first answered, since Wait.
+func (l *Listener) Heard() map[string]time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.heard)
+}
+
+// Err is why the last ping was not sent; nil: it was.
+func (l *Listener) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Event implements [bus.Handler].
+func (l *Listener) Event(e event.Event) {
+	if e.Kind != event.KindReturn {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if id := string(e.ID); l.pings[string(e.JID)] && l.heard[id].IsZero() {
+		l.heard[id] = time.Now()
+	}
+}
+
+// Gap implements [bus.Handler]: the next ping will tell.
+func (l *Listener) Gap(string) {}
+
+// ask pings until ctx ends. A master that is dead refuses at once, one whose
+// packets are lost is given as long as a ping's turn.
+func (l *Listener) ask(ctx context.Context) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	jid := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		jid = salt.NewJID(time.Now(), jid)
+		l.mu.Lock()
+		var ids []string
+		for _, id := range l.waiting {
+			if l.heard[id].IsZero() {
+				ids = append(ids, id)
+			}
+		}
+		l.pings[jid] = true
+		l.mu.Unlock()
+		if len(ids) == 0 {
+			continue
+		}
+		pinging, cancel := context.WithTimeout(ctx, pingEvery)
+		_, err := l.master.Ping(pinging, jid, ids)
+		cancel()
+		l.mu.Lock()
+		l.err = err
+		l.mu.Unlock()
+	}
+}
