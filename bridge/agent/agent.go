@@ -18,13 +18,16 @@ const (
 	// lookEvery: how often the agent looks whether the minion's current master
 	// answers. A look is two connections.
 	lookEvery = 5 * time.Second
+	// lookAgain is that for one that did not answer, and each such look reads the
+	// masters: the third read shows whether it still beats, see stillFor.
+	lookAgain = 4 * time.Second
 	// owedEvery: how often it looks whether a restart that is due may begin.
 	owedEvery = time.Second
 	// readWithin bounds one read of the masters.
 	readWithin = 10 * time.Second
 	// failingReads is how often in a row the masters are read because the current
 	// one does not answer. What two minutes have not shown the store does not know.
-	failingReads = 24
+	failingReads = 30
 	// intervalJitter lengthens each interval by up to that share, so that agents
 	// which were started together drift apart.
 	intervalJitter = 0.2
@@ -85,9 +88,8 @@ type Agent struct {
 	current  string    // the master that the minion is connected to, or was last
 	missed   int       // looks in a row at which current did not answer
 	lonely   bool      // the minion is connected to none
-	reads    int       // reads in a row that were made because of that
-	lastRead time.Time // of the masters
-	nextRead time.Time
+	reads    int       // reads in a row that were made because current did not answer
+	nextRead time.Time // of the masters
 	good     time.Time // when a read last led to a list
 	told     map[string]string
 
@@ -140,16 +142,19 @@ func (a *Agent) keep(ctx context.Context) error {
 	for ctx.Err() == nil {
 		a.turned.Store(time.Now().UnixNano())
 		if now := time.Now(); !now.Before(nextLook) {
-			nextLook = now.Add(lookEvery)
 			a.look(ctx)
+			nextLook = now.Add(lookEvery)
+			if a.missed > 0 {
+				nextLook = now.Add(lookAgain)
+			}
 		}
-		if !time.Now().Before(a.readAt()) {
+		if !time.Now().Before(a.nextRead) {
 			a.read(ctx)
 		}
 		if a.restart.Due(time.Now(), a.gone()) {
 			a.restartMinion(ctx)
 		}
-		wake := minTime(nextLook, a.readAt())
+		wake := minTime(nextLook, a.nextRead)
 		if a.restart.Owed() {
 			wake = minTime(wake, time.Now().Add(owedEvery))
 		}
@@ -201,6 +206,10 @@ func (a *Agent) look(ctx context.Context) {
 		a.missed, a.reads = 0, 0
 		return
 	}
+	if a.reads < failingReads {
+		a.reads++
+		a.nextRead = time.Now()
+	}
 	if a.missed++; a.missed == goneAfter {
 		a.log.Warn("minion's master does not answer", "master", a.current)
 		a.restart.Hurry(time.Now(), a.splay())
@@ -239,22 +248,9 @@ func (a *Agent) splay() time.Duration {
 	return rand.N(most + 1)
 }
 
-// readAt is when to read the masters next: each interval, and every few seconds
-// for a while when the current one does not answer.
-func (a *Agent) readAt() time.Time {
-	if a.missed > 0 && a.reads < failingReads {
-		return minTime(a.nextRead, a.lastRead.Add(lookEvery))
-	}
-	return a.nextRead
-}
-
 // read reads the masters and does what follows.
 func (a *Agent) read(ctx context.Context) {
-	if a.missed > 0 {
-		a.reads++
-	}
-	a.lastRead = time.Now()
-	a.nextRead = a.lastRead.Add(a.o.Interval + rand.N(time.Duration(float64(a.o.Interval)*intervalJitter)+1))
+	a.nextRead = time.Now().Add(a.o.Interval + rand.N(time.Duration(float64(a.o.Interval)*intervalJitter)+1))
 	d, err := a.decide(ctx)
 	if ctx.Err() != nil {
 		return
@@ -287,7 +283,11 @@ func (a *Agent) decide(ctx context.Context) (Decision, error) {
 		return Decision{}, err
 	}
 	s := Sight{Masters: masters, Listed: a.listed, Trusted: trusted, Current: a.current}
-	s.Answers = a.ask(ctx, a.watch.Ask(s))
+	ask := a.watch.Ask(s)
+	if a.gone() { // looked at just now, and one whose packets vanish is slow to ask
+		ask = slices.DeleteFunc(ask, func(address string) bool { return address == a.current })
+	}
+	s.Answers = a.ask(ctx, ask)
 	if a.gone() {
 		s.Answers[a.current] = false
 	}

@@ -164,7 +164,7 @@ func TestHoldsStill(t *testing.T) {
 	}
 }
 
-// While the current master does not answer the table is read every 5 s, for two
+// While the current master does not answer the table is read every 4 s, for two
 // minutes; then as always.
 func TestReadsAreBounded(t *testing.T) {
 	settled(t, 1, nil, func(w *world, s *simAgent) {
@@ -173,7 +173,7 @@ func TestReadsAreBounded(t *testing.T) {
 		wait(10 * time.Minute)
 		reads := s.store.between(died, died.Add(2*time.Minute))
 		for i := range reads[1:] {
-			if apart := reads[i+1].Sub(reads[i]); apart < lookEvery {
+			if apart := reads[i+1].Sub(reads[i]); apart < lookAgain {
 				t.Errorf("reads %v apart", apart)
 			}
 		}

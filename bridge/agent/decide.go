@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// stillFor: a master's bridge beats every 5 s, so two beats did not come. That
-	// alone takes no master off the list: its ports must be silent too.
-	stillFor = 10 * time.Second
+	// stillFor: a master's bridge beats every 5 s, so one beat did not come, by half
+	// its time. That alone takes no master off the list: its ports must be silent too.
+	stillFor = 7500 * time.Millisecond
 	// rowlessFor: an address on the list that no row names is of a master whose
 	// tombstone is gone, or the answer was partial. The former can wait.
 	rowlessFor = 10 * time.Minute

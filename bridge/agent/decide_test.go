@@ -118,7 +118,7 @@ func TestRules(t *testing.T) {
 		{"stays while its bridge is away", scene{masters: "Abar1, Bsar1"}, long, "a b"},
 		{"stays while it does not answer, but its bridge beats", scene{masters: "Abar1, Bb-r1"}, long, "a b"},
 		{"stays until its heartbeat was seen to stand still", scene{masters: "Abar1, Bs-r1"}, once, "a b"},
-		{"and that for two beats", scene{masters: "Abar1, Bs-r1"}, twice, "a b"},
+		{"and that for longer than a beat takes", scene{masters: "Abar1, Bs-r1"}, twice, "a b"},
 		{"stays while it is not ready: its bridge restarts", scene{masters: "Abar1, Bban1"}, long, "a b"},
 		{"stays while its key is not said: its bridge restarts", scene{masters: "Abar1, Bban0"}, long, "a b"},
 		{"leaves when its key is another", scene{masters: "Abar1, Bbar2"}, once, "a"},
