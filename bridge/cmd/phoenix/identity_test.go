@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"phoenix/lab"
 	"phoenix/lab/moto"
 )
 
@@ -116,6 +119,62 @@ func TestIdentityCommands(t *testing.T) {
 		}
 		if code, out, errs := s.run(test.args...); code != test.code || errs == "" {
 			t.Errorf("%s: exit code %d, want %d: %s%s", name, code, test.code, out, errs)
+		}
+	}
+}
+
+// TestFirstMastersRace: two masters that are the first run "phoenix identity
+// install" at the same moment, as processes of their own. One makes the key pair,
+// and both have it; ten times.
+func TestFirstMastersRace(t *testing.T) {
+	cfg := moto.Start(t)
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("masters"),
+		CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: moto.Region}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := lab.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 10 {
+		var racers [2]struct {
+			*sharer
+			out, errs bytes.Buffer
+			cmd       *exec.Cmd
+		}
+		for i := range racers {
+			r := &racers[i]
+			r.sharer = newSharer(t, *cfg.BaseEndpoint)
+			r.cmd = exec.Command(binary, append([]string{"identity", "install", "--json", "--identity-key", fmt.Sprint("race-", round)}, r.args...)...)
+			r.cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
+			r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.errs
+			if err := r.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		actions := map[string]int{}
+		for i := range racers {
+			r := &racers[i]
+			if err := r.cmd.Wait(); err != nil {
+				t.Fatalf("round %d: %v\n%s", round, err, &r.errs)
+			}
+			var changed changedIdentity
+			if err := json.Unmarshal(r.out.Bytes(), &changed); err != nil {
+				t.Fatalf("round %d: %v in %s", round, err, &r.out)
+			}
+			actions[string(changed.Action)]++
+		}
+		if actions["made"] != 1 || actions["installed"] != 1 {
+			t.Errorf("round %d: %v", round, actions)
+		}
+		for _, name := range []string{"master.pem", "master.pub"} {
+			one, err := os.ReadFile(filepath.Join(racers[0].pki, name))
+			two, err2 := os.ReadFile(filepath.Join(racers[1].pki, name))
+			if err := errors.Join(err, err2); err != nil || len(one) == 0 || !bytes.Equal(one, two) {
+				t.Errorf("round %d: %s: the masters have different ones, or none: %v", round, name, err)
+			}
 		}
 	}
 }
