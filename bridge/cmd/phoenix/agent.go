@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -95,6 +96,11 @@ func runAgent(c *cli.Context) error {
 // masters that lags by a second costs half.
 func openMasters(ctx context.Context, config Config) (fleet.Store, error) {
 	if !config.onDynamoDB() {
+		// An agent that came first would make an empty one, as root.
+		if _, err := os.Stat(strings.TrimPrefix(config.Store, "sqlite:")); err != nil {
+			return nil, markedError{fleet.ErrUnavailable, fmt.Errorf("open store %s: %w (store names the one of the masters' bridges; start a bridge first)",
+				config.Store, cause(err))}
+		}
 		return openStore(ctx, config)
 	}
 	tables, err := config.tables(ctx)
