@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench package salts clean
+.PHONY: help build demo test check fuzz bench kills package salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -28,6 +28,10 @@ fuzz: ## each fuzz target for FUZZTIME (5m)
 bench: build ## what it costs, against other ways, on a real master: one table in 8 minutes
 	@go run ./lab/install 3007.15
 	@go run ./lab/bench
+
+kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone (an hour, as root)
+	@go run ./lab/install 3007.15 3008.3
+	@go run ./lab/kills
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	@packaging/build

@@ -52,7 +52,7 @@ func (l *Lab) NewBridge(o BridgeOptions) *Bridge {
 	if err := writeConfig(b.ConfigPath(), base, o.Config); err != nil {
 		l.tb.Fatalf("%v", err)
 	}
-	b.prepare(o.Env, binary, "--config", b.ConfigPath(), "bridge")
+	b.prepare(o.Env, o.Master.host.inside(binary, "--config", b.ConfigPath(), "bridge")...)
 	return b
 }
 

@@ -26,6 +26,7 @@ type MasterOptions struct {
 	Addr    string         // default: a new one of the lab
 	Extra   map[string]any // over the lab's configuration
 	KeyFrom *Master        // share that master's key; it must be ready
+	Host    *Host          // where it runs, and its bridge; default: here
 }
 
 // Master is a salt-master.
@@ -34,6 +35,7 @@ type Master struct {
 	ID   string
 	Addr string
 	Salt Salt
+	host *Host
 }
 
 // StartMaster starts a master and returns at once; see [Master.Ready].
@@ -43,10 +45,12 @@ func (l *Lab) StartMaster(o MasterOptions) *Master {
 	if err != nil {
 		l.tb.Fatalf("%v", err)
 	}
-	if o.Addr == "" {
+	if o.Host != nil {
+		o.Addr = o.Host.Addr
+	} else if o.Addr == "" {
 		o.Addr = l.Addr()
 	}
-	m := &Master{Process: l.process("master"), Addr: o.Addr, Salt: salt}
+	m := &Master{Process: l.process("master"), Addr: o.Addr, Salt: salt, host: o.Host}
 	m.ID = m.Name
 	base := map[string]any{
 		"id":                m.ID,
@@ -71,7 +75,7 @@ func (l *Lab) StartMaster(o MasterOptions) *Master {
 		l.tb.Fatalf("prepare %s: %v", m.Name, err)
 	}
 	m.stubborn = true
-	m.prepare(saltEnv(), salt.daemon("salt-master", m.configDir())...)
+	m.prepare(saltEnv(), o.Host.inside(salt.daemon("salt-master", m.configDir())...)...)
 	m.Start()
 	return m
 }

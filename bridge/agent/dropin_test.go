@@ -229,7 +229,7 @@ func whole(t *testing.T, d *DropIn, first bool) {
 	}
 }
 
-// killAt names the step at which the child of TestG5_KilledAtEachStep dies.
+// killAt names the step at which the child of killedAt dies.
 const killAt = "PHOENIX_TEST_KILL_AT"
 
 func TestMain(m *testing.M) {
@@ -244,6 +244,9 @@ func TestMain(m *testing.M) {
 			return nil
 		}
 		_, err := d.Write(newList)
+		if strings.HasPrefix(label, "schedule: ") {
+			_, err = d.ForgetAlive(newList.Addresses())
+		}
 		fmt.Fprintln(os.Stderr, "not killed at", label, err)
 		os.Exit(1)
 	}
@@ -269,18 +272,24 @@ func TestG5_KilledAtEachStep(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), killAt+"="+label+"|"+d.minion.DropIns)
-				out, err := cmd.CombinedOutput()
-				var exit *exec.ExitError
-				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-					t.Fatalf("the child was not killed: %v\n%s", err, out)
-				}
+				killedAt(t, label, d)
 				check()
 				whole(t, d, first)
 				check()
 			})
 		}
+	}
+}
+
+// killedAt runs a child that writes as an agent does, and dies at that step.
+func killedAt(t *testing.T, label string, d *DropIn) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), killAt+"="+label+"|"+d.minion.DropIns)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the child was not killed: %v\n%s", err, out)
 	}
 }
 

@@ -80,6 +80,39 @@ func TestForgetsTheStaleOnly(t *testing.T) {
 	}
 }
 
+// G5: kill -9 at each step: the schedule is the old one or the new one, and the
+// next agent ends what this one began.
+func TestG5_KilledWhileForgetting(t *testing.T) {
+	const before = scheduleHead + daily
+	d, _ := newTree(t)
+	path := filepath.Join(d.minion.DropIns, scheduleName)
+	put(t, path, before+aliveA)
+	var labels []string
+	d.step = func(label string) error { labels = append(labels, label); return nil }
+	if _, err := d.ForgetAlive(newList.Addresses()); err != nil || len(labels) < 6 {
+		t.Fatalf("steps %q, %v", labels, err)
+	}
+	for _, label := range labels {
+		t.Run(label, func(t *testing.T) {
+			t.Parallel()
+			d, _ := newTree(t)
+			path := filepath.Join(d.minion.DropIns, scheduleName)
+			put(t, path, before+aliveA)
+			killedAt(t, label, d)
+			if got := get(t, path); got != before && got != before+aliveA {
+				t.Errorf("neither the old text nor the new one: %q", got)
+			}
+			if _, err := d.ForgetAlive(newList.Addresses()); err != nil || get(t, path) != before {
+				t.Errorf("the next agent left %q, %v", get(t, path), err)
+			}
+			left, err := filepath.Glob(filepath.Join(d.minion.DropIns, ".*.new"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
 // What is not written as Salt writes it is left alone, and told of.
 func TestOddScheduleIsLeftAlone(t *testing.T) {
 	for _, text := range []string{
