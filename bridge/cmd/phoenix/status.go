@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,9 +21,14 @@ import (
 
 func statusCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "status",
-		Usage:  "show masters, minions by where they stand, and the bridge on this machine",
-		Flags:  []cli.Flag{jsonFlag},
+		Name:  "status",
+		Usage: "show masters, minions by where they stand, and the bridge on this machine",
+		Description: "With --watch the view stays, is drawn again every two seconds, and shows the last decisions of this\n" +
+			"machine's bridge; q ends it. In DynamoDB it never counts the whole fleet: minions are then those whose keys\n" +
+			"this master holds, as of the bridge's last comparison.",
+		Flags: []cli.Flag{jsonFlag,
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it until told to stop (q, Ctrl-C)"},
+			&cli.DurationFlag{Name: "interval", Value: watchEvery, Usage: "with --watch: draw it every so often"}},
 		Action: withStore(showStatus),
 	}
 }
@@ -30,25 +37,22 @@ func statusCommand() *cli.Command {
 type overview struct {
 	Masters []fleet.Master          `json:"masters"`
 	Minions map[decide.Standing]int `json:"minions"`
-	Keys    string                  `json:"keys,omitempty"` // why foreign keys could not be counted
-	Bridge  *service.Report         `json:"bridge"`         // null: none answers on this machine
+	Keys    string                  `json:"keys,omitempty"`    // why foreign keys could not be counted
+	Counted string                  `json:"counted,omitempty"` // what minions are counted, where it is not all
+	Bridge  *service.Report         `json:"bridge"`            // null: none answers on this machine
 	Hint    string                  `json:"bridge_error,omitempty"`
 }
 
 func showStatus(c *cli.Context, config Config, store fleet.Store) error {
-	o := overview{Minions: map[decide.Standing]int{}}
-	var err error
-	if o.Masters, err = store.Masters(c.Context); err != nil {
-		return fmt.Errorf("list masters: %w", err)
+	if c.Bool("watch") {
+		return watchStatus(c, config, store)
 	}
-	if err := countMinions(c, config, store, &o); err != nil {
+	if c.IsSet("interval") {
+		return usageError(errors.New("--interval needs --watch"))
+	}
+	o, err := look(c.Context, config, store, all)
+	if err != nil {
 		return err
-	}
-	var report service.Report
-	if err := api.NewClient(config.Socket).Status(c.Context, &report); err != nil {
-		o.Hint = err.Error()
-	} else {
-		o.Bridge = &report
 	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, o)
@@ -56,16 +60,56 @@ func showStatus(c *cli.Context, config Config, store fleet.Store) error {
 	return printStatus(c.App.Writer, config, o)
 }
 
-// countMinions counts the fleet, and the keys of this master that are not in it.
-func countMinions(c *cli.Context, config Config, store fleet.Store, o *overview) error {
-	rows, err := allMinions(c, store, "")
-	if err != nil {
-		return err
+// count is how minions are counted.
+type count bool
+
+const (
+	all count = true
+	// cheaply: as often as somebody likes. DynamoDB is paid by what it reads.
+	cheaply count = false
+)
+
+// look finds out all that status tells.
+func look(ctx context.Context, config Config, store fleet.Store, count count) (overview, error) {
+	o := overview{Minions: map[decide.Standing]int{}}
+	var err error
+	if o.Masters, err = store.Masters(ctx); err != nil {
+		return o, fmt.Errorf("list masters: %w", err)
 	}
-	listed := make(map[string]bool, len(rows))
-	for _, r := range rows {
-		listed[r.Salt()] = true
-		o.Minions[decide.Stand(r, true, false)]++
+	if o.Masters == nil {
+		o.Masters = []fleet.Master{} // [] in JSON, not null
+	}
+	var report service.Report
+	if err := api.NewClient(config.Socket).Status(ctx, &report); err != nil {
+		o.Hint = err.Error()
+	} else {
+		o.Bridge = &report
+	}
+	if count == all || !config.onDynamoDB() {
+		return o, countMinions(ctx, config, store, &o)
+	}
+	o.Counted = "not counted: no bridge has compared keys and fleet here"
+	if o.Bridge != nil && o.Bridge.Engine.Compared {
+		maps.Copy(o.Minions, o.Bridge.Engine.Census)
+		o.Counted = fmt.Sprintf("counted by this master's keys; the next comparison is in %v",
+			max(time.Until(o.Bridge.Engine.CompareAt), 0).Round(time.Second))
+	}
+	return o, nil
+}
+
+// countMinions counts the fleet, and the keys of this master that are not in it.
+func countMinions(ctx context.Context, config Config, store fleet.Store, o *overview) error {
+	listed := map[string]bool{}
+	for _, status := range []fleet.Status{fleet.Launch, fleet.Terminate} {
+		if err := store.ByStatus(ctx, status, "", func(page []fleet.Minion) error {
+			for _, r := range page {
+				listed[r.Salt()] = true
+				o.Minions[decide.Stand(r, true, false)]++
+			}
+			return nil
+		}); err != nil {
+			return fmt.Errorf("count minions: %w", err)
+		}
 	}
 	_, keys, _, err := openSalt(config)
 	if err != nil {
@@ -105,6 +149,9 @@ func printStatus(w io.Writer, config Config, o overview) error {
 	}
 	if err := t.flush(); err != nil {
 		return err
+	}
+	if o.Counted != "" {
+		fmt.Fprintln(w, o.Counted)
 	}
 	if o.Keys != "" {
 		fmt.Fprintf(w, "foreign and unlisted keys were not counted: %s\n", o.Keys)
