@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench kills package salts clean
+.PHONY: help build docs demo test check fuzz bench kills package salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -11,6 +11,9 @@ help: ## list the targets
 
 build: ## bin/phoenix, one static binary
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/phoenix ./bridge/cmd/phoenix
+
+docs: build ## docs/reference.md, made from the code
+	@bin/phoenix man --markdown >docs/reference.md
 
 demo: build ## real masters and minions: who is let in, and what follows when a master dies
 	@go run ./lab/install 3007.15

@@ -27,7 +27,7 @@ func agentCommand() *cli.Command {
 		Name:  "agent",
 		Usage: "run beside a Salt minion: keep its list of masters (a service)",
 		Description: "Runs until it is told to stop, as root. It writes 99-phoenix.conf into the minion's minion.d and restarts\n" +
-			"the minion when masters join or leave. All configuration flags stand in: phoenix --help.",
+			"the minion when masters join or leave.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done now, do nothing, and end"}},
 		Action: runAgent,
 	}

@@ -29,7 +29,7 @@ func bridgeCommand() *cli.Command {
 		Name:  "bridge",
 		Usage: "run beside a Salt master: accept keys, run first highstates (a service)",
 		Description: "Runs until it is told to stop, as root or as the master's user. While the master or the store do not\n" +
-			"answer it waits and tries again; nothing is lost. All configuration flags stand in: phoenix --help.",
+			"answer it waits and tries again; nothing is lost.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done now, do nothing, and end"}},
 		Action: withStore(runBridge),
 	}

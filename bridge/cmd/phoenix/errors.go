@@ -17,15 +17,31 @@ import (
 // Exit codes. A script can tell what to do next by them.
 const (
 	exitOK       = 0
-	exitFailed   = 1 // the thing asked for did not happen
-	exitUsage    = 2 // command line or configuration
-	exitStore    = 3 // the store is damaged or does not answer
-	exitDenied   = 4 // not allowed: run as root or as the master's user
-	exitNoMaster = 5 // the Salt master does not answer
-	exitRootKey  = 6 // the Salt master does not know our root key
-	exitNotFound = 7 // no such minion, or no such key
-	exitRunning  = 8 // a bridge is running already
+	exitFailed   = 1
+	exitUsage    = 2
+	exitStore    = 3
+	exitDenied   = 4
+	exitNoMaster = 5
+	exitRootKey  = 6
+	exitNotFound = 7
+	exitRunning  = 8
 )
+
+// exitCodes say what each means, for people.
+var exitCodes = []struct {
+	code    int
+	meaning string
+}{
+	{exitOK, "it is done"},
+	{exitFailed, "what was asked for did not happen; phoenix doctor found warnings or errors"},
+	{exitUsage, "command line or configuration"},
+	{exitStore, "the store is damaged, or does not answer"},
+	{exitDenied, "not allowed: run as root or as the master's user"},
+	{exitNoMaster, "the Salt master does not answer"},
+	{exitRootKey, "the Salt master refuses the root key"},
+	{exitNotFound, "no such minion, or no such key"},
+	{exitRunning, "a bridge is running already"},
+}
 
 // errUsage marks errors of the command line or the configuration.
 var errUsage = errors.New("usage")

@@ -38,14 +38,13 @@ func newApp(out, errs io.Writer) *cli.App {
 		Name:    "phoenix",
 		Usage:   "keys and first highstates of Salt minions, by masters that may die",
 		Version: version,
-		Description: "The bridge runs beside each Salt master. It accepts the keys of the minions that the fleet lists,\n" +
+		Description: "The bridge runs beside each Salt master. It accepts the keys of the minions that the fleet lists, " +
 			"runs the first highstate of each exactly once, and forgets the keys of those that were terminated.",
-		Flags:                configFlags(),
-		Writer:               out,
-		ErrWriter:            errs,
-		EnableBashCompletion: true,
-		HideHelpCommand:      false,
-		Suggest:              true,
+		Flags:           configFlags(),
+		Writer:          out,
+		ErrWriter:       errs,
+		HideHelpCommand: false,
+		Suggest:         true,
 		// Errors are told in one place, with their exit code: see run.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError(err) },
@@ -61,9 +60,10 @@ func newApp(out, errs io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			bridgeCommand(), agentCommand(), statusCommand(), minionsCommand(), adoptCommand(),
 			mastersCommand(), keysCommand(), highstateCommand(), eventsCommand(), rosterCommand(), pruneCommand(),
-			identityCommand(), doctorCommand(),
+			identityCommand(), doctorCommand(), completionCommand(), completeCommand(), manCommand(),
 		},
 	}
+	tellHelp(app)
 	tellMisuse(app.Commands, app.OnUsageError)
 	return app
 }

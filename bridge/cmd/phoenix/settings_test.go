@@ -105,35 +105,6 @@ func TestListsAndMaps(t *testing.T) {
 	}
 }
 
-// Each key stands in the README's table, and nothing else does.
-func TestREADMETableHasEachKey(t *testing.T) {
-	text, err := os.ReadFile("../../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(text), "## Configuration")
-	section, _, _ = strings.Cut(section, "| exit code")
-	var told []string
-	for _, line := range strings.Split(section, "\n") {
-		if cells := strings.Split(line, "|"); len(cells) > 3 && strings.Contains(cells[1], "`") {
-			for _, key := range strings.Split(cells[1], ",") {
-				told = append(told, strings.Trim(key, " `"))
-			}
-		}
-	}
-	c := defaultConfig()
-	for _, s := range c.settings() {
-		if i := slices.Index(told, s.key); i >= 0 {
-			told = slices.Delete(told, i, i+1)
-		} else {
-			t.Errorf("README does not tell of %s", s.key)
-		}
-	}
-	if len(told) > 0 {
-		t.Errorf("README tells of %v, which are no keys", told)
-	}
-}
-
 func TestHostileIDsAreNeverValid(t *testing.T) {
 	c := defaultConfig()
 	c.IDPattern = ".*" // even if the operator lets everything in
