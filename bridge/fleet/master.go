@@ -12,7 +12,10 @@ type Master struct {
 	Incarnation     string `json:"incarnation"` // new at each start of the bridge
 	Ready           bool   `json:"ready"`       // minions may be sent here
 	MasterKeySHA256 string `json:"master_key_sha256"`
-	Expires         int64  `json:"expires,omitempty"`
+	// Cleared counts, in one incarnation, how often this master had read the
+	// terminations and then held no key of them.
+	Cleared int64 `json:"cleared,omitempty"`
+	Expires int64 `json:"expires,omitempty"`
 }
 
 // Retired gives the row of a master whose instance ended. It expires as a
@@ -32,6 +35,7 @@ type Beat struct {
 	Incarnation     string
 	Ready           bool
 	MasterKeySHA256 string
+	Cleared         int64
 }
 
 // Apply gives the master's row after the beat: the counter goes up by one,
@@ -43,6 +47,7 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 	}
 	row.InstanceID, row.Status, row.IPAddr = b.InstanceID, Launch, b.IPAddr
 	row.Incarnation, row.Ready, row.MasterKeySHA256 = b.Incarnation, b.Ready, b.MasterKeySHA256
+	row.Cleared = b.Cleared
 	row.Heartbeat++
 	return row, nil
 }

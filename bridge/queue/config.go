@@ -49,6 +49,9 @@ type Config struct {
 	Queues []Item
 	Groups []Item // empty: whatever the queues tell of is ours, and nothing is reconciled
 
+	// Self is the instance of this master.
+	Self string
+
 	// Attempts is highstate.attempts: after so many a launching instance is given
 	// up. 0: no highstates are run, and it goes on when its key is accepted.
 	Attempts int

@@ -46,7 +46,7 @@ const (
 
 // Hooks lets an instance go on once what its lifecycle hook waits for is so: a
 // launching one after its first highstate succeeded, a terminating one after its
-// key is gone. What is so, rows and key store say; whoever finds it so ends the
+// key is gone from the living masters. What is so, rows and key store say; whoever finds it so ends the
 // hook, and to end one that is over is no error. So it may be done by any master,
 // twice, and by the instance's id alone: no token need be remembered.
 type Hooks struct {
@@ -64,6 +64,7 @@ type Hooks struct {
 type wait struct {
 	Message
 	begun, beat time.Time
+	others      map[string]*sighting // masters that may still hold the key; see forgotten
 }
 
 // NewHooks makes Hooks that tend nothing yet. gone says whether this master holds
@@ -143,13 +144,21 @@ func (h *Hooks) look(ctx context.Context) {
 		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
 		return
 	}
+	var others map[string]fleet.Master
 	for _, w := range waits {
 		row := rows[w.InstanceID]
 		gone := false
 		if w.Kind == Ended && row.Status == fleet.Terminate {
+			if others == nil {
+				if others, err = h.others(ctx); err != nil {
+					h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
+					return
+				}
+			}
 			if gone, err = h.gone(row.Salt()); err != nil {
 				h.log.Warn("key of a terminating instance not looked up", "instance", w.InstanceID, "err", err)
 			}
+			gone = w.forgotten(others, time.Now()) && gone
 		}
 		h.do(ctx, w, h.next(w, row, gone))
 	}

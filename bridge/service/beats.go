@@ -165,6 +165,14 @@ func (b *Beats) last() (ticked, reached time.Time) {
 	return b.ticked, b.reached
 }
 
+// Cleared says, in the next beat, that terminations were read, and that this
+// master holds no key of them.
+func (b *Beats) Cleared() {
+	b.mu.Lock()
+	b.beat.Cleared++
+	b.mu.Unlock()
+}
+
 // Row is this master's row as it was last written.
 func (b *Beats) Row() fleet.Master {
 	b.mu.Lock()

@@ -68,6 +68,7 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 	if since == "" {
 		e.fullAt = now.Add(fullEvery)
 	}
+	e.polled = true
 	e.terminated, e.pollAt = newest, now.Add(e.cfg.PollEvery)
 	return nil
 }
@@ -76,20 +77,24 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 func (e *Engine) deleteKeys(ctx context.Context) error {
 	now := e.now()
 	if len(e.deletes) == 0 || now.Before(e.deleteAt) {
+		e.tellCleared()
 		return nil
 	}
 	ids := slices.Sorted(maps.Keys(e.deletes))
 	keys := map[salt.State][]string{}
+	var gone []string
 	n := 0
 	for _, id := range ids {
 		v, err := e.view(id, nil)
 		if err != nil {
 			e.audit.Unreadable(id, err)
+			e.polled = false // it may be there, whatever comes of the others
 			continue
 		}
 		if e.deletes[id].Status != fleet.Terminate && !e.names.former(id, v.Accepted.Digest) {
 			continue // another's key by now
 		}
+		gone = append(gone, id)
 		for state, key := range map[salt.State]bool{
 			salt.Accepted: v.Accepted.Present, salt.Rejected: v.Rejected.Present, salt.Denied: v.Denied.Present,
 		} {
@@ -105,11 +110,21 @@ func (e *Engine) deleteKeys(ctx context.Context) error {
 		}
 		e.deleteAt = now.Add(deleteEvery)
 	}
-	for _, id := range ids {
+	for _, id := range gone {
 		e.audit.Deleted(id, e.deletes[id])
-		delete(e.deletes, id)
 	}
+	clear(e.deletes) // a comparison finds again what is left
+	e.tellCleared()
 	return nil
+}
+
+// tellCleared tells the other masters once what was terminated has no key here:
+// an instance that a lifecycle hook holds may go then.
+func (e *Engine) tellCleared() {
+	if e.polled && len(e.deletes) == 0 {
+		e.polled = false
+		e.beats.Cleared()
+	}
 }
 
 // held lists the key store, by id.

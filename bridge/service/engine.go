@@ -47,6 +47,7 @@ type Pulse interface {
 	Reach(now time.Time) bool
 	Pulse(row fleet.Minion) decide.Pulse
 	Changed() <-chan struct{}
+	Cleared()
 }
 
 // Config is what an operator may say to the engine.
@@ -116,6 +117,7 @@ type Engine struct {
 	compareAt  time.Time
 	pollAt     time.Time
 	fullAt     time.Time
+	polled     bool   // since the last time that all keys were gone
 	terminated string // Modified of the newest row seen that says TERMINATE
 	failures   int    // of the store or the master, in a row
 	warmed     bool

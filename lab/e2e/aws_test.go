@@ -181,9 +181,6 @@ func (b *messages) terminate(t *testing.T) {
 	b.end(told.ID)
 	b.end(lost.ID)
 	lost.Kill()
-	for _, body := range []string{notice("TERMINATE", told.ID, "web"), notice("LAUNCH", told.ID, "web"), notice("TERMINATE", told.ID, "web")} {
-		b.publish(body)
-	}
 	// Moto keeps no instance in Pending:Wait, by which another master would take
 	// the hook up.
 	other := slices.IndexFunc(b.bridges, func(bridge *lab.Bridge) bool { return queueOf(bridge).Hooks == 0 })
@@ -192,10 +189,16 @@ func (b *messages) terminate(t *testing.T) {
 	}
 	b.bridges[other].Kill()
 	b.bridges[other].Start()
+	for _, body := range []string{notice("LAUNCH", told.ID, "web"), held("TERMINATING", told.ID, "web", "down"), notice("LAUNCH", told.ID, "web")} {
+		b.publish(body)
+	}
 	for _, m := range []*lab.Minion{told, lost} {
 		b.lab.Eventually(gone, "the keys of "+m.ID+" are gone from both masters", func() (bool, string) {
 			for _, master := range b.masters {
-				if slices.Contains(slices.Concat(master.Accepted(), master.Denied(), master.Rejected()), m.ID) {
+				if holds(master, m.ID) {
+					if len(b.ended("down")) > 0 {
+						t.Fatalf("the hook of %s was ended while %s still held a key", m.ID, master.Name)
+					}
 					return false, fmt.Sprintf("%s; row %+v", master.Name, b.bridges[0].Minions()[m.ID])
 				}
 			}
@@ -207,6 +210,21 @@ func (b *messages) terminate(t *testing.T) {
 	if rows[told.ID].Inferred || !rows[lost.ID].Inferred {
 		t.Errorf("inferred are %+v, %+v", rows[told.ID], rows[lost.ID])
 	}
+}
+
+// holds says whether a master holds a key that is not merely pending.
+func holds(master *lab.Master, id string) bool {
+	return slices.Contains(slices.Concat(master.Accepted(), master.Denied(), master.Rejected()), id)
+}
+
+// ended gives the calls that ended a lifecycle hook.
+func (b *messages) ended(hook string) (calls []tap.Call) {
+	for _, c := range b.api.Calls() {
+		if c.Action == "CompleteLifecycleAction" && c.Mentions("LifecycleHookName="+hook) {
+			calls = append(calls, c)
+		}
+	}
+	return calls
 }
 
 // lateLaunch tells of the launches again: the terminated minions, one of which
@@ -255,8 +273,8 @@ func (b *messages) lateLaunch(t *testing.T) {
 func (b *messages) heldByHook(t *testing.T) {
 	t.Helper()
 	m := b.minions[3]
-	b.lab.Eventually(within, "the lifecycle hook is ended", func() (bool, string) {
-		return b.api.Count("autoscaling:CompleteLifecycleAction") > 0, fmt.Sprintf("%+v, %+v", m.RunLog(), b.bridges[0].Minions()[m.ID])
+	b.lab.Eventually(within, "the lifecycle hooks are ended", func() (bool, string) {
+		return len(b.ended("ready")) > 0 && len(b.ended("down")) > 0, fmt.Sprintf("%+v, %+v", m.RunLog(), b.bridges[0].Minions()[m.ID])
 	})
 	if row, runs := b.bridges[0].Minions()[m.ID], m.RunLog(); !row.HighstateRan || len(runs) != 1 || !runs[0].OK {
 		t.Errorf("the hook was ended before its highstate: %+v, %+v", row, runs)
@@ -264,9 +282,11 @@ func (b *messages) heldByHook(t *testing.T) {
 	if n := b.api.Count("autoscaling:RecordLifecycleActionHeartbeat"); n == 0 {
 		t.Error("the hook was not prolonged")
 	}
-	for _, c := range b.api.Calls() {
-		if c.Action == "CompleteLifecycleAction" && (!c.Mentions(m.ID) || !c.Mentions("LifecycleActionResult=CONTINUE") || !c.Mentions("LifecycleHookName=ready")) {
-			t.Errorf("%s", c.Body)
+	for hook, id := range map[string]string{"ready": m.ID, "down": b.minions[1].ID} {
+		for _, c := range b.ended(hook) {
+			if !c.Mentions(id) || !c.Mentions("LifecycleActionResult=CONTINUE") {
+				t.Errorf("%s", c.Body)
+			}
 		}
 	}
 }

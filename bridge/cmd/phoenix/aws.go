@@ -61,7 +61,7 @@ func engineOnAWS(engine *service.Config, config Config, loaded aws.Config, store
 // openQueue makes the AWS side of a bridge; nil if the configuration names
 // neither queue nor group.
 func openQueue(config Config, loaded aws.Config, store fleet.Store, keys *salt.Keys, told func([]fleet.Minion), log *slog.Logger) (*queue.Queue, error) {
-	c := queue.Config{Told: told, Every: queue.ReconcileEvery}
+	c := queue.Config{Self: config.InstanceID, Told: told, Every: queue.ReconcileEvery}
 	if config.Highstate.Enabled {
 		c.Attempts = config.Highstate.Attempts
 	}

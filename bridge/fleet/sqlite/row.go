@@ -20,7 +20,7 @@ type querier interface {
 const (
 	minionColumns = `instanceid,status,modified,highstate_ran,highstate_runner,minion_id,"group",key_sha256,public_key,` +
 		`claim_version,claim_owner,claim_incarnation,claim_jid,claim_state,attempt,retcode,expires,hook_name,inferred`
-	masterColumns = `instanceid,status,modified,ipaddr,heartbeat,incarnation,ready,master_key_sha256,expires`
+	masterColumns = `instanceid,status,modified,ipaddr,heartbeat,incarnation,ready,master_key_sha256,expires,cleared`
 
 	selectMinions = `SELECT ` + minionColumns + `,sum FROM minions`
 	selectMasters = `SELECT ` + masterColumns + `,sum FROM masters`
@@ -34,7 +34,7 @@ func minionFields(m *fleet.Minion) []any {
 
 func masterFields(m *fleet.Master) []any {
 	return []any{&m.InstanceID, &m.Status, &m.Modified, &m.IPAddr, &m.Heartbeat, &m.Incarnation, &m.Ready,
-		&m.MasterKeySHA256, &m.Expires}
+		&m.MasterKeySHA256, &m.Expires, &m.Cleared}
 }
 
 func scanMinion(rows *sql.Rows) (m fleet.Minion, err error) {

@@ -1,0 +1,68 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+const (
+	// clearings: a master that has cleared twice since we first looked has begun at
+	// least once to read terminations after our instance's was written.
+	clearings = 2
+	// deadAfter: a master whose heartbeat stands still for so long on our clock
+	// deletes nothing. It does so when it is back.
+	deadAfter = time.Minute
+)
+
+// sighting is another master as it was first seen while an instance waits.
+type sighting struct {
+	incarnation string
+	cleared     int64
+	beat        int64     // the last that was seen
+	beatAt      time.Time // since when
+}
+
+// others gives the masters but our own, by id, as far as they live.
+func (h *Hooks) others(ctx context.Context) (map[string]fleet.Master, error) {
+	rows, err := h.store.Masters(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list masters: %w", err)
+	}
+	others := map[string]fleet.Master{}
+	for _, m := range rows {
+		if m.InstanceID != h.cfg.Self && m.Status == fleet.Launch {
+			others[m.InstanceID] = m
+		}
+	}
+	return others, nil
+}
+
+// forgotten says whether each of the other masters that live has deleted the
+// instance's keys: by their own word, see fleet.Master.Cleared. It is asked again
+// and again, from when the instance's row says TERMINATE.
+func (w *wait) forgotten(others map[string]fleet.Master, now time.Time) bool {
+	if w.others == nil {
+		w.others = map[string]*sighting{}
+	}
+	all := true
+	for id, m := range others {
+		s := w.others[id]
+		if s == nil {
+			s = &sighting{incarnation: m.Incarnation, cleared: m.Cleared, beat: m.Heartbeat, beatAt: now}
+			w.others[id] = s
+		}
+		if m.Heartbeat != s.beat {
+			s.beat, s.beatAt = m.Heartbeat, now
+		}
+		if m.Incarnation != s.incarnation { // it counts from 0, since after we looked
+			s.incarnation, s.cleared = m.Incarnation, 0
+		}
+		if m.Cleared < s.cleared+clearings && now.Sub(s.beatAt) < deadAfter {
+			all = false
+		}
+	}
+	return all
+}
