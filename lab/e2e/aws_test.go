@@ -309,6 +309,13 @@ func (b *messages) reckon(t *testing.T) {
 			t.Errorf("ghost %d: %+v", n, row)
 		}
 	}
+	for _, bridge := range b.bridges { // each master runs a minion, too
+		var status struct{ Bridge struct{ InstanceID string } }
+		bridge.JSON(&status, "status")
+		if row := rows[status.Bridge.InstanceID]; row.Status != fleet.Launch || row.Group != "salt" {
+			t.Errorf("master's own minion: %+v", row)
+		}
+	}
 	if row, found := rows[ghost(ghosts)]; found {
 		t.Errorf("another group's: %+v", row)
 	}

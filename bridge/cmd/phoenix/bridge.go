@@ -24,9 +24,12 @@ import (
 	"phoenix/bridge/service"
 )
 
+// bridgeName is the command of the service.
+const bridgeName = "bridge"
+
 func bridgeCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "bridge",
+		Name:  bridgeName,
 		Usage: "run beside a Salt master: accept keys, run first highstates (a service)",
 		Description: "Runs until it is told to stop, as root or as the master's user. While the master or the store do not\n" +
 			"answer it waits and tries again; nothing is lost.",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -18,13 +19,15 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// openStore opens the store that the configuration names.
-func openStore(ctx context.Context, config Config) (fleet.Store, error) {
+// openStore opens the store that the configuration names. waits, if not nil, is
+// told when it takes longer.
+func openStore(ctx context.Context, config Config, waits func(error)) (fleet.Store, error) {
 	if config.onDynamoDB() {
 		tables, err := config.tables(ctx)
 		if err != nil {
 			return nil, err
 		}
+		tables.Waits = waits
 		return dynamo.Open(ctx, tables)
 	}
 	store, err := sqlite.Open(ctx, strings.TrimPrefix(config.Store, "sqlite:"))
@@ -64,7 +67,14 @@ func withStore(do func(c *cli.Context, config Config, store fleet.Store) error) 
 		if err != nil {
 			return err
 		}
-		store, err := openStore(c.Context, config)
+		var waits func(error)
+		if c.Command.Name != bridgeName { // which has a log
+			var once sync.Once
+			waits = func(err error) {
+				once.Do(func() { fmt.Fprintf(c.App.ErrWriter, "note: %s; trying on\n", describeError(err)) })
+			}
+		}
+		store, err := openStore(c.Context, config, waits)
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,8 @@ const (
 	attemptLimit = 5 * time.Second
 	// The waits between tries double from firstWait to longestWait: some ten
 	// tries within callLimit.
+	// slow is when a person begins to wonder.
+	slow        = time.Second
 	firstWait   = 50 * time.Millisecond
 	longestWait = 4 * time.Second
 )
@@ -38,6 +40,7 @@ func (s *Store) callWithin(ctx context.Context, limit time.Duration, verb string
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cause := bounded.Err()
+	begun, told := time.Now(), s.config.Waits == nil
 	for wait := firstWait; bounded.Err() == nil; wait = min(2*wait, longestWait) {
 		err := try(bounded, f)
 		if err == nil {
@@ -48,6 +51,10 @@ func (s *Store) callWithin(ctx context.Context, limit time.Duration, verb string
 		}
 		if !transient(err) {
 			break
+		}
+		if !told && time.Since(begun) > slow && bounded.Err() == nil {
+			told = true
+			s.config.Waits(s.explain(ctx, verb, cause))
 		}
 		// Half of the wait by chance, so that masters do not come back together.
 		timer := time.NewTimer(wait/2 + rand.N(wait/2))

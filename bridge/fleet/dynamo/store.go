@@ -70,6 +70,10 @@ type Config struct {
 	// price: for agents, which are many and only ask who is there.
 	LaggingMasters bool
 
+	// Waits is told, once a request, of one that has failed for slow and is tried
+	// again: for people who wait. May be nil.
+	Waits func(error)
+
 	// HTTP sends the requests; nil: the SDK's own client. Tests count and break
 	// requests here.
 	HTTP aws.HTTPClient
