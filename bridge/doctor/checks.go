@@ -115,6 +115,6 @@ var checks = []Check{
 		"a bridge that may not do one of these stops at it when it is needed"},
 	{"proof", WithConfig, "whether this instance has written the digest of its minion's key",
 		"with admit: proven no key is let in without it"},
-	{"fleet-key", WithConfig, "this master's key, or the one that the minion trusts, against the masters of the fleet",
+	{"fleet-key", WithConfig, "this master's key, or the one that the minion trusts, against the masters of the fleet and the key that they share in S3",
 		"minions that trust one key refuse a master with another"},
 }

@@ -150,7 +150,7 @@ func TestFindings(t *testing.T) {
 		{"proof", Warning, "has written none", func(f *Fleet) { f.Proof.Wrote = "" }},
 		{"proof", Warning, "the minion's key is", func(f *Fleet) { f.Proof.Wrote = "e" }},
 		{"proof", Warning, "not exist", func(f *Fleet) { f.Proof.Err = gone }},
-		{"fleet-key", Error, "have another: i-2", func(f *Fleet) { f.Masters = append(f.Masters, MasterKey{"i-2", "other"}) }},
+		{"fleet-key", Error, "another is that of i-2", func(f *Fleet) { f.Masters = append(f.Masters, MasterKey{"i-2", "other"}) }},
 	}
 	tried := map[string]bool{}
 	for _, test := range tests {

@@ -202,7 +202,7 @@ func examineFleetKey(r *report, f Fleet) {
 	}
 	slices.Sort(others)
 	if len(others) > 0 {
-		r.add(Error, "fleet-key", "phoenix identity show (docs/identity.md: all masters share one key)", "the key here is %.12s…, and these masters have another: %s", f.OwnKey, some(others))
+		r.add(Error, "fleet-key", "phoenix identity show (docs/identity.md: all masters share one key)", "the key here is %.12s…, and another is that of %s", f.OwnKey, some(others))
 	} else {
 		r.add(OK, "fleet-key", "", "all masters of the fleet have the key %.12s…", f.OwnKey)
 	}

@@ -143,6 +143,9 @@ func (v *visit) master(ctx context.Context, path string) {
 			m.Plan, err = v.plan(ctx, c)
 			v.fleet.StoreErr = cmp.Or(v.fleet.StoreErr, err)
 		}
+		if v.config.Identity.Bucket != "" {
+			v.lookAtIdentity(ctx)
+		}
 		v.fleet.OwnKey, _ = salt.MasterKeyDigest(c)
 	}
 	v.findings = append(v.findings, doctor.ExamineMaster(m)...)

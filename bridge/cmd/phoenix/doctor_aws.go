@@ -18,6 +18,7 @@ import (
 	"phoenix/bridge/decide"
 	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet/dynamo"
+	"phoenix/bridge/identity"
 	"phoenix/bridge/queue"
 )
 
@@ -104,6 +105,28 @@ func (v *visit) lookAtGroups(ctx context.Context, loaded aws.Config) {
 		err = nil
 	}
 	v.called("ec2:DescribeInstances", "instances", err)
+}
+
+// lookAtIdentity reads the key that the masters share in S3.
+func (v *visit) lookAtIdentity(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, awsWithin)
+	defer cancel()
+	call := doctor.Call{Action: "s3:GetObject", On: "s3://" + v.config.Identity.Bucket + "/" + v.config.Identity.Key}
+	bucket, err := openBucket(ctx, v.config)
+	if err == nil {
+		var shared identity.Identity
+		if shared, _, err = bucket.Get(ctx); err == nil {
+			v.fleet.Masters = append(v.fleet.Masters, doctor.MasterKey{InstanceID: bucket.String(), Digest: shared.Digest})
+		}
+	}
+	switch {
+	case errors.Is(err, identity.ErrNone): // the first master makes it
+	case isDenied(err):
+		call.Denied = true
+	default:
+		call.Err = err
+	}
+	v.fleet.Calls = append(v.fleet.Calls, call)
 }
 
 // reached asks after one queue or group.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"phoenix/bridge/doctor"
@@ -126,6 +128,26 @@ func TestDoctorOnAWS(t *testing.T) {
 		t.Errorf("%d queues were asked for: %+v", n, found["queues"])
 	}
 
+	// The key that the masters share goes with that of their rows.
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("masters"),
+		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: moto.Region}}); err != nil {
+		t.Fatal(err)
+	}
+	shared := []string{"--identity-endpoint", *cfg.BaseEndpoint, "--identity-region", moto.Region, "--identity-bucket", "masters"}
+	putKey(t, pki, "", "master.pub", lab.StrangerKey())
+	found = examined(t, append(args, shared...)...)
+	if len(found["fleet-key"]) > 0 {
+		t.Errorf("no key is shared yet: %+v", found["fleet-key"])
+	}
+	if code, _, errs := newSharer(t, *cfg.BaseEndpoint).run("install"); code != exitOK {
+		t.Fatal(errs)
+	}
+	found = examined(t, append(args, shared...)...)
+	told(t, found, "fleet-key", doctor.Error, "another is that of s3://masters/phoenix/identity")
+	found = examined(t, append(args, append(shared[:5:5], "nowhere")...)...)
+	told(t, found, "permissions", doctor.Note, "s3:GetObject on s3://nowhere/phoenix/identity")
+
 	// Beside a minion it tries what an agent does.
 	dir := t.TempDir()
 	minion, trusted := filepath.Join(dir, "minion"), lab.StrangerKey()
@@ -175,7 +197,7 @@ func TestDoctorLeavesAStoreAlone(t *testing.T) {
 	before := filesOf(t, dir)
 	found := examined(t, args...)
 	told(t, found, "what-phoenix-would-do", doctor.Note, "1 highstate; 0 deletions; 1 foreign key, never touched; 1 key accepted (by what the store knows)")
-	told(t, found, "fleet-key", doctor.Error, "these masters have another: salt-2")
+	told(t, found, "fleet-key", doctor.Error, "another is that of salt-2")
 	if after := filesOf(t, dir); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}

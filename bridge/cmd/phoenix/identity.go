@@ -64,30 +64,36 @@ func openIdentity(c *cli.Context) (*identity.Place, *identity.Bucket, error) {
 	if _, err := salt.OpenKeys(master); err != nil {
 		return nil, nil, err
 	}
-	i := config.Identity
-	own, err := identity.Open(identity.Config{PKIDir: master.PKIDir, User: master.User, ID: master.ID, Files: i.Files})
+	own, err := identity.Open(identity.Config{PKIDir: master.PKIDir, User: master.User, ID: master.ID, Files: config.Identity.Files})
 	if err != nil {
 		if !errors.Is(err, fs.ErrPermission) {
 			err = usageError(err)
 		}
 		return nil, nil, err
 	}
-	if i.Bucket == "" {
+	if config.Identity.Bucket == "" {
 		return own, nil, nil
 	}
+	bucket, err := openBucket(c.Context, config)
+	return own, bucket, err
+}
+
+// openBucket opens the object that the masters share.
+func openBucket(ctx context.Context, config Config) (*identity.Bucket, error) {
+	i := config.Identity
 	if i.Region == "" {
-		loaded, err := loadAWS(c.Context, config)
+		loaded, err := loadAWS(ctx, config)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		i.Region = loaded.Region
 	}
-	bucket, err := identity.OpenBucket(c.Context, identity.BucketConfig{
+	bucket, err := identity.OpenBucket(ctx, identity.BucketConfig{
 		Bucket: i.Bucket, Key: i.Key, KMSKey: i.KMSKey, Region: i.Region, Endpoint: i.Endpoint})
 	if err != nil {
-		return nil, nil, usageError(err)
+		return nil, usageError(err)
 	}
-	return own, bucket, nil
+	return bucket, nil
 }
 
 // shownKey is one key pair, as show tells of it.
