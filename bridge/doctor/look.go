@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
@@ -131,7 +132,7 @@ func names(dir string) (found []string) {
 }
 
 // tags are what a bridge listens to, an example of each.
-var tags = []string{"salt/auth", "salt/key", "salt/minion/i-0123456789abcdef0/start"}
+var tags = [][]byte{[]byte("salt/auth"), []byte("salt/key"), []byte("salt/minion/i-0123456789abcdef0/start")}
 
 // ours are what Phoenix's own files call their reactions.
 var ours = regexp.MustCompile(`(?m)^phoenix_(auth|key|start):`)
@@ -150,7 +151,7 @@ var called = []struct {
 // lookAtReaction reads the files of a reaction that reacts to what a bridge
 // listens to.
 func lookAtReaction(r salt.Reaction) (found []Reaction) {
-	if !slices.ContainsFunc(tags, salt.Glob(r.Tag)) {
+	if !slices.ContainsFunc(tags, event.Glob(r.Tag)) {
 		return nil
 	}
 	for _, pattern := range r.Files {

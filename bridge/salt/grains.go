@@ -142,9 +142,9 @@ func matches(v any, pattern string) bool {
 	case []any:
 		return slices.ContainsFunc(v, func(element any) bool { return matches(element, pattern) })
 	case nil:
-		return Glob(strings.ToLower(pattern))("none")
+		return matches("None", pattern)
 	}
-	return Glob(strings.ToLower(pattern))(strings.ToLower(fmt.Sprint(v)))
+	return event.Glob(strings.ToLower(pattern))([]byte(strings.ToLower(fmt.Sprint(v))))
 }
 
 // virtual are interfaces that nobody reaches a machine by.
@@ -185,60 +185,4 @@ func (g Grains) Host(grain string) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// Glob is Python's fnmatch, by which Salt compares tags and ids: * goes over
-// slashes and dots, [!x] is not x.
-func Glob(pattern string) func(string) bool {
-	var re strings.Builder
-	re.WriteString(`(?s)^`)
-	runes := []rune(pattern)
-	for i := 0; i < len(runes); i++ {
-		switch r := runes[i]; r {
-		case '*':
-			re.WriteString(`.*`)
-		case '?':
-			re.WriteString(`.`)
-		case '[':
-			end := classEnd(runes, i)
-			if end < 0 {
-				re.WriteString(`\[`)
-				continue
-			}
-			inner := string(runes[i+1 : end])
-			not, isNot := strings.CutPrefix(inner, "!")
-			re.WriteString(`[`)
-			if isNot {
-				re.WriteString(`^`)
-			}
-			re.WriteString(strings.NewReplacer(`\`, `\\`, `[`, `\[`, `^`, `\^`, `]`, `\]`).Replace(not))
-			re.WriteString(`]`)
-			i = end
-		default:
-			re.WriteString(regexp.QuoteMeta(string(r)))
-		}
-	}
-	re.WriteString(`$`)
-	compiled, err := regexp.Compile(re.String())
-	if err != nil { // a range that ends before it begins matches nothing, there too
-		return func(string) bool { return false }
-	}
-	return compiled.MatchString
-}
-
-// classEnd is where a class that begins at i ends; -1: nowhere.
-func classEnd(pattern []rune, i int) int {
-	j := i + 1
-	if j < len(pattern) && pattern[j] == '!' {
-		j++
-	}
-	if j < len(pattern) && pattern[j] == ']' {
-		j++
-	}
-	for ; j < len(pattern); j++ {
-		if pattern[j] == ']' {
-			return j
-		}
-	}
-	return -1
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
 
+	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
@@ -23,7 +24,7 @@ func rosterCommand() *cli.Command {
 		Flags: []cli.Flag{
 			jsonFlag,
 			&cli.StringSliceFlag{Name: "grain", Aliases: []string{"G"}, Usage: "only minions whose grains match `KEY:GLOB`, as salt -G has it; all of several"},
-			&cli.StringFlag{Name: "target", Usage: "only minions whose id matches `GLOB`"},
+			&cli.StringFlag{Name: "target", Value: "*", Usage: "only minions whose id matches `GLOB`"},
 			&cli.StringFlag{Name: "user", Usage: "the `USER` to log in as (default: salt-ssh's)"},
 			&cli.StringFlag{Name: "host", Usage: "the `GRAIN` that names the host, as fqdn (default: the address that others reach it by)"},
 		},
@@ -81,13 +82,10 @@ type leftOut struct{ noGrains, noHost []string }
 
 func rosterOf(rows []fleet.Minion, valid func(string) bool, cache *salt.GrainsCache, c *cli.Context, user string) (map[string]entry, leftOut, error) {
 	roster, left := map[string]entry{}, leftOut{}
-	wanted := func(string) bool { return true }
-	if glob := c.String("target"); glob != "" {
-		wanted = salt.Glob(glob)
-	}
+	wanted := event.Glob(c.String("target"))
 	for _, row := range rows {
 		id := row.Salt()
-		if !valid(id) || !wanted(id) {
+		if !valid(id) || !wanted([]byte(id)) {
 			continue
 		}
 		grains, err := cache.Read(id)
