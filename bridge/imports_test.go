@@ -76,3 +76,17 @@ func TestVocabularyAndRulesArePure(t *testing.T) {
 		}
 	}
 }
+
+// Doctor looks at a master and connects to nothing: a connection to the event bus
+// costs the master memory that it does not give back (3008.2).
+func TestDoctorConnectsToNothing(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{join .Imports " "}}`, "./doctor").Output()
+	if err != nil {
+		t.Fatalf("list doctor: %v", err)
+	}
+	for _, imported := range strings.Fields(string(out)) {
+		if slices.Contains([]string{"net", "net/http", "os/exec", "syscall", "phoenix/bridge/bus", "phoenix/bridge/zmtp", "phoenix/bridge/api"}, imported) {
+			t.Errorf("doctor imports %s", imported)
+		}
+	}
+}

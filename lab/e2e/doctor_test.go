@@ -68,7 +68,7 @@ func TestDoctor(t *testing.T) {
 				"salt-master": doctor.OK, "event-bus": doctor.OK, "request-port": doctor.OK, "key-store": doctor.OK,
 				"auto-accept": doctor.Error, "open-mode": doctor.OK, "shared-key": doctor.Error, "reactor": doctor.Warning,
 				"old-runners": doctor.Error, "key-not-rsa": doctor.OK, "id-pattern": doctor.OK, "hidden-key": doctor.OK,
-				"what-phoenix-would-do": doctor.Note, "configuration": doctor.Note,
+				"what-phoenix-would-do": doctor.Note,
 			})
 			for check, says := range map[string][]string{
 				"salt-master":           {"Salt " + version + ","},
@@ -199,7 +199,7 @@ func (d *doctored) look(t *testing.T, saltConfig string, code int) (map[string]d
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "doctor", "--json", "--salt-config", saltConfig)
+	cmd := exec.CommandContext(ctx, binary, "doctor", "--json", "--salt-only", "--salt-config", saltConfig)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	begun := time.Now()
 	out, err := cmd.Output()

@@ -289,6 +289,9 @@ def doctor(**flags):
     quiet
         True to leave out what is as it should be.
 
+    salt_only
+        True to look at Salt alone, and not at the store and AWS.
+
     CLI Example:
 
     .. code-block:: bash

@@ -31,7 +31,9 @@ func doctorCommand() *cli.Command {
 		Description: "It needs no configuration, no bridge and no store, and looks at /etc/salt/master and /etc/salt/minion, or at\n" +
 			"what --salt-config names. Where there is a configuration of Phoenix, it looks at what that names, too.\n" +
 			"Exit code 0: nothing worse than a note; 1: warnings or errors.",
-		Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "leave out what is as it should be"}},
+		Flags: []cli.Flag{jsonFlag,
+			&cli.BoolFlag{Name: "salt-only", Usage: "look at Salt alone, whatever configuration of Phoenix there is"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "leave out what is as it should be"}},
 		Action: runDoctor,
 	}
 }
@@ -54,7 +56,9 @@ func runDoctor(c *cli.Context) error {
 			v.master(ctx, path)
 		}
 	}
-	v.findings = append(v.findings, doctor.ExamineFleet(v.fleet)...)
+	if !c.Bool("salt-only") {
+		v.findings = append(v.findings, doctor.ExamineFleet(v.fleet)...)
+	}
 	doctor.Sort(v.findings)
 	if err := printFindings(c, v.findings); err != nil {
 		return err
@@ -87,18 +91,20 @@ func newVisit(c *cli.Context) (*visit, error) {
 		v.paths = []string{h.config.SaltConfig}
 		return v, nil
 	}
+	if c.Bool("salt-only") {
+		v.config = plainConfig(c)
+		var err error
+		v.paths, err = saltConfigs(v.config)
+		return v, err
+	}
 	path, asked := configPath(c)
 	config, err := readConfig(c)
 	if err != nil {
-		v.fleet.Config, v.fleet.ConfigErr = path, err
-		config = defaultConfig()
-		config.IDPattern = idPatternSQLite
-		if text, ok := flagText(c, "salt-config"); ok {
-			config.SaltConfig = text
-		}
+		v.fleet.ConfigErr = err
+		config = plainConfig(c)
 	}
 	_, storeAsked := flagText(c, "store")
-	if _, err := os.Stat(path); err == nil || asked {
+	if _, err := os.Stat(path); err == nil || asked || v.fleet.ConfigErr != nil {
 		v.fleet.Config = path
 	} else if storeAsked || os.Getenv("PHOENIX_STORE") != "" {
 		v.fleet.Config = "flags and variables"
@@ -106,6 +112,18 @@ func newVisit(c *cli.Context) (*visit, error) {
 	v.config, v.fleet.Store = config, config.Store
 	v.paths, err = saltConfigs(config)
 	return v, err
+}
+
+// plainConfig is as much of a configuration as Salt alone is looked at with.
+func plainConfig(c *cli.Context) Config {
+	config := defaultConfig()
+	config.IDPattern = idPatternSQLite
+	for name, value := range map[string]*string{"salt-config": &config.SaltConfig, "id-pattern": &config.IDPattern} {
+		if text, ok := flagText(c, name); ok {
+			*value = text
+		}
+	}
+	return config
 }
 
 // saltConfigs are the files to look at: the one that is named, or those that are
@@ -134,7 +152,11 @@ func (v *visit) master(ctx context.Context, path string) {
 		return
 	}
 	m := doctor.LookAtMaster(c)
-	valid := regexp.MustCompile(v.config.IDPattern)
+	valid, err := regexp.Compile(v.config.IDPattern)
+	if err != nil { // of a command line that was not checked
+		v.findings = append(v.findings, doctor.Unread("id-pattern", v.config.IDPattern, err))
+		return
+	}
 	m.IDPattern, m.ValidID = v.config.IDPattern, valid.MatchString
 	if v.configured() {
 		v.askBridge(ctx)

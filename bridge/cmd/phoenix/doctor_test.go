@@ -230,6 +230,13 @@ func TestDoctorWithoutAUsableConfiguration(t *testing.T) {
 	found := examined(t, "--config", wrong, "--salt-config", config)
 	told(t, found, "configuration", doctor.Error, "unknown key stor")
 	told(t, found, "key-store", doctor.OK, "0 accepted")
+	found = examined(t, "--config", wrong, "--salt-only", "--salt-config", config)
+	told(t, found, "key-store", doctor.OK, "0 accepted")
+	if len(found["configuration"])+len(found["store"]) > 0 {
+		t.Errorf("more than Salt was looked at: %+v", found)
+	}
+	found = examined(t, "--salt-only", "--id-pattern", "(", "--salt-config", config)
+	told(t, found, "id-pattern", doctor.Error, "missing closing")
 	found = examined(t, "--salt-config", filepath.Join(t.TempDir(), "minion"))
 	told(t, found, "minion-config", doctor.Error, "no such file")
 }

@@ -38,7 +38,7 @@ var offered = map[string][]string{
 	"highstate run":   {"force"},
 	"prune":           {"dry-run", "older"},
 	"roster":          {"grain", "host", "target", "user"},
-	"doctor":          {"quiet"},
+	"doctor":          {"quiet", "salt-only"},
 }
 
 // maxOutput bounds what a command may tell: 50,000 minions, with their keys.
