@@ -45,9 +45,10 @@ const (
 )
 
 // Hooks lets an instance go on once what its lifecycle hook waits for is so: a
-// launching one after its first highstate succeeded, a terminating one after its
-// key is gone from the living masters. What is so, rows and key store say; whoever finds it so ends the
-// hook, and to end one that is over is no error. So it may be done by any master,
+// launching one after its first highstate succeeded, a launching master as soon as it
+// is ready, a terminating one after its key is gone from the living masters. What is
+// so, rows and key store say; whoever finds it so ends the hook, and to end one that
+// is over is no error. So it may be done by any master,
 // twice, and by the instance's id alone: no token need be remembered.
 type Hooks struct {
 	cfg   Config
@@ -145,8 +146,17 @@ func (h *Hooks) look(ctx context.Context) {
 		return
 	}
 	var others map[string]fleet.Master
+	ready, err := h.ready(ctx, waits)
+	if err != nil {
+		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
+		return
+	}
 	for _, w := range waits {
 		row := rows[w.InstanceID]
+		if h.isNewMaster(w) {
+			h.do(ctx, w, nextOfMaster(w, row, ready[w.InstanceID]))
+			continue
+		}
 		gone := false
 		if w.Kind == Ended && row.Status == fleet.Terminate {
 			if others == nil {
