@@ -121,6 +121,8 @@ func (s *Service) text(path string) (text string, found bool) {
 			"availabilityZone": is.Region + "a", "architecture": "x86_64", "imageId": "ami-0123456789abcdef0",
 			"instanceType": "t3.micro", "pendingTime": "2026-01-01T00:00:00Z", "version": "2017-09-30",
 		}), true
+	case "/latest/meta-data/instance-id":
+		return is.ID, true
 	case "/latest/meta-data/services/partition":
 		return is.Partition, true
 	case "/latest/meta-data/placement/region":
