@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench kills package salts clean
+.PHONY: help build docs demo test check fuzz bench kills package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -38,6 +38,9 @@ kills: build ## masters die under minions, by kill -9 and by silence: how long t
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	@packaging/build
+
+package-test: ## install, run, upgrade and purge them on a Debian of its own, set up machines; as root
+	@lab/package-test
 
 salts: ## install the three Salts that tests run on, below .cache
 	@go run ./lab/install

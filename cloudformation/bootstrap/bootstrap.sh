@@ -104,7 +104,9 @@ salt_from_pypi() { # SERVICE…
 		ln -sf /opt/salt/bin/salt* /usr/local/bin/
 		echo "$SALT_VERSION" >/opt/salt/version
 	fi
+	install -d -m 0755 /etc/salt
 	for service in "$@"; do
+		[ -e "/etc/salt/${service#salt-}" ] || : >"/etc/salt/${service#salt-}"
 		cat >"/etc/systemd/system/$service.service" <<-END
 			[Unit]
 			Description=$service, from PyPI
@@ -156,20 +158,26 @@ configure_minion() {
 	printf '# Written by phoenix-bootstrap.\n[Service]\nTimeoutStopSec=5\n' >/etc/systemd/system/salt-minion.service.d/50-phoenix.conf
 }
 
-# open_repositories gives git what the secret holds: lines of its credential store
-# (a URL with user and token), or a private SSH key.
-open_repositories() {
-	local role credentials secret owner url=https://secretsmanager.$PHOENIX_REGION.$PHOENIX_DOMAIN
-	[ -n "$REPOSITORIES_SECRET" ] || return 0
-	role=$(again metadata meta-data/iam/security-credentials/) || die "ask the instance for its role"
-	credentials=$(again metadata "meta-data/iam/security-credentials/$role") || die "ask the instance for its credentials"
-	secret=$(again curl -sS --fail -m 30 --aws-sigv4 "aws:amz:$PHOENIX_REGION:secretsmanager" -K - \
+# read_secret asks Secrets Manager, signed with the instance's role.
+read_secret() {
+	local role credentials url=https://secretsmanager.$PHOENIX_REGION.$PHOENIX_DOMAIN
+	role=$(metadata meta-data/iam/security-credentials/) || return
+	credentials=$(metadata "meta-data/iam/security-credentials/$role") || return
+	# From standard input: what stands in arguments, everybody on the machine sees.
+	curl -sS --fail -m 30 --aws-sigv4 "aws:amz:$PHOENIX_REGION:secretsmanager" -K - \
 		-H 'content-type: application/x-amz-json-1.1' -H 'x-amz-target: secretsmanager.GetSecretValue' \
 		-d "{\"SecretId\":\"$REPOSITORIES_SECRET\"}" "${AWS_ENDPOINT_URL_SECRETS_MANAGER:-$url}/" <<-END
 			user = "$(value AccessKeyId <<<"$credentials"):$(value SecretAccessKey <<<"$credentials")"
 			header = "x-amz-security-token: $(value Token <<<"$credentials")"
 		END
-	) || die "read secret $REPOSITORIES_SECRET"
+}
+
+# open_repositories gives git what the secret holds: lines of its credential store
+# (a URL with user and token), or a private SSH key.
+open_repositories() {
+	local secret owner
+	[ -n "$REPOSITORIES_SECRET" ] || return 0
+	secret=$(again read_secret) || die "read secret $REPOSITORIES_SECRET"
 	secret=$("$salt_python" -c 'import json, sys; print(json.load(sys.stdin)["SecretString"])' <<<"$secret") || die "read secret $REPOSITORIES_SECRET"
 	owner=$(id -un salt 2>/dev/null || echo root) # the master's user: Salt's packages make it
 	install -d -m 0700 -o "$owner" /etc/salt/git
@@ -233,6 +241,7 @@ configure_phoenix() {
 			  bucket: $PHOENIX_IDENTITY_BUCKET
 			  kms_key: $PHOENIX_IDENTITY_KEY
 			  region: $PHOENIX_REGION
+			  endpoint: '${AWS_ENDPOINT_URL_S3:-}'
 			ready:
 			  command: [salt-run, fileserver.update]
 		END
