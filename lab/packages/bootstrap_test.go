@@ -36,6 +36,8 @@ const (
 	saltVersion = "3007.15"
 	// servedWithin bounds the way from a machine that is set up to its first highstate.
 	servedWithin = 5 * time.Minute
+	// key is the package's in the bucket; versions between tags have a + in them.
+	key = "test/phoenix_0.2+1_amd64.deb"
 	// secret is what the masters open their repositories with.
 	secret = "https://git:s3cret@git.example.org"
 )
@@ -53,7 +55,7 @@ func TestBootstrap(t *testing.T) {
 	text, err := os.ReadFile(deb)
 	must(t, err)
 	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).PutObject(t.Context(), &s3.PutObjectInput{
-		Bucket: aws.String(base.Outputs["PackagesBucket"]), Key: aws.String("phoenix.deb"), Body: strings.NewReader(string(text))})
+		Bucket: aws.String(base.Outputs["PackagesBucket"]), Key: aws.String(key), Body: strings.NewReader(string(text))})
 	must(t, err)
 	arn := front.makeSecret(cfg.Region, secret)
 	tables, err := dynamodb.Start()
@@ -67,7 +69,7 @@ func TestBootstrap(t *testing.T) {
 	must(t, store.Create(t.Context()))
 	_, err = store.Since(t.Context()) // what is launched from now on is not adopted
 	must(t, err)
-	made := stacks.CreateFleet(t, cfg, map[string]string{"PhoenixSHA256": sum(t, deb), "SaltVersion": saltVersion, "SaltRepository": "pypi",
+	made := stacks.CreateFleet(t, cfg, map[string]string{"PhoenixPackage": key, "PhoenixSHA256": sum(t, deb), "SaltVersion": saltVersion, "SaltRepository": "pypi",
 		"StatesRepository": "file:///srv/states.git", "RepositoriesSecret": arn, "Masters": "1"})
 
 	ids := map[string]string{}

@@ -76,16 +76,15 @@ func TestReproducible(t *testing.T) {
 		t.Fatal(err)
 	}
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-	// A copy of what is built, as a clone of it would be.
-	script := `mkdir "$1" && git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -C "$1" -xf - &&
-		cp -r "$(git rev-parse --git-common-dir)" "$1/.git" && cd "$1" && git update-ref --no-deref HEAD "$2" && umask 077 && packaging/build amd64`
+	// A copy without its history, as an archive has it: version and time are given then.
+	script := `mkdir "$1" && git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -C "$1" -xf - && cd "$1" && umask 077 && packaging/build amd64`
 	deb, rpm := built(t, newer, "amd64")
-	head, err := exec.Command("git", "-C", root, "rev-parse", "HEAD").Output()
+	epoch, err := exec.Command("git", "-C", root, "show", "-s", "--format=%ct", "HEAD").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("bash", "-c", script, "bash", elsewhere, strings.TrimSpace(string(head)))
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "PACKAGE_VERSION="+newer)
+	cmd := exec.Command("bash", "-c", script, "bash", elsewhere)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "PACKAGE_VERSION="+newer, "SOURCE_DATE_EPOCH="+strings.TrimSpace(string(epoch)))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build elsewhere: %v\n%s", err, out)
 	}
