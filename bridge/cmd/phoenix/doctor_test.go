@@ -18,10 +18,12 @@ import (
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"phoenix/bridge/agent"
 	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/dynamo"
 	"phoenix/bridge/fleet/sqlite"
+	"phoenix/bridge/salt"
 	"phoenix/lab"
 	local "phoenix/lab/dynamodb"
 	"phoenix/lab/moto"
@@ -239,6 +241,35 @@ func TestDoctorWithoutAUsableConfiguration(t *testing.T) {
 	told(t, found, "id-pattern", doctor.Error, "missing closing")
 	found = examined(t, "--salt-config", filepath.Join(t.TempDir(), "minion"))
 	told(t, found, "minion-config", doctor.Error, "no such file")
+}
+
+// Doctor looks for the agent's drop-in where the agent writes it.
+func TestDoctorFindsTheDropInOfTheAgent(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "minion")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(path, "id: web-1\n")
+	minion, err := salt.ReadMinionConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropIn := agent.NewDropIn(minion).Path()
+	write(dropIn, "master: [10.0.0.1, 10.0.0.2]\nmaster_type: failover\n")
+	write(filepath.Join(filepath.Dir(dropIn), "_schedule.conf"), "schedule:\n  __master_alive_10.0.0.1: {}\n  __master_alive_10.0.0.9: {}\n")
+	found := examined(t, "--salt-only", "--salt-config", path)
+	told(t, found, "drop-in", doctor.OK, "sees it as it is")
+	told(t, found, "masters", doctor.OK, "fails over among 10.0.0.1, 10.0.0.2")
+	told(t, found, "alive-schedule", doctor.Warning, "not on the list: 10.0.0.9")
+	write(filepath.Join(filepath.Dir(dropIn), "zz.conf"), "master_type: str\n")
+	told(t, examined(t, "--salt-only", "--salt-config", path), "drop-in", doctor.Warning, "what it says of master_type")
 }
 
 // The clock is held against the date of any answer.
