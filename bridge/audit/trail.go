@@ -125,9 +125,7 @@ func appendOnce(path string, lines []byte, max int64) (again bool, err error) {
 	// 0640: ids and digests are no secrets, but nobody's business.
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
 	if errors.Is(err, os.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
-			f, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
-		}
+		return false, fmt.Errorf("%w (make the folder first: mkdir -p %s)", err, filepath.Dir(path))
 	}
 	if err != nil {
 		return false, err

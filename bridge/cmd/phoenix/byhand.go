@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/user"
@@ -22,7 +24,11 @@ func byHand(c *cli.Context, config Config, what string, ids ...string) {
 	for _, id := range ids {
 		log.Info(what+" by hand", "minion", id, "by", by)
 	}
-	if err := audit.Append(config.Audit.File, lines.Bytes(), audit.MaxFile); err != nil && !c.Bool("json") {
+	err := audit.Append(config.Audit.File, lines.Bytes(), audit.MaxFile)
+	if err == nil || errors.Is(err, fs.ErrNotExist) { // without its folder no bridge ever ran here
+		return
+	}
+	if !c.Bool("json") {
 		fmt.Fprintf(c.App.ErrWriter, "note: %v\n", err)
 	}
 }

@@ -63,7 +63,7 @@ const completeWithin = time.Second
 
 func completeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "complete", Hidden: true, Usage: "print what may stand in the place of the last word (for shells)",
+		Name: "complete", Hidden: true, ArgsUsage: "WORD…", Usage: "print what may stand in the place of the last word (for shells)",
 		Action: func(c *cli.Context) error {
 			for _, word := range completed(c, c.Args().Slice()) {
 				fmt.Fprintln(c.App.Writer, plain(word))

@@ -59,7 +59,7 @@ func explainMinion(c *cli.Context, config Config, store fleet.Store) error {
 	}
 	for name, key := range map[string]decide.Key{"pending": view.Pending, "accepted": view.Accepted,
 		"rejected": view.Rejected, "denied": view.Denied} {
-		if key.Present {
+		if key.Present && view.Valid {
 			x.Keys[name] = key.Digest
 		}
 	}

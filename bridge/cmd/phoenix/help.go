@@ -107,17 +107,21 @@ func shownTime(d time.Duration) string {
 func (f topicFlag) synopsis() string {
 	words := []string{}
 	for i := len(f.names) - 1; i >= 0; i-- {
-		dash := "--"
-		if len(f.names[i]) == 1 {
-			dash = "-"
-		}
-		words = append(words, dash+f.names[i])
+		words = append(words, dashed(f.names[i]))
 	}
 	text := strings.Join(words, ", ")
 	if f.value != "" {
 		text += " " + f.value
 	}
 	return text
+}
+
+// dashed is a flag's name as it is typed.
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
 }
 
 func (f topicFlag) told() string {

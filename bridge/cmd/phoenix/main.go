@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,6 +27,9 @@ func main() {
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	app := newApp(out, errs)
 	err := app.RunContext(ctx, arrange(args, app))
+	if _, ok := errors.AsType[cli.ExitCoder](err); ok {
+		err = usageError(err) // the library's own, of "help" for what is not there
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -40,20 +44,15 @@ func newApp(out, errs io.Writer) *cli.App {
 		Version: version,
 		Description: "The bridge runs beside each Salt master. It accepts the keys of the minions that the fleet lists, " +
 			"runs the first highstate of each exactly once, and forgets the keys of those that were terminated.",
-		Flags:           configFlags(),
-		Writer:          out,
-		ErrWriter:       errs,
-		HideHelpCommand: false,
-		Suggest:         true,
+		Flags:     configFlags(),
+		Writer:    out,
+		ErrWriter: errs,
 		// Errors are told in one place, with their exit code: see run.
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError(err) },
-		CommandNotFound: func(c *cli.Context, name string) {
-			fmt.Fprintf(errs, "phoenix: no command %q; see phoenix help\n", name)
-		},
+		OnUsageError:   misused,
 		Action: func(c *cli.Context) error {
 			if name := c.Args().First(); name != "" {
-				return usageError(fmt.Errorf("no command %q; see phoenix help", name))
+				return noCommand(name, c.App.Commands, "phoenix")
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -64,24 +63,6 @@ func newApp(out, errs io.Writer) *cli.App {
 		},
 	}
 	tellHelp(app)
-	tellMisuse(app.Commands, app.OnUsageError)
+	tellMisuse(app.Commands)
 	return app
-}
-
-// tellMisuse makes a misspelt flag or command below another one what it is at the
-// top: one line and exit code 2. The library asks each command for itself, and
-// else prints its help and goes on as if all were well.
-func tellMisuse(commands []*cli.Command, misused cli.OnUsageErrorFunc) {
-	for _, c := range commands {
-		c.OnUsageError = misused
-		tellMisuse(c.Subcommands, misused)
-		if len(c.Subcommands) > 0 {
-			c.Action = func(c *cli.Context) error {
-				if name := c.Args().First(); name != "" {
-					return usageError(fmt.Errorf("no command %q; see %s --help", name, c.Command.HelpName))
-				}
-				return cli.ShowSubcommandHelp(c)
-			}
-		}
-	}
 }

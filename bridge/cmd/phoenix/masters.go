@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/fleet"
@@ -24,7 +22,7 @@ func mastersCommand() *cli.Command {
 func listMasters(c *cli.Context, _ Config, store fleet.Store) error {
 	masters, err := store.Masters(c.Context)
 	if err != nil {
-		return fmt.Errorf("list masters: %w", err)
+		return err
 	}
 	if c.Bool("json") {
 		if masters == nil {

@@ -74,7 +74,7 @@ func allMinions(c *cli.Context, store fleet.Store, status string) ([]fleet.Minio
 			rows = append(rows, page...)
 			return nil
 		}); err != nil {
-			return nil, fmt.Errorf("list minions: %w", err)
+			return nil, err
 		}
 	}
 	return rows, nil

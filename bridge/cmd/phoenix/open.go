@@ -30,11 +30,7 @@ func openStore(ctx context.Context, config Config, waits func(error)) (fleet.Sto
 		tables.Waits = waits
 		return dynamo.Open(ctx, tables)
 	}
-	store, err := sqlite.Open(ctx, strings.TrimPrefix(config.Store, "sqlite:"))
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", config.Store, err)
-	}
-	return store, nil
+	return sqlite.Open(ctx, strings.TrimPrefix(config.Store, "sqlite:"))
 }
 
 // tables say where the store is in DynamoDB.

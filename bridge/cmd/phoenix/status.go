@@ -74,7 +74,7 @@ func look(ctx context.Context, config Config, store fleet.Store, count count) (o
 	o := overview{Minions: map[decide.Standing]int{}}
 	var err error
 	if o.Masters, err = store.Masters(ctx); err != nil {
-		return o, fmt.Errorf("list masters: %w", err)
+		return o, err
 	}
 	if o.Masters == nil {
 		o.Masters = []fleet.Master{} // [] in JSON, not null
@@ -108,7 +108,7 @@ func countMinions(ctx context.Context, config Config, store fleet.Store, o *over
 			}
 			return nil
 		}); err != nil {
-			return fmt.Errorf("count minions: %w", err)
+			return err
 		}
 	}
 	_, keys, _, err := openSalt(config)
@@ -141,6 +141,9 @@ func printStatus(w io.Writer, config Config, o overview) error {
 	}
 	if err := t.flush(); err != nil {
 		return err
+	}
+	if len(o.Masters) == 0 {
+		fmt.Fprintln(w, "none yet: a master joins when its bridge starts (phoenix bridge)")
 	}
 	fmt.Fprintln(w)
 	t = newTable(w, "MINIONS", "COUNT", "MEANING")
