@@ -142,7 +142,7 @@ func TestWritesAreGuarded(t *testing.T) {
 func TestRetriesAreBounded(t *testing.T) {
 	var mu sync.Mutex
 	tries := 0
-	b := bucketOn(t, nil)
+	bucketOn(t, nil) // sets credentials
 	b, err := OpenBucket(t.Context(), BucketConfig{Bucket: "b", Key: "k", Region: "us-west-2", attempts: 2,
 		HTTP: wire(func(r *http.Request) (*http.Response, error) {
 			mu.Lock()
