@@ -32,7 +32,7 @@ bench: build ## what it costs, against other ways, on a real master: one table i
 	@go run ./lab/install 3007.15
 	@go run ./lab/bench
 
-kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone (an hour, as root)
+kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone: an hour
 	@go run ./lab/install 3007.15 3008.3
 	@go run ./lab/kills
 

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"sync"
 )
 
 // Binary builds bin/phoenix as "make build" does, unless it is up to date, and
-// returns its path.
-func Binary() (string, error) {
+// returns its path. It looks once: all processes of a test are of one build.
+var Binary = sync.OnceValues(build)
+
+func build() (string, error) {
 	root, err := Root()
 	if err != nil {
 		return "", err

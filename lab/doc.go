@@ -17,5 +17,8 @@
 //	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}})
 //	master.Ready()
 //
+// Within [Isolate], masters can be on hosts of their own ([Host]), whose packets
+// can vanish.
+//
 // It needs Linux: processes are found by /proc.
 package lab

@@ -7,9 +7,11 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"time"
 
@@ -30,6 +32,9 @@ func main() {
 		versions = []string{"3007.15", "3008.3"}
 	}
 	child, err := lab.Isolate(os.Args[1:]...)
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		os.Exit(1) // it has said why
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "kills:", err)
 		os.Exit(1)
