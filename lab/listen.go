@@ -25,6 +25,7 @@ type Listener struct {
 	waiting []string
 	pings   map[string]bool      // jids of ours, since Wait
 	heard   map[string]time.Time // by minion
+	told    func(id string)      // of each answer; nil: the first is enough
 	err     error                // of the last ping
 }
 
@@ -60,7 +61,16 @@ func (m *Master) Listen() *Listener {
 func (l *Listener) Wait(ids ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting, l.pings, l.heard = ids, map[string]bool{}, map[string]time.Time{}
+	l.waiting, l.pings, l.heard, l.told = ids, map[string]bool{}, map[string]time.Time{}, nil
+}
+
+// Follow is Wait without end: these minions are asked on and on, and each answer
+// is told.
+func (l *Listener) Follow(told func(id string), ids ...string) {
+	l.Wait(ids...)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = told
 }
 
 // Heard says when minions first answered, since Wait.
@@ -84,8 +94,15 @@ func (l *Listener) Event(e event.Event) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if id := string(e.ID); l.pings[string(e.JID)] && l.heard[id].IsZero() {
+	id := string(e.ID)
+	if !l.pings[string(e.JID)] {
+		return
+	}
+	if l.heard[id].IsZero() {
 		l.heard[id] = time.Now()
+	}
+	if l.told != nil {
+		l.told(id)
 	}
 }
 
@@ -108,7 +125,7 @@ func (l *Listener) ask(ctx context.Context) {
 		l.mu.Lock()
 		var ids []string
 		for _, id := range l.waiting {
-			if l.heard[id].IsZero() {
+			if l.told != nil || l.heard[id].IsZero() {
 				ids = append(ids, id)
 			}
 		}
