@@ -95,7 +95,7 @@ func TestFollowsTheLiving(t *testing.T) {
 
 // A bridge that is away moves nobody, and neither does a master without its bridge
 // or a store that nobody reaches.
-func TestHoldsStill(t *testing.T) {
+func TestG5_HoldsStill(t *testing.T) {
 	for name, change := range map[string]func(w *world, m *simMaster){
 		"the bridge is away":      func(w *world, m *simMaster) { m.bridgeDied = time.Now() },
 		"the bridge is not ready": func(w *world, m *simMaster) { m.ready, m.key = false, "" },

@@ -12,10 +12,11 @@ import (
 	"phoenix/lab"
 )
 
-// TestAgentFollowsTheLiving: a master and its bridge are killed without a word.
-// The agent, which knows them from the store alone, takes the master off its
-// minion's list, and the other master serves the minion; the first highstate has
-// run once, and the operator's configuration is what it was.
+// TestAgentFollowsTheLiving: a new minion comes to the masters by its agent, which
+// knows them from the store alone. Then a master and its bridge are killed without
+// a word: the agent takes the master off its minion's list, and the other master
+// serves the minion; the first highstate has run once, and the operator's
+// configuration is what it was.
 func TestAgentFollowsTheLiving(t *testing.T) {
 	t.Parallel()
 	const version = "3007.15"
@@ -32,7 +33,8 @@ func TestAgentFollowsTheLiving(t *testing.T) {
 		b.Ready()
 	}
 	bridges[first.Addr].Phoenix("minions", "add", "web-1")
-	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first, second}, Failover: true})
+	// It has never met a master, and at the address that it knows there is none.
+	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first}, Extra: map[string]any{"master": l.Addr()}})
 	a := l.StartAgent(lab.AgentOptions{Minion: minion, Interval: 10 * time.Second})
 	served := func() int { return len(minion.Grep("Minion is ready to receive requests!")) }
 	read := func(name string) string {
@@ -44,7 +46,6 @@ func TestAgentFollowsTheLiving(t *testing.T) {
 	}
 	configured := read("minion")
 
-	// From a list that somebody else wrote to the agent's.
 	l.Eventually(within, "the agent has written its list, and restarted the minion", func() (bool, string) {
 		return len(a.Listed()) == 2 && a.Restarts() == 1 && served() > 0, fmt.Sprintf("%v, %d restarts\n%s", a.Listed(), a.Restarts(), a.Log())
 	})
