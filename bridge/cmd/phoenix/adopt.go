@@ -83,7 +83,9 @@ func applyAdoption(c *cli.Context, config Config, store fleet.Store, changes []f
 		}
 		return report, nil
 	}
+	done := progress(c, fmt.Sprintf("writing %d rows", len(changes)))
 	results, err := store.Apply(c.Context, changes)
+	done()
 	if err != nil {
 		return nil, fmt.Errorf("adopt: %w", err)
 	}

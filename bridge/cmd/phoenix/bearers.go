@@ -68,7 +68,9 @@ func rowsOf(c *cli.Context, config Config, store fleet.Store, ids []string) (bea
 	if bearer, err = bearers(c, config, store, ids); err != nil {
 		return nil, nil, err
 	}
+	done := progress(c, fmt.Sprintf("reading %d rows", len(ids)))
 	found, err := store.Minions(c.Context, slices.Collect(maps.Values(bearer)))
+	done()
 	rows = make(map[string]fleet.Minion, len(found))
 	for id, instance := range bearer {
 		if row, known := found[instance]; known {

@@ -68,6 +68,7 @@ func allMinions(c *cli.Context, store fleet.Store, status string) ([]fleet.Minio
 			return nil, usageError(fmt.Errorf("--status %s is neither LAUNCH nor TERMINATE", status))
 		}
 	}
+	defer progress(c, "reading the fleet")()
 	rows := []fleet.Minion{} // [] in JSON, not null
 	for _, s := range statuses {
 		if err := store.ByStatus(c.Context, s, "", func(page []fleet.Minion) error {
@@ -228,7 +229,9 @@ func retireMinions(c *cli.Context, config Config, store fleet.Store) error {
 
 // applyAll applies changes, lets the bridge know, and tells what became of each.
 func applyAll(c *cli.Context, config Config, store fleet.Store, changes []fleet.Change, what string, say func(fleet.Minion) string) error {
+	done := progress(c, fmt.Sprintf("writing %d rows", len(changes)))
 	results, err := store.Apply(c.Context, changes)
+	done()
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Command.HelpName, err)
 	}

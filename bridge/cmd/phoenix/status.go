@@ -50,7 +50,9 @@ func showStatus(c *cli.Context, config Config, store fleet.Store) error {
 	if c.IsSet("interval") {
 		return usageError(errors.New("--interval needs --watch"))
 	}
+	done := progress(c, "reading the fleet")
 	o, err := look(c.Context, config, store, all)
+	done()
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,9 @@ func watchStatus(c *cli.Context, config Config, store fleet.Store) error {
 		return repeatStatus(c, config, store, every)
 	}
 	defer s.close()
+	errs := c.App.ErrWriter
+	c.App.ErrWriter = io.Discard // the view tells of faults itself
+	defer func() { c.App.ErrWriter = errs }()
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH)
 	defer signal.Stop(resized)
