@@ -163,6 +163,7 @@ func watched(c *cli.Context, config Config, store fleet.Store, every time.Durati
 		fmt.Fprintln(&b, "  none yet")
 	}
 	for i := len(lines) - 1; i >= 0; i-- { // the newest is the last to be cut
+		lines[i].Text = lines[i].Minion + ": " + lines[i].Text
 		fmt.Fprintf(&b, "  %s\n", decided(lines[i]))
 	}
 	return b.String()

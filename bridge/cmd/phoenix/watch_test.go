@@ -68,7 +68,7 @@ func TestStatusIsWatchedInATerminal(t *testing.T) {
 	cmd := term.start(nil, watch...)
 	term.await("the view", func(lines []string) bool {
 		return shows(lines, "listed", "1", "in the fleet, has not knocked yet") && showsPart(lines, "master-1") &&
-			showsPart(lines, "bridge: none answers") && showsPart(lines, "key accepted rule=listed")
+			showsPart(lines, "bridge: none answers") && showsPart(lines, "web-1: key accepted rule=listed")
 	})
 	if first := term.lines()[0]; !strings.HasPrefix(first, "phoenix status on ") || !strings.HasSuffix(first, "every 500ms") {
 		t.Errorf("it begins with %q", first)
@@ -81,7 +81,7 @@ func TestStatusIsWatchedInATerminal(t *testing.T) {
 		return strings.HasPrefix(lines[7], "… ") && strings.HasSuffix(lines[7], " more lines") && strings.HasPrefix(lines[0], "phoenix status on ")
 	})
 	term.resize(200, 50)
-	term.await("a large window's view", func(lines []string) bool { return showsPart(lines, "key accepted rule=listed") })
+	term.await("a large window's view", func(lines []string) bool { return showsPart(lines, "web-1: key accepted rule=listed") })
 	term.mu.Lock()
 	drawn, cleared := term.drawn, term.cleared
 	term.mu.Unlock()
