@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -20,8 +21,14 @@ func TestAdminSeesEventsAndDecisions(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			l := lab.New(t)
-			master := l.StartMaster(lab.MasterOptions{Version: version})
-			bridge := l.NewBridge(lab.BridgeOptions{Master: master})
+			root, err := lab.Root()
+			if err != nil {
+				t.Fatal(err)
+			}
+			socket := filepath.Join(l.Dir(), "bridge.sock")
+			master := l.StartMaster(lab.MasterOptions{Version: version, Extra: map[string]any{
+				"runner_dirs": []string{filepath.Join(root, "salt-extensions", "_runners")}, "phoenix": map[string]string{"socket": socket}}})
+			bridge := l.NewBridge(lab.BridgeOptions{Master: master, Config: map[string]any{"socket": socket}})
 			master.Ready()
 			bridge.Start()
 			bridge.Ready()
@@ -42,6 +49,7 @@ func TestAdminSeesEventsAndDecisions(t *testing.T) {
 			})
 			f.isOdd(t, odd.wait(t))
 
+			f.explainedBySalt(t)
 			bridge.Kill() // as a crash
 			f.explained(t)
 		})
@@ -127,6 +135,20 @@ func (f fixture) isOdd(t *testing.T, e heardEvent) {
 	want := `{"7":{"big":"18446744073709551615","true":null},"list":[1,2.5,"\u001b[2J"],"raw":"/wA=","text":"abc","when":"20240229T12:30:15.123456"}`
 	if err != nil || e.Tag != "phoenix/odd/tag" || string(text) != want {
 		t.Errorf("%s is told as\n%s, not\n%s", e.Tag, text, want)
+	}
+}
+
+// explainedBySalt: the runner tells what the command does.
+func (f fixture) explainedBySalt(t *testing.T) {
+	t.Helper()
+	var bySalt, byCommand map[string]any
+	f.bridge.JSON(&byCommand, "minions", "explain", "web-1", "--lines=2")
+	out := f.master.Run("salt-run", "--out=json", "phoenix.explain", "web-1", "lines=2")
+	if err := json.Unmarshal([]byte(out), &bySalt); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if lines, _ := bySalt["audit"].([]any); len(lines) != 2 || !reflect.DeepEqual(bySalt, byCommand) {
+		t.Errorf("salt-run tells\n%v, the command\n%v", bySalt, byCommand)
 	}
 }
 
