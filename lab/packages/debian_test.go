@@ -148,12 +148,13 @@ func TestPackagesHold(t *testing.T) {
 		}
 		for _, file := range []string{"usr/lib/phoenix/bootstrap", "usr/lib/systemd/system/phoenix-bridge.service", "usr/lib/systemd/system/phoenix-agent.service",
 			"usr/share/phoenix/salt-extensions/_runners/phoenix.py", "usr/share/phoenix/salt-extensions/reactor/start.sls",
-			"usr/share/phoenix/salt-extensions/master.d/phoenix.conf", "usr/share/doc/phoenix/README.md", "etc/phoenix/phoenix.yaml"} {
+			"usr/share/phoenix/salt-extensions/master.d/phoenix.conf", "usr/share/doc/phoenix/README.md", "usr/share/doc/phoenix/docs/deploy.md", "etc/phoenix/phoenix.yaml",
+			"usr/share/man/man8/phoenix.8", "usr/share/bash-completion/completions/phoenix", "usr/share/zsh/vendor-completions/_phoenix"} {
 			if _, err := os.Stat(filepath.Join(fromRPM, file)); err != nil {
 				t.Errorf("%s: %v", arch, err)
 			}
 		}
-		machine := map[string]string{"amd64": "x86-64", "arm64": "AArch64"}[arch]
+		machine := map[string]string{"amd64": "X86-64", "arm64": "AArch64"}[arch]
 		if out := sh(t, "readelf -h "+fromRPM+"/usr/bin/phoenix | grep Machine; readelf -d "+fromRPM+"/usr/bin/phoenix"); !strings.Contains(out, machine) || strings.Contains(out, "NEEDED") {
 			t.Errorf("%s: %s", arch, out)
 		}
