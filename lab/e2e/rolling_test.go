@@ -22,8 +22,10 @@ const (
 // TestRollingReplacement: both of two masters are replaced, one after the other, as
 // an instance refresh that launches before it terminates does it. All the while
 // each minion answers a living master, or has not for less than 30 s; no highstate
-// is run again. It is not parallel: what it measures is short of nothing then.
+// is run again. It takes minutes, since no agent restarts its minion more often than
+// once a minute.
 func TestRollingReplacement(t *testing.T) {
+	t.Parallel()
 	const version = "3007.15"
 	l := lab.New(t)
 	r := rolling{lab: l, longest: map[string]time.Duration{}}
