@@ -26,7 +26,8 @@ const (
 	// readWithin bounds one read of the masters.
 	readWithin = 10 * time.Second
 	// failingReads is how often in a row the masters are read because the current
-	// one does not answer. What two minutes have not shown the store does not know.
+	// one does not answer, or there is none yet. What two minutes have not shown the
+	// store does not know.
 	failingReads = 30
 	// intervalJitter lengthens each interval by up to that share, so that agents
 	// which were started together drift apart.
@@ -199,20 +200,31 @@ func (a *Agent) look(ctx context.Context) {
 		a.log.Debug("minion's master", "master", current, "before", a.current)
 		a.current, a.missed, a.reads = current, 0, 0
 	}
-	if a.current == "" || a.o.Minion.Answers(ctx, a.current) {
+	if a.current == "" { // it has no list yet, and nobody serves it
+		a.missed = 0
+		a.readNow()
+		return
+	}
+	if a.o.Minion.Answers(ctx, a.current) {
 		if a.missed >= goneAfter {
 			a.log.Info("minion's master answers again", "master", a.current)
 		}
 		a.missed, a.reads = 0, 0
 		return
 	}
-	if a.reads < failingReads {
-		a.reads++
-		a.nextRead = time.Now()
-	}
+	a.readNow()
 	if a.missed++; a.missed == goneAfter {
 		a.log.Warn("minion's master does not answer", "master", a.current)
 		a.restart.Hurry(time.Now(), a.splay())
+	}
+}
+
+// readNow lets the masters be read at once, for as long as that promises something
+// new.
+func (a *Agent) readNow() {
+	if a.reads < failingReads {
+		a.reads++
+		a.nextRead = time.Now()
 	}
 }
 

@@ -56,6 +56,30 @@ func TestFirstBoot(t *testing.T) {
 	})
 }
 
+// An instance may be up before its masters are: it is served some seconds after the
+// first of them is ready.
+func TestFirstBootBeforeTheMasters(t *testing.T) {
+	notYet := func(w *world, _ *simAgent) {
+		for _, m := range w.masters {
+			m.ready = false
+		}
+	}
+	with(t, 2, notYet, func(w *world, s *simAgent) {
+		wait(40 * time.Second)
+		if n := len(s.minion.since(w.began)); n != 0 {
+			t.Fatalf("%d restarts, and no master is ready", n)
+		}
+		w.set(func() {
+			for _, m := range w.masters {
+				m.ready = true
+			}
+		})
+		if wait(lookEvery + shortSplay + startsWithin); s.minion.master() == "" {
+			t.Errorf("nobody serves it yet\n%s", s.log)
+		}
+	})
+}
+
 // settled is an agent whose minion has been served for long.
 func settled(t *testing.T, masters int, before func(w *world, s *simAgent), test func(w *world, s *simAgent)) {
 	t.Helper()

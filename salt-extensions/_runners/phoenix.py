@@ -229,8 +229,7 @@ def accept(minion, rebind=False):
 
         salt-run phoenix.accept web-1
     """
-    # A list: salt-run would take the row's retcode for its own exit code.
-    return [_command("keys", "accept", minion, rebind=rebind)]
+    return _command("keys", "accept", minion, rebind=rebind)
 
 
 def highstate(*minions, **flags):

@@ -72,6 +72,8 @@ func flagOf(f cli.Flag) topicFlag {
 		t.usage = f.Usage
 	case *cli.StringFlag:
 		t.usage, t.value, t.def = f.Usage, "TEXT", f.Value+f.DefaultText
+	case *cli.StringSliceFlag:
+		t.usage, t.value = f.Usage, "TEXT"
 	case *cli.IntFlag:
 		t.usage, t.value = f.Usage, "N"
 		if f.Value != 0 {

@@ -113,18 +113,27 @@ func acceptKey(c *cli.Context, config Config, store fleet.Store) error {
 		return fmt.Errorf("accept keys: %w", err)
 	}
 	var faults []error
+	rows := []fleet.Minion{}
 	for _, id := range ids {
-		if err := acceptOne(c, store, keys, master, id, bearer[id]); err != nil {
+		row, err := acceptOne(c, store, keys, master, id, bearer[id])
+		if err != nil {
 			faults = append(faults, fmt.Errorf("accept key %s: %w", id, err))
 			continue
 		}
 		byHand(c, config, "key accepted", id)
+		if rows = append(rows, row); !c.Bool("json") {
+			fmt.Fprintf(c.App.Writer, "%s  accepted, key %s\n", plain(id), short(row.KeySHA256))
+		}
+	}
+	if c.Bool("json") {
+		faults = append(faults, printJSON(c.App.Writer, rows))
 	}
 	tell(c, config, ids...)
 	return errors.Join(faults...)
 }
 
-func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance string) error {
+// acceptOne accepts one key, and returns the row that it is bound to.
+func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance string) (fleet.Minion, error) {
 	state := salt.Pending
 	text, err := keys.Read(id, state)
 	if errors.Is(err, salt.ErrNoKey) && c.Bool("rebind") {
@@ -133,11 +142,11 @@ func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.
 		text, err = keys.Read(id, state)
 	}
 	if err != nil {
-		return err
+		return fleet.Minion{}, err
 	}
 	digest, err := fleet.KeyDigest(text)
 	if err != nil {
-		return err
+		return fleet.Minion{}, err
 	}
 	row, err := fleet.ApplyOne(c.Context, store, fleet.Add{InstanceID: instance, MinionID: id})
 	if err == nil {
@@ -145,18 +154,12 @@ func acceptOne(c *cli.Context, store fleet.Store, keys *salt.Keys, master *salt.
 			PublicKey: string(text), Rebind: c.Bool("rebind")})
 	}
 	if err != nil {
-		return fmt.Errorf("%w%s", err, hint(err))
+		return row, fmt.Errorf("%w%s", err, hint(err))
 	}
 	if state == salt.Pending {
-		if err := acceptPending(c, keys, master, id, digest); err != nil {
-			return err
-		}
+		err = acceptPending(c, keys, master, id, digest)
 	}
-	if c.Bool("json") {
-		return printJSON(c.App.Writer, row)
-	}
-	fmt.Fprintf(c.App.Writer, "%s  accepted, key %s\n", plain(id), short(digest))
-	return nil
+	return row, err
 }
 
 // acceptPending accepts, and makes sure that the key which was accepted is the one
