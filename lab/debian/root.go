@@ -79,7 +79,9 @@ func (r *Root) boot(folders []string) {
 	for _, folder := range folders {
 		args = append(args, "--bind="+folder)
 	}
-	cmd := exec.Command("systemd-nspawn", append(args, "--boot")...)
+	// nspawn in a namespace of its own: whatever ends it, ends what it started. Alone,
+	// killed with -9, it leaves its systemd behind (252, seen).
+	cmd := exec.Command("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", "--", "systemd-nspawn"}, append(args, "--boot")...)...)
 	var console bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &console, &console
 	// Should the test die first, it is not left behind.
@@ -114,7 +116,7 @@ func (r *Root) boot(folders []string) {
 			r.t.Fatalf("start Debian: systemd-nspawn ended\n%s", tail(console.String()))
 		default:
 		}
-		if r.leader = child(cmd.Process.Pid); r.leader == 0 {
+		if r.leader = child(child(cmd.Process.Pid)); r.leader == 0 {
 			return false, "no first process"
 		}
 		out, code := r.Try("systemctl is-system-running")
@@ -123,7 +125,7 @@ func (r *Root) boot(folders []string) {
 	})
 }
 
-// child is a process's only child; 0 if it has none yet.
+// child is a process's only child; 0 if it has none yet, or is none itself.
 func child(pid int) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
