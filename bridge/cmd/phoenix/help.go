@@ -39,7 +39,9 @@ func topicOf(c *cli.Command, above string) topic {
 		t.flags = append(t.flags, flagOf(f))
 	}
 	for _, sub := range c.Subcommands {
-		if !sub.Hidden {
+		// The library's own help is one command for all, which has itself below it once
+		// it has run: a way without end.
+		if !sub.Hidden && sub.Name != "help" {
 			t.commands = append(t.commands, topicOf(sub, t.name))
 		}
 	}
