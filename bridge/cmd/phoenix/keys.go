@@ -125,7 +125,7 @@ func acceptKey(c *cli.Context, config Config, store fleet.Store) error {
 			fmt.Fprintf(c.App.Writer, "%s  accepted, key %s\n", plain(id), short(row.KeySHA256))
 		}
 	}
-	if c.Bool("json") {
+	if c.Bool("json") && len(rows) > 0 {
 		faults = append(faults, printJSON(c.App.Writer, rows))
 	}
 	tell(c, config, ids...)
