@@ -17,6 +17,7 @@ import (
 // What an admin sees of a real master: its events, and what was decided, after the
 // bridge that decided it is gone.
 func TestAdminSeesEventsAndDecisions(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

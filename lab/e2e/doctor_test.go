@@ -24,6 +24,7 @@ import (
 // TestDoctor: on a master as one finds it, without configuration, bridge and store,
 // doctor finds in seconds what would bypass admission, and changes nothing.
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

@@ -18,6 +18,7 @@ const awayAtMost = 2 * time.Minute
 // highstate that runs meanwhile is run once, says the state itself. "make kills"
 // does it more often, and measures.
 func TestMinionsOutliveTheirMaster(t *testing.T) {
+	t.Parallel()
 	for version, ways := range map[string][]failover.How{
 		"3007.15": {failover.Killed, failover.Vanished},
 		"3008.3":  {failover.Vanished},

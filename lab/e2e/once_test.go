@@ -21,6 +21,7 @@ const (
 
 // One master a version is shared by the subtests, to save its start.
 func TestG2_HighstateRunsOnce(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

@@ -14,6 +14,7 @@ import (
 // TestRoster: by grains, of real minions, a roster that Salt itself reads; and what a
 // minion says of itself never becomes more than a name in it.
 func TestRoster(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

@@ -24,6 +24,7 @@ import (
 // TestRunners: Salt's own ways to the bridge, by the files as they are shipped. Each
 // version finds the runners in another way, and one in all of them.
 func TestRunners(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

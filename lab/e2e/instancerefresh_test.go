@@ -19,12 +19,12 @@ const (
 	hookHolds = 20 * time.Second
 )
 
-// TestRollingReplacement: both of two masters are replaced, one after the other, as
+// TestInstanceRefresh: both of two masters are replaced, one after the other, as
 // an instance refresh that launches before it terminates does it. All the while
 // each minion answers a living master, or has not for less than 30 s; no highstate
 // is run again. It takes minutes, since no agent restarts its minion more often than
 // once a minute.
-func TestRollingReplacement(t *testing.T) {
+func TestInstanceRefresh(t *testing.T) {
 	t.Parallel()
 	const version = "3007.15"
 	l := lab.New(t)
