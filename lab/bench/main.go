@@ -7,19 +7,19 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"slices"
-	"time"
+
+	"phoenix/lab"
 )
 
 // version is the Salt that is measured against.
 const version = "3007.15"
 
 func main() {
-	s := &stage{begun: time.Now()}
+	s := &stage{lab.NewStage()}
 	var t table
-	failed := s.run(func() { measure(s, &t, os.Args[1:]) })
+	failed := s.Run(func() { measure(s, &t, os.Args[1:]) })
 	t.print(os.Stdout)
 	if failed {
 		os.Exit(1)
@@ -42,46 +42,8 @@ func measure(s *stage, t *table, names []string) {
 	}
 }
 
-// stage is what the lab needs of a test, and says how far the program is.
-type stage struct {
-	begun    time.Time
-	cleanups []func()
-	failed   bool
-}
-
-// fall is what Fatalf panics with.
-type fall struct{}
-
-// run runs play, clears up whatever happened, and says whether it failed.
-func (s *stage) run(play func()) (failed bool) {
-	defer func() {
-		thrown := recover()
-		s.failed = s.failed || thrown != nil
-		for i := len(s.cleanups) - 1; i >= 0; i-- {
-			s.cleanups[i]()
-		}
-		if _, fell := thrown.(fall); thrown != nil && !fell {
-			panic(thrown)
-		}
-		failed = s.failed
-	}()
-	play()
-	return false
-}
-
-func (s *stage) Helper()          {}
-func (s *stage) Failed() bool     { return s.failed }
-func (s *stage) Cleanup(f func()) { s.cleanups = append(s.cleanups, f) }
-
-func (s *stage) Logf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%5.0f s  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
-}
-
-func (s *stage) Fatalf(format string, args ...any) {
-	s.failed = true
-	s.Logf(format, args...)
-	panic(fall{})
-}
+// stage is where it is measured.
+type stage struct{ *lab.Stage }
 
 // check ends the program for want of a measurement.
 func (s *stage) check(err error) {

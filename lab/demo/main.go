@@ -25,7 +25,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: make demo [STORE=sqlite|dynamodb]")
 		os.Exit(2)
 	}
-	failed := run(&stage{begun: time.Now()}, func(s *stage) {
+	failed := run(func(s *stage) {
 		store := embedded()
 		if len(os.Args) == 2 && os.Args[1] == "dynamodb" {
 			store = onDynamoDB(s)

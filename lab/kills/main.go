@@ -45,8 +45,8 @@ func main() {
 	var t table
 	failed := false
 	for _, version := range versions {
-		s := &stage{begun: time.Now(), version: version}
-		failed = s.run(func() { measure(s, &t, *moves, *patience) }) || failed
+		s := &stage{lab.NewStage(), version}
+		failed = s.Run(func() { measure(s, &t, *moves, *patience) }) || failed
 	}
 	t.print(os.Stdout)
 	if failed {
@@ -119,48 +119,10 @@ func (t *table) print(out *os.File) {
 	}
 }
 
-// stage is what the lab needs of a test, and says how far the program is.
+// stage says how far the measuring of one version is.
 type stage struct {
-	begun    time.Time
-	version  string
-	cleanups []func()
-	failed   bool
+	*lab.Stage
+	version string
 }
 
-// fall is what Fatalf panics with.
-type fall struct{}
-
-// run runs play, clears up whatever happened, and says whether it failed.
-func (s *stage) run(play func()) (failed bool) {
-	defer func() {
-		thrown := recover()
-		s.failed = s.failed || thrown != nil
-		for i := len(s.cleanups) - 1; i >= 0; i-- {
-			s.cleanups[i]()
-		}
-		if _, fell := thrown.(fall); thrown != nil && !fell {
-			panic(thrown)
-		}
-		failed = s.failed
-	}()
-	play()
-	return false
-}
-
-func (s *stage) say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%6.1f s  %s  %s\n", time.Since(s.begun).Seconds(), s.version, fmt.Sprintf(format, args...))
-}
-
-func (s *stage) Helper()          {}
-func (s *stage) Failed() bool     { return s.failed }
-func (s *stage) Cleanup(f func()) { s.cleanups = append(s.cleanups, f) }
-
-func (s *stage) Logf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, format+"\n", args...)
-}
-
-func (s *stage) Fatalf(format string, args ...any) {
-	s.failed = true
-	s.Logf("%.1f s: "+format, append([]any{time.Since(s.begun).Seconds()}, args...)...)
-	panic(fall{})
-}
+func (s *stage) say(format string, args ...any) { s.Logf(s.version+"  "+format, args...) }

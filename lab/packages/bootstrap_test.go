@@ -85,7 +85,7 @@ func TestBootstrap(t *testing.T) {
 		metadata := imds.Start(t, imds.Instance{ID: ids[group], Account: "123456789012", Region: cfg.Region, PrivateIP: address, Role: role, AccessKey: accessKey})
 		env := []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + metadata.URL, "AWS_ENDPOINT_URL=" + front.URL, "AWS_ENDPOINT_URL_S3=" + front.URL,
 			"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + front.URL, "AWS_ENDPOINT_URL_DYNAMODB=" + tables.URL,
-			"PIP_CACHE_DIR=" + cache, "PIP_CONSTRAINT=/root/constraints.txt"}
+			"PIP_CACHE_DIR=" + cache, "PIP_CONSTRAINT=/srv/constraints.txt"}
 		likeHere(t, r)
 		// What an image that a minion was baked into brings along.
 		r.Put("/etc/salt/minion_id", "baked")
@@ -130,7 +130,7 @@ func TestBootstrap(t *testing.T) {
 	t.Logf("served, and its first highstate on record, %.0f s after the message of its launch", time.Since(begun).Seconds())
 	lab.Eventually(t, servedWithin, "so is that of the master's own minion", ran(stacks.Base+"-masters"))
 	for name, r := range map[string]*debian.Root{"master": master, "minion": minion} {
-		if out := r.Run("cat /root/ran"); out != "ran\n" {
+		if out := r.Run("cat /srv/ran"); out != "ran\n" {
 			t.Errorf("%s: its highstate ran as %q", name, out)
 		}
 		if out := r.Run("systemctl is-enabled phoenix-agent salt-minion; tail -n 1 /var/log/phoenix-bootstrap.log; test ! -e /etc/salt/minion_id"); strings.Count(out, "enabled") != 2 || !strings.Contains(out, "is set up") {
@@ -146,7 +146,7 @@ func TestBootstrap(t *testing.T) {
 	// Run again, both are what they were: the same key, and no second highstate.
 	for name, r := range map[string]*debian.Root{"master": master, "minion": minion} {
 		pid := r.Run("systemctl show --value -p MainPID salt-minion")
-		r.Run("/usr/lib/phoenix/bootstrap", "PIP_CACHE_DIR="+cache, "PIP_CONSTRAINT=/root/constraints.txt")
+		r.Run("/usr/lib/phoenix/bootstrap", "PIP_CACHE_DIR="+cache, "PIP_CONSTRAINT=/srv/constraints.txt")
 		if now := r.Run("systemctl show --value -p MainPID salt-minion"); name == "minion" && now != pid {
 			t.Errorf("%s: salt-minion was restarted", name)
 		}
@@ -157,7 +157,7 @@ func TestBootstrap(t *testing.T) {
 	})
 	after, err := store.Minion(t.Context(), row.InstanceID)
 	must(t, err)
-	if after.KeySHA256 != row.KeySHA256 || after.ClaimVersion != row.ClaimVersion || minion.Run("cat /root/ran") != "ran\n" {
+	if after.KeySHA256 != row.KeySHA256 || after.ClaimVersion != row.ClaimVersion || minion.Run("cat /srv/ran") != "ran\n" {
 		t.Errorf("after it was run again: %+v, was %+v", after, row)
 	}
 
@@ -201,7 +201,7 @@ func launched(group, id, region string) string {
 func states(t *testing.T, r *debian.Root) {
 	t.Helper()
 	dir := t.TempDir()
-	sh(t, `cd `+dir+` && git init -q -b main && cat >top.sls <<<"{base: {'*': [first]}}" && cat >first.sls <<<"{ran: {cmd.run: [{name: echo ran >>/root/ran}]}}" &&
+	sh(t, `cd `+dir+` && git init -q -b main && cat >top.sls <<<"{base: {'*': [first]}}" && cat >first.sls <<<"{ran: {cmd.run: [{name: echo ran >>/srv/ran}]}}" &&
 		git add . && git -c user.name=lab -c user.email=lab@localhost commit -qm states && git clone -q --bare . `+r.Dir+`/srv/states.git && chown -R 0:0 `+r.Dir+`/srv/states.git`)
 }
 
@@ -216,7 +216,7 @@ func likeHere(t *testing.T, r *debian.Root) {
 	}
 	text, err := os.ReadFile("../install/salt-" + saltVersion + ".txt")
 	must(t, err)
-	r.Put("/root/constraints.txt", string(text))
+	r.Put("/srv/constraints.txt", string(text))
 }
 
 // pipCache is a folder in which pip keeps what it fetched, for the next run.
