@@ -145,30 +145,25 @@ func (h *Hooks) look(ctx context.Context) {
 		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
 		return
 	}
-	var others map[string]fleet.Master
-	ready, err := h.ready(ctx, waits)
-	if err != nil {
-		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
-		return
+	var living map[string]fleet.Master
+	if slices.ContainsFunc(waits, func(w *wait) bool { return h.asksMasters(w, rows[w.InstanceID]) }) {
+		if living, err = h.living(ctx); err != nil {
+			h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
+			return
+		}
 	}
 	for _, w := range waits {
 		row := rows[w.InstanceID]
 		if h.isNewMaster(w) {
-			h.do(ctx, w, nextOfMaster(w, row, ready[w.InstanceID]))
+			h.do(ctx, w, nextOfMaster(w, row, living[w.InstanceID].Ready))
 			continue
 		}
 		gone := false
 		if w.Kind == Ended && row.Status == fleet.Terminate {
-			if others == nil {
-				if others, err = h.others(ctx); err != nil {
-					h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
-					return
-				}
-			}
 			if gone, err = h.gone(row.Salt()); err != nil {
 				h.log.Warn("key of a terminating instance not looked up", "instance", w.InstanceID, "err", err)
 			}
-			gone = w.forgotten(others, time.Now()) && gone
+			gone = w.forgotten(h.others(living), time.Now()) && gone
 		}
 		h.do(ctx, w, h.next(w, row, gone))
 	}

@@ -1,8 +1,6 @@
 package queue
 
 import (
-	"context"
-	"slices"
 	"time"
 
 	"phoenix/bridge/fleet"
@@ -12,23 +10,6 @@ import (
 func (h *Hooks) isNewMaster(w *wait) bool {
 	role, _ := h.cfg.role(Item{}, w.Group)
 	return w.Kind != Ended && role == Masters
-}
-
-// ready gives the masters that minions may be sent to; it reads none while no new
-// master waits.
-func (h *Hooks) ready(ctx context.Context, waits []*wait) (map[string]bool, error) {
-	if !slices.ContainsFunc(waits, h.isNewMaster) {
-		return nil, nil
-	}
-	masters, err := h.store.Masters(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ready := map[string]bool{}
-	for _, m := range masters {
-		ready[m.InstanceID] = m.Ready && m.Status == fleet.Launch
-	}
-	return ready, nil
 }
 
 // nextOfMaster decides for a launching master, whose group ends another one as soon

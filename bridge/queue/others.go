@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"phoenix/bridge/fleet"
@@ -25,19 +26,31 @@ type sighting struct {
 	beatAt      time.Time // since when
 }
 
-// others gives the masters but our own, by id, as far as they live.
-func (h *Hooks) others(ctx context.Context) (map[string]fleet.Master, error) {
+// asksMasters says whether what a hook waits for is for the masters to say.
+func (h *Hooks) asksMasters(w *wait, row fleet.Minion) bool {
+	return h.isNewMaster(w) || w.Kind == Ended && row.Status == fleet.Terminate
+}
+
+// living gives the masters that live, by id.
+func (h *Hooks) living(ctx context.Context) (map[string]fleet.Master, error) {
 	rows, err := h.store.Masters(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list masters: %w", err)
 	}
-	others := map[string]fleet.Master{}
+	living := map[string]fleet.Master{}
 	for _, m := range rows {
-		if m.InstanceID != h.cfg.Self && m.Status == fleet.Launch {
-			others[m.InstanceID] = m
+		if m.Status == fleet.Launch {
+			living[m.InstanceID] = m
 		}
 	}
-	return others, nil
+	return living, nil
+}
+
+// others are those but our own.
+func (h *Hooks) others(living map[string]fleet.Master) map[string]fleet.Master {
+	others := maps.Clone(living)
+	delete(others, h.cfg.Self)
+	return others
 }
 
 // forgotten says whether each of the other masters that live has deleted the
