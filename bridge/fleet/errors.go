@@ -1,6 +1,12 @@
 package fleet
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
 
 // What a Change may say no with. A store hands these on as they are (wrapped
 // with the id), and beside them whatever it has to say of itself.
@@ -27,3 +33,36 @@ var (
 	// ErrDenied: the store may not be read or written by this user.
 	ErrDenied = errors.New("store access denied")
 )
+
+// BadRowsError names rows that a store could not decode. The call that returned
+// it is complete in everything else. It is ErrCorrupt.
+type BadRowsError struct {
+	Rows map[string]error // what is wrong, by instance id
+}
+
+// maxNamed bounds how many rows an error text names.
+const maxNamed = 3
+
+func (e *BadRowsError) Error() string {
+	ids := slices.Sorted(maps.Keys(e.Rows))
+	var named []string
+	for _, id := range ids[:min(len(ids), maxNamed)] {
+		named = append(named, e.Rows[id].Error())
+	}
+	if more := len(ids) - maxNamed; more > 0 {
+		named = append(named, fmt.Sprintf("and %d more", more))
+	}
+	return "read rows: " + strings.Join(named, "; ")
+}
+
+// Is reports whether target is ErrCorrupt.
+func (e *BadRowsError) Is(target error) bool { return target == ErrCorrupt }
+
+// WithoutBadRows returns the bad rows that err names and what is left of err:
+// nil if it was a *BadRowsError and nothing else.
+func WithoutBadRows(err error) (bad map[string]error, rest error) {
+	if e, ok := errors.AsType[*BadRowsError](err); ok {
+		return e.Rows, nil
+	}
+	return nil, err
+}

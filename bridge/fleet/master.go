@@ -12,6 +12,11 @@ type Master struct {
 	Incarnation     string `json:"incarnation"` // new at each start of the bridge
 	Ready           bool   `json:"ready"`       // minions may be sent here
 	MasterKeySHA256 string `json:"master_key_sha256"`
+	Draining        bool   `json:"draining"`               // minions are to leave it; see Store.DrainMaster
+	Zone            string `json:"zone,omitempty"`         // availability zone; empty: not known
+	PublishPort     int    `json:"publish_port,omitempty"` // Salt's publish_port; 0: written by an older bridge
+	RetPort         int    `json:"ret_port,omitempty"`     // Salt's ret_port; 0: written by an older bridge
+	Relay           string `json:"relay,omitempty"`        // ADDRESS:PORT of its relay; empty: none
 	// Cleared counts, in one incarnation, how often this master had read the
 	// terminations and then held no key of them.
 	Cleared int64 `json:"cleared,omitempty"`
@@ -36,10 +41,15 @@ type Beat struct {
 	Ready           bool
 	MasterKeySHA256 string
 	Cleared         int64
+	Zone            string
+	PublishPort     int
+	RetPort         int
+	Relay           string
 }
 
 // Apply gives the master's row after the beat: the counter goes up by one,
-// across restarts of the bridge too. A master whose row says TERMINATE stays
+// across restarts of the bridge too. Draining stays as it is: an operator on any
+// host may set it. A master whose row says TERMINATE stays
 // terminated: ErrTerminated.
 func (b Beat) Apply(row Master, found bool) (Master, error) {
 	if found && row.Status == Terminate {
@@ -48,6 +58,7 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 	row.InstanceID, row.Status, row.IPAddr = b.InstanceID, Launch, b.IPAddr
 	row.Incarnation, row.Ready, row.MasterKeySHA256 = b.Incarnation, b.Ready, b.MasterKeySHA256
 	row.Cleared = b.Cleared
+	row.Zone, row.PublishPort, row.RetPort, row.Relay = b.Zone, b.PublishPort, b.RetPort, b.Relay
 	row.Heartbeat++
 	return row, nil
 }

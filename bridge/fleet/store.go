@@ -21,6 +21,8 @@ type Store interface {
 	Minion(ctx context.Context, instanceID string) (Minion, error)
 
 	// Minions reads many rows at once; ids without a row are absent from the map.
+	// If some rows cannot be decoded, the map has all others, and the error is a
+	// *BadRowsError.
 	Minions(ctx context.Context, instanceIDs []string) (map[string]Minion, error)
 
 	// Apply carries out changes, each on its own: one that does not apply keeps
@@ -31,10 +33,13 @@ type Store interface {
 
 	// ByStatus calls fn with pages of rows of that status whose Modified is
 	// after or equal to since (empty: all), oldest first. It ends at the first
-	// error of fn. It may lag behind by seconds.
+	// error of fn. It may lag behind by seconds. Rows that cannot be decoded are
+	// left out; all others are handed to fn first, and the error that it ends with
+	// is a *BadRowsError.
 	ByStatus(ctx context.Context, status Status, since string, fn func([]Minion) error) error
 
-	// Masters reads all rows of masters.
+	// Masters reads all rows of masters. Rows that cannot be decoded are left out,
+	// and the error is a *BadRowsError beside all others.
 	Masters(ctx context.Context) ([]Master, error)
 
 	// Beat applies b to its master's row and returns the row.
@@ -42,6 +47,10 @@ type Store interface {
 
 	// RetireMaster sets the row's status to TERMINATE, making it if there is none.
 	RetireMaster(ctx context.Context, instanceID string) error
+
+	// DrainMaster sets or clears the row's draining mark. ErrNotFound if there
+	// is no row, ErrTerminated if it says TERMINATE.
+	DrainMaster(ctx context.Context, instanceID string, draining bool) error
 
 	// Prune deletes rows of both kinds whose Expires has passed, and says how
 	// many. Stores delete them by themselves too, some time.

@@ -125,3 +125,9 @@ func (s *counted) RetireMaster(ctx context.Context, id string) error {
 	s.count(ctx, err)
 	return err
 }
+
+func (s *counted) DrainMaster(ctx context.Context, id string, draining bool) error {
+	err := s.Store.DrainMaster(ctx, id, draining)
+	s.count(ctx, err)
+	return err
+}

@@ -196,6 +196,7 @@ func TestFailuresOfTheStoreAreCounted(t *testing.T) {
 			_, err := store.Beat(ctx, fleet.Beat{InstanceID: "m", Incarnation: "1"})
 			return err
 		},
+		func(ctx context.Context) error { return store.DrainMaster(ctx, "m", true) },
 		func(ctx context.Context) error { return store.RetireMaster(ctx, "m") },
 	}
 	gone, cancel := context.WithCancel(t.Context())

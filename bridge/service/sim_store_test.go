@@ -144,6 +144,13 @@ func (s *memory) RetireMaster(_ context.Context, id string) error {
 	return nil
 }
 
+func (s *memory) DrainMaster(_ context.Context, id string, draining bool) error {
+	row := s.masters[id]
+	row.Draining = draining
+	s.masters[id] = row
+	return nil
+}
+
 func (s *memory) Prune(context.Context) (int, error) { return 0, nil }
 
 func (s *memory) Since(context.Context) (time.Time, error) { return epoch, nil }

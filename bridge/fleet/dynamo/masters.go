@@ -53,7 +53,7 @@ func (s *Store) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
 	w.when("attribute_not_exists(#status) OR #status <> %s", text(string(fleet.Terminate)))
 	for name, v := range attributes(&next) {
 		switch name {
-		case "instanceid", "modified", "expires":
+		case "instanceid", "modified", "expires", "draining":
 		case "heartbeat":
 			w.sets = append(w.sets, fmt.Sprintf("#heartbeat = if_not_exists(#heartbeat, %s) + %s",
 				w.value(number(0)), w.value(number(next.Heartbeat))))
@@ -82,6 +82,21 @@ func (s *Store) RetireMaster(ctx context.Context, instanceID string) error {
 	w.set("expires", retired.Expires)
 	_, _, err := s.update(ctx, s.config.MastersTable, instanceID, w) // not done: it says so already
 	return err
+}
+
+// DrainMaster implements fleet.Store.
+func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining bool) error {
+	w := &write{}
+	w.living()
+	w.set("draining", draining)
+	it, done, err := s.update(ctx, s.config.MastersTable, instanceID, w)
+	switch {
+	case err != nil || done:
+		return err
+	case it == nil:
+		return fmt.Errorf("master %s: %w", instanceID, fleet.ErrNotFound)
+	}
+	return fmt.Errorf("master %s: %w", instanceID, fleet.ErrTerminated)
 }
 
 // Since implements fleet.Store: the first who asks sets it.

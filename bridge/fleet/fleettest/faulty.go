@@ -101,7 +101,7 @@ func suffer[T any](ctx context.Context, f *Faulty, method string, changes []flee
 }
 
 func writes(method string) bool {
-	return method == "Apply" || method == "Beat" || method == "RetireMaster"
+	return method == "Apply" || method == "Beat" || method == "RetireMaster" || method == "DrainMaster"
 }
 
 // Minion implements fleet.Store.
@@ -140,5 +140,11 @@ func (f *Faulty) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
 // RetireMaster implements fleet.Store.
 func (f *Faulty) RetireMaster(ctx context.Context, id string) error {
 	_, err := suffer(ctx, f, "RetireMaster", nil, func() (struct{}, error) { return struct{}{}, f.Store.RetireMaster(ctx, id) })
+	return err
+}
+
+// DrainMaster implements fleet.Store.
+func (f *Faulty) DrainMaster(ctx context.Context, id string, draining bool) error {
+	_, err := suffer(ctx, f, "DrainMaster", nil, func() (struct{}, error) { return struct{}{}, f.Store.DrainMaster(ctx, id, draining) })
 	return err
 }

@@ -146,11 +146,27 @@ func watermark(t *testing.T, ctx context.Context, s fleet.Store) {
 }
 
 func masters(t *testing.T, ctx context.Context, s fleet.Store) {
-	beat := fleet.Beat{InstanceID: "i-m1", IPAddr: "127.0.0.1", Incarnation: "a", MasterKeySHA256: keyA}
+	beat := fleet.Beat{InstanceID: "i-m1", IPAddr: "127.0.0.1", Incarnation: "a", MasterKeySHA256: keyA,
+		Zone: "eu-west-1a", PublishPort: 4505, RetPort: 4506, Relay: "127.0.0.1:4507"}
+	if err := s.DrainMaster(ctx, "i-m1", true); !errors.Is(err, fleet.ErrNotFound) {
+		t.Errorf("drain of a master that is not there: %v", err)
+	}
 	want, found := fleet.Master{}, false
 	for i := range 4 {
 		beat.Ready = i > 0
+		if i == 2 {
+			for range 2 { // twice: it is so already
+				if err := s.DrainMaster(ctx, "i-m1", true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want.Draining = true
+		}
 		if i == 3 {
+			if err := s.DrainMaster(ctx, "i-m1", false); err != nil {
+				t.Fatal(err)
+			}
+			want.Draining = false
 			beat.Incarnation, beat.IPAddr = "b", "127.0.0.2"
 		}
 		want, _ = beat.Apply(want, found)
@@ -173,6 +189,9 @@ func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 	}
 	if _, err := s.Beat(ctx, beat); !errors.Is(err, fleet.ErrTerminated) {
 		t.Errorf("beat of a terminated master: %v", err)
+	}
+	if err := s.DrainMaster(ctx, "i-m1", true); !errors.Is(err, fleet.ErrTerminated) {
+		t.Errorf("drain of a terminated master: %v", err)
 	}
 	rows, err := s.Masters(ctx)
 	if err != nil {

@@ -212,6 +212,7 @@ func contextEnds(t *testing.T, ctx context.Context, s fleet.Store) {
 	for name, err := range map[string]error{
 		"Minion": errMinion, "Minions": errMinions, "Apply": errApply, "ByStatus": errStatus, "Masters": errMasters,
 		"Beat": errBeat, "RetireMaster": s.RetireMaster(ended, "m1"),
+		"DrainMaster": s.DrainMaster(ended, "m1", true),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with an ended context: %v", name, err)

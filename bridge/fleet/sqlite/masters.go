@@ -30,6 +30,21 @@ func (s *Store) RetireMaster(ctx context.Context, instanceID string) error {
 	return err
 }
 
+// DrainMaster implements fleet.Store.
+func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining bool) error {
+	_, err := s.changeMaster(ctx, instanceID, func(row fleet.Master, found bool) (fleet.Master, error) {
+		switch {
+		case !found:
+			return row, fleet.ErrNotFound
+		case row.Status == fleet.Terminate:
+			return row, fleet.ErrTerminated
+		}
+		row.Draining = draining
+		return row, nil
+	})
+	return err
+}
+
 func (s *Store) changeMaster(ctx context.Context, id string, apply func(fleet.Master, bool) (fleet.Master, error)) (next fleet.Master, err error) {
 	var refused error
 	err = s.update(ctx, "write", func(ctx context.Context, tx *sql.Tx) error {

@@ -100,7 +100,7 @@ func TestOpenRefuses(t *testing.T) {
 			check(t, os.WriteFile(path, []byte(strings.Repeat("text", 2000)), 0o600))
 		}, fleet.ErrCorrupt, "not a database"},
 		"other database": {otherDatabase, fleet.ErrCorrupt, "not a Phoenix store"},
-		"newer schema":   {newerSchema, fleet.ErrDenied, "version 4"},
+		"newer schema":   {newerSchema, fleet.ErrDenied, "version 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "dir")
