@@ -32,6 +32,9 @@ type KeyView struct {
 	// Former: the accepted key is the one that was bound to a terminated instance
 	// which bore the id before.
 	Former bool
+	// Removed: the bound key was accepted on this master, and is gone though nobody
+	// retired the minion: somebody deleted it by hand.
+	Removed bool
 
 	Pending, Accepted, Rejected, Denied Key
 }
@@ -44,6 +47,7 @@ const (
 	ReportKey     KeyAct = "report" // nothing, but an operator should know
 	AcceptKey     KeyAct = "accept" // bind the pending key's digest first
 	AdoptKey      KeyAct = "adopt"  // bind the accepted key, run nothing
+	BindKey       KeyAct = "bind"   // bind the accepted key; the highstate is still wanted
 	UnlinkPending KeyAct = "unlink" // so that the right minion can knock
 	DeleteKeys    KeyAct = "delete" // every key but the pending one; paced
 )
@@ -66,6 +70,12 @@ type keyRule struct {
 
 // keyRules are tried in order; the first that says anything decides.
 var keyRules = [...]keyRule{
+	// An admin's word: it stands until another one.
+	{"removed", func(_ Admit, v KeyView) (KeyAct, string, bool) {
+		return ReportKey, "its key was accepted on this master and then deleted by hand (phoenix keys restore " + v.ID +
+				", or phoenix minions retire " + v.ID + ")",
+			v.Removed && !v.Rejected.Present && (!v.Pending.Present || v.Pending.Digest == v.Row.KeySHA256)
+	}},
 	{"no-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		none := !v.Pending.Present && !v.Accepted.Present && !v.Rejected.Present && !v.Denied.Present
 		return LeaveKey, "this master holds no key for it", none
@@ -92,9 +102,24 @@ var keyRules = [...]keyRule{
 		return DeleteKeys, "the accepted key is that of a terminated instance, which bore this name before",
 			v.Former && v.Accepted.Present && v.Accepted.Digest != v.Row.KeySHA256
 	}},
-	{"adopt", func(_ Admit, v KeyView) (KeyAct, string, bool) {
+	// A row that says adopted was made in so many words. One without a group was made
+	// by an operator (phoenix minions add), for a minion that another master had let
+	// in; a group's is made when an instance launches, and then whatever accepted its
+	// key was neither Phoenix nor there before.
+	{"adopt", func(a Admit, v KeyView) (KeyAct, string, bool) {
 		return AdoptKey, "its key was accepted before it was listed",
-			v.Accepted.Present && v.Accepted.Digest != "" && v.Row.KeySHA256 == ""
+			v.unboundAccepted() && (v.Row.Adopted() || a != Proven && v.Row.Group == "")
+	}},
+	{"accepted-proven", func(a Admit, v KeyView) (KeyAct, string, bool) {
+		return BindKey, "its key was accepted by something else, and its instance wrote this key as proof",
+			v.unboundAccepted() && a == Proven && v.Proof == v.Accepted.Digest
+	}},
+	{"accepted-unproven", func(a Admit, v KeyView) (KeyAct, string, bool) {
+		return ReportKey, "its key was accepted by something else (salt-key, autosign, another reactor), and its instance has not written it as proof",
+			v.unboundAccepted() && a == Proven
+	}},
+	{"accepted-first", func(_ Admit, v KeyView) (KeyAct, string, bool) {
+		return BindKey, "listed, and its key was accepted by something else (salt-key, autosign, another reactor)", v.unboundAccepted()
 	}},
 	{"accepted-other-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return ReportKey, "the key that this master has accepted is not the one bound to it (phoenix keys accept --rebind, or salt-key -d)",
@@ -143,6 +168,11 @@ var keyRules = [...]keyRule{
 	{"other-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return UnlinkPending, "the pending key is not the one bound to it", true
 	}},
+}
+
+// unboundAccepted: a key is accepted on this master, and none is bound to the row.
+func (v KeyView) unboundAccepted() bool {
+	return v.Accepted.Present && v.Accepted.Digest != "" && v.Row.KeySHA256 == ""
 }
 
 // Keys decides about the keys of one id on one master.

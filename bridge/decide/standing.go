@@ -15,6 +15,7 @@ const (
 	Running    Standing = "running"    // its highstate was claimed
 	Ran        Standing = "done"       // its highstate succeeded
 	Broken     Standing = "failed"     // its last attempt failed
+	Unreadable Standing = "unreadable" // its row cannot be decoded: passed over
 )
 
 // Stand says where a minion stands by its row and, if there is none, by whether

@@ -32,6 +32,10 @@ var (
 	ErrNoKey = errors.New("no such key")
 	// ErrOtherKey is returned when another key for that id is accepted already.
 	ErrOtherKey = errors.New("another key is accepted")
+	// ErrUnsettled is returned for a key file that is being written.
+	ErrUnsettled = errors.New("key file is being written")
+	// ErrChanged is returned when a key file has another text than was decided on.
+	ErrChanged = errors.New("key file has changed")
 )
 
 // maxKeyFile is more than any RSA public key needs. What a knock may leave in
@@ -41,6 +45,7 @@ const maxKeyFile = 64 << 10
 // Listing is the ids that a master holds keys for.
 type Listing struct {
 	Accepted, Pending, Rejected, Denied []string
+	Bad                                 map[string]error // what lies there and is no key file
 }
 
 // Keys is a master's key store: four folders with one file for each id.
@@ -125,7 +130,7 @@ func openKey(root *os.Root, id string) (*os.File, error) {
 // UnlinkPending takes a pending key out of the store, so that the minion with
 // the right one can knock: while it lies there, Salt denies any other (tried).
 // It was never accepted, so nothing rotates. No key there is a success.
-func (k *Keys) UnlinkPending(id string) error {
+func (k *Keys) UnlinkPending(id string, _ []byte) error {
 	root, err := k.folder(id, Pending)
 	if err == nil {
 		err = root.Remove(id)

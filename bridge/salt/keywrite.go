@@ -23,34 +23,25 @@ const keyMode = 0o644
 // A key that is there already is left alone. If another one is, it stays, and
 // the error says ErrOtherKey; the error joins one for each id that was not
 // written, and the others are written all the same.
-func (k *Keys) WriteAccepted(keys map[string][]byte) (written int, err error) {
+func (k *Keys) WriteAccepted(keys map[string][]byte) (written []string, faults map[string]error, err error) {
 	if len(keys) == 0 {
-		return 0, nil
-	}
-	for id, text := range keys {
-		if err := checkID(id); err != nil {
-			return 0, fmt.Errorf("write key: %w", err)
-		}
-		if len(text) == 0 || len(text) > maxKeyFile {
-			return 0, fmt.Errorf("write key %s: %d bytes", id, len(text))
-		}
+		return nil, nil, nil
 	}
 	w, err := newKeyWriter(k)
 	if err != nil {
-		return 0, fmt.Errorf("write keys: %w", hint(err))
+		return nil, nil, fmt.Errorf("write keys: %w", hint(err))
 	}
-	var faults []error
+	faults = map[string]error{}
 	for _, id := range slices.Sorted(maps.Keys(keys)) {
 		fresh, err := w.write(id, keys[id])
 		if err != nil {
-			faults = append(faults, fmt.Errorf("write key %s: %w", id, hint(err)))
+			faults[id] = fmt.Errorf("write key %s: %w", id, hint(err))
 		}
 		if fresh {
-			written++
+			written = append(written, id)
 		}
 	}
-	faults = append(faults, w.close())
-	return written, errors.Join(faults...)
+	return written, faults, w.close()
 }
 
 // keyWriter writes into the folder of accepted keys.

@@ -32,7 +32,7 @@ var (
 const (
 	// wheelTimeout: 200 keys in one call took up to 1.2 s (3008.3), and a master
 	// that starts answers only when all its workers are up, some 10 s later.
-	wheelTimeout = 60 * time.Second
+	wheelTimeout = 30 * time.Second
 	// publishTimeout: a publish took 12 to 70 ms. One that is late is better
 	// repeated, under the same jid, than waited for.
 	publishTimeout = 20 * time.Second

@@ -2,6 +2,7 @@ package salt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,8 +42,8 @@ func (m *Master) accept(ctx context.Context, ids []string) error {
 			return nil
 		}
 		_, refused = m.wheel(ctx, "key.accept_dict", map[State][]string{Pending: ids})
-		if refused == nil {
-			return nil
+		if refused == nil || errors.Is(refused, ErrUnreachable) {
+			return refused // one that does not answer is not asked again at once
 		}
 		pending, err := m.pending(ctx)
 		if err != nil {

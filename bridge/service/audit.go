@@ -12,14 +12,21 @@ import (
 // key, row. The same decision about the same id again is not written again: an
 // unknown minion knocks every ten seconds.
 type Audit struct {
-	log  *slog.Logger
-	last map[string]string // id -> rule of the last line about its keys
+	log      *slog.Logger
+	last     map[string]string // id -> rule of the last line about its keys
+	unlisted int               // of those, of minions that the fleet does not list
+	untold   int               // strangers that no line was written about
 
 	counters *Counters
 }
 
-// maxAudited bounds what is remembered so as not to repeat a line.
-const maxAudited = 20_000
+const (
+	// maxAudited bounds what is remembered so as not to repeat a line.
+	maxAudited = 200_000
+	// maxStrangers bounds how many minions that the fleet does not list are told
+	// of, each in a line. Anybody who reaches the master can make them up.
+	maxStrangers = 1_000
+)
 
 // NewAudit writes to log.
 func NewAudit(log *slog.Logger) *Audit {
@@ -38,12 +45,14 @@ func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Mi
 		if leftPending(d) {
 			a.line(slog.LevelInfo, "key left pending", id, "rule", d.Rule, "reason", d.Reason, "key", digest)
 		}
+	case decide.BindKey:
+		a.line(slog.LevelWarn, "accepted key bound", id, "rule", d.Rule, "reason", d.Reason)
 	case decide.AdoptKey:
 		a.line(slog.LevelInfo, "minion adopted", id, "rule", d.Rule, "reason", d.Reason)
 	case decide.UnlinkPending:
 		a.line(slog.LevelWarn, "pending key unlinked", id, "rule", d.Rule, "reason", d.Reason, "key", digest, "bound", row.KeySHA256)
 	case decide.ReportKey:
-		a.line(slog.LevelError, "key differs from the bound one", id, "rule", d.Rule, "reason", d.Reason, "bound", row.KeySHA256)
+		a.line(slog.LevelError, "key needs an operator", id, "rule", d.Rule, "reason", d.Reason, "bound", row.KeySHA256)
 	}
 }
 
@@ -52,25 +61,60 @@ func leftPending(d decide.KeyDecision) bool {
 	return d.Act == decide.LeaveKey && (d.Rule == "not-listed" || d.Rule == "id-pattern" || d.Rule == "rejected")
 }
 
-// news says whether rule is another than the last one about id.
+// news says whether rule is another than the last one about id. It is not where
+// too much would have to be remembered to know.
 func (a *Audit) news(id, rule string) bool {
-	if a.last[id] == rule {
+	old, there := a.last[id]
+	if there && old == rule {
 		return false
 	}
-	if len(a.last) >= maxAudited {
-		clear(a.last)
+	if quiet(rule) { // the steady state needs no memory
+		a.drop(id)
+		return there
 	}
-	if rule == "no-key" || rule == "accepted" || rule == "foreign" || rule == "waiting" {
-		delete(a.last, id) // the steady state needs no memory
-	} else {
-		a.last[id] = rule
+	if !there && (len(a.last) >= maxAudited || unlisted(rule) && a.unlisted >= maxStrangers) {
+		a.untold++
+		return false
+	}
+	a.drop(id)
+	a.last[id] = rule
+	if unlisted(rule) {
+		a.unlisted++
 	}
 	return true
 }
 
+func (a *Audit) drop(id string) {
+	if unlisted(a.last[id]) {
+		a.unlisted--
+	}
+	delete(a.last, id)
+}
+
+func quiet(rule string) bool {
+	return rule == "no-key" || rule == "accepted" || rule == "foreign" || rule == "waiting"
+}
+
+func unlisted(rule string) bool { return rule == "not-listed" || rule == "id-pattern" }
+
+// keep forgets what was told of ids that this master holds no key for any more,
+// and says how many strangers there were no lines for.
+func (a *Audit) keep(here func(id string) bool) {
+	for id := range a.last {
+		if !here(id) {
+			a.drop(id)
+		}
+	}
+	if a.untold > 0 {
+		a.log.Warn("more minions that the fleet does not list are pending than are told of one by one",
+			"told", a.unlisted, "decisions_not_told", a.untold)
+		a.untold = 0
+	}
+}
+
 // Accepted tells that a key was accepted, and which.
 func (a *Audit) Accepted(id string, d decide.KeyDecision, digest string) {
-	delete(a.last, id)
+	a.drop(id)
 	a.counters.accepted.Add(1)
 	a.line(slog.LevelInfo, "key accepted", id, "rule", d.Rule, "reason", d.Reason, "key", digest)
 }
@@ -93,12 +137,14 @@ func (a *Audit) Unlinked() { a.counters.unlinked.Add(1) }
 // HeldUp tells that a step could not be ended.
 func (a *Audit) HeldUp() { a.counters.heldUp.Add(1) }
 
-// Unreadable tells that a key could not be read, and that its id is passed over.
-func (a *Audit) Unreadable(id string, err error) {
-	if a.news(id, "unreadable") {
-		a.line(slog.LevelError, "key passed over", id, "err", err)
-	}
+// Problem tells that an id is passed over, or odd. It is told once, until it is
+// another.
+func (a *Audit) Problem(kind ProblemKind, id string, what error) {
+	a.line(slog.LevelError, "minion passed over", id, "kind", string(kind), "err", what)
 }
+
+// Preloaded tells that a known key was written as accepted.
+func (a *Audit) Preloaded() { a.counters.preloaded.Add(1) }
 
 // Claimed tells that this master has the right to run a first highstate.
 func (a *Audit) Claimed(id string, before, row fleet.Minion) {

@@ -2,128 +2,136 @@ package service
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"phoenix/bridge/decide"
-	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
 
-// afterGap: a connection stands some milliseconds before the master sends on it,
-// and what it has to say in between nobody hears.
-const afterGap = 5 * time.Second
+const (
+	// afterGap: a connection stands some milliseconds before the master sends on it,
+	// and what it has to say in between nobody hears.
+	afterGap = 5 * time.Second
+	// sweepFor: a comparison that could not be ended for that long begins anew.
+	sweepFor = 10 * time.Minute
+)
+
+// sweep is a comparison under way. It is worked off a batch a step, so that
+// nobody waits until all of a large fleet is compared.
+type sweep struct {
+	why    string
+	begun  time.Time
+	wall   time.Time
+	held   holding
+	left   []string // still to be looked at
+	keys   int
+	census Census
+}
 
 // compare looks at every id that this master holds a key for, so that no event
 // that was lost, before the start, in a gap of the bus or ever, matters for
-// longer than until the next comparison.
-func (e *Engine) compare(ctx context.Context, why string) error {
-	begun := e.now()
-	held, err := e.held()
-	if err != nil {
+// longer than until the next comparison. A call does one batch.
+func (e *Engine) compare(ctx context.Context) error {
+	if s := e.sweep; s == nil || e.now().Sub(s.begun) > sweepFor {
+		if err := e.beginSweep(ctx); err != nil {
+			return err
+		}
+	}
+	s := e.sweep
+	chunk := s.left[:min(batch, len(s.left))]
+	// What is remembered is no ground for a comparison.
+	for _, id := range chunk {
+		e.rows.drop(id)
+	}
+	looks := make(map[string]bool, len(chunk))
+	for _, id := range chunk {
+		looks[id] = false
+	}
+	if err := e.lookAtKeys(ctx, chunk, s.held, looks); err != nil {
 		return err
 	}
+	for _, id := range chunk {
+		if _, is := e.settled[id]; !is {
+			s.census[e.standing(id, slices.Contains(s.held[id], salt.Accepted))]++
+		}
+		e.rows.drop(id) // 10,000 of them are 9 MB, and good for some seconds only
+	}
+	if s.left = s.left[len(chunk):]; len(s.left) == 0 {
+		e.endSweep()
+	}
+	return nil
+}
+
+func (e *Engine) beginSweep(ctx context.Context) error {
+	s := &sweep{why: e.gap, begun: e.now(), wall: e.wall(), census: Census{}}
+	var err error
+	if s.held, err = e.held(); err != nil {
+		return err
+	}
+	full := !s.begun.Before(e.compareFullAt)
+	if full { // they are found again, if they are still so
+		e.problems.forget(BadRow)
+		e.problems.forget(BadStamp)
+	}
+	if err := e.takeChanged(ctx, s.held); err != nil {
+		return err
+	}
+	ids := slices.Sorted(maps.Keys(s.held))
+	s.keys, s.left = len(ids), e.unsettled(ids, s.held, full)
 	for _, c := range e.courses {
 		c.stale = true
 	}
-	census := Census{}
-	ids := slices.Sorted(maps.Keys(held))
-	left, err := e.unsettled(ctx, ids, held)
-	if err != nil {
-		return err
-	}
-	defer e.rows.reset() // 10,000 of them are 9 MB, and good for some seconds only
-	for chunk := range slices.Chunk(left, batch) {
-		e.rows.reset() // what is remembered is no ground for a comparison
-		if err := e.lookAtKeys(ctx, chunk, held, nil); err != nil {
-			return err
-		}
-		for _, id := range chunk {
-			if _, is := e.settled[id]; !is {
-				l := e.standing(id)
-				census[decide.Stand(l.row, l.found, slices.Contains(held[id], salt.Accepted))]++
-			}
-		}
-	}
-	for id, s := range e.settled {
-		if _, here := held[id]; here {
-			census[s.standing]++
+	e.sweep, e.gap = s, ""
+	e.watchRemoved(s.held)
+	return nil
+}
+
+func (e *Engine) endSweep() {
+	s := e.sweep
+	e.sweep = nil
+	for id, settled := range e.settled {
+		if _, here := s.held[id]; here {
+			s.census[settled.standing]++
 		} else {
 			delete(e.settled, id)
 		}
 	}
 	// A course without a key here is another master's, or over.
-	for id := range e.courses {
-		if _, here := held[id]; !here {
+	for id, c := range e.courses {
+		if _, here := s.held[id]; !here && c.opened.Before(s.begun) {
 			delete(e.courses, id)
 		}
 	}
-	e.tidyJobs(begun)
-	e.census = census
-	if e.comparedAt = begun; !begun.Before(e.compareFullAt) {
-		e.compareFullAt = begun.Add(fullEvery)
+	e.tidyJobs(s.begun)
+	e.audit.keep(func(id string) bool { _, here := s.held[id]; return here })
+	e.census = s.census
+	e.comparedAt = s.wall
+	if !s.begun.Before(e.compareFullAt) {
+		e.compareFullAt = s.begun.Add(fullEvery)
 	}
-	e.took = e.now().Sub(begun)
-	e.compareAt = begun.Add(e.cfg.CompareEvery)
-	if why != "" {
-		e.compareAt = begun.Add(afterGap)
+	e.took = e.now().Sub(s.begun)
+	e.compareAt = s.begun.Add(e.cfg.CompareEvery)
+	if s.why != "" {
+		e.compareAt = s.begun.Add(afterGap)
 	}
 	if !e.compared {
 		e.compared = true
-		e.log.Info("keys and fleet compared", "why", why, "keys", len(ids), "census", census, "took", e.now().Sub(begun))
+		e.log.Info("keys and fleet compared", "why", s.why, "keys", s.keys, "census", s.census, "took", e.took)
 	}
-	return nil
 }
 
-// standing is the row that the last look at id left behind.
-func (e *Engine) standing(id string) lookup {
+// standing is where the last look at id left it.
+func (e *Engine) standing(id string, accepted bool) decide.Standing {
+	if _, bad := e.problems[problemKey{BadRow, id}]; bad {
+		return decide.Unreadable
+	}
 	if c := e.courses[id]; c != nil {
-		return lookup{row: c.Row, found: true}
+		return decide.Stand(c.Row, true, accepted)
 	}
-	return e.rows.entries[id]
-}
-
-// warm writes the known public key of each minion as accepted, so that a new
-// master serves the fleet at its first knock, and an impostor who knocked first
-// holds no place.
-func (e *Engine) warm(ctx context.Context) error {
-	begun, known, written := e.now(), 0, 0
-	held, err := e.held()
-	if err != nil {
-		return err
-	}
-	err = e.store.ByStatus(ctx, fleet.Launch, "", func(rows []fleet.Minion) error {
-		keys := make(map[string][]byte, len(rows))
-		for _, row := range rows {
-			e.names.learn(row)
-			id := row.Salt()
-			if row.PublicKey == "" || !e.cfg.ValidID(id) ||
-				slices.Contains(held[id], salt.Accepted) || slices.Contains(held[id], salt.Rejected) {
-				continue // what this master has said of a key stands
-			}
-			if digest, err := fleet.KeyDigest([]byte(row.PublicKey)); err != nil || digest != row.KeySHA256 {
-				e.log.Error("stored key passed over: it is not the one bound to the row", "minion", id, "bound", row.KeySHA256)
-				continue
-			}
-			keys[id] = []byte(row.PublicKey)
-		}
-		known += len(keys)
-		n, err := e.keys.WriteAccepted(keys)
-		written += n
-		if errors.Is(err, salt.ErrOtherKey) {
-			e.log.Warn("known keys left out: others came first", "err", err) // the comparison reports each
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("write known keys: %w", err)
-	}
-	e.log.Info("known keys are in place", "known", known, "written", written, "took", e.now().Sub(begun))
-	return nil
+	l := e.rows.entries[id]
+	return decide.Stand(l.row, l.found, accepted)
 }
 
 // Census counts the ids of one master's key store by where they stand.

@@ -11,7 +11,7 @@ import (
 
 // Counters count what a bridge did since its start. Any goroutine may read them.
 type Counters struct {
-	accepted, adopted, refused, unlinked, deleted atomic.Int64
+	accepted, adopted, refused, unlinked, deleted, preloaded atomic.Int64
 	published, takenOver                          atomic.Int64
 	succeeded, erred, busy, vanished              atomic.Int64
 	heldUp, storeFailures                         atomic.Int64
@@ -24,6 +24,7 @@ type Counts struct {
 	KeysRefused  int64 `json:"keys_refused"` // left pending, differing or taken in another's place: decisions, not knocks
 	KeysUnlinked int64 `json:"keys_unlinked"`
 	KeysDeleted  int64 `json:"keys_deleted"` // ids
+	KeysWritten  int64 `json:"keys_written"` // known ones, as accepted
 
 	Published int64                   `json:"highstates_published"` // the same jid may be sent twice
 	TakenOver int64                   `json:"highstates_taken_over"`
@@ -37,7 +38,7 @@ type Counts struct {
 func (c *Counters) Counts() Counts {
 	return Counts{
 		KeysAccepted: c.accepted.Load(), KeysAdopted: c.adopted.Load(), KeysRefused: c.refused.Load(),
-		KeysUnlinked: c.unlinked.Load(), KeysDeleted: c.deleted.Load(),
+		KeysUnlinked: c.unlinked.Load(), KeysDeleted: c.deleted.Load(), KeysWritten: c.preloaded.Load(),
 		Published: c.published.Load(), TakenOver: c.takenOver.Load(),
 		Ended: map[fleet.Outcome]int64{fleet.Succeeded: c.succeeded.Load(), fleet.Erred: c.erred.Load(),
 			fleet.Busy: c.busy.Load(), fleet.Vanished: c.vanished.Load()},

@@ -2,145 +2,169 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
-	"phoenix/bridge/fleet"
+	"phoenix/bridge/decide"
 	"phoenix/bridge/salt"
 )
 
-const (
-	// overlap: rows are read again for that long behind the newest seen, since
-	// other hosts' clocks write Modified and an index may lag.
-	overlap = 15 * time.Minute
-	// fullEvery: from time to time all terminations are read.
-	fullEvery = time.Hour
-)
-
-// pollTerminated looks at minions that were terminated since the last time: a
-// master that was down when they were learns of it here.
-func (e *Engine) pollTerminated(ctx context.Context) error {
-	now := e.now()
-	since, newest := "", e.terminated
-	if at, err := fleet.ParseTime(newest); err == nil && now.Before(e.fullAt) {
-		since = fleet.FormatTime(at.Add(-overlap))
-	}
-	var held holding
-	var strip []fleet.Change
-	err := e.store.ByStatus(ctx, fleet.Terminate, since, func(rows []fleet.Minion) error {
-		if held == nil {
-			var err error
-			if held, err = e.held(); err != nil {
-				return err
-			}
-		}
-		var ids []string
-		for _, row := range rows {
-			newest = max(newest, row.Modified)
-			if c, due := fleet.ToStrip(row, fleet.StripAfter, now); due {
-				strip = append(strip, c)
-			}
-			id := row.Salt()
-			if c := e.courses[id]; c != nil && c.Row.InstanceID == row.InstanceID {
-				delete(e.courses, id)
-			}
-			delete(e.settled, id)
-			if len(held[id]) == 0 {
-				continue
-			}
-			ids = append(ids, id)
-			if e.names.learn(row); e.cfg.Names == nil {
-				e.saw(id, lookup{row: row, found: true})
-			} else {
-				e.rows.drop(id) // the name may be another's by now
-			}
-		}
-		return e.lookAtKeys(ctx, ids, held, nil)
-	})
-	if err != nil {
-		return fmt.Errorf("read terminated minions: %w", err)
-	}
-	if err := e.strip(ctx, strip); err != nil {
-		return err
-	}
-	if since == "" {
-		e.fullAt = now.Add(fullEvery)
-	}
-	e.polled = true
-	e.terminated, e.pollAt = newest, now.Add(e.cfg.PollEvery)
-	return nil
-}
-
 // deleteKeys deletes the keys of terminated minions, a batch a minute at most.
+//
+// What led here may be old: an index lags, and a name may have been given to a
+// living minion since. So the rows are read again just before, and the key store
+// just after: Salt says nothing of a file that it could not remove (3006.28,
+// 3007.15, 3008.3; tried).
 func (e *Engine) deleteKeys(ctx context.Context) error {
-	now := e.now()
-	if len(e.deletes) == 0 || now.Before(e.deleteAt) {
+	if len(e.deletes) == 0 || e.now().Before(e.deleteAt) {
 		e.tellCleared()
 		return nil
 	}
 	ids := slices.Sorted(maps.Keys(e.deletes))
+	ids = ids[:min(len(ids), e.deleteSize)]
+	views, err := e.viewsOfEnded(ctx, ids)
+	if err != nil {
+		return err
+	}
 	keys := map[salt.State][]string{}
-	var gone []string
-	n := 0
 	for _, id := range ids {
-		v, err := e.view(id, nil)
-		if err != nil {
-			e.audit.Unreadable(id, err)
-			e.polled = false // it may be there, whatever comes of the others
+		if views[id] == nil {
 			continue
 		}
-		if e.deletes[id].Status != fleet.Terminate && !e.names.former(id, v.Accepted.Digest) {
-			continue // another's key by now
-		}
-		gone = append(gone, id)
-		for state, key := range map[salt.State]bool{
-			salt.Accepted: v.Accepted.Present, salt.Rejected: v.Rejected.Present, salt.Denied: v.Denied.Present,
-		} {
-			if key {
+		for state, key := range views[id].deletable() {
+			if key.Present {
 				keys[state] = append(keys[state], id)
-				n++
 			}
 		}
 	}
-	if n > 0 {
+	if len(keys) > 0 {
+		// Before the call: one that runs out of time may have been carried out.
+		e.deleteAt = e.now().Add(deleteEvery)
 		if err := e.master.Delete(ctx, keys); err != nil {
-			return fmt.Errorf("delete %d keys: %w", n, err)
+			return e.deleteFailed(ids, err)
 		}
-		e.deleteAt = now.Add(deleteEvery)
+		e.deleteSize = deleteBatch
 	}
-	for _, id := range gone {
-		e.audit.Deleted(id, e.deletes[id])
+	for _, id := range ids {
+		if v := views[id]; v != nil {
+			e.checkDeleted(id, v)
+		}
 	}
-	clear(e.deletes) // a comparison finds again what is left
 	e.tellCleared()
 	return nil
+}
+
+// viewsOfEnded reads rows and keys of ids that were found terminated, and gives
+// those whose keys are still to be deleted. The others are taken off the list.
+func (e *Engine) viewsOfEnded(ctx context.Context, ids []string) (map[string]*keyView, error) {
+	instances := make(map[string]string, len(ids))
+	for _, id := range ids {
+		instances[id] = e.deletes[id].InstanceID
+	}
+	rows, bad, err := e.readRows(ctx, slices.Collect(maps.Values(instances)))
+	if err != nil {
+		return nil, fmt.Errorf("read %d terminated minions: %w", len(ids), err)
+	}
+	views := make(map[string]*keyView, len(ids))
+	for _, id := range ids {
+		if fault := bad[instances[id]]; fault != nil {
+			e.problem(BadRow, id, fault)
+			e.putOff(id)
+			continue
+		}
+		v, err := e.view(id, nil)
+		if err != nil {
+			e.problem(BadKey, id, err)
+			e.putOff(id)
+			continue
+		}
+		v.Row, v.Known = rows[instances[id]], rows[instances[id]].InstanceID != ""
+		v.Former = e.names.former(id, v.Accepted.Digest)
+		if d := decide.Keys(e.cfg.Admit, v.KeyView); d.Act != decide.DeleteKeys {
+			// Revived, another's key by now, or gone: look at it as it is.
+			delete(e.deletes, id)
+			delete(e.stuck, id)
+			e.rows.drop(id)
+			e.waiting.add(id, false)
+			continue
+		}
+		views[id] = v
+	}
+	return views, nil
+}
+
+// deletable gives the keys that a call of the master deletes. A pending one is
+// unlinked: that rotates nothing.
+func (v *keyView) deletable() map[salt.State]decide.Key {
+	return map[salt.State]decide.Key{salt.Accepted: v.Accepted, salt.Rejected: v.Rejected, salt.Denied: v.Denied}
+}
+
+// checkDeleted reads what became of the keys of one minion.
+func (e *Engine) checkDeleted(id string, v *keyView) {
+	for state, key := range v.deletable() {
+		if !key.Present {
+			continue
+		}
+		if _, err := e.keys.Read(id, state); !errors.Is(err, salt.ErrNoKey) {
+			e.problem(BadKey, id, fmt.Errorf("its %s key is still there after the master was told to delete it", state))
+			e.putOff(id)
+			return
+		}
+	}
+	delete(e.deletes, id)
+	delete(e.stuck, id)
+	e.problems.over(BadKey, id)
+	e.accepted.Remove(id)
+	e.audit.Deleted(id, v.Row)
+}
+
+// deleteFailed takes in that a call that deletes keys failed. One that the master
+// refuses is halved, so that the bad one is alone in the end.
+func (e *Engine) deleteFailed(ids []string, err error) error {
+	switch {
+	case !errors.Is(err, salt.ErrRefused):
+	case len(ids) > 1:
+		e.deleteSize = len(ids) / 2
+	default:
+		e.problem(BadKey, ids[0], err)
+		e.putOff(ids[0])
+		e.deleteSize = deleteBatch
+		return nil
+	}
+	return fmt.Errorf("delete keys of %d minions: %w", len(ids), err)
+}
+
+// pause is a wait that grows.
+type pause struct {
+	until time.Time
+	wait  time.Duration
+}
+
+// stuckMost: a key that cannot be deleted costs a rotation of the master's AES key
+// each time that it is tried.
+const stuckMost = time.Hour
+
+// putOff takes an id off the list of those to be deleted, for longer each time.
+// The look that follows puts it there again.
+func (e *Engine) putOff(id string) {
+	delete(e.deletes, id)
+	s := e.stuck[id]
+	if s == nil {
+		s = &pause{wait: deleteEvery}
+		e.stuck[id] = s
+	}
+	s.until, s.wait = e.now().Add(s.wait), min(2*s.wait, stuckMost)
+	e.waiting.postpone(id, false, s.until)
 }
 
 // tellCleared tells the other masters once what was terminated has no key here:
 // an instance that a lifecycle hook holds may go then.
 func (e *Engine) tellCleared() {
-	if e.polled && len(e.deletes) == 0 {
+	if e.polled && len(e.deletes) == 0 && len(e.stuck) == 0 {
 		e.polled = false
 		e.beats.Cleared()
 	}
-}
-
-// held lists the key store, by id.
-func (e *Engine) held() (holding, error) {
-	list, err := e.keys.List()
-	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
-	}
-	held := make(holding, len(list.Accepted)+len(list.Pending))
-	for state, ids := range map[salt.State][]string{
-		salt.Accepted: list.Accepted, salt.Pending: list.Pending,
-		salt.Rejected: list.Rejected, salt.Denied: list.Denied,
-	} {
-		for _, id := range ids {
-			held[id] = append(held[id], state)
-		}
-	}
-	return held, nil
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,51 +20,54 @@ type Plan struct {
 	Acts       map[decide.KeyAct]int
 	Foreign    int // ids that are accepted, and have no row
 	Highstates int // first highstates, of minions that are connected or will be
+	// Problems are ids that would be passed over; see Status.Problems.
+	Problems []Problem
 }
 
 // MakePlan makes the plan, and does nothing. tell, which may be nil, is told of
 // each id about which something would be done.
 func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 	tell func(id string, d decide.KeyDecision, highstate bool)) (Plan, error) {
-	e := NewEngine(cfg, store, nil, keys, nil, NewInbox(), nil, time.Now, slog.New(slog.DiscardHandler))
+	discard := slog.New(slog.DiscardHandler)
+	e := NewEngine(cfg, store, nil, keys, nil, NewInbox(), NewAudit(discard), time.Now, discard)
 	plan := Plan{Acts: map[decide.KeyAct]int{}}
 	held, err := e.held()
 	if err != nil {
 		return plan, err
 	}
 	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(held)), batch) {
-		rows, err := e.look(ctx, chunk)
-		if err != nil {
+		views := e.views(chunk, held, nil)
+		if err := e.addRows(ctx, views, nil); err != nil {
 			return plan, err
 		}
-		views := map[string]*keyView{}
-		for _, id := range chunk {
-			v, err := e.view(id, held)
-			if err != nil {
-				return plan, err
+		ids := slices.Sorted(maps.Keys(views))
+		e.prove(ctx, ids, views, nil)
+		for _, name := range []stageName{stageNames, stageProofs} { // what a bridge would wait for
+			if fault := e.stages[name].fault; fault != "" {
+				return plan, errors.New(fault)
 			}
-			v.Row, v.Known = rows[id].row, rows[id].found
-			views[id] = v
 		}
-		if err := e.prove(ctx, chunk, views); err != nil {
-			return plan, err
-		}
-		for _, id := range chunk {
-			v := views[id]
-			d, highstate := decide.Keys(cfg.Admit, v.KeyView), false
-			plan.Acts[d.Act]++
-			if decide.Stand(v.Row, v.Known, v.Accepted.Present) == decide.Foreign {
-				plan.Foreign++
-			}
-			if highstate = wants(d, v, cfg); highstate {
-				plan.Highstates++
-			}
-			if tell != nil && (highstate || d.Act != decide.LeaveKey) {
-				tell(id, d, highstate)
-			}
+		for _, id := range ids {
+			plan.add(cfg, views[id], tell)
 		}
 	}
+	plan.Problems = e.problems.list()
 	return plan, nil
+}
+
+func (p *Plan) add(cfg Config, v *keyView, tell func(id string, d decide.KeyDecision, highstate bool)) {
+	d := decide.Keys(cfg.Admit, v.KeyView)
+	p.Acts[d.Act]++
+	if decide.Stand(v.Row, v.Known, v.Accepted.Present) == decide.Foreign {
+		p.Foreign++
+	}
+	highstate := wants(d, v, cfg)
+	if highstate {
+		p.Highstates++
+	}
+	if tell != nil && (highstate || d.Act != decide.LeaveKey) {
+		tell(v.ID, d, highstate)
+	}
 }
 
 // DryRun writes the plan for people.
@@ -79,16 +83,19 @@ func DryRun(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore, w
 	if err != nil {
 		return err
 	}
+	for _, p := range plan.Problems {
+		fmt.Fprintf(w, "%-8s %q: %s\n", "pass", p.Minion, p.What)
+	}
 	counts := plan.Acts
-	_, err = fmt.Fprintf(w, "keys: %d accept, %d adopt, %d unlink, %d delete, %d report, %d leave; highstates: %d\n",
-		counts[decide.AcceptKey], counts[decide.AdoptKey], counts[decide.UnlinkPending],
+	_, err = fmt.Fprintf(w, "keys: %d accept, %d bind, %d adopt, %d unlink, %d delete, %d report, %d leave; highstates: %d\n",
+		counts[decide.AcceptKey], counts[decide.BindKey], counts[decide.AdoptKey], counts[decide.UnlinkPending],
 		counts[decide.DeleteKeys], counts[decide.ReportKey], counts[decide.LeaveKey], plan.Highstates)
 	return err
 }
 
 // wants says whether a highstate would follow from what is known now.
 func wants(d decide.KeyDecision, v *keyView, cfg Config) bool {
-	accepted := d.Act == decide.AcceptKey || v.Accepted.Present && v.Accepted.Digest == v.Row.KeySHA256
+	accepted := d.Act == decide.AcceptKey || d.Act == decide.BindKey || v.Accepted.Present && v.Accepted.Digest == v.Row.KeySHA256
 	return cfg.Highstate.Enabled && v.Known && v.Row.WantsHighstate() && accepted && d.Act != decide.AdoptKey &&
 		!(v.Row.ClaimState == fleet.Failed && v.Row.Attempt >= cfg.Highstate.Attempts)
 }

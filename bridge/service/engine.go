@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"phoenix/bridge/decide"
@@ -24,9 +26,11 @@ type KeyStore interface {
 	List() (salt.Listing, error)
 	// Read gives the text of a key, or an error that is salt.ErrNoKey.
 	Read(id string, state salt.State) ([]byte, error)
-	UnlinkPending(id string) error
-	// WriteAccepted writes known keys as accepted, and returns how many were new.
-	WriteAccepted(keys map[string][]byte) (int, error)
+	// UnlinkPending takes out a pending key, if its text is still seen.
+	UnlinkPending(id string, seen []byte) error
+	// WriteAccepted writes known keys as accepted. It returns those that are new,
+	// and why others were not written; err is what concerns all of them.
+	WriteAccepted(keys map[string][]byte) (written []string, faults map[string]error, err error)
 }
 
 // Names tells which instance bears a Salt minion id, where that is not the
@@ -66,6 +70,9 @@ type Config struct {
 	Names  Names  // nil: a minion's id is its instance's
 	Proofs Proofs // nil unless Admit is Proven
 
+	Accepted AcceptedKeys     // nil: remembered until the process ends
+	Wall     func() time.Time // the time of day; nil: the engine's own clock
+
 	CompareEvery time.Duration // keys and fleet are compared, jittered by the caller
 	PollEvery    time.Duration // the store is asked for new terminations
 	UnknownFor   time.Duration // an id without a row is not looked up again
@@ -76,15 +83,17 @@ const (
 	// deleteEvery: each call that deletes keys makes the master rotate its AES
 	// key, and every minion authenticates anew.
 	deleteEvery = time.Minute
+	// deleteBatch bounds the keys of one such call. Salt 3008 takes some 5 ms a key.
+	deleteBatch = 500
 	// knownFor: how long a row that needs nothing done is good for a decision.
 	knownFor = 10 * time.Second
-	// batch bounds what one call of store or master is asked for.
+	// batch bounds what one call of store or master is asked for, and how many ids
+	// a step looks at before it comes to publishing, recording and deleting.
 	batch = 500
-	// retryFirst, retryMost: the back-off while store or master do not answer.
-	retryFirst = 500 * time.Millisecond
-	retryMost  = 30 * time.Second
 	// jobsFor: how long the answer to an ask or a ping may take to matter.
 	jobsFor = 10 * time.Minute
+	// unsettledFor: a key file that is being written is read again after that.
+	unsettledFor = 5 * time.Second
 )
 
 // Engine decides and acts. All its methods but those of Inbox and Status belong
@@ -108,19 +117,29 @@ type Engine struct {
 	jobs    map[string]job     // pings and asks under way, by jid
 	lastJID string
 
+	stages   map[stageName]stage
+	waiting  waiting       // ids whose keys are to be looked at
+	accepted AcceptedKeys  // which keys this master has accepted, remembered over restarts
+	problems problems      // ids passed over, or odd, by name
+	clock    steadiness    // whether the wall clock went as the monotonic one
+
 	settled       settled   // ids that a comparison need not read
-	comparedAt    time.Time // begin of the last comparison
+	sweep         *sweep    // the comparison under way; nil: none
+	comparedAt    time.Time // begin of the last comparison, by the wall clock
 	compareFullAt time.Time // when one reads all again
 
-	deletes    map[string]fleet.Minion // terminated, with keys here
+	deletes    map[string]fleet.Minion // terminated, with keys here; what the row said is a hint
+	stuck      map[string]*pause       // terminated, with keys that cannot be deleted
 	deleteAt   time.Time
+	deleteSize int // how many the next call deletes at the most
 	compareAt  time.Time
+	gap        string // why a comparison is due before compareAt; empty: it is not
 	pollAt     time.Time
 	fullAt     time.Time
-	polled     bool   // since the last time that all keys were gone
-	terminated string // Modified of the newest row seen that says TERMINATE
-	failures   int    // of the store or the master, in a row
-	warmed     bool
+	pollFull   bool      // the next poll reads all terminations
+	terminated watermark // of rows that say TERMINATE
+	polled     bool      // since the last time that all keys were gone
+	preloaded  bool
 	compared   bool
 	census     Census
 	took       time.Duration // of the last comparison
@@ -130,6 +149,7 @@ type Engine struct {
 // course is a minion's course, by its Salt id, and when to look at it again.
 type course struct {
 	decide.Course
+	opened time.Time
 	due    time.Time // zero: at once
 	queued bool      // waits for a slot
 	stale  bool      // a write ended in doubt: read the row before anything else
@@ -143,11 +163,15 @@ type course struct {
 func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beats Pulse,
 	inbox *Inbox, audit *Audit, now func() time.Time, log *slog.Logger) *Engine {
 	e := &Engine{store: store, master: master, keys: keys, beats: beats, inbox: inbox, audit: audit,
-		log: log, cfg: cfg, now: now, rule: decide.Next,
+		log: log, cfg: cfg, now: now, rule: decide.Next, stages: map[stageName]stage{}, waiting: newWaiting(),
+		accepted: cfg.Accepted, problems: problems{}, stuck: map[string]*pause{}, deleteSize: deleteBatch,
 		courses: map[string]*course{}, jobs: map[string]job{}, settled: settled{}, deletes: map[string]fleet.Minion{}}
 	e.rows.reset()
 	e.names = newNames(cfg.Names)
 	e.proofs = proofs{}
+	if e.accepted == nil {
+		e.accepted = acceptedInMemory{}
+	}
 	return e
 }
 
@@ -161,51 +185,58 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-e.inbox.Wake():
-			if time.Since(last) < rushPause {
+			if time.Since(last) < rushPause && !e.waiting.any() {
 				e.inbox.gather(ctx)
 			}
 		case <-e.beats.Changed():
 		case <-timer.C:
 		}
 		next := e.Step(ctx)
-		if e.failures > 0 && ctx.Err() == nil {
-			// Whatever wakes us: while store or master fail, wait.
-			if !sleep(ctx, time.Until(next)) {
-				return nil
-			}
-			next = e.now()
-		}
 		last = time.Now()
-		timer.Reset(max(time.Until(next), 0))
+		timer.Reset(max(next.Sub(e.now()), 0))
 	}
 }
 
-// Step works off what has gathered and what is due, and says when it must be
-// called again at the latest. An error of store or master loses nothing: what
-// was not done is looked at again after a back-off.
+// Step does what is due, a batch of each kind of work, and says when it must be
+// called again at the latest. Where there is more work of a kind than a batch,
+// that is at once: so a crowd of one kind keeps no other kind waiting for longer
+// than a batch takes. Each stage fails by itself, and loses nothing: what was not
+// done is looked at again after a back-off.
 func (e *Engine) Step(ctx context.Context) time.Time {
-	w := e.inbox.take()
-	err := e.step(ctx, w)
-	now := e.now()
-	if err == nil {
-		e.failures = 0
-		e.publishStatus("")
-		return e.nextDue(now)
+	e.takeInbox()
+	if !e.preloaded {
+		e.preloaded = e.try(ctx, stagePreload, e.preload)
 	}
-	if ctx.Err() != nil {
-		return now
+	if e.sweep != nil || e.gap != "" || !e.now().Before(e.compareAt) {
+		e.try(ctx, stageComparison, e.compare)
 	}
-	e.putBack(w)
-	e.failures++
-	e.audit.HeldUp()
-	wait := min(retryFirst<<min(e.failures-1, 8), retryMost)
-	e.log.Warn("work held up", "err", err, "retry_in", wait, "failures", e.failures)
-	e.publishStatus(err.Error())
-	return now.Add(wait)
+	if !e.now().Before(e.pollAt) {
+		e.try(ctx, stageTerminations, e.pollTerminated)
+	}
+	if e.ready(stageLooks) {
+		if looks := e.waiting.take(batch, e.now()); len(looks) > 0 {
+			if !e.try(ctx, stageLooks, func(ctx context.Context) error { return e.lookAt(ctx, looks) }) {
+				for _, id := range slices.Sorted(maps.Keys(looks)) {
+					e.waiting.add(id, looks[id])
+				}
+			}
+		}
+	}
+	e.try(ctx, stageHighstates, e.drive)
+	e.try(ctx, stageDeletes, e.deleteKeys)
+	e.publishStatus()
+	return e.nextDue(e.now())
 }
 
-func (e *Engine) step(ctx context.Context, w work) error {
-	now := e.now()
+// takeInbox takes in what has gathered. It asks nobody for anything.
+func (e *Engine) takeInbox() {
+	w := e.inbox.take()
+	if e.clock.stepped(e.now(), e.wall()) {
+		// Rows are found by when they were written. With a clock that was off, those
+		// written since may have been passed over.
+		e.log.Warn("the clock was set; all terminations and changes are read again")
+		e.pollFull, e.compareFullAt, e.pollAt, e.compareAt = true, time.Time{}, time.Time{}, time.Time{}
+	}
 	for id, row := range w.wrote {
 		if !w.forget[id] && e.takeIn(row) {
 			continue
@@ -219,40 +250,12 @@ func (e *Engine) step(ctx context.Context, w work) error {
 		}
 		e.forget(id)
 	}
-	e.hearReturns(w.returns, now)
-	if !e.warmed {
-		if err := e.warm(ctx); err != nil {
-			return err
-		}
-		e.warmed = true
-	}
-	if w.gap != "" || !now.Before(e.compareAt) {
-		if err := e.compare(ctx, w.gap); err != nil {
-			return err
-		}
-	}
-	if !now.Before(e.pollAt) {
-		if err := e.pollTerminated(ctx); err != nil {
-			return err
-		}
-	}
-	if err := e.lookAt(ctx, w.looks); err != nil {
-		return err
-	}
-	if err := e.drive(ctx); err != nil {
-		return err
-	}
-	return e.deleteKeys(ctx)
-}
-
-// putBack keeps what a failed step did not get to. Returns are kept by their
-// courses already (decide.Course.Ended).
-func (e *Engine) putBack(w work) {
-	for id, connected := range w.looks {
-		e.inbox.Look(id, connected)
+	e.hearReturns(w.returns, e.now())
+	for _, id := range slices.Sorted(maps.Keys(w.looks)) { // sorted: the same work gives the same calls
+		e.waiting.add(id, w.looks[id])
 	}
 	if w.gap != "" {
-		e.inbox.Gap(w.gap)
+		e.gap = w.gap
 	}
 }
 
@@ -283,19 +286,44 @@ func (e *Engine) forget(id string) {
 }
 
 func (e *Engine) nextDue(now time.Time) time.Time {
-	next := e.compareAt
-	if e.pollAt.Before(next) {
-		next = e.pollAt
+	compareAt := e.compareAt
+	if e.sweep != nil || e.gap != "" {
+		compareAt = now
 	}
-	for _, c := range e.courses {
-		if !c.queued && c.due.Before(next) {
-			next = c.due
+	next := e.due(stageComparison, compareAt)
+	sooner := func(at time.Time) {
+		if at.Before(next) {
+			next = at
 		}
 	}
-	if len(e.deletes) > 0 && e.deleteAt.Before(next) {
-		next = e.deleteAt
+	sooner(e.due(stageTerminations, e.pollAt))
+	if !e.preloaded {
+		sooner(e.due(stagePreload, now))
+	}
+	if e.waiting.any() {
+		sooner(e.due(stageLooks, now))
+	}
+	if !e.waiting.laterAt.IsZero() {
+		sooner(e.due(stageLooks, e.waiting.laterAt))
+	}
+	for _, c := range e.courses {
+		if !c.queued {
+			sooner(e.due(stageHighstates, c.due))
+		}
+	}
+	if len(e.deletes) > 0 {
+		sooner(e.due(stageDeletes, e.deleteAt))
 	}
 	return next
+}
+
+// wall is the time of day, by which rows are written and found. It may be set
+// forth and back; what lasts is measured by now.
+func (e *Engine) wall() time.Time {
+	if e.cfg.Wall != nil {
+		return e.cfg.Wall()
+	}
+	return e.now()
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -1,9 +1,11 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,10 +13,21 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// maxWaiting bounds what an engine that is held up (the store does not answer)
-// can have waiting: ids and returns. Past that, details are dropped and
-// everything is compared instead.
-const maxWaiting = 20_000
+// What an engine that is held up (the store does not answer) can have waiting.
+// Past that, details are dropped and everything is compared instead. Any accepted
+// minion can send returns of any size, so that those are bounded in bytes.
+const (
+	// maxWaiting bounds ids and returns, each.
+	maxWaiting = 20_000
+	// maxReturned bounds the bodies of returns, all together.
+	maxReturned = 16 << 20
+	// maxAnswer bounds the body of an answer to a question: the cached return of a
+	// highstate of some thousand states.
+	maxAnswer = 2 << 20
+	// maxBody bounds any other body. All that is read of it is the line which says
+	// that another state run is under way.
+	maxBody = 4 << 10
+)
 
 // maxID is longer than any id that Phoenix lets in (id_pattern), and bounds what
 // a hostile event can make us keep.
@@ -25,9 +38,9 @@ const (
 	// rushPause is longer than the time between two knocks of a crowd: 2 ms, which
 	// is what a master takes one in, and some more where it is short of cores.
 	rushPause = 20 * time.Millisecond
-	// rushMost is short against what a minion sleeps between two knocks: 10 s
-	// (acceptance_wait_time).
-	rushMost = time.Second
+	// rushMost bounds what the first of a crowd waits for the last. Longer than
+	// that, places that became free would wait for a whole wave of returns.
+	rushMost = 100 * time.Millisecond
 )
 
 // Inbox gathers what happened since the engine last looked. The bus fills it,
@@ -37,7 +50,8 @@ type Inbox struct {
 
 	mu      sync.Mutex
 	looks   map[string]bool // ids to look at; true: the minion has just connected here
-	returns []event.Return
+	returns map[returned]event.Return
+	bytes   int                     // of the bodies of returns
 	forget  map[string]bool         // ids whose row somebody else has changed
 	wrote   map[string]fleet.Minion // rows that were written past the engine, by instance
 	gap     string                  // why everything must be compared; empty: no need
@@ -45,12 +59,16 @@ type Inbox struct {
 	jids    map[string]struct{} // jobs whose returns are ours to hear
 }
 
+// returned is what a minion returns once.
+type returned struct{ jid, id string }
+
 // NewInbox returns an empty Inbox.
 func NewInbox() *Inbox {
 	return &Inbox{
 		wake:   make(chan struct{}, 1),
-		looks:  map[string]bool{},
-		forget: map[string]bool{},
+		looks:   map[string]bool{},
+		returns: map[returned]event.Return{},
+		forget:  map[string]bool{},
 		wrote:  map[string]fleet.Minion{},
 		jids:   map[string]struct{}{},
 	}
@@ -83,7 +101,7 @@ func (in *Inbox) Event(e event.Event) {
 			return
 		}
 		if r, err := e.Return(); err == nil {
-			r.Body = slices.Clone(r.Body)
+			r.Body = slices.Clone(needed(r))
 			in.Return(r)
 		}
 	}
@@ -146,12 +164,30 @@ func (in *Inbox) Wrote(rows []fleet.Minion) {
 	}
 }
 
-// Return takes in the return of a job of ours.
+// needed is as much of the body of a return as anything is decided on.
+func needed(r event.Return) []byte {
+	most := maxBody
+	if strings.HasPrefix(r.Fun, "saltutil.") {
+		most = maxAnswer
+	}
+	if len(r.Body) > most {
+		return nil
+	}
+	return r.Body
+}
+
+// Return takes in the return of a job of ours. A minion may return twice; the
+// first return is kept.
 func (in *Inbox) Return(r event.Return) {
+	key := returned{r.JID, r.ID}
 	in.mu.Lock()
-	if len(in.returns) < maxWaiting {
-		in.returns = append(in.returns, r)
-	} else {
+	_, there := in.returns[key]
+	switch {
+	case there:
+	case len(in.returns) < maxWaiting && in.bytes+len(r.Body) <= maxReturned:
+		in.returns[key] = r
+		in.bytes += len(r.Body)
+	default:
 		in.drop()
 	}
 	in.mu.Unlock()
@@ -205,8 +241,12 @@ type work struct {
 func (in *Inbox) take() work {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	w := work{looks: in.looks, returns: in.returns, forget: in.forget, wrote: in.wrote, gap: in.gap}
-	in.looks, in.returns, in.forget, in.wrote, in.gap = map[string]bool{}, nil, map[string]bool{}, map[string]fleet.Minion{}, ""
+	returns := slices.SortedFunc(maps.Values(in.returns), func(a, b event.Return) int { // the same work gives the same calls
+		return cmp.Or(cmp.Compare(a.JID, b.JID), cmp.Compare(a.ID, b.ID))
+	})
+	w := work{looks: in.looks, returns: returns, forget: in.forget, wrote: in.wrote, gap: in.gap}
+	in.looks, in.forget, in.wrote, in.gap = map[string]bool{}, map[string]bool{}, map[string]fleet.Minion{}, ""
+	in.returns, in.bytes = map[returned]event.Return{}, 0
 	return w
 }
 

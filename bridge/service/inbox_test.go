@@ -59,7 +59,7 @@ func TestG7InboxIsBounded(t *testing.T) {
 	in.hear("20260101000000000001")
 	for i := range 3 * maxWaiting {
 		in.Look(fmt.Sprintf("minion-%d", i), false)
-		in.Return(event.Return{ID: "a", JID: "20260101000000000001"})
+		in.Return(event.Return{ID: fmt.Sprintf("minion-%d", i), JID: "20260101000000000001"})
 	}
 	in.Look(strings.Repeat("x", maxID+1), true)
 	n, dropped := in.waiting()
@@ -95,7 +95,7 @@ func TestGather(t *testing.T) {
 		took   time.Duration
 	}{
 		"no rush":          {0, rushPause},
-		"crowd":            {20, 19*apart + rushPause},
+		"crowd":            {10, 9*apart + rushPause},
 		"rush without end": {1 << 20, rushMost},
 	} {
 		t.Run(name, func(t *testing.T) {

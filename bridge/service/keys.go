@@ -12,84 +12,59 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// lookAt looks at the keys of ids (true: just connected here), does what is to
-// be done about them, and opens a course for each that wants its highstate.
-func (e *Engine) lookAt(ctx context.Context, looks map[string]bool) error {
-	ids := slices.Sorted(maps.Keys(looks)) // sorted: the same work gives the same calls
-	for chunk := range slices.Chunk(ids, batch) {
-		if err := e.lookAtKeys(ctx, chunk, nil, looks); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // holding says in which states the key store holds a key, by id.
 type holding map[string][]salt.State
 
+// lookAt looks at the keys of ids (true: just connected here), does what is to
+// be done about them, and opens a course for each that wants its highstate.
+func (e *Engine) lookAt(ctx context.Context, looks map[string]bool) error {
+	return e.lookAtKeys(ctx, slices.Sorted(maps.Keys(looks)), nil, looks) // sorted: the same work gives the same calls
+}
+
 // lookAtKeys works off one batch. held is what a listing of the key store said,
-// or nil to ask it for each id.
+// or nil to ask it for each id. What one id lacks (a key that can be read, a row
+// that can be decoded, a name, a proof) keeps no other waiting; the error is for
+// what all of them need, which is the store.
 func (e *Engine) lookAtKeys(ctx context.Context, ids []string, held holding, connected map[string]bool) error {
-	views := make(map[string]*keyView, len(ids))
-	var known []string
-	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		v, err := e.view(id, held)
-		if err != nil {
-			// One key that cannot be read must not keep the others waiting.
-			e.audit.Unreadable(id, err)
-			return true
-		}
-		views[id] = v
-		if v.Valid && v.any() {
-			known = append(known, id)
-		}
-		return false
-	})
-	rows, err := e.look(ctx, known)
-	if err != nil {
+	views := e.views(ids, held, connected)
+	if err := e.addRows(ctx, views, connected); err != nil {
 		return err
 	}
-	for _, id := range ids {
-		views[id].Row, views[id].Known = rows[id].row, rows[id].found
-		views[id].Former = e.names.former(id, views[id].Accepted.Digest)
-	}
-	if err := e.prove(ctx, ids, views); err != nil {
-		return err
-	}
-	var accept []*keyView
-	var changes []fleet.Change
-	var writers []*keyView
+	ids = slices.Sorted(maps.Keys(views)) // those that can be decided on
+	e.prove(ctx, ids, views, connected)
+	var accept, bind []*keyView
 	for _, id := range ids {
 		v := views[id]
-		d := decide.Keys(e.cfg.Admit, v.KeyView)
-		v.decision = d
-		e.audit.Key(id, d, v.Pending.Digest, v.Row)
-		if err := e.actOnKey(v); err != nil {
-			return err
+		v.decision = decide.Keys(e.cfg.Admit, v.KeyView)
+		e.audit.Key(id, v.decision, v.Pending.Digest, v.Row)
+		e.listForDeletion(v)
+		if err := e.unlink(v); err != nil {
+			e.failedLook(id, connected[id], err)
+			delete(views, id)
+			continue
 		}
 		switch {
-		case d.Act == decide.AcceptKey && v.Row.KeySHA256 == v.Pending.Digest:
+		case v.decision.Act == decide.AcceptKey && v.Row.KeySHA256 == v.Pending.Digest:
 			accept = append(accept, v)
-		case d.Act == decide.AcceptKey:
-			changes = append(changes, fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: e.names.name(id),
-				KeySHA256: v.Pending.Digest, PublicKey: string(v.pendingText), Rebind: d.Rebind})
-			writers = append(writers, v)
-		case d.Act == decide.AdoptKey:
-			changes = append(changes, fleet.Adopt{InstanceID: v.Row.InstanceID, MinionID: id, KeySHA256: v.Accepted.Digest,
-				PublicKey: string(v.acceptedText)})
-			writers = append(writers, v)
+		case v.decision.Act == decide.AcceptKey, v.decision.Act == decide.BindKey, v.decision.Act == decide.AdoptKey:
+			bind = append(bind, v)
 		}
 	}
-	bound, err := e.bind(ctx, changes, writers)
+	bound, err := e.bind(ctx, bind)
+	// Those that were bound before are accepted, whatever became of the others.
+	e.accept(ctx, append(accept, bound...), connected)
 	if err != nil {
 		return err
 	}
-	if err := e.accept(ctx, append(accept, bound...)); err != nil {
-		return err
-	}
 	for _, id := range ids {
-		e.follow(id, views[id], connected[id])
-		e.settle(id, views[id])
+		v := views[id]
+		if v == nil || v.failed {
+			continue
+		}
+		e.waiting.done(id)
+		e.removed(v)
+		e.follow(id, v, connected[id])
+		e.settle(id, v)
 	}
 	return nil
 }
@@ -99,10 +74,35 @@ type keyView struct {
 	decide.KeyView
 	pendingText, acceptedText []byte
 	decision                  decide.KeyDecision
+	failed                    bool // it is looked at again
 }
 
 func (v *keyView) any() bool {
 	return v.Pending.Present || v.Accepted.Present || v.Rejected.Present || v.Denied.Present
+}
+
+// views reads the keys of ids. One that cannot be read is looked at again later.
+func (e *Engine) views(ids []string, held holding, connected map[string]bool) map[string]*keyView {
+	views := make(map[string]*keyView, len(ids))
+	for _, id := range ids {
+		v, err := e.view(id, held)
+		switch {
+		case errors.Is(err, salt.ErrUnsettled):
+			e.waiting.postpone(id, connected[id], e.now().Add(unsettledFor))
+		case err != nil:
+			e.failedLook(id, connected[id], err)
+		default:
+			e.problems.over(BadKey, id)
+			views[id] = v
+		}
+	}
+	return views
+}
+
+// failedLook takes in that nothing can be decided on one id.
+func (e *Engine) failedLook(id string, connected bool, err error) {
+	e.problem(BadKey, id, err)
+	e.waiting.again(id, connected, e.now())
 }
 
 // view reads the keys of one id. Keys come from the key store, never from an
@@ -142,26 +142,77 @@ func (e *Engine) view(id string, held holding) (*keyView, error) {
 	return v, nil
 }
 
-// actOnKey does what needs no write to the store.
-func (e *Engine) actOnKey(v *keyView) error {
-	if v.decision.Unlink {
-		if err := e.keys.UnlinkPending(v.ID); err != nil && !errors.Is(err, salt.ErrNoKey) {
-			return fmt.Errorf("unlink pending key %s: %w", v.ID, err)
+// addRows adds what the fleet knows of each id. Those of which it cannot be said
+// now are taken out, and are looked at again.
+func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connected map[string]bool) error {
+	var known []string
+	for _, id := range slices.Sorted(maps.Keys(views)) {
+		// Of an id without a key only one thing is asked: was it deleted by hand?
+		if v := views[id]; v.Valid && (v.any() || e.accepted.Knows(id)) {
+			known = append(known, id)
 		}
-		e.audit.Unlinked()
 	}
-	if v.decision.Act == decide.DeleteKeys {
-		e.deletes[v.ID] = v.Row
-	} else {
-		delete(e.deletes, v.ID)
+	rows, bad, err := e.look(ctx, known, func(id string) { e.waiting.postpone(id, connected[id], e.due(stageNames, e.now())) })
+	if err != nil {
+		return err
+	}
+	for _, id := range known {
+		v, l, found := views[id], rows[id], false
+		if l, found = rows[id]; !found {
+			delete(views, id)
+			if fault := bad[id]; fault != nil {
+				e.problem(BadRow, id, fault)
+				e.waiting.again(id, connected[id], e.now())
+			}
+			continue
+		}
+		e.problems.over(BadRow, id)
+		v.Row, v.Known = l.row, l.found
+		v.Former = e.names.former(id, v.Accepted.Digest)
+		v.Removed = v.Known && !v.Accepted.Present && e.removedByHand(id, v.Row)
 	}
 	return nil
 }
 
+// listForDeletion puts keys on the list of those to be deleted, or takes them off.
+func (e *Engine) listForDeletion(v *keyView) {
+	if v.decision.Act != decide.DeleteKeys {
+		delete(e.deletes, v.ID)
+		delete(e.stuck, v.ID)
+		return
+	}
+	if s := e.stuck[v.ID]; s != nil && e.now().Before(s.until) {
+		e.waiting.postpone(v.ID, false, s.until)
+		return
+	}
+	e.deletes[v.ID] = v.Row
+}
+
+// unlink takes a pending key out of the key store where the rules say so.
+func (e *Engine) unlink(v *keyView) error {
+	if !v.decision.Unlink {
+		return nil
+	}
+	err := e.keys.UnlinkPending(v.ID, v.pendingText)
+	switch {
+	case errors.Is(err, salt.ErrChanged):
+		e.waiting.add(v.ID, false) // another key lies there by now: decide on that one
+		return nil
+	case err != nil && !errors.Is(err, salt.ErrNoKey):
+		return fmt.Errorf("unlink pending key %s: %w", v.ID, err)
+	}
+	e.audit.Unlinked()
+	return nil
+}
+
 // bind writes keys to rows, and returns those whose pending key may be accepted.
-func (e *Engine) bind(ctx context.Context, changes []fleet.Change, views []*keyView) ([]*keyView, error) {
-	if len(changes) == 0 {
+func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error) {
+	if len(views) == 0 {
 		return nil, nil
+	}
+	changes := make([]fleet.Change, len(views))
+	for i, v := range views {
+		changes[i] = v.binding(e.names.name(v.ID))
 	}
 	results, err := e.store.Apply(ctx, changes)
 	if err != nil {
@@ -175,8 +226,13 @@ func (e *Engine) bind(ctx context.Context, changes []fleet.Change, views []*keyV
 		v := views[i]
 		if r.Err != nil {
 			// Another master, or an admin, was quicker: look again at what is now.
+			// A row that goes on saying no is asked less and less.
+			v.failed = true
 			e.rows.drop(v.ID)
-			e.inbox.Look(v.ID, false)
+			if errors.Is(r.Err, fleet.ErrCorrupt) {
+				e.problem(BadRow, v.ID, r.Err)
+			}
+			e.waiting.again(v.ID, false, e.now())
 			continue
 		}
 		v.Row, v.Known = r.Row, true
@@ -188,43 +244,30 @@ func (e *Engine) bind(ctx context.Context, changes []fleet.Change, views []*keyV
 	return bound, nil
 }
 
-// accept accepts pending keys in one call, then reads what was accepted: between
-// our look and the master's, an impostor may have taken the place.
-func (e *Engine) accept(ctx context.Context, views []*keyView) error {
-	if len(views) == 0 {
-		return nil
+// binding is the change that ties a key to the row.
+func (v *keyView) binding(name string) fleet.Change {
+	switch v.decision.Act {
+	case decide.AdoptKey:
+		return fleet.Adopt{InstanceID: v.Row.InstanceID, MinionID: v.ID, KeySHA256: v.Accepted.Digest, PublicKey: string(v.acceptedText)}
+	case decide.BindKey:
+		return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Accepted.Digest, PublicKey: string(v.acceptedText)}
 	}
-	ids := make([]string, len(views))
-	for i, v := range views {
-		ids[i] = v.ID
+	return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Pending.Digest, PublicKey: string(v.pendingText),
+		Rebind: v.decision.Rebind}
+}
+
+// removed reports that a key was deleted by hand, or that it is there again.
+func (e *Engine) removed(v *keyView) {
+	switch {
+	case v.Removed:
+		e.problem(KeyRemoved, v.ID, errors.New(v.decision.Reason))
+		return
+	case v.Accepted.Present:
+		e.rememberAccepted(v.ID, v.Row, v.Accepted.Digest)
+	case v.Known && v.Row.Status == fleet.Terminate:
+		e.accepted.Remove(v.ID)
 	}
-	if err := e.master.Accept(ctx, ids); err != nil {
-		return fmt.Errorf("accept %d keys: %w", len(ids), err)
-	}
-	var wrong []string
-	for _, v := range views {
-		text, err := e.keys.Read(v.ID, salt.Accepted)
-		if errors.Is(err, salt.ErrNoKey) {
-			continue // it vanished meanwhile; its next knock brings it back
-		}
-		if err != nil {
-			return fmt.Errorf("read accepted key %s: %w", v.ID, err)
-		}
-		digest, _ := fleet.KeyDigest(text)
-		if digest != v.Pending.Digest {
-			wrong = append(wrong, v.ID)
-			e.audit.WrongKey(v.ID, v.Pending.Digest, digest)
-			continue
-		}
-		v.Accepted = decide.Key{Present: true, Digest: digest}
-		e.audit.Accepted(v.ID, v.decision, digest)
-	}
-	if len(wrong) > 0 {
-		if err := e.master.Delete(ctx, map[salt.State][]string{salt.Accepted: wrong}); err != nil {
-			return fmt.Errorf("delete %d keys accepted in another's place: %w", len(wrong), err)
-		}
-	}
-	return nil
+	e.problems.over(KeyRemoved, v.ID)
 }
 
 // follow opens, or goes on with, the course of a minion that wants a highstate.
@@ -244,7 +287,7 @@ func (e *Engine) follow(id string, v *keyView, connected bool) {
 		}
 		row := v.Row
 		row.PublicKey = ""
-		c = &course{}
+		c = &course{opened: now}
 		c.Saw(row, now)
 		e.courses[id] = c
 		e.rows.drop(id)

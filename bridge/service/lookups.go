@@ -46,24 +46,33 @@ func (l *lookups) put(id string, e lookup) {
 }
 
 // look reads the rows of ids: from courses and memory where they are good
-// enough, the rest in one read.
-func (e *Engine) look(ctx context.Context, ids []string) (map[string]lookup, error) {
+// enough, the rest in one read. bad are rows that cannot be decoded. Ids whose
+// instance cannot be found out now are in neither; unnamed is told of each.
+func (e *Engine) look(ctx context.Context, ids []string, unnamed func(id string)) (rows map[string]lookup, bad map[string]error, err error) {
 	now := e.now()
-	out := make(map[string]lookup, len(ids))
+	rows, bad = make(map[string]lookup, len(ids)), map[string]error{}
 	var missing []string
 	for _, id := range ids {
 		if c := e.courses[id]; c != nil && !c.stale {
-			out[id] = lookup{row: c.Row, found: true}
+			rows[id] = lookup{row: c.Row, found: true}
 		} else if l, ok := e.rows.get(id, now); ok {
-			out[id] = l
+			rows[id] = l
 		} else {
 			missing = append(missing, id)
 		}
 	}
 	for chunk := range slices.Chunk(missing, batch) {
-		instances, err := e.names.instances(ctx, chunk)
-		if err != nil {
-			return nil, fmt.Errorf("resolve %d minion ids: %w", len(chunk), err)
+		var instances map[string]string
+		if !e.try(ctx, stageNames, func(ctx context.Context) (err error) {
+			if instances, err = e.names.instances(ctx, chunk); err != nil {
+				err = fmt.Errorf("resolve %d minion ids: %w", len(chunk), err)
+			}
+			return err
+		}) {
+			for _, id := range chunk {
+				unnamed(id)
+			}
+			continue
 		}
 		wanted := make([]string, 0, len(instances))
 		for _, id := range chunk {
@@ -71,21 +80,33 @@ func (e *Engine) look(ctx context.Context, ids []string) (map[string]lookup, err
 				wanted = append(wanted, instance)
 			}
 		}
-		rows, err := e.store.Minions(ctx, wanted)
+		found, faulty, err := e.readRows(ctx, wanted)
 		if err != nil {
-			return nil, fmt.Errorf("look up %d minions: %w", len(chunk), err)
+			return nil, nil, fmt.Errorf("look up %d minions: %w", len(chunk), err)
 		}
 		for _, id := range chunk {
-			row, found := rows[instances[id]]
-			l := lookup{row: row, found: found, until: now.Add(knownFor)}
-			if !found {
+			if fault := faulty[instances[id]]; fault != nil {
+				bad[id] = fault
+				continue
+			}
+			row, there := found[instances[id]]
+			l := lookup{row: row, found: there, until: now.Add(knownFor)}
+			if !there {
 				l.until = now.Add(e.cfg.UnknownFor)
 			}
 			e.saw(id, l)
-			out[id] = l
+			rows[id] = l
 		}
 	}
-	return out, nil
+	return rows, bad, nil
+}
+
+// readRows reads rows as they are now. bad are those that cannot be decoded, by
+// instance.
+func (e *Engine) readRows(ctx context.Context, instances []string) (rows map[string]fleet.Minion, bad map[string]error, err error) {
+	rows, err = e.store.Minions(ctx, instances)
+	bad, err = fleet.WithoutBadRows(err)
+	return rows, bad, err
 }
 
 // saw takes in a row that was read or that came back from a write.

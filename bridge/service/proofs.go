@@ -10,21 +10,17 @@ import (
 
 // proofs remembers which minions' instances have not written their proof, so that
 // a minion whose agent never does costs less and less reads.
-type proofs map[string]*unproven
-
-type unproven struct {
-	until time.Time     // not asked again before
-	wait  time.Duration // after the last time
-}
+type proofs map[string]*pause
 
 // firstProof is shorter than what a minion sleeps between two knocks (10 s): most
 // often the agent writes a moment after the minion's first.
 const firstProof = 5 * time.Second
 
-// prove asks for the proofs of those whose first key waits.
-func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyView) error {
+// prove asks for the proofs of those whose first key waits. Where they cannot be
+// read, those minions wait, and nobody else.
+func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyView, connected map[string]bool) {
 	if e.cfg.Proofs == nil {
-		return nil
+		return
 	}
 	now := e.now()
 	var ask []string
@@ -35,15 +31,23 @@ func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyV
 		}
 	}
 	if len(ask) == 0 {
-		return nil
+		return
 	}
 	instances := make([]string, len(ask))
 	for i, id := range ask {
 		instances[i] = views[id].Row.InstanceID
 	}
-	found, err := e.cfg.Proofs.Proofs(ctx, instances)
-	if err != nil {
-		return fmt.Errorf("read %d proofs: %w", len(ask), err)
+	var found map[string]string
+	if !e.try(ctx, stageProofs, func(ctx context.Context) (err error) {
+		if found, err = e.cfg.Proofs.Proofs(ctx, instances); err != nil {
+			err = fmt.Errorf("read %d proofs: %w", len(ask), err)
+		}
+		return err
+	}) {
+		for _, id := range ask {
+			e.waiting.postpone(id, connected[id], e.due(stageProofs, now))
+		}
+		return
 	}
 	for _, id := range ask {
 		v := views[id]
@@ -56,16 +60,18 @@ func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyV
 			if len(e.proofs) >= maxLookups {
 				clear(e.proofs)
 			}
-			u = &unproven{wait: firstProof}
+			u = &pause{wait: firstProof}
 			e.proofs[id] = u
 		}
 		u.until, u.wait = now.Add(u.wait), min(2*u.wait, e.cfg.UnknownFor)
 	}
-	return nil
 }
 
-// wantsProof: its row has no key yet, and one waits.
+// wantsProof: its row has no key yet, and one waits, or was accepted by something
+// else.
 func (v *keyView) wantsProof() bool {
-	return v.Known && v.Row.Status == fleet.Launch && v.Row.KeySHA256 == "" &&
-		v.Pending.Digest != "" && !v.Accepted.Present && !v.Rejected.Present
+	if !v.Known || v.Row.Status != fleet.Launch || v.Row.KeySHA256 != "" || v.Row.Adopted() {
+		return false
+	}
+	return v.Accepted.Digest != "" || v.Pending.Digest != "" && !v.Accepted.Present && !v.Rejected.Present
 }

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
 	"slices"
 
 	"phoenix/bridge/decide"
@@ -24,6 +23,7 @@ type settled map[string]settledID
 
 type settledID struct {
 	key      [8]byte // the digest's first bytes, which nobody can meet by chance
+	modified int64   // of the row, in milliseconds
 	standing decide.Standing
 }
 
@@ -37,38 +37,61 @@ func (e *Engine) settle(id string, v *keyView) {
 	if v.Known && (v.Row.Status != fleet.Launch || v.Row.WantsHighstate()) {
 		return
 	}
-	e.settled[id] = settledID{shortKey(v.Accepted.Digest), decide.Stand(v.Row, v.Known, true)}
+	e.settled[id] = settledID{shortKey(v.Accepted.Digest), stamp(v.Row), decide.Stand(v.Row, v.Known, true)}
+}
+
+// stamp is a row's Modified in milliseconds, or 0.
+func stamp(row fleet.Minion) int64 {
+	at, err := fleet.ParseTime(row.Modified)
+	if err != nil {
+		return 0
+	}
+	return at.UnixMilli()
 }
 
 func shortKey(digest string) (key [8]byte) {
-	_, _ = hex.Decode(key[:], []byte(digest[:2*len(key)])) // fleet.KeyDigest is hexadecimal
+	if len(digest) >= 2*len(key) {
+		_, _ = hex.Decode(key[:], []byte(digest[:2*len(key)])) // fleet.KeyDigest is hexadecimal
+	}
 	return key
 }
 
-// unsettled gives the ids that a comparison must look at, of those that the key
-// store holds.
-func (e *Engine) unsettled(ctx context.Context, ids []string, held holding) ([]string, error) {
-	now := e.now()
-	if now.Before(e.compareFullAt) {
-		// Rows that have changed since, by clocks of other hosts.
-		since := fleet.FormatTime(e.comparedAt.Add(-overlap))
-		err := e.store.ByStatus(ctx, fleet.Launch, since, func(rows []fleet.Minion) error {
-			for _, row := range rows {
-				delete(e.settled, row.Salt())
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read minions that changed: %w", err)
-		}
-	} else {
-		clear(e.settled)
+// takeChanged reads the LAUNCH rows that have changed since the last comparison,
+// forgets that their ids are settled, and writes their keys where this master has
+// none yet.
+func (e *Engine) takeChanged(ctx context.Context, held holding) error {
+	if e.comparedAt.IsZero() {
+		return nil // the first comparison: all are looked at, and the preload reads all
 	}
-	left := slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+	// By our own clock: were it ahead, changes would be found by their events, and
+	// by the comparison that reads all.
+	since := fleet.FormatTime(e.comparedAt.Add(-overlap))
+	return e.eachRow(ctx, fleet.Launch, since, func(rows []fleet.Minion) error {
+		rows = slices.DeleteFunc(rows, func(row fleet.Minion) bool {
+			s, found := e.settled[row.Salt()]
+			return found && s.modified == stamp(row)
+		})
+		for _, row := range rows {
+			delete(e.settled, row.Salt())
+		}
+		if !e.preloaded {
+			return nil // all of them are still to be written
+		}
+		return e.writeKnown(rows, held)
+	})
+}
+
+// unsettled gives the ids that a comparison must look at, of those that the key
+// store holds: with full, all.
+func (e *Engine) unsettled(ids []string, held holding, full bool) []string {
+	if full {
+		clear(e.settled)
+		return ids
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
 		s, found := e.settled[id]
 		return found && len(held[id]) == 1 && held[id][0] == salt.Accepted && e.sameKey(id, s.key)
 	})
-	return left, nil
 }
 
 func (e *Engine) sameKey(id string, key [8]byte) bool {

@@ -124,7 +124,6 @@ type bridge struct {
 	working bool          // its engine is within a step
 	beating bool          // its heartbeat is within a call
 	frozen  bool          // all of it
-	held    bool          // store or master failed: it waits, whatever happens
 	doubts  map[string]string
 }
 
@@ -166,7 +165,7 @@ func (b *bridge) beat() {
 
 // poke steps the engine soon if it was woken; see Engine.Run.
 func (b *bridge) poke() {
-	if b.working || b.held || b.frozen {
+	if b.working || b.frozen {
 		return // it looks when it is done
 	}
 	woken := false
@@ -205,7 +204,6 @@ func (b *bridge) step() {
 	b.working = true
 	next := b.engine.Step(context.Background())
 	b.working = false
-	b.held = b.engine.failures > 0
 	b.next = -1
 	b.wake(max(b.machine.clock.real(next.Sub(b.machine.clock.now())), time.Millisecond))
 	b.poke()

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +23,13 @@ type Status struct {
 	Courses   int        `json:"courses"` // minions that want their first highstate
 	Running   int        `json:"running"` // of those, run by this master
 	Queued    int        `json:"queued"`  // of those, waiting for a slot
-	Held      string     `json:"held"`    // what holds the work up; empty: nothing
+	Held      string     `json:"held"`    // what holds some of the work up; empty: nothing
+	// Stages says what holds up which kind of work; the others go on.
+	Stages map[string]string `json:"stages"`
+	// Problems are ids that are passed over, or odd, the first of each kind;
+	// Problem counts them all by kind.
+	Problems []Problem           `json:"problems"`
+	Problem  map[ProblemKind]int `json:"problem_counts"`
 	Highstate []Progress `json:"highstates"`
 }
 
@@ -53,14 +60,24 @@ func (e *Engine) Status() Status {
 // tell after each step.
 const statusEvery = 200 * time.Millisecond
 
-func (e *Engine) publishStatus(held string) {
-	now := e.now()
-	if old := e.status.p.Load(); old != nil && held == old.Held && now.Sub(old.At) < statusEvery && len(e.courses) > maxProgress {
+func (e *Engine) publishStatus() {
+	now, held := e.now(), ""
+	stages := map[string]string{}
+	for _, name := range stageOrder {
+		if fault := e.stages[name].fault; fault != "" {
+			stages[string(name)] = fault
+			held += "; " + string(name) + ": " + fault
+		}
+	}
+	held = strings.TrimPrefix(held, "; ")
+	if old := e.status.p.Load(); old != nil && held == old.Held && now.Sub(old.At) < statusEvery && len(e.courses)+len(e.problems) > maxProgress {
 		return
 	}
 	s := &Status{At: now, Compared: e.compared, CompareAt: e.compareAt, CompareTook: e.took, Census: e.census, Deletes: len(e.deletes),
-		Courses: len(e.courses), Held: held}
+		Courses: len(e.courses), Held: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts()}
 	s.Waiting, s.Dropped = e.inbox.waiting()
+	s.Waiting += e.waiting.len()
+	s.Deletes += len(e.stuck)
 	for id, c := range e.courses {
 		if c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == e.cfg.InstanceID {
 			s.Running++

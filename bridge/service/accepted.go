@@ -1,0 +1,52 @@
+package service
+
+import (
+	"phoenix/bridge/fleet"
+)
+
+// AcceptedKeys remembers which key this master has accepted for which id, over
+// restarts of the bridge: a key that was accepted here and is gone, though
+// nobody retired its minion, was deleted by hand (salt-key -d). It is not
+// written back. Keys are known by the first bytes of their digest.
+type AcceptedKeys interface {
+	// Has reports whether that key was accepted here and not deleted by Phoenix.
+	Has(id, digest string) bool
+	// Knows reports whether any key of that id was.
+	Knows(id string) bool
+	// Add and Remove never fail: what cannot be written down is remembered until
+	// the process ends.
+	Add(id, digest string)
+	Remove(id string)
+	// Len is how many ids are remembered.
+	Len() int
+}
+
+// acceptedInMemory forgets all when the process ends.
+type acceptedInMemory map[string][8]byte
+
+func (a acceptedInMemory) Has(id, digest string) bool {
+	key, there := a[id]
+	return there && digest != "" && key == shortKey(digest)
+}
+
+func (a acceptedInMemory) Knows(id string) bool {
+	_, there := a[id]
+	return there
+}
+
+func (a acceptedInMemory) Add(id, digest string) { a[id] = shortKey(digest) }
+func (a acceptedInMemory) Remove(id string)      { delete(a, id) }
+func (a acceptedInMemory) Len() int              { return len(a) }
+
+// rememberAccepted takes in that the right key of a minion is accepted here.
+func (e *Engine) rememberAccepted(id string, row fleet.Minion, digest string) {
+	if digest != "" && digest == row.KeySHA256 && !e.accepted.Has(id, digest) {
+		e.accepted.Add(id, digest)
+	}
+}
+
+// removedByHand reports whether the key bound to a row was accepted on this
+// master, and is gone without our doing.
+func (e *Engine) removedByHand(id string, row fleet.Minion) bool {
+	return row.Status == fleet.Launch && row.KeySHA256 != "" && e.accepted.Has(id, row.KeySHA256)
+}

@@ -1,0 +1,113 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+// preload writes the known public key of each minion as accepted, so that a new
+// master serves the fleet at its first knock, and an impostor who knocked first
+// holds no place.
+func (e *Engine) preload(ctx context.Context) error {
+	begun, known := e.now(), 0
+	held, err := e.held()
+	if err != nil {
+		return err
+	}
+	err = e.eachRow(ctx, fleet.Launch, "", func(rows []fleet.Minion) error {
+		for _, row := range rows {
+			e.names.learn(row)
+			if row.PublicKey != "" {
+				known++
+			}
+		}
+		return e.writeKnown(rows, held)
+	})
+	if err != nil {
+		return err
+	}
+	e.log.Info("known keys are in place", "known", known, "took", e.now().Sub(begun))
+	return nil
+}
+
+// writeKnown writes the bound keys of rows as accepted where this master has none
+// of them yet. What keeps one key from being written is a problem of its own; the
+// error is for what keeps all from it, such as a full disk.
+func (e *Engine) writeKnown(rows []fleet.Minion, held holding) error {
+	keys := map[string][]byte{}
+	digests := map[string]string{}
+	for _, row := range rows {
+		id := row.Salt()
+		if row.Status != fleet.Launch || row.PublicKey == "" || !e.cfg.ValidID(id) ||
+			slices.Contains(held[id], salt.Accepted) || slices.Contains(held[id], salt.Rejected) {
+			continue // what this master has said of a key stands
+		}
+		if digest, err := fleet.KeyDigest([]byte(row.PublicKey)); err != nil || digest != row.KeySHA256 {
+			e.problem(BadRow, id, fmt.Errorf("its public_key is not the key bound to it, %s", row.KeySHA256))
+			continue
+		}
+		if e.removedByHand(id, row) {
+			e.waiting.add(id, false) // it says so; see Keys
+			continue
+		}
+		keys[id], digests[id] = []byte(row.PublicKey), row.KeySHA256
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	written, faults, err := e.keys.WriteAccepted(keys)
+	for _, id := range written {
+		e.accepted.Add(id, digests[id])
+		held[id] = append(held[id], salt.Accepted)
+		e.audit.Preloaded()
+		if slices.Contains(held[id], salt.Pending) {
+			e.waiting.add(id, false) // on 3008 a pending key hides the accepted one
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(faults)) {
+		if errors.Is(faults[id], salt.ErrOtherKey) {
+			e.waiting.add(id, false) // the rules say what to do about it
+			continue
+		}
+		e.problem(BadKey, id, faults[id])
+	}
+	if err != nil {
+		return fmt.Errorf("write %d known keys: %w", len(keys), err)
+	}
+	return nil
+}
+
+// watchRemoved looks at minions whose keys were accepted here and are gone.
+func (e *Engine) watchRemoved(held holding) {
+	for p := range e.problems {
+		if p.kind == KeyRemoved && len(held[p.id]) == 0 {
+			e.waiting.add(p.id, false)
+		}
+	}
+}
+
+// eachRow hands rows of a status to fn. Those that cannot be decoded, or are
+// stamped ahead of our clock, are reported; they keep no others from fn.
+func (e *Engine) eachRow(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
+	bad, err := fleet.WithoutBadRows(e.store.ByStatus(ctx, status, since, func(rows []fleet.Minion) error {
+		for _, row := range rows {
+			if future(row, e.wall()) {
+				e.problem(BadStamp, row.Salt(), fmt.Errorf("its row is stamped %s, ahead of this host's clock", row.Modified))
+			}
+		}
+		return fn(rows)
+	}))
+	for _, id := range slices.Sorted(maps.Keys(bad)) {
+		e.problem(BadRow, e.names.of(id), bad[id])
+	}
+	if err != nil {
+		return fmt.Errorf("read minions of status %s: %w", status, err)
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package service
+
+import (
+	"context"
+	"time"
+)
+
+// stageName names one kind of the engine's work, or one thing that it asks.
+type stageName string
+
+// The stages, in the order in which a step goes through them. Each fails and is
+// tried again by itself: one that cannot be done keeps no other from being done.
+const (
+	stagePreload      stageName = "known keys"
+	stageComparison   stageName = "comparison"
+	stageTerminations stageName = "terminations"
+	stageTombstones   stageName = "tombstones"
+	stageLooks        stageName = "minions"
+	stageNames        stageName = "names"
+	stageProofs       stageName = "proofs"
+	stageAccept       stageName = "accepting keys"
+	stageHighstates   stageName = "highstates"
+	stageDeletes      stageName = "deleting keys"
+)
+
+var stageOrder = [...]stageName{stagePreload, stageComparison, stageTerminations, stageTombstones, stageLooks,
+	stageNames, stageProofs, stageAccept, stageHighstates, stageDeletes}
+
+// stage is how one of them is doing.
+type stage struct {
+	failures int // in a row
+	retryAt  time.Time
+	fault    string    // why the last try failed; empty: it did not
+	loggedAt time.Time // when that was last logged
+}
+
+const (
+	// retryFirst, retryMost: the back-off of a stage that fails.
+	retryFirst = 500 * time.Millisecond
+	retryMost  = 30 * time.Second
+	// relogEvery: a fault that stays is logged again that often.
+	relogEvery = 10 * time.Minute
+)
+
+// try does the work of a stage, unless it failed a moment ago. It reports
+// whether the work was done.
+func (e *Engine) try(ctx context.Context, name stageName, do func(context.Context) error) bool {
+	if !e.ready(name) {
+		return false
+	}
+	err := do(ctx)
+	if err != nil && ctx.Err() != nil {
+		return false // we are being stopped; that says nothing of the stage
+	}
+	e.ended(name, err)
+	return err == nil
+}
+
+// ready reports whether a stage may be tried.
+func (e *Engine) ready(name stageName) bool { return !e.now().Before(e.stages[name].retryAt) }
+
+// ended takes in how a try of a stage ended.
+func (e *Engine) ended(name stageName, err error) {
+	s, now := e.stages[name], e.now()
+	if err == nil {
+		if s.failures > 0 {
+			e.log.Info("work goes on", "stage", string(name), "failures", s.failures)
+		}
+		e.stages[name] = stage{}
+		return
+	}
+	s.failures++
+	wait := min(retryFirst<<min(s.failures-1, 8), retryMost)
+	s.retryAt, s.fault = now.Add(wait), err.Error()
+	e.audit.HeldUp()
+	if s.failures == 1 || now.Sub(s.loggedAt) >= relogEvery {
+		s.loggedAt = now
+		e.log.Warn("work held up", "stage", string(name), "err", err, "retry_in", wait, "failures", s.failures)
+	}
+	e.stages[name] = s
+}
+
+// due is when a stage that has work since at is to be tried.
+func (e *Engine) due(name stageName, at time.Time) time.Time {
+	if retry := e.stages[name].retryAt; retry.After(at) {
+		return retry
+	}
+	return at
+}

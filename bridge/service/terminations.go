@@ -1,0 +1,112 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+// pollTerminated looks at minions that were terminated since the last time: a
+// master that was down when they were learns of it here. What the index says is a
+// hint: it may lag behind a name that was given anew.
+func (e *Engine) pollTerminated(ctx context.Context) error {
+	now, wall, since := e.now(), e.wall(), ""
+	full := e.pollFull || !now.Before(e.fullAt)
+	if !full {
+		since = e.terminated.since()
+	}
+	var held holding
+	var strip []fleet.Change
+	err := e.eachRow(ctx, fleet.Terminate, since, func(rows []fleet.Minion) error {
+		if held == nil {
+			var err error
+			if held, err = e.held(); err != nil {
+				return err
+			}
+		}
+		for _, row := range rows {
+			e.terminated.saw(row, wall)
+			if c, due := fleet.ToStrip(row, fleet.StripAfter, wall); due {
+				strip = append(strip, c)
+			}
+			e.sawTerminated(row, held)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if since == "" {
+		e.pollFull, e.fullAt = false, now.Add(fullEvery)
+	}
+	e.polled = true
+	e.terminated.readAt, e.pollAt = wall, now.Add(e.cfg.PollEvery)
+	if len(strip) > 0 {
+		e.try(ctx, stageTombstones, func(ctx context.Context) error { return e.strip(ctx, strip) })
+	}
+	return nil
+}
+
+// sawTerminated puts the keys of a terminated minion on the list of those to be
+// deleted. It decides nothing: the row is read again before.
+func (e *Engine) sawTerminated(row fleet.Minion, held holding) {
+	id := row.Salt()
+	if c := e.courses[id]; c != nil && c.Row.InstanceID == row.InstanceID {
+		c.stale, c.due = true, e.now()
+	}
+	delete(e.settled, id)
+	e.names.learn(row)
+	switch keys := held[id]; {
+	case len(keys) == 0:
+	case e.cfg.Names == nil && !slices.Equal(keys, []salt.State{salt.Pending}):
+		e.deletes[id] = row
+	default: // by a name, whose instance may be another by now; or a key to be unlinked
+		e.rows.drop(id)
+		e.waiting.add(id, false)
+	}
+}
+
+// strip makes tombstones of rows that were terminated long ago.
+func (e *Engine) strip(ctx context.Context, due []fleet.Change) error {
+	for chunk := range slices.Chunk(due, batch) {
+		results, err := e.store.Apply(ctx, chunk)
+		if err != nil {
+			return fmt.Errorf("strip %d terminated minions: %w", len(chunk), err)
+		}
+		for i, r := range results {
+			if r.Err != nil { // revived, or pruned
+				e.log.Debug("change did not apply", "minion", chunk[i].Instance(), "change", "strip", "err", r.Err)
+			}
+		}
+	}
+	return nil
+}
+
+// held lists the key store, by id.
+func (e *Engine) held() (holding, error) {
+	list, err := e.keys.List()
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	e.badFiles(list.Bad)
+	held := make(holding, len(list.Accepted)+len(list.Pending))
+	for _, s := range []struct {
+		state salt.State
+		ids   []string
+	}{{salt.Accepted, list.Accepted}, {salt.Pending, list.Pending}, {salt.Rejected, list.Rejected}, {salt.Denied, list.Denied}} {
+		for _, id := range s.ids {
+			held[id] = append(held[id], s.state)
+		}
+	}
+	return held, nil
+}
+
+// badFiles reports what lies among the keys and is none.
+func (e *Engine) badFiles(bad map[string]error) {
+	for id, err := range bad {
+		e.problem(BadKey, id, err)
+	}
+}
