@@ -12,9 +12,9 @@ import (
 // Counters count what a bridge did since its start. Any goroutine may read them.
 type Counters struct {
 	accepted, adopted, refused, unlinked, deleted, preloaded atomic.Int64
-	published, takenOver                          atomic.Int64
-	succeeded, erred, busy, vanished              atomic.Int64
-	heldUp, storeFailures                         atomic.Int64
+	published, takenOver                                     atomic.Int64
+	succeeded, erred, busy, vanished                         atomic.Int64
+	heldUp, storeFailures                                    atomic.Int64
 }
 
 // Counts is what they say.

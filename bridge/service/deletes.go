@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
 
@@ -85,8 +86,7 @@ func (e *Engine) viewsOfEnded(ctx context.Context, ids []string) (map[string]*ke
 		v.Former = e.names.former(id, v.Accepted.Digest)
 		if d := decide.Keys(e.cfg.Admit, v.KeyView); d.Act != decide.DeleteKeys {
 			// Revived, another's key by now, or gone: look at it as it is.
-			delete(e.deletes, id)
-			delete(e.stuck, id)
+			e.notDeleted(id)
 			e.rows.drop(id)
 			e.waiting.add(id, false)
 			continue
@@ -109,14 +109,12 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 			continue
 		}
 		if _, err := e.keys.Read(id, state); !errors.Is(err, salt.ErrNoKey) {
-			e.problem(BadKey, id, fmt.Errorf("its %s key is still there after the master was told to delete it", state))
+			e.problem(StuckKey, id, fmt.Errorf("its %s key is still there after the master was told to delete it", state))
 			e.putOff(id)
 			return
 		}
 	}
-	delete(e.deletes, id)
-	delete(e.stuck, id)
-	e.problems.over(BadKey, id)
+	e.notDeleted(id)
 	e.accepted.Remove(id)
 	e.audit.Deleted(id, v.Row)
 }
@@ -129,7 +127,7 @@ func (e *Engine) deleteFailed(ids []string, err error) error {
 	case len(ids) > 1:
 		e.deleteSize = len(ids) / 2
 	default:
-		e.problem(BadKey, ids[0], err)
+		e.problem(StuckKey, ids[0], err)
 		e.putOff(ids[0])
 		e.deleteSize = deleteBatch
 		return nil
@@ -158,6 +156,23 @@ func (e *Engine) putOff(id string) {
 	}
 	s.until, s.wait = e.now().Add(s.wait), min(2*s.wait, stuckMost)
 	e.waiting.postpone(id, false, s.until)
+}
+
+// toDelete puts an id on the list of those to be deleted. One that could not be
+// deleted waits until it is tried again.
+func (e *Engine) toDelete(id string, row fleet.Minion) {
+	if s := e.stuck[id]; s != nil && e.now().Before(s.until) {
+		e.waiting.postpone(id, false, s.until)
+		return
+	}
+	e.deletes[id] = row
+}
+
+// notDeleted takes an id off the list of those to be deleted, for good.
+func (e *Engine) notDeleted(id string) {
+	delete(e.deletes, id)
+	delete(e.stuck, id)
+	e.problems.over(StuckKey, id)
 }
 
 // tellCleared tells the other masters once what was terminated has no key here:

@@ -117,11 +117,12 @@ type Engine struct {
 	jobs    map[string]job     // pings and asks under way, by jid
 	lastJID string
 
-	stages   map[stageName]stage
-	waiting  waiting       // ids whose keys are to be looked at
-	accepted AcceptedKeys  // which keys this master has accepted, remembered over restarts
-	problems problems      // ids passed over, or odd, by name
-	clock    steadiness    // whether the wall clock went as the monotonic one
+	stages    map[stageName]stage
+	restoring map[string]bool // ids whose known key an admin wants back
+	waiting   waiting         // ids whose keys are to be looked at
+	accepted  AcceptedKeys    // which keys this master has accepted, remembered over restarts
+	problems  problems        // ids passed over, or odd, by name
+	clock     steadiness      // whether the wall clock went as the monotonic one
 
 	settled       settled   // ids that a comparison need not read
 	sweep         *sweep    // the comparison under way; nil: none
@@ -163,7 +164,7 @@ type course struct {
 func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beats Pulse,
 	inbox *Inbox, audit *Audit, now func() time.Time, log *slog.Logger) *Engine {
 	e := &Engine{store: store, master: master, keys: keys, beats: beats, inbox: inbox, audit: audit,
-		log: log, cfg: cfg, now: now, rule: decide.Next, stages: map[stageName]stage{}, waiting: newWaiting(),
+		log: log, cfg: cfg, now: now, rule: decide.Next, stages: map[stageName]stage{}, restoring: map[string]bool{}, waiting: newWaiting(),
 		accepted: cfg.Accepted, problems: problems{}, stuck: map[string]*pause{}, deleteSize: deleteBatch,
 		courses: map[string]*course{}, jobs: map[string]job{}, settled: settled{}, deletes: map[string]fleet.Minion{}}
 	e.rows.reset()
@@ -206,6 +207,9 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	e.takeInbox()
 	if !e.preloaded {
 		e.preloaded = e.try(ctx, stagePreload, e.preload)
+	}
+	if len(e.restoring) > 0 {
+		e.try(ctx, stagePreload, e.restore)
 	}
 	if e.sweep != nil || e.gap != "" || !e.now().Before(e.compareAt) {
 		e.try(ctx, stageComparison, e.compare)
@@ -254,6 +258,7 @@ func (e *Engine) takeInbox() {
 	for _, id := range slices.Sorted(maps.Keys(w.looks)) { // sorted: the same work gives the same calls
 		e.waiting.add(id, w.looks[id])
 	}
+	maps.Copy(e.restoring, w.restore)
 	if w.gap != "" {
 		e.gap = w.gap
 	}
@@ -297,7 +302,7 @@ func (e *Engine) nextDue(now time.Time) time.Time {
 		}
 	}
 	sooner(e.due(stageTerminations, e.pollAt))
-	if !e.preloaded {
+	if !e.preloaded || len(e.restoring) > 0 {
 		sooner(e.due(stagePreload, now))
 	}
 	if e.waiting.any() {

@@ -54,6 +54,7 @@ type Inbox struct {
 	bytes   int                     // of the bodies of returns
 	forget  map[string]bool         // ids whose row somebody else has changed
 	wrote   map[string]fleet.Minion // rows that were written past the engine, by instance
+	restore map[string]bool         // ids whose known key an admin wants back
 	gap     string                  // why everything must be compared; empty: no need
 	dropped int64
 	jids    map[string]struct{} // jobs whose returns are ours to hear
@@ -65,12 +66,13 @@ type returned struct{ jid, id string }
 // NewInbox returns an empty Inbox.
 func NewInbox() *Inbox {
 	return &Inbox{
-		wake:   make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
 		looks:   map[string]bool{},
 		returns: map[returned]event.Return{},
 		forget:  map[string]bool{},
-		wrote:  map[string]fleet.Minion{},
-		jids:   map[string]struct{}{},
+		restore: map[string]bool{},
+		wrote:   map[string]fleet.Minion{},
+		jids:    map[string]struct{}{},
 	}
 }
 
@@ -176,6 +178,21 @@ func needed(r event.Return) []byte {
 	return r.Body
 }
 
+// Restore asks the engine to write known keys as accepted again that were deleted
+// here by hand: an admin's word.
+func (in *Inbox) Restore(ids []string) {
+	in.mu.Lock()
+	for _, id := range ids {
+		if len(in.restore) < maxWaiting {
+			in.restore[id] = true
+		} else {
+			in.drop()
+		}
+	}
+	in.mu.Unlock()
+	in.signal()
+}
+
 // Return takes in the return of a job of ours. A minion may return twice; the
 // first return is kept.
 func (in *Inbox) Return(r event.Return) {
@@ -235,6 +252,7 @@ type work struct {
 	returns []event.Return
 	forget  map[string]bool
 	wrote   map[string]fleet.Minion
+	restore map[string]bool
 	gap     string
 }
 
@@ -244,8 +262,9 @@ func (in *Inbox) take() work {
 	returns := slices.SortedFunc(maps.Values(in.returns), func(a, b event.Return) int { // the same work gives the same calls
 		return cmp.Or(cmp.Compare(a.JID, b.JID), cmp.Compare(a.ID, b.ID))
 	})
-	w := work{looks: in.looks, returns: returns, forget: in.forget, wrote: in.wrote, gap: in.gap}
+	w := work{looks: in.looks, returns: returns, forget: in.forget, wrote: in.wrote, restore: in.restore, gap: in.gap}
 	in.looks, in.forget, in.wrote, in.gap = map[string]bool{}, map[string]bool{}, map[string]fleet.Minion{}, ""
+	in.restore = map[string]bool{}
 	in.returns, in.bytes = map[returned]event.Return{}, 0
 	return w
 }

@@ -177,15 +177,10 @@ func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connect
 // listForDeletion puts keys on the list of those to be deleted, or takes them off.
 func (e *Engine) listForDeletion(v *keyView) {
 	if v.decision.Act != decide.DeleteKeys {
-		delete(e.deletes, v.ID)
-		delete(e.stuck, v.ID)
+		e.notDeleted(v.ID)
 		return
 	}
-	if s := e.stuck[v.ID]; s != nil && e.now().Before(s.until) {
-		e.waiting.postpone(v.ID, false, s.until)
-		return
-	}
-	e.deletes[v.ID] = v.Row
+	e.toDelete(v.ID, v.Row)
 }
 
 // unlink takes a pending key out of the key store where the rules say so.

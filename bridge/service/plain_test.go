@@ -101,10 +101,15 @@ type rig struct {
 	inbox  *Inbox
 	engine *Engine
 	clock  time.Time
+	told   []string // of problems and stages held up, by status
 }
 
 func newRig(t *testing.T, store fleet.Store, edit func(*Config)) *rig {
-	r := &rig{t: t, salt: newPlain(), store: store, inbox: NewInbox(), clock: time.Now()}
+	return newRigOn(t, newPlain(), store, edit)
+}
+
+func newRigOn(t *testing.T, p *plain, store fleet.Store, edit func(*Config)) *rig {
+	r := &rig{t: t, salt: p, store: store, inbox: NewInbox(), clock: time.Now()}
 	cfg := Config{InstanceID: "i-0000000000000000a", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
 		Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate", Concurrency: 10,
 		CompareEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}

@@ -83,6 +83,30 @@ func (e *Engine) writeKnown(rows []fleet.Minion, held holding) error {
 	return nil
 }
 
+// restore writes keys again that were deleted here by hand, as an admin asks.
+func (e *Engine) restore(ctx context.Context) error {
+	ids := slices.Sorted(maps.Keys(e.restoring))
+	ids = ids[:min(len(ids), batch)]
+	instances, err := e.names.instances(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("resolve %d minion ids: %w", len(ids), err)
+	}
+	rows, bad, err := e.readRows(ctx, slices.Collect(maps.Values(instances)))
+	if err != nil {
+		return fmt.Errorf("read %d minions: %w", len(ids), err)
+	}
+	for _, id := range ids {
+		delete(e.restoring, id)
+		e.accepted.Remove(id)
+		e.rows.drop(id)
+		if fault := bad[instances[id]]; fault != nil {
+			e.problem(BadRow, id, fault)
+		}
+		e.waiting.add(id, false)
+	}
+	return e.writeKnown(slices.Collect(maps.Values(rows)), holding{})
+}
+
 // watchRemoved looks at minions whose keys were accepted here and are gone.
 func (e *Engine) watchRemoved(held holding) {
 	for p := range e.problems {

@@ -11,7 +11,8 @@ type ProblemKind string
 
 const (
 	BadRow     ProblemKind = "row"     // its row cannot be decoded
-	BadKey     ProblemKind = "key"     // a key of it cannot be read, written or deleted
+	BadKey     ProblemKind = "key"     // a key of it cannot be read or written
+	StuckKey   ProblemKind = "stuck"   // its instance ended, and its key cannot be deleted
 	BadStamp   ProblemKind = "stamp"   // its row is stamped ahead of this host's clock
 	KeyRemoved ProblemKind = "removed" // its key was deleted here by hand
 )
@@ -70,7 +71,7 @@ func (p problems) list() []Problem {
 
 // counts gives how many there are of each kind.
 func (p problems) counts() map[ProblemKind]int {
-	out := map[ProblemKind]int{BadRow: 0, BadKey: 0, BadStamp: 0, KeyRemoved: 0}
+	out := map[ProblemKind]int{BadRow: 0, BadKey: 0, StuckKey: 0, BadStamp: 0, KeyRemoved: 0}
 	for k := range p {
 		out[k.kind]++
 	}

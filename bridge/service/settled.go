@@ -77,7 +77,11 @@ func (e *Engine) takeChanged(ctx context.Context, held holding) error {
 		if !e.preloaded {
 			return nil // all of them are still to be written
 		}
-		return e.writeKnown(rows, held)
+		if err := e.writeKnown(rows, held); err != nil { // such as a full disk: no reason not to compare
+			e.preloaded = false
+			e.ended(stagePreload, err)
+		}
+		return nil
 	})
 }
 

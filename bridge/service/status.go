@@ -16,21 +16,21 @@ type Status struct {
 	// CompareTook is how long the last comparison took.
 	CompareTook time.Duration `json:"compare_took"`
 
-	Census    Census     `json:"census"` // of this master's key store, at the last comparison
-	Waiting   int        `json:"waiting"`
-	Dropped   int64      `json:"dropped"`
-	Deletes   int        `json:"deletes"` // ids whose keys wait to be deleted
-	Courses   int        `json:"courses"` // minions that want their first highstate
-	Running   int        `json:"running"` // of those, run by this master
-	Queued    int        `json:"queued"`  // of those, waiting for a slot
-	Held      string     `json:"held"`    // what holds some of the work up; empty: nothing
+	Census  Census `json:"census"` // of this master's key store, at the last comparison
+	Waiting int    `json:"waiting"`
+	Dropped int64  `json:"dropped"`
+	Deletes int    `json:"deletes"` // ids whose keys wait to be deleted
+	Courses int    `json:"courses"` // minions that want their first highstate
+	Running int    `json:"running"` // of those, run by this master
+	Queued  int    `json:"queued"`  // of those, waiting for a slot
+	Held    string `json:"held"`    // what holds some of the work up; empty: nothing
 	// Stages says what holds up which kind of work; the others go on.
 	Stages map[string]string `json:"stages"`
 	// Problems are ids that are passed over, or odd, the first of each kind;
 	// Problem counts them all by kind.
-	Problems []Problem           `json:"problems"`
-	Problem  map[ProblemKind]int `json:"problem_counts"`
-	Highstate []Progress `json:"highstates"`
+	Problems  []Problem           `json:"problems"`
+	Problem   map[ProblemKind]int `json:"problem_counts"`
+	Highstate []Progress          `json:"highstates"`
 }
 
 // Progress is where one first highstate stands. Only so many are told.

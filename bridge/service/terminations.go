@@ -62,7 +62,7 @@ func (e *Engine) sawTerminated(row fleet.Minion, held holding) {
 	switch keys := held[id]; {
 	case len(keys) == 0:
 	case e.cfg.Names == nil && !slices.Equal(keys, []salt.State{salt.Pending}):
-		e.deletes[id] = row
+		e.toDelete(id, row)
 	default: // by a name, whose instance may be another by now; or a key to be unlinked
 		e.rows.drop(id)
 		e.waiting.add(id, false)

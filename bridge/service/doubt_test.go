@@ -1,0 +1,437 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/event"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/fleet/sqlite"
+	"phoenix/bridge/salt"
+	"phoenix/lab"
+)
+
+func openSQLite(t *testing.T) *sqlite.Store {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// elsewhere is another host that writes, and nobody tells this bridge.
+func (r *rig) elsewhere(changes ...fleet.Change) {
+	r.t.Helper()
+	for _, c := range changes {
+		if _, err := fleet.ApplyOne(r.t.Context(), r.store, c); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// bearer is a minion that was listed, bound and accepted here.
+func (r *rig) bearer(id string) []byte {
+	r.t.Helper()
+	key := []byte(lab.StrangerKey())
+	r.apply(fleet.Add{InstanceID: id})
+	r.knocks(id, key)
+	if !r.accepted(id) {
+		r.t.Fatalf("%s is not accepted", id)
+	}
+	return key
+}
+
+// lagging is a store whose index answers with rows as they were.
+type lagging struct {
+	fleet.Store
+	ended []fleet.Minion
+}
+
+func (l *lagging) ByStatus(ctx context.Context, s fleet.Status, since string, fn func([]fleet.Minion) error) error {
+	if s == fleet.Terminate && len(l.ended) > 0 {
+		return fn(l.ended)
+	}
+	return l.Store.ByStatus(ctx, s, since, fn)
+}
+
+// TestG12_DeletionReadsTheRowAgain: what led to a deletion is old by the time it
+// is carried out, and the minion lives.
+func TestG12_DeletionReadsTheRowAgain(t *testing.T) {
+	t.Run("the index lags", func(t *testing.T) {
+		store := &lagging{Store: openSQLite(t)}
+		r := newRig(t, store, func(c *Config) { c.PollEvery = time.Minute })
+		r.elsewhere(fleet.Add{InstanceID: "web1"}, fleet.Retire{InstanceID: "web1"})
+		store.ended = []fleet.Minion{r.row("web1")}
+		r.apply(fleet.Add{InstanceID: "web1", Again: true})
+		r.knocks("web1", []byte(lab.StrangerKey()))
+		for range 5 {
+			r.pass(2 * time.Minute)
+			r.step()
+		}
+		if !r.accepted("web1") {
+			t.Error("the key of a minion that lives was deleted")
+		}
+	})
+	t.Run("it is revived while its deletion waits", func(t *testing.T) {
+		r := newRig(t, openSQLite(t), func(c *Config) { c.PollEvery = time.Minute })
+		r.bearer("a")
+		r.bearer("web1")
+		r.apply(fleet.Retire{InstanceID: "a"}) // deleted at once; the next batch waits for a minute
+		r.step()
+		r.apply(fleet.Retire{InstanceID: "web1"})
+		r.step()
+		if r.accepted("a") || !r.accepted("web1") || len(r.engine.deletes) != 1 {
+			t.Fatalf("a %v, web1 %v, %d wait", r.accepted("a"), r.accepted("web1"), len(r.engine.deletes))
+		}
+		r.elsewhere(fleet.Add{InstanceID: "web1", Again: true})
+		for range 5 {
+			r.pass(time.Minute)
+			r.step()
+		}
+		if !r.accepted("web1") {
+			t.Error("the key of a minion that lives was deleted")
+		}
+	})
+}
+
+// keeping is a master that says that it deleted keys, and did not, as Salt does
+// where a file cannot be removed.
+type keeping struct {
+	*plain
+	deletes int
+}
+
+func (k *keeping) Delete(context.Context, map[salt.State][]string) error { k.deletes++; return nil }
+
+type counting struct {
+	beating
+	cleared int
+}
+
+func (c *counting) Cleared() { c.cleared++ }
+
+// TestG12_DeletionIsChecked: a key that stays is reported, is not told to be
+// cleared, and costs few rotations of the master's AES key.
+func TestG12_DeletionIsChecked(t *testing.T) {
+	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+	m, beats := &keeping{plain: r.salt}, &counting{}
+	r.bearer("gone")
+	r.engine.master, r.engine.beats = m, beats
+	r.apply(fleet.Retire{InstanceID: "gone"})
+	r.works(time.Hour)
+	if m.deletes < 2 || m.deletes > 7 {
+		t.Errorf("%d delete calls in an hour", m.deletes)
+	}
+	if beats.cleared != 0 || r.engine.audit.counters.deleted.Load() != 0 {
+		t.Errorf("told to be cleared %d times, deleted %d", beats.cleared, r.engine.audit.counters.deleted.Load())
+	}
+	if s := r.engine.Status(); s.Problem[StuckKey] != 1 || s.Deletes != 1 {
+		t.Errorf("status: %v, %d to be deleted", s.Problems, s.Deletes)
+	}
+	r.engine.master = r.salt // the file can be removed now
+	r.works(time.Hour + time.Minute)
+	if s := r.engine.Status(); r.accepted("gone") || s.Problem[StuckKey] != 0 || beats.cleared == 0 {
+		t.Errorf("accepted %v, %v, cleared %d", r.accepted("gone"), s.Problems, beats.cleared)
+	}
+}
+
+// stamped gives some rows another Modified, as a host does whose clock is off.
+type stamped struct {
+	fleet.Store
+	stamps map[string]time.Time
+}
+
+func (s stamped) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
+	return s.Store.ByStatus(ctx, status, "", func(page []fleet.Minion) error {
+		var out []fleet.Minion
+		for _, row := range page {
+			if at, there := s.stamps[row.InstanceID]; there {
+				row.Modified = fleet.FormatTime(at)
+			}
+			if row.Modified >= since {
+				out = append(out, row)
+			}
+		}
+		return fn(out)
+	})
+}
+
+// TestG12_Watermark: neither another host's clock nor our own delays a
+// termination by more than a look or two.
+func TestG12_Watermark(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		stamp time.Time     // of the first terminated row
+		step  time.Duration // of our own clock, after it was seen
+	}{
+		"stamped now":                 {stamp: now},
+		"stamped two hours ahead":     {stamp: now.Add(2 * time.Hour)},
+		"stamped in 2099":             {stamp: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"stamped in 2009":             {stamp: time.Date(2009, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"our clock is set back":       {stamp: now, step: -3 * time.Hour},
+		"our clock is set forth":      {stamp: now, step: 3 * time.Hour},
+		"both, in the same direction": {stamp: now.Add(2 * time.Hour), step: 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			offset := time.Duration(0)
+			store := stamped{openSQLite(t), map[string]time.Time{"early": c.stamp}}
+			var r *rig
+			r = newRig(t, store, func(cfg *Config) {
+				cfg.PollEvery = time.Minute
+				cfg.Wall = func() time.Time {
+					if r == nil {
+						return now
+					}
+					return r.clock.Add(offset)
+				}
+			})
+			r.elsewhere(fleet.Add{InstanceID: "early"}, fleet.Retire{InstanceID: "early"})
+			r.pass(time.Minute + time.Second)
+			r.step()
+			offset = c.step
+			r.salt.keys[salt.Accepted]["late"] = []byte(lab.StrangerKey())
+			r.elsewhere(fleet.Add{InstanceID: "late"}, fleet.Retire{InstanceID: "late"})
+			took := time.Duration(0)
+			for ; r.accepted("late") && took < 3*time.Hour; took += time.Minute {
+				r.pass(time.Minute)
+				r.step()
+			}
+			if took > 3*time.Minute {
+				t.Errorf("the next terminated minion's key went after %v", took)
+			}
+			if told := r.engine.Status().Problem[BadStamp] > 0; told != c.stamp.After(now.Add(c.step+ahead)) {
+				t.Errorf("told of a stamp ahead of our clock: %v", told)
+			}
+		})
+	}
+}
+
+// TestG3_SomethingElseAccepted: adoption takes a word; whatever else accepts keys
+// (autosign, salt-key -A, an old reactor) adopts nobody.
+func TestG3_SomethingElseAccepted(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		admit     decide.Admit
+		add       fleet.Add
+		proof     bool
+		bound     bool
+		highstate bool
+	}{
+		{"proven, without a proof", decide.Proven, fleet.Add{InstanceID: "i", Group: "web"}, false, false, false},
+		{"proven, with its proof", decide.Proven, fleet.Add{InstanceID: "i", Group: "web"}, true, true, true},
+		{"proven, by an operator", decide.Proven, fleet.Add{InstanceID: "i"}, false, false, false},
+		{"proven, launched before the fleet began", decide.Proven, fleet.Add{InstanceID: "i", Group: "web", Adopted: true}, false, true, false},
+		{"bound, by a launch", decide.Bound, fleet.Add{InstanceID: "i", Group: "web"}, false, true, true},
+		{"bound, by an operator", decide.Bound, fleet.Add{InstanceID: "i"}, false, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			key := []byte(lab.StrangerKey())
+			digest, _ := fleet.KeyDigest(key)
+			store := openSQLite(t)
+			edit := func(cfg *Config) {
+				cfg.Admit, cfg.CompareEvery, cfg.PollEvery = c.admit, CompareEvery, time.Minute
+				if cfg.Proofs = proofOf(""); c.proof {
+					cfg.Proofs = proofOf(digest)
+				}
+			}
+			a, b := newRig(t, store, edit), newRig(t, store, edit)
+			a.apply(c.add)
+			a.salt.keys[salt.Accepted]["i"] = key // on master a alone
+			a.inbox.Look("i", true)
+			a.works(time.Minute)
+			b.salt.knock("i", key)
+			b.inbox.Look("i", false)
+			b.works(CompareEvery + time.Minute)
+			fresh := newRig(t, store, edit)
+			row := a.row("i")
+			if bound := row.KeySHA256 != ""; bound != c.bound || b.accepted("i") != c.bound || fresh.accepted("i") != c.bound {
+				t.Errorf("bound %v; accepted on another master %v, on a new one %v", bound, b.accepted("i"), fresh.accepted("i"))
+			}
+			if row.HighstateRan != c.highstate {
+				t.Errorf("its highstate ran: %v", row.HighstateRan)
+			}
+			if rule := a.engine.audit.last["i"]; !c.bound && rule != "accepted-unproven" {
+				t.Errorf("reported as %q", rule)
+			}
+		})
+	}
+}
+
+// proofOf is the proof that every instance wrote; empty: none did.
+type proofOf string
+
+func (p proofOf) Proofs(_ context.Context, ids []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, id := range ids {
+		if p != "" {
+			out[id] = string(p)
+		}
+	}
+	return out, nil
+}
+
+// TestG3_DeletedByHand: a key that an admin deleted is not written back, not by a
+// comparison, a knock or a restart of the bridge; and it is said.
+func TestG3_DeletedByHand(t *testing.T) {
+	store, path := openSQLite(t), filepath.Join(t.TempDir(), "accepted")
+	open := func(p *plain) *rig {
+		return newRigOn(t, p, store, func(c *Config) {
+			c.CompareEvery, c.PollEvery = CompareEvery, time.Minute
+			c.Accepted = OpenAccepted(path, slog.New(slog.DiscardHandler))
+		})
+	}
+	r := open(newPlain())
+	key := r.bearer("web1")
+	r.bearer("other")
+	delete(r.salt.keys[salt.Accepted], "web1")
+	r.inbox.Look("web1", false) // salt-key -d fires salt/key
+	r.works(time.Hour + CompareEvery)
+	check := func(when string) {
+		t.Helper()
+		s := r.engine.Status()
+		if r.accepted("web1") || s.Problem[KeyRemoved] != 1 || !r.accepted("other") {
+			t.Errorf("%s: accepted %v, problems %v", when, r.accepted("web1"), s.Problems)
+		}
+	}
+	check("after an hour")
+	r.salt.knock("web1", key)
+	r.inbox.Look("web1", false)
+	r.works(time.Hour)
+	check("after it knocked")
+	r = open(r.salt)
+	r.works(CompareEvery)
+	check("after a restart")
+	r.inbox.Restore([]string{"web1"})
+	r.works(time.Minute)
+	if s := r.engine.Status(); !r.accepted("web1") || s.Problem[KeyRemoved] != 0 {
+		t.Errorf("restored: accepted %v, problems %v", r.accepted("web1"), s.Problems)
+	}
+}
+
+// TestWarmAtEachComparison: a key that another master bound is written here before
+// its minion comes, and though the store is away when it does.
+func TestWarmAtEachComparison(t *testing.T) {
+	store := openSQLite(t)
+	r := newRig(t, store, func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+	key := []byte(lab.StrangerKey())
+	digest, _ := fleet.KeyDigest(key)
+	r.elsewhere(fleet.Add{InstanceID: "a"}, fleet.Bind{InstanceID: "a", KeySHA256: digest, PublicKey: string(key)})
+	r.works(CompareEvery + time.Second)
+	if !r.accepted("a") {
+		t.Error("the key is not in place")
+	}
+}
+
+// refusing is a store that says no to each Bind.
+type refusing struct {
+	fleet.Store
+	applies int
+}
+
+func (s *refusing) Apply(ctx context.Context, cs []fleet.Change) ([]fleet.Result, error) {
+	if _, is := cs[0].(fleet.Bind); !is {
+		return s.Store.Apply(ctx, cs)
+	}
+	s.applies++
+	return []fleet.Result{{Err: fleet.ErrOtherKey}}, nil
+}
+
+// TestG12_RefusedBind: a row that says no is asked less and less.
+func TestG12_RefusedBind(t *testing.T) {
+	store := &refusing{Store: openSQLite(t)}
+	r := newRig(t, store, func(*Config) {})
+	r.apply(fleet.Add{InstanceID: "a"})
+	r.salt.knock("a", []byte(lab.StrangerKey()))
+	r.inbox.Look("a", false)
+	store.applies = 0
+	r.works(10 * time.Minute)
+	if store.applies < 2 || store.applies > 12 {
+		t.Errorf("%d writes in ten minutes", store.applies)
+	}
+}
+
+// TestG7_ReturnsAreBoundedInBytes: any accepted minion can send returns of any
+// size, under any id.
+func TestG7_ReturnsAreBoundedInBytes(t *testing.T) {
+	in, jid := NewInbox(), "20260101000000000001"
+	in.hear(jid)
+	body := strings.Repeat("x", 1<<20)
+	for i := range 400 {
+		id := fmt.Sprintf("evil-%d", i%300)
+		for _, fun := range []string{"state.highstate", "saltutil.find_cached_job"} {
+			in.Event(sent(t, "salt/job/"+jid+"/ret/"+id, map[string]any{"id": id, "jid": jid, "fun": fun, "retcode": 0, "return": body}))
+		}
+	}
+	held := 0
+	w := in.take()
+	for _, r := range w.returns {
+		held += cap(r.Body)
+	}
+	if held > maxReturned || in.bytes != 0 {
+		t.Errorf("%d bytes held, %d counted after all was taken", held, in.bytes)
+	}
+	if len(w.returns) != 300 {
+		t.Errorf("%d returns of 300 minions", len(w.returns))
+	}
+}
+
+// TestAuditIsBounded: whoever knocks under many names writes few lines, and what
+// is decided about the fleet's own is told all the same.
+func TestAuditIsBounded(t *testing.T) {
+	var lines lineCounter
+	a := NewAudit(slog.New(slog.NewTextHandler(&lines, nil)))
+	for range 3 {
+		for i := range 20_001 {
+			a.Key(fmt.Sprintf("i-%017x", i), decide.KeyDecision{Act: decide.LeaveKey, Rule: "not-listed"}, "", fleet.Minion{})
+		}
+		a.keep(func(string) bool { return true })
+	}
+	if lines > maxStrangers+10 {
+		t.Errorf("%d lines about strangers", lines)
+	}
+	before := lines
+	a.Key("ours", decide.KeyDecision{Act: decide.UnlinkPending, Rule: "other-key"}, "", fleet.Minion{})
+	if lines != before+1 {
+		t.Error("nothing was told of a minion of the fleet")
+	}
+}
+
+type lineCounter int
+
+func (c *lineCounter) Write(p []byte) (int, error) { *c++; return len(p), nil }
+
+// TestG12_Crowd: of many that knock, each step takes a batch, and comes to a
+// return, a termination and the status after it.
+func TestG12_Crowd(t *testing.T) {
+	r := newRig(t, openSQLite(t), func(c *Config) { c.PollEvery = time.Minute })
+	r.bearer("runs")
+	r.inbox.Look("runs", true)
+	r.step()
+	r.bearer("gone")
+	for i := range 10_000 {
+		r.inbox.Look(fmt.Sprintf("crowd-%05d", i), false)
+	}
+	r.apply(fleet.Retire{InstanceID: "gone"})
+	job := r.salt.published[len(r.salt.published)-1]
+	r.inbox.Return(event.Return{ID: "runs", JID: job.JID, Fun: "state.highstate"})
+	for range 1 + 2 { // behind at most a batch, as they came
+		r.engine.Step(t.Context())
+	}
+	if !r.row("runs").HighstateRan || !r.engine.waiting.any() {
+		t.Errorf("recorded: %v; %d wait", r.row("runs").HighstateRan, r.engine.waiting.len())
+	}
+	for r.engine.waiting.any() {
+		r.engine.Step(t.Context())
+	}
+	if r.accepted("gone") {
+		t.Error("the retired key stays")
+	}
+}
