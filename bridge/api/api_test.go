@@ -46,6 +46,7 @@ func serve(t *testing.T) *bridge {
 	go func() {
 		done <- api.Serve(ctx, l, api.Bridge{
 			Look:    func(ids []string) { b.looked <- ids },
+			Restore: func(ids []string) { b.looked <- ids },
 			Status:  func() any { return map[string]int{"keys": 3} },
 			Hint:    b.hint,
 			Command: b.command,

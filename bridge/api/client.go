@@ -56,6 +56,18 @@ func (c *Client) Release(ctx context.Context) ([]string, error) {
 	return out.IDs, nil
 }
 
+// Restore asks the bridge to write known keys again that were deleted by hand.
+func (c *Client) Restore(ctx context.Context, ids []string) error {
+	body, err := json.Marshal(map[string][]string{"ids": ids})
+	if err == nil {
+		err = c.call(ctx, http.MethodPost, "/v1/restore", body, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("ask bridge: %w", err)
+	}
+	return nil
+}
+
 // Status fills out with what the bridge says of itself.
 func (c *Client) Status(ctx context.Context, out any) error {
 	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, out); err != nil {

@@ -53,10 +53,11 @@ func newHandler(b Bridge) *handler {
 		decoding: make(chan struct{}, decodings), running: make(chan struct{}, 1)}
 	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"GET /v1/status":   h.status,
-		"POST /v1/look":    h.look,
+		"POST /v1/look":    h.takeIDs(b.Look),
 		"POST /v1/hints":   h.hints,
 		"POST /v1/command": h.command,
 		"POST /v1/release": h.release,
+		"POST /v1/restore": h.takeIDs(b.Restore),
 	} {
 		h.requests.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := serve(w, r); err != nil {
@@ -134,15 +135,18 @@ func (h *handler) status(w http.ResponseWriter, _ *http.Request) error {
 	return reply(w, h.b.Status())
 }
 
-func (h *handler) look(w http.ResponseWriter, r *http.Request) error {
-	var body struct {
-		IDs []string `json:"ids"`
+// takeIDs answers a request that hands ids to do.
+func (h *handler) takeIDs(do func(ids []string)) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		var body struct {
+			IDs []string `json:"ids"`
+		}
+		return h.read(w, r, &body, func() error {
+			do(body.IDs)
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		})
 	}
-	return h.read(w, r, &body, func() error {
-		h.b.Look(body.IDs)
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	})
 }
 
 // hints takes in what can be taken, and tells of what cannot.

@@ -39,6 +39,8 @@ type Bridge struct {
 	Status func() any
 	// Release retires what the brake of reconciling holds, and says what.
 	Release func(ctx context.Context) ([]string, error)
+	// Restore writes known keys again that were deleted here by hand.
+	Restore func(ids []string)
 	// Hint takes in an event of the master's bus that somebody else read.
 	Hint func(tag string, data map[string]any) error
 	// Command runs a command of phoenix; its error says why it was not run at all.

@@ -74,7 +74,7 @@ var keyRules = [...]keyRule{
 	{"removed", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return ReportKey, "its key was accepted on this master and then deleted by hand (phoenix keys restore " + v.ID +
 				", or phoenix minions retire " + v.ID + ")",
-			v.Removed && !v.Rejected.Present && (!v.Pending.Present || v.Pending.Digest == v.Row.KeySHA256)
+			v.Valid && v.Removed && !v.Accepted.Present && !v.Rejected.Present && (!v.Pending.Present || v.Pending.Digest == v.Row.KeySHA256)
 	}},
 	{"no-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		none := !v.Pending.Present && !v.Accepted.Present && !v.Rejected.Present && !v.Denied.Present

@@ -43,8 +43,14 @@ func (s situation) view(valid bool) KeyView {
 	v.Former = strings.Contains("fF", s.accepted)
 	v.Proof = map[string]string{"p": "A", "q": "B"}[s.admit]
 	switch s.row {
+	case "G":
+		v.Row.Group = "web"
+	case "O":
+		v.Row.HighstateRunner = fleet.RunnerAdopted
 	case "B":
 		v.Row.KeySHA256 = "A"
+	case "R":
+		v.Row.KeySHA256, v.Removed = "A", true
 	case "D":
 		v.Row.KeySHA256, v.Row.HighstateRunner = "A", fleet.RunnerAdopted
 	case "T":
@@ -67,7 +73,7 @@ func key(letter string) Key {
 
 // everySituation calls fn with each combination there is.
 func everySituation(fn func(situation)) {
-	for _, row := range "ULBDT" {
+	for _, row := range "ULGOBRDT" {
 		for _, pending := range "-ABj" {
 			for _, accepted := range "-ABjfF" {
 				for _, rejected := range "-x" {
@@ -90,7 +96,7 @@ var keyTable = []struct {
 	rule string
 	also string // unlink, rebind
 }{
-	{situation{"ULBDT", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
+	{situation{"ULGOBDT", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
 
 	{situation{"U", "-ABj", "ABjfF", "-x", "-x", "lbnpq"}, LeaveKey, "foreign", ""},
 	{situation{"U", "ABj", "-", "-x", "-x", "lbnpq"}, LeaveKey, "not-listed", ""},
@@ -105,28 +111,35 @@ var keyTable = []struct {
 	{situation{"T", "ABj", "-", "-", "x", "lbnpq"}, DeleteKeys, "terminated", "unlink"},
 	{situation{"T", "ABj", "-", "-", "-", "lbnpq"}, UnlinkPending, "terminated", "unlink"},
 
-	{situation{"L", "-", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
-	{situation{"L", "ABj", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
-	{situation{"BD", "-", "F", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
-	{situation{"BD", "ABj", "F", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
-	{situation{"L", "-ABj", "AB", "-x", "-x", "lbnpq"}, AdoptKey, "adopt", ""},
-	{situation{"L", "-ABj", "j", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
-	{situation{"BD", "-ABj", "Bj", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
-	{situation{"BD", "-", "Af", "-x", "-x", "lbnpq"}, LeaveKey, "accepted", ""},
-	{situation{"BD", "ABj", "Af", "-x", "-x", "lbnpq"}, UnlinkPending, "accepted", "unlink"},
+	{situation{"LGO", "-", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
+	{situation{"LGO", "ABj", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
+	{situation{"BRD", "-", "F", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
+	{situation{"BRD", "ABj", "F", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
+	{situation{"O", "-ABj", "AB", "-x", "-x", "lbnpq"}, AdoptKey, "adopt", ""},
+	{situation{"L", "-ABj", "AB", "-x", "-x", "lb"}, AdoptKey, "adopt", ""},
+	{situation{"G", "-ABj", "AB", "-x", "-x", "lb"}, BindKey, "accepted-first", ""},
+	{situation{"LG", "-ABj", "A", "-x", "-x", "p"}, BindKey, "accepted-proven", ""},
+	{situation{"LG", "-ABj", "B", "-x", "-x", "q"}, BindKey, "accepted-proven", ""},
+	{situation{"LG", "-ABj", "A", "-x", "-x", "nq"}, ReportKey, "accepted-unproven", ""},
+	{situation{"LG", "-ABj", "B", "-x", "-x", "np"}, ReportKey, "accepted-unproven", ""},
+	{situation{"LGO", "-ABj", "j", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
+	{situation{"BRD", "-ABj", "Bj", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
+	{situation{"BRD", "-", "Af", "-x", "-x", "lbnpq"}, LeaveKey, "accepted", ""},
+	{situation{"BRD", "ABj", "Af", "-x", "-x", "lbnpq"}, UnlinkPending, "accepted", "unlink"},
 
-	{situation{"LBD", "-ABj", "-", "x", "-x", "lbnpq"}, LeaveKey, "rejected", ""},
-	{situation{"LBD", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "waiting", ""},
-	{situation{"LBD", "j", "-", "-", "-x", "lbnpq"}, UnlinkPending, "not-a-key", "unlink"},
-	{situation{"L", "AB", "-", "-", "-x", "lb"}, AcceptKey, "first-knock", ""},
-	{situation{"L", "AB", "-", "-", "-x", "n"}, LeaveKey, "unproven", ""},
-	{situation{"L", "A", "-", "-", "-x", "p"}, AcceptKey, "proven", ""},
-	{situation{"L", "B", "-", "-", "-x", "q"}, AcceptKey, "proven", ""},
-	{situation{"L", "B", "-", "-", "-x", "p"}, UnlinkPending, "other-proof", "unlink"},
-	{situation{"L", "A", "-", "-", "-x", "q"}, UnlinkPending, "other-proof", "unlink"},
+	{situation{"LGOBRD", "-ABj", "-", "x", "-x", "lbnpq"}, LeaveKey, "rejected", ""},
+	{situation{"LGOBD", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "waiting", ""},
+	{situation{"LGOBRD", "j", "-", "-", "-x", "lbnpq"}, UnlinkPending, "not-a-key", "unlink"},
+	{situation{"LGO", "AB", "-", "-", "-x", "lb"}, AcceptKey, "first-knock", ""},
+	{situation{"LGO", "AB", "-", "-", "-x", "n"}, LeaveKey, "unproven", ""},
+	{situation{"LGO", "A", "-", "-", "-x", "p"}, AcceptKey, "proven", ""},
+	{situation{"LGO", "B", "-", "-", "-x", "q"}, AcceptKey, "proven", ""},
+	{situation{"LGO", "B", "-", "-", "-x", "p"}, UnlinkPending, "other-proof", "unlink"},
+	{situation{"LGO", "A", "-", "-", "-x", "q"}, UnlinkPending, "other-proof", "unlink"},
 	{situation{"BD", "A", "-", "-", "-x", "lbnpq"}, AcceptKey, "bound-key", ""},
-	{situation{"BD", "B", "-", "-", "-x", "l"}, AcceptKey, "listed", "rebind"},
-	{situation{"BD", "B", "-", "-", "-x", "bnpq"}, UnlinkPending, "other-key", "unlink"},
+	{situation{"R", "-A", "-", "-", "-x", "lbnpq"}, ReportKey, "removed", ""},
+	{situation{"BRD", "B", "-", "-", "-x", "l"}, AcceptKey, "listed", "rebind"},
+	{situation{"BRD", "B", "-", "-", "-x", "bnpq"}, UnlinkPending, "other-key", "unlink"},
 }
 
 func (s situation) covers(of situation) bool {

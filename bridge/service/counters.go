@@ -132,3 +132,9 @@ func (s *counted) DrainMaster(ctx context.Context, id string, draining bool) err
 	s.count(ctx, err)
 	return err
 }
+
+func (s *counted) Proofs(ctx context.Context, arns []string) (map[string]string, error) {
+	m, err := s.Store.Proofs(ctx, arns)
+	s.count(ctx, err)
+	return m, err
+}

@@ -91,6 +91,17 @@ var metrics = []Metric{
 
 	{"phoenix_work_held_up", "gauge", "", "1 while store or master keep the work from being done.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Engine.Held != "") }},
 	{"phoenix_work_held_up_total", "counter", "", "Times that work could not be done, and was tried again later.", func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.HeldUp) }},
+	{"phoenix_stage_held_up", "gauge", "stage", "1 for each kind of work that cannot be done now; the others go on.", func(r Report, _ time.Time) map[string]float64 {
+		out := map[string]float64{}
+		for name := range r.Engine.Stages {
+			out[name] = 1
+		}
+		return out
+	}},
+	{"phoenix_minions_passed_over", "gauge", "kind", "Minions passed over, or odd, while all others are served: row (it cannot be decoded), key (it cannot be read or written), stuck (it cannot be deleted), stamp (its row is stamped ahead of this clock), removed (its key was deleted here by hand).", func(r Report, _ time.Time) map[string]float64 {
+		return by(r.Engine.Problem)
+	}},
+	{"phoenix_keys_written_total", "counter", "", "Known keys written as accepted before their minions came.", func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.KeysWritten) }},
 	{"phoenix_work_waiting", "gauge", "", "Ids and returns that are looked at next.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Waiting) }},
 	{"phoenix_work_dropped_total", "counter", "", "Events that were dropped, as too much waited; everything is compared after that.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Dropped) }},
 	{"phoenix_compare_duration_seconds", "gauge", "", "How long the last comparison of keys and fleet took.", func(r Report, _ time.Time) map[string]float64 {

@@ -151,6 +151,8 @@ func (s *memory) DrainMaster(_ context.Context, id string, draining bool) error 
 	return nil
 }
 
+func (s *memory) Proofs(context.Context, []string) (map[string]string, error) { return nil, nil }
+
 func (s *memory) Prune(context.Context) (int, error) { return 0, nil }
 
 func (s *memory) Since(context.Context) (time.Time, error) { return epoch, nil }

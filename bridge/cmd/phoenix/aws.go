@@ -49,11 +49,10 @@ func engineOnAWS(engine *service.Config, config Config, loaded aws.Config, store
 		engine.Names = names
 	}
 	if engine.Admit == decide.Proven {
-		reader, ok := store.(proofReader)
-		if !ok {
+		if !config.onDynamoDB() {
 			return usageError(errors.New("admit: proven needs the proofs of store dynamodb"))
 		}
-		engine.Proofs = proofs{reader, here}
+		engine.Proofs = proofs{store, here}
 	}
 	return nil
 }
@@ -110,14 +109,9 @@ func holdsNone(keys *salt.Keys, id string) (bool, error) {
 	return true, nil
 }
 
-// proofReader is the store of proofs, by ARN: see dynamo.Store.
-type proofReader interface {
-	Proofs(ctx context.Context, instanceARNs []string) (map[string]string, error)
-}
-
 // proofs reads what instances wrote under their ARNs, by their ids.
 type proofs struct {
-	store proofReader
+	store fleet.Store
 	here  place
 }
 

@@ -94,15 +94,14 @@ func named(config Config, id string) string {
 
 // proofOf reads what an instance wrote of its key, where that decides.
 func proofOf(ctx context.Context, config Config, store fleet.Store, row fleet.Minion) (string, error) {
-	reader, ok := store.(proofReader)
-	if config.Admit != string(decide.Proven) || row.KeySHA256 != "" || !ok {
+	if config.Admit != string(decide.Proven) || row.KeySHA256 != "" || !config.onDynamoDB() {
 		return "", nil
 	}
 	here, err := whereAmI(ctx)
 	if err != nil {
 		return "", fmt.Errorf("find account for admit proven: %w", err)
 	}
-	found, err := proofs{reader, here}.Proofs(ctx, []string{row.InstanceID})
+	found, err := proofs{store, here}.Proofs(ctx, []string{row.InstanceID})
 	if err != nil {
 		return "", fmt.Errorf("read proof: %w", err)
 	}

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -99,6 +101,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	for _, fault := range master.Skipped {
 		log.Warn("included file left out, as Salt leaves it out", "err", fault)
 	}
+	engine.Accepted = service.OpenAccepted(acceptedFile(config), log)
 	log.Info("bridge starts", "version", version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
 		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", config.Socket,
 		"audit", config.Audit.File)
@@ -109,7 +112,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 		Ready: ready(config, master), Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			attend(ctx, s.Turned, log) // it serves: what it waits for, status says
-			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Status: func() any { return s.Report() }, Release: s.Release,
+			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
 				Hint: hinted(inbox), Command: command(config, store), Users: []int{uid}, Log: log})
 		},
 	})
@@ -118,6 +121,12 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	}
 	log.Info("bridge stops")
 	return nil
+}
+
+// acceptedFile is where a bridge writes down which keys this master has accepted:
+// beside the audit trail. Bridges of one machine have each their own.
+func acceptedFile(config Config) string {
+	return filepath.Join(filepath.Dir(config.Audit.File), "accepted-keys."+url.PathEscape(config.InstanceID))
 }
 
 func newLogger(c *cli.Context, config Config) (*slog.Logger, error) {

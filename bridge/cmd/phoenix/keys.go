@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/api"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
@@ -31,6 +32,16 @@ func keysCommand() *cli.Command {
 					"minion is accepted only with --rebind, for a machine that was rebuilt: its highstate is then run again.",
 				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "rebind", Usage: "forget the key that was bound before"}},
 				Action: withStore(acceptKey),
+			},
+			{
+				Name:      "restore",
+				Usage:     "write keys as accepted again that were deleted here by hand (salt-key -d)",
+				ArgsUsage: "ID… | -",
+				Description: "A key that was accepted on this master, and that somebody deleted, stays away until it is restored or\n" +
+					"its minion is retired; phoenix status names such minions. The bridge of this machine writes the keys that\n" +
+					"are bound to them.",
+				Flags:  []cli.Flag{jsonFlag},
+				Action: withStore(restoreKeys),
 			},
 		},
 	}
@@ -130,6 +141,39 @@ func acceptKey(c *cli.Context, config Config, store fleet.Store) error {
 	}
 	tell(c, config, ids...)
 	return errors.Join(faults...)
+}
+
+// restoreKeys asks the bridge, which knows what was accepted here.
+func restoreKeys(c *cli.Context, config Config, store fleet.Store) error {
+	ids, err := operands(c, config)
+	if err != nil {
+		return err
+	}
+	_, rows, err := rowsOf(c, config, store, ids)
+	if err != nil {
+		return fmt.Errorf("restore keys: %w", err)
+	}
+	for _, id := range ids {
+		switch row, known := rows[id]; {
+		case !known:
+			return fmt.Errorf("restore key %s: %w", id, fleet.ErrNotFound)
+		case row.Status == fleet.Terminate:
+			return fmt.Errorf("restore key %s: %w%s", id, fleet.ErrTerminated, hint(fleet.ErrTerminated))
+		case row.PublicKey == "":
+			return fmt.Errorf("restore key %s: no key is bound to it (phoenix keys accept %s when it is pending)", id, id)
+		}
+	}
+	if err := api.NewClient(config.Socket).Restore(c.Context, ids); err != nil {
+		return fmt.Errorf("restore keys: %w", err)
+	}
+	byHand(c, config, "key restored", ids...)
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, ids)
+	}
+	for _, id := range ids {
+		fmt.Fprintf(c.App.Writer, "%s  its key is written again\n", plain(id))
+	}
+	return nil
 }
 
 // acceptOne accepts one key, and returns the row that it is bound to.

@@ -34,6 +34,7 @@ var offered = map[string][]string{
 	"adopt":           {"dry-run"},
 	"keys list":       nil,
 	"keys accept":     {"rebind"},
+	"keys restore":    nil,
 	"highstate list":  {"all"},
 	"highstate run":   {"force"},
 	"prune":           {"dry-run", "older"},

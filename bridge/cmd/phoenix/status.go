@@ -181,10 +181,28 @@ func printBridge(w io.Writer, r service.Report) error {
 	fmt.Fprintf(w, "waiting: %d looked at next, %d highstates run here, %d queued, %d keys to delete\n",
 		e.Waiting, e.Running, e.Queued, e.Deletes)
 	printQueue(w, r.Queue)
-	if e.Held != "" {
-		fmt.Fprintf(w, "held up: %s\n", e.Held)
+	for _, stage := range slices.Sorted(maps.Keys(e.Stages)) {
+		fmt.Fprintf(w, "held up: %s: %s\n", stage, plain(e.Stages[stage]))
 	}
+	printProblems(w, e)
 	return nil
+}
+
+// shownProblems is as many as a screen bears; --json has them all.
+const shownProblems = 10
+
+// printProblems names minions that are passed over, while all others are served.
+func printProblems(w io.Writer, e service.Status) {
+	all := 0
+	for _, n := range e.Problem {
+		all += n
+	}
+	for _, p := range e.Problems[:min(len(e.Problems), shownProblems)] {
+		fmt.Fprintf(w, "passed over: %s: %s\n", plain(p.Minion), plain(p.What))
+	}
+	if more := all - shownProblems; more > 0 {
+		fmt.Fprintf(w, "passed over: %d more\n", more)
+	}
 }
 
 // printQueue tells of messages and of what was found by asking AWS.
@@ -237,4 +255,5 @@ var meaning = map[decide.Standing]string{
 	decide.Running:    "its highstate runs",
 	decide.Ran:        "its highstate succeeded",
 	decide.Broken:     "its last highstate failed",
+	decide.Unreadable: "its row cannot be decoded: passed over",
 }

@@ -21,8 +21,7 @@ func (s *Store) PutProof(ctx context.Context, instanceARN, keySHA256 string) err
 	})
 }
 
-// Proofs gives, for each instance that has said which key is its own, the digest
-// of that key. Both are by the instance's ARN.
+// Proofs implements fleet.Store.
 func (s *Store) Proofs(ctx context.Context, instanceARNs []string) (map[string]string, error) {
 	proofs := make(map[string]string, len(instanceARNs))
 	err := s.readAll(ctx, s.config.ProofsTable, "instance_arn", instanceARNs, func(it item) error {

@@ -148,3 +148,8 @@ func (f *Faulty) DrainMaster(ctx context.Context, id string, draining bool) erro
 	_, err := suffer(ctx, f, "DrainMaster", nil, func() (struct{}, error) { return struct{}{}, f.Store.DrainMaster(ctx, id, draining) })
 	return err
 }
+
+// Proofs implements fleet.Store.
+func (f *Faulty) Proofs(ctx context.Context, arns []string) (map[string]string, error) {
+	return suffer(ctx, f, "Proofs", nil, func() (map[string]string, error) { return f.Store.Proofs(ctx, arns) })
+}
