@@ -191,17 +191,18 @@ func Next(p Policy, self Self, owner Pulse, c Course, now time.Time) Step {
 			return wait(at, fmt.Sprintf("attempt %d failed", r.Attempt))
 		}
 	}
-	switch {
-	case c.SentAs != "":
+	if c.SentAs != "" {
 		return Step{Act: Rest, Reason: fmt.Sprintf("%s; it is not sent again (phoenix highstate run)", c.otherJID())}
-	case !c.here(now):
-		return c.ping(now, "it is not connected here, as far as this master knows")
-	case c.blocked():
+	}
+	if c.blocked() {
 		if step, waits := c.waitForFree(now); waits {
 			return step
 		}
 	}
-	if self.Slots <= 0 {
+	switch {
+	case !c.here(now):
+		return c.ping(now, "it is not connected here, as far as this master knows")
+	case self.Slots <= 0:
 		return Step{Act: Queue, Reason: "as many highstates run as highstate.concurrency allows"}
 	}
 	return Step{Act: Take, Reason: fmt.Sprintf("attempt %d", r.Attempt+1)}
@@ -223,7 +224,7 @@ func (c Course) Blocked() (by Blocker, blocked bool) { return c.Blocker, c.block
 
 // waitForFree waits for the end of another's state run, in growing steps. It asks
 // what runs rather than try a highstate: that would be two writes and a job, to
-// learn the same.
+// learn the same. Whoever answers is connected here.
 func (c Course) waitForFree(now time.Time) (step Step, waits bool) {
 	reason := "another state run keeps it busy"
 	if c.Blocker != (Blocker{}) {

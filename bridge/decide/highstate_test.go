@@ -85,7 +85,8 @@ func TestNext(t *testing.T) {
 		{name: "busy a while ago", course: []change{busy(1)}, want: Ask},
 		{name: "busy, and asked", course: []change{busy(1), func(c *Course) { c.Asked, c.Asks = noon, 1 }}, want: Wait, in: askFirst},
 		{name: "busy, and mute", course: []change{busy(1), func(c *Course) { c.Asks = freeAsks }}, want: Take},
-		{name: "busy, not seen here", course: []change{busy(1), gone}, want: Ping},
+		{name: "busy, not seen here", course: []change{busy(1), gone}, want: Ask},
+		{name: "busy, mute, not seen here", course: []change{busy(1), gone, func(c *Course) { c.Asks = freeAsks }}, want: Ping},
 		{name: "free again", course: []change{busy(2), func(c *Course) { c.Free = noon }}, want: Take},
 		{name: "free before it was busy", course: []change{busy(1), func(c *Course) { c.Free = noon.Add(-2 * time.Hour) }}, want: Ask},
 

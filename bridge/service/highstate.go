@@ -86,6 +86,7 @@ func (e *Engine) apply(ctx context.Context, verb string, ids []string, changes [
 		c.due = time.Time{}
 		switch {
 		case r.Err == nil:
+			c.stale = false
 			done(id, c.Row, r.Row)
 			continue
 		case errors.Is(r.Err, fleet.ErrNotFound):
@@ -99,6 +100,7 @@ func (e *Engine) apply(ctx context.Context, verb string, ids []string, changes [
 			continue
 		}
 		e.log.Debug("change did not apply", "minion", id, "change", verb, "err", r.Err)
+		c.stale = false
 		c.Saw(r.Row, e.now())
 		e.inbox.hear(r.Row.ClaimJID)
 		if errors.Is(r.Err, fleet.ErrAsked) || c.Ended != nil {
