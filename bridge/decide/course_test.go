@@ -61,8 +61,8 @@ func TestAnsweredAboutATakenClaim(t *testing.T) {
 
 func TestAnsweredOfAnotherJob(t *testing.T) {
 	c := course(published)
-	c.Answered(Answer{JID: "K", Asked: noon.Add(time.Minute), Ended: &Ended{JID: "K"}, Failover: true, NoCache: true}, noon.Add(time.Hour))
-	if c.Unknowns != 0 || c.Ended != nil || c.Failover || c.NoCache || c.Here != noon.Add(time.Hour) {
+	c.Answered(Answer{JID: "K", Asked: noon.Add(time.Minute), Ended: &Ended{JID: "K"}, NoCache: true}, noon.Add(time.Hour))
+	if c.Unknowns != 0 || c.Ended != nil || c.NoCache || c.Here != noon.Add(time.Hour) {
 		t.Errorf("%+v", c)
 	}
 }
@@ -70,14 +70,17 @@ func TestAnsweredOfAnotherJob(t *testing.T) {
 func TestAnsweredEnded(t *testing.T) {
 	c := course(published)
 	end := &Ended{JID: "J", Outcome: fleet.Erred, Retcode: 2}
-	c.Answered(Answer{JID: "J", Ended: end, Failover: true}, noon)
-	if c.Ended != end || !c.Failover {
+	c.Answered(Answer{JID: "J", Ended: end}, noon)
+	if c.Ended != end {
 		t.Errorf("%+v", c)
 	}
 }
 
 func TestSawForgetsWhatWasOfAnotherVersion(t *testing.T) {
-	c := course(published, unknown(2), func(c *Course) { c.Resent, c.NoCache, c.Failover, c.Told = true, true, true, noon })
+	c := course(published, unknown(2), func(c *Course) {
+		c.Resent, c.NoCache, c.Failover, c.Doubled = true, true, true, true
+		c.Told, c.Silent, c.Traced = noon, noon, noon
+	})
 	c.Ended = &Ended{JID: "J"}
 	before := c
 	c.Saw(c.Row, noon.Add(time.Minute))
@@ -111,5 +114,166 @@ func TestTook(t *testing.T) {
 	row.ClaimVersion = 3
 	if c.Saw(row, noon); c.Taken != TakenNot {
 		t.Errorf("a claim that was read: %d", c.Taken)
+	}
+}
+
+// What a minion says of what it runs, and when it was asked.
+func TestRuns(t *testing.T) {
+	after := func(d time.Duration) time.Time { return noon.Add(d) }
+	at := after(time.Minute)
+	t.Run("of before the publish", func(t *testing.T) {
+		c := course(published) // at noon
+		if c.Runs(false, nil, after(-time.Second), at); c.silent() || c.Here != at {
+			t.Errorf("%+v", c)
+		}
+	})
+	t.Run("it does not run it", func(t *testing.T) {
+		c := course(published)
+		if c.Runs(false, nil, after(20*time.Second), at); c.Silent != after(20*time.Second) || c.Unknowns != 0 {
+			t.Errorf("%+v", c)
+		}
+		if c.Runs(true, nil, after(30*time.Second), at); c.silent() {
+			t.Error("what runs is looked for elsewhere")
+		}
+	})
+	t.Run("of before it was traced", func(t *testing.T) {
+		c := course(published)
+		c.TracedAt(after(40 * time.Second))
+		if c.Runs(false, nil, after(20*time.Second), at); c.silent() {
+			t.Error("it is traced twice for one answer")
+		}
+	})
+	t.Run("twice", func(t *testing.T) {
+		c := course(published, unknown(2))
+		if c.RunsTwice(at); c.Unknowns != 0 || !c.Doubled || c.Occupies("m1", noon) {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// A minion that another state run keeps is asked in growing steps, and what keeps
+// it is told.
+func TestBusyBacksOff(t *testing.T) {
+	now := noon
+	row := course(claimedBy("m1", "now")).Row
+	c := Course{Row: row, Accepted: true, Here: now}
+	c.Took(row, now)
+	by := Blocker{JID: "K", Fun: "state.apply", PID: 7, Started: "12:00"}
+	c.Ended = &Ended{JID: "J", Outcome: fleet.Busy, By: by}
+	row.ClaimVersion, row.ClaimState, row.Attempt = row.ClaimVersion+1, fleet.Unclaimed, 0
+	c.Saw(row, now)
+	c.Ended = nil
+	var asked []time.Duration
+	for now.Sub(noon) < 2*time.Hour {
+		c.Here = now
+		step := Next(policy, self, Unseen, c, now)
+		if step.Reason != "blocked by state.apply, PID 7 since 12:00 (jid K)" {
+			t.Fatalf("%+v", step)
+		}
+		switch step.Act {
+		case Wait:
+			now = step.At
+			continue
+		case Ask:
+		default:
+			t.Fatalf("after %v: %+v", now.Sub(noon), step)
+		}
+		asked = append(asked, now.Sub(noon))
+		c.AskedAt(now)
+		c.Runs(false, &by, now, now)
+	}
+	s := time.Second
+	for i, want := range []time.Duration{10 * s, 30 * s, 70 * s, 150 * s, 310 * s, 630 * s, 1230 * s} {
+		if asked[i] != want {
+			t.Errorf("asked after %v, want %v", asked[i], want)
+		}
+	}
+	if got, blocked := c.Blocked(); got != by || !blocked {
+		t.Errorf("%+v, %v", got, blocked)
+	}
+	c.AskedAt(now)
+	c.Runs(false, nil, now, now)
+	if step := Next(policy, self, Unseen, c, now); step.Act != Take {
+		t.Errorf("nothing runs there any more: %+v", step)
+	}
+}
+
+// One that says nothing of what it runs is tried all the same, in the end.
+func TestBusyAndMute(t *testing.T) {
+	now := noon
+	c := course(func(c *Course) { c.Row.ClaimJID, c.Since, c.Busies = "J", noon, 1 })
+	asks := 0
+	for now.Sub(noon) < 10*time.Minute {
+		c.Here = now
+		switch step := Next(policy, self, Unseen, c, now); step.Act {
+		case Ask:
+			asks++
+			c.AskedAt(now)
+		case Wait:
+			now = step.At
+		case Take:
+			if asks != freeAsks {
+				t.Errorf("%d questions", asks)
+			}
+			return
+		default:
+			t.Fatalf("%+v", step)
+		}
+	}
+	t.Error("it waits for ever")
+}
+
+func TestIs(t *testing.T) {
+	c := course(claimedBy("m2", "now"))
+	if c.Is(true, noon.Add(-2*time.Hour), noon); c.Failover {
+		t.Error("an answer of before the claim says where it is now")
+	}
+	if c.Is(true, noon, noon); !c.Failover {
+		t.Error("it is not believed")
+	}
+	if c.Is(false, noon, noon); c.Failover || c.Hot != noon {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A master whose job cache makes jids of its own has sent the highstate: the row
+// gets that jid, and nothing is sent to that minion again.
+func TestSentAsAnother(t *testing.T) {
+	c := course(mine)
+	c.PublishedAs("K", noon)
+	step := Next(policy, self, Unseen, c, noon)
+	if step.Act != Rename {
+		t.Fatalf("%+v", step)
+	}
+	row, err := fleet.Rename{InstanceID: "i-1", From: c.Row.ClaimVersion, JID: c.Row.ClaimJID, As: c.SentAs}.Apply(c.Row, true)
+	if err != nil || row.ClaimJID != "K" {
+		t.Fatal(row, err)
+	}
+	c.Renamed(row, noon)
+	now := noon
+	for now.Sub(noon) < time.Hour { // nobody knows that jid
+		step := Next(policy, self, Unseen, c, now)
+		switch step.Act {
+		case Wait:
+			now = step.At
+		case Ask:
+			c.AskedAt(now)
+			c.Runs(false, nil, now, now)
+		case Trace:
+			c.TracedAt(now)
+			c.Answered(Answer{JID: "K", Asked: now}, now)
+		default:
+			t.Fatalf("%+v", step)
+		}
+	}
+	c.Row.ClaimState, c.Row.ClaimVersion = fleet.Failed, 9
+	if step := Next(policy, self, Unseen, c, now); step.Act != Rest {
+		t.Errorf("another attempt: %+v", step)
+	}
+	c.Row.ClaimState, c.Row.ClaimJID = fleet.Unclaimed, ""
+	row = c.Row
+	row.ClaimVersion++
+	if c.Saw(row, now); c.SentAs != "" {
+		t.Error("asked for by hand, it is not sent either")
 	}
 }

@@ -24,14 +24,32 @@ const (
 	// it is wrong, the job is published to nobody and resolved later.
 	hereFor = 5 * time.Minute
 	// askFirst, askMost: a job is asked after when its return is overdue. Under
-	// load Salt needs seconds to start the process that runs a job.
+	// load Salt needs seconds to start the process that runs a job. Each question
+	// is a jid that the minion has to remember beside the highstate's.
 	askFirst = 15 * time.Second
-	askMost  = 2 * time.Minute
-	// unknownsToLose: a minion that does not know a jid that was published twice
-	// may still be starting it; it is asked once more before the jid is given up.
-	unknownsToLose = 2
-	// busyWait: another highstate runs there; Salt lets only one run at a time.
-	busyWait = 10 * time.Second
+	askMost  = 5 * time.Minute
+	// othersFirst, othersMost: a job that another master runs, which beats, is
+	// asked after rarely: the owner asks.
+	othersFirst = 10 * time.Minute
+	othersMost  = 2 * time.Hour
+	// moveFirst: so long after the claim was seen, a minion that is connected here
+	// too is asked whether it has moved here; and not again for kindFor.
+	moveFirst = 30 * time.Second
+	kindFor   = time.Hour
+	// unknownsToAct: a minion that does not know a jid may still be starting it,
+	// or be between its end and the cache of jobs. Only one that says so again is
+	// sent the jid again, and only one that then says so twice has lost it. If
+	// it has forgotten the jid (minion_jid_queue_hwm, 100 by default), or was
+	// started anew, what is sent again runs beside what runs: Salt stops a state
+	// run beside another only if their jids differ (3006 to 3008; tried).
+	unknownsToAct = 2
+	// busyFirst, busyMost: the back-off while another state run keeps a minion;
+	// Salt lets only one run at a time.
+	busyFirst = 10 * time.Second
+	busyMost  = 10 * time.Minute
+	// freeAsks: after so many questions without an answer, what keeps it is tried
+	// by the highstate itself.
+	freeAsks = 3
 	// retryFirst, retryMost: the back-off between attempts that failed. What
 	// fails a first highstate is often something that is not up yet.
 	retryFirst = 15 * time.Second
@@ -53,6 +71,23 @@ type Ended struct {
 	JID     string
 	Outcome fleet.Outcome
 	Retcode int
+	By      Blocker // for Busy: what ran
+}
+
+// Blocker is a state run that is not ours and keeps a minion from running a
+// highstate.
+type Blocker struct {
+	JID, Fun string
+	PID      int
+	Started  string // as the minion says it; may be empty
+}
+
+func (b Blocker) String() string {
+	since := b.Started
+	if since == "" {
+		since = "a jid's time"
+	}
+	return fmt.Sprintf("%s, PID %d since %s (jid %s)", b.Fun, b.PID, since, b.JID)
 }
 
 // Course is what this master knows of one minion's first highstate. Times are of
@@ -68,13 +103,27 @@ type Course struct {
 	Taken     Taken
 	Published time.Time // the row's jid, by this incarnation
 	Resent    bool      // the jid was published again because nobody knew it
-	Asked     time.Time // after the jid
-	Asks      int       // since the claim was taken
-	Unknowns  int       // answers "I do not know that jid" to questions since the last publish
-	Told      time.Time // when the last of those questions was sent
+	Asked     time.Time // what runs
+	Asks      int       // since the claim was seen
+	Silent    time.Time // when the question was sent whose answer did not name the jid; zero: none since the last publish, or traced
+	Traced    time.Time // the jid was last looked for in the minion's queues and its cache of jobs
+	Unknowns  int       // answers "I do not know that jid" to both since the last publish
+	Told      time.Time // when the last of those was asked
 	NoCache   bool      // the minion keeps no jobs (cache_jobs is off)
+	Doubled   bool      // the jid came to the minion again while it ran: the minion's record is not of what runs
 	Failover  bool      // the minion is served by one master at a time: this one
 	Ended     *Ended
+
+	// What outlasts a claim.
+	KindAsked time.Time // for the minion's master_type
+	KindAsks  int       // in a row without an answer
+	Hot       time.Time // when it last said that all its masters serve it
+	Busies    int       // times in a row that it was found busy
+	BusyAt    time.Time // the last time
+	Blocker   Blocker   // by what, as far as is known
+	Free      time.Time // when the question was sent whose answer named no state run
+	SentAs    string    // the jid that the master published a highstate under, if not the one it was given
+	SentFor   string    // that one
 }
 
 // Taken is how this incarnation came by the claim.
@@ -97,7 +146,10 @@ const (
 	Ping    Act = "ping"    // is the minion connected here?
 	Take    Act = "take"    // write the claim: a new one, or over another's
 	Publish Act = "publish" // the row's jid
-	Ask     Act = "ask"     // the minion after the row's jid
+	Ask     Act = "ask"     // the minion what it runs
+	Trace   Act = "trace"   // the row's jid in the minion's queues and its cache of jobs
+	Kind    Act = "kind"    // the minion by how many masters it is served
+	Rename  Act = "rename"  // write the jid under which the master published
 	Finish  Act = "finish"  // write how it ended
 )
 
@@ -138,9 +190,13 @@ func Next(p Policy, self Self, owner Pulse, c Course, now time.Time) Step {
 		if at := c.Since.Add(backoff(r.Attempt)); now.Before(at) {
 			return wait(at, fmt.Sprintf("attempt %d failed", r.Attempt))
 		}
-	case fleet.Unclaimed:
-		if at := c.Since.Add(busyWait); r.ClaimJID != "" && now.Before(at) {
-			return wait(at, "another highstate was running there")
+	}
+	if c.SentAs != "" {
+		return Step{Act: Rest, Reason: fmt.Sprintf("%s; it is not sent again (phoenix highstate run)", c.otherJID())}
+	}
+	if c.blocked() {
+		if step, waits := c.waitForFree(now); waits {
+			return step
 		}
 	}
 	switch {
@@ -150,6 +206,50 @@ func Next(p Policy, self Self, owner Pulse, c Course, now time.Time) Step {
 		return Step{Act: Queue, Reason: "as many highstates run as highstate.concurrency allows"}
 	}
 	return Step{Act: Take, Reason: fmt.Sprintf("attempt %d", r.Attempt+1)}
+}
+
+func (c Course) otherJID() string {
+	return fmt.Sprintf("the master's job cache published it as %s, a jid of its own (master_job_cache)", c.SentAs)
+}
+
+// blocked says whether the last try found another state run there, and nothing
+// has told since that it is over.
+func (c Course) blocked() bool {
+	return c.Row.ClaimState == fleet.Unclaimed && c.Row.ClaimJID != "" && !c.Free.After(c.Since)
+}
+
+// Blocked says whether a state run that is not ours keeps the minion from its
+// highstate, and which, as far as is known.
+func (c Course) Blocked() (by Blocker, blocked bool) { return c.Blocker, c.blocked() }
+
+// waitForFree waits for the end of another's state run, in growing steps. It asks
+// what runs rather than try a highstate: that would be two writes and a job, to
+// learn the same. Whoever answers is connected here.
+func (c Course) waitForFree(now time.Time) (step Step, waits bool) {
+	reason := "another state run keeps it busy"
+	if c.Blocker != (Blocker{}) {
+		reason = "blocked by " + c.Blocker.String()
+	}
+	last := c.Since
+	if c.BusyAt.After(last) {
+		last = c.BusyAt
+	}
+	at := last.Add(grow(busyFirst, c.Busies-1, busyMost))
+	if again := c.Asked.Add(askFirst); c.Asks > 0 && again.After(at) {
+		at = again
+	}
+	switch {
+	case now.Before(at):
+		return wait(at, reason), true
+	case c.Asks >= freeAsks:
+		return Step{}, false
+	}
+	return Step{Act: Ask, Reason: reason}, true
+}
+
+// grow doubles first n times, up to most.
+func grow(first time.Duration, n int, most time.Duration) time.Duration {
+	return min(first<<min(max(n, 0), 16), most)
 }
 
 // tells says whether an outcome is news to a row in that state.
@@ -173,24 +273,40 @@ func claimed(self Self, owner Pulse, c Course, now time.Time) Step {
 // ask after it. It is the same for the one that published first and for one that
 // took the claim over, who asks before it publishes.
 func resolve(c Course, now time.Time) Step {
+	publish := func(reason string) Step { return Step{Act: Publish, Reason: reason} }
+	if c.SentAs != "" {
+		if c.SentFor == c.Row.ClaimJID {
+			return Step{Act: Rename, Reason: c.otherJID()}
+		}
+		publish = func(string) Step { return wait(now.Add(rereadEvery), c.otherJID()+"; it is not sent again") }
+	}
 	switch {
 	case c.Published.IsZero() && c.Taken == TakenNew:
-		return Step{Act: Publish, Reason: "claimed"}
+		return publish("claimed")
 	case c.Asks == 0 && c.Taken != TakenNew:
 		return Step{Act: Ask, Reason: "the claim was another's: what became of its job?"}
-	case c.NoCache && (c.Resent || c.Taken != TakenNew):
-		// It runs no more and nobody can say how it ended: never run it again.
-		return wait(now.Add(rereadEvery), "how it ended is not known: the minion's cache_jobs is off (phoenix highstate run --force)")
-	case c.Unknowns > 0 && !c.Resent:
-		return Step{Act: Publish, Reason: "the minion does not know its jid: it was not connected"}
-	case c.Unknowns >= unknownsToLose:
+	case c.silent():
+		return Step{Act: Trace, Reason: "the minion does not run it: has it ended?"}
+	case c.NoCache:
+		// It does not run and nobody can say whether it has: never send it again.
+		return wait(now.Add(rereadEvery), "whether and how it ended is not known: the minion's cache_jobs is off (phoenix highstate run --force)")
+	case c.Unknowns >= unknownsToAct && !c.Resent:
+		return publish("the minion does not know its jid: it was not connected")
+	case c.Unknowns >= unknownsToAct:
 		return Step{Act: Finish, Reason: "the minion lost the job", Ended: Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
 	}
 	if at := c.askAt(); now.Before(at) {
+		if c.Doubled {
+			return wait(at, "its jid came to the minion twice: how it ended tells only its return")
+		}
 		return wait(at, "its highstate runs")
 	}
 	return Step{Act: Ask, Reason: "its return is overdue"}
 }
+
+// silent says whether the minion said, since the jid was last sent or looked for,
+// that it does not run it.
+func (c Course) silent() bool { return !c.Silent.IsZero() }
 
 // others: another master holds the claim.
 func others(owner Pulse, c Course, now time.Time) Step {
@@ -201,18 +317,25 @@ func others(owner Pulse, c Course, now time.Time) Step {
 		}
 		return Step{Act: Take, Reason: "the master that ran it is gone"}
 	case Beating:
-		if c.Failover && c.here(now) {
+		if !c.here(now) {
+			// A minion that moves here may do so without a word, and its former
+			// master, alive but deaf to it, would wait for its return for ever.
+			if step := c.ping(now, "another master runs it; has it moved here?"); step.Act == Ping {
+				return step
+			}
+			break
+		}
+		switch {
+		case c.Failover:
 			return Step{Act: Take, Reason: "it moved here: its former master cannot hear of it"}
-		}
-		// Hot minions are connected to both masters, and one must not take from
-		// the other what it runs. Only the minion itself can tell.
-		if c.here(now) && !now.Before(c.askAt()) {
-			return Step{Act: Ask, Reason: "another master runs it, and it is connected here"}
-		}
-		// A minion that moves here may do so without a word, and its former
-		// master, alive but deaf to it, would wait for its return for ever.
-		if step := c.ping(now, "another master runs it; has it moved here?"); !c.here(now) && step.Act == Ping {
-			return step
+		case !now.Before(c.kindAt()):
+			// Hot minions are connected to both masters, and one must not take from
+			// the other what it runs. Only the minion itself can tell.
+			return Step{Act: Kind, Reason: "another master runs it, and it is connected here"}
+		case c.silent():
+			return Step{Act: Trace, Reason: "another master runs it, and it does not run: has it ended?"}
+		case !now.Before(c.othersAt()):
+			return Step{Act: Ask, Reason: "another master has run it for long"}
 		}
 	}
 	if at := c.RowAt.Add(rereadEvery); now.Before(at) {
@@ -221,13 +344,37 @@ func others(owner Pulse, c Course, now time.Time) Step {
 	return Step{Act: Read, Reason: "another master runs it"}
 }
 
+// kindAt is when to ask for the minion's master_type: once after a claim was seen,
+// unless the minion said lately that all its masters serve it.
+func (c Course) kindAt() time.Time {
+	at := c.Since.Add(moveFirst)
+	if again := c.Hot.Add(kindFor); !c.Hot.IsZero() && again.After(at) {
+		at = again
+	}
+	if again := c.KindAsked.Add(grow(2*moveFirst, c.KindAsks-1, kindFor)); c.KindAsks > 0 && again.After(at) {
+		at = again
+	}
+	return at
+}
+
+// othersAt is when to ask after a job of another master's.
+func (c Course) othersAt() time.Time {
+	last := c.Since
+	for _, t := range []time.Time{c.Asked, c.Traced} {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return last.Add(grow(othersFirst, c.Asks, othersMost))
+}
+
 func wait(at time.Time, reason string) Step { return Step{Act: Wait, Reason: reason, At: at} }
 
 // Occupies says whether the highstate takes one of the slots of master id. One
 // whose minion is silent, or whose end nobody will ever know, keeps no other
 // from starting.
 func (c Course) Occupies(id string, now time.Time) bool {
-	return c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == id && !c.NoCache &&
+	return c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == id && !c.NoCache && !c.Doubled &&
 		(c.here(now) || now.Sub(c.Since) < hereFor || now.Sub(c.Published) < hereFor)
 }
 
@@ -246,12 +393,12 @@ func (c Course) ping(now time.Time, reason string) Step {
 // claim was first seen), then in growing steps.
 func (c Course) askAt() time.Time {
 	last := c.Since
-	for _, t := range []time.Time{c.Published, c.Asked} {
+	for _, t := range []time.Time{c.Published, c.Asked, c.Traced} {
 		if t.After(last) {
 			last = t
 		}
 	}
-	return last.Add(min(askFirst<<min(c.Asks, 8), askMost))
+	return last.Add(grow(askFirst, c.Asks, askMost))
 }
 
 func backoff(attempt int) time.Duration {

@@ -43,6 +43,12 @@ func gone(c *Course)         { c.Here = time.Time{} }
 func unknown(n int) change   { return func(c *Course) { c.Asks, c.Unknowns = max(c.Asks, 1), n } }
 func taken(how Taken) change { return func(c *Course) { c.Taken = how } }
 
+func hot(c *Course) { c.Hot = noon }
+
+func busy(times int) change {
+	return func(c *Course) { c.Row.ClaimJID, c.Busies = "J", times }
+}
+
 type change = func(*Course)
 
 func TestNext(t *testing.T) {
@@ -73,8 +79,16 @@ func TestNext(t *testing.T) {
 		{name: "failed twice just now", course: []change{failed(2), func(c *Course) { c.Since = noon }}, want: Wait, in: 4 * retryFirst},
 		{name: "failed a while ago", course: []change{failed(2)}, want: Take},
 		{name: "failed for good", course: []change{failed(3)}, want: Rest},
-		{name: "busy just now", course: []change{func(c *Course) { c.Row.ClaimJID, c.Since = "J", noon }}, want: Wait, in: busyWait},
-		{name: "busy a while ago", course: []change{func(c *Course) { c.Row.ClaimJID = "J" }}, want: Take},
+		{name: "busy just now", course: []change{busy(1), func(c *Course) { c.Since = noon }}, want: Wait, in: busyFirst},
+		{name: "busy again", course: []change{busy(3), func(c *Course) { c.BusyAt = noon }}, want: Wait, in: 4 * busyFirst},
+		{name: "busy for long", course: []change{busy(30), func(c *Course) { c.BusyAt = noon }}, want: Wait, in: busyMost},
+		{name: "busy a while ago", course: []change{busy(1)}, want: Ask},
+		{name: "busy, and asked", course: []change{busy(1), func(c *Course) { c.Asked, c.Asks = noon, 1 }}, want: Wait, in: askFirst},
+		{name: "busy, and mute", course: []change{busy(1), func(c *Course) { c.Asks = freeAsks }}, want: Take},
+		{name: "busy, not seen here", course: []change{busy(1), gone}, want: Ask},
+		{name: "busy, mute, not seen here", course: []change{busy(1), gone, func(c *Course) { c.Asks = freeAsks }}, want: Ping},
+		{name: "free again", course: []change{busy(2), func(c *Course) { c.Free = noon }}, want: Take},
+		{name: "free before it was busy", course: []change{busy(1), func(c *Course) { c.Free = noon.Add(-2 * time.Hour) }}, want: Ask},
 
 		{name: "claimed", course: []change{mine}, want: Publish},
 		{name: "claimed, no slot left", course: []change{mine}, self: func(s *Self) { s.Slots = 0 }, want: Publish},
@@ -82,23 +96,32 @@ func TestNext(t *testing.T) {
 		{name: "return overdue", course: []change{published, func(c *Course) { c.Published, c.Since = noon.Add(-askFirst), noon.Add(-askFirst) }}, want: Ask},
 		{name: "asked once", course: []change{published, func(c *Course) { c.Asked, c.Asks = noon, 1 }}, want: Wait, in: 2 * askFirst},
 		{name: "asked often", course: []change{published, func(c *Course) { c.Asked, c.Asks = noon, 20 }}, want: Wait, in: askMost},
-		{name: "unknown to the minion", course: []change{published, unknown(1)}, want: Publish},
+		{name: "not run by the minion", course: []change{published, func(c *Course) { c.Silent = noon }}, want: Trace},
+		{name: "unknown once", course: []change{published, unknown(1)}, want: Wait, in: 2 * askFirst},
+		{name: "unknown to the minion", course: []change{published, unknown(2)}, want: Publish},
+		{name: "came to the minion twice", course: []change{published, func(c *Course) { c.Doubled = true }}, want: Wait, in: askFirst},
 		{name: "sent again", course: []change{published, unknown(0), func(c *Course) { c.Resent = true }}, want: Wait, in: 2 * askFirst},
 		{name: "sent again, unknown", course: []change{published, unknown(1), func(c *Course) { c.Resent = true }}, want: Wait, in: 2 * askFirst},
 		{name: "lost", course: []change{published, unknown(2), func(c *Course) { c.Resent = true }}, want: Finish},
-		{name: "unknown, and keeps no jobs", course: []change{published, unknown(1), func(c *Course) { c.NoCache = true }}, want: Publish},
+		{name: "unknown, and keeps no jobs", course: []change{published, unknown(2), func(c *Course) { c.NoCache = true }}, want: Wait, in: rereadEvery},
 		{name: "sent again, and keeps no jobs", course: []change{published, unknown(3), func(c *Course) { c.NoCache, c.Resent = true, true }}, want: Wait, in: rereadEvery},
 		{name: "taken over, and keeps no jobs", course: []change{published, unknown(3), taken(TakenOver), func(c *Course) { c.NoCache = true }}, want: Wait, in: rereadEvery},
 
 		{name: "taken over", course: []change{mine, taken(TakenOver)}, want: Ask},
 		{name: "taken over, asked", course: []change{mine, taken(TakenOver), func(c *Course) { c.Asked, c.Asks = noon, 1 }}, want: Wait, in: 2 * askFirst},
-		{name: "taken over, unknown", course: []change{mine, taken(TakenOver), unknown(1)}, want: Publish},
+		{name: "taken over, unknown", course: []change{mine, taken(TakenOver), unknown(2)}, want: Publish},
+		{name: "taken over, unknown once", course: []change{mine, taken(TakenOver), unknown(1), func(c *Course) { c.Asked = noon }}, want: Wait, in: 2 * askFirst},
 		{name: "found to be mine", course: []change{mine, taken(TakenNot)}, want: Ask},
 		{name: "mine, of a former life", course: []change{claimedBy("m1", "before")}, want: Take},
 		{name: "mine, of a former life, not seen here", course: []change{claimedBy("m1", "before"), gone}, want: Take},
 
 		{name: "another's", owner: Beating, course: []change{claimedBy("m2", "now"), func(c *Course) { c.Since = noon }}, want: Wait, in: rereadEvery},
-		{name: "another's, since long", owner: Beating, course: []change{claimedBy("m2", "now")}, want: Ask},
+		{name: "another's, since long", owner: Beating, course: []change{claimedBy("m2", "now")}, want: Kind},
+		{name: "another's, and nobody says whose", owner: Beating, course: []change{claimedBy("m2", "now"), func(c *Course) { c.KindAsked, c.KindAsks = noon, 1 }}, want: Ask},
+		{name: "another's, and everybody's", owner: Beating, course: []change{claimedBy("m2", "now"), hot, func(c *Course) { c.Since = noon.Add(-time.Minute) }}, want: Wait, in: rereadEvery},
+		{name: "another's, and everybody's, since long", owner: Beating, course: []change{claimedBy("m2", "now"), hot}, want: Ask},
+		{name: "another's, and everybody's, asked", owner: Beating, course: []change{claimedBy("m2", "now"), hot, func(c *Course) { c.Asked, c.Asks = noon.Add(-19*time.Minute), 1 }}, want: Wait, in: rereadEvery},
+		{name: "another's, and everybody's, not run", owner: Beating, course: []change{claimedBy("m2", "now"), hot, func(c *Course) { c.Silent = noon }}, want: Trace},
 		{name: "another's, not seen for long", owner: Unseen, course: []change{claimedBy("m2", "now"), func(c *Course) { c.RowAt = noon.Add(-rereadEvery) }}, want: Read},
 		{name: "another's, which stopped", owner: Stopped, course: []change{claimedBy("m2", "now")}, want: Take},
 		{name: "another's, which stopped, no slot", owner: Stopped, course: []change{claimedBy("m2", "now")}, self: func(s *Self) { s.Slots = 0 }, want: Take},

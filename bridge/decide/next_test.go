@@ -41,7 +41,14 @@ func random(rng *rand.Rand) (Self, Pulse, Course) {
 	}
 	c := Course{Row: row, RowAt: at(), Since: at(), Accepted: mostly(), Here: at(), Pinged: at(),
 		Taken: Taken(pick(3)), Published: at(), Resent: coin(), Asked: at(), Asks: pick(4), Unknowns: pick(4),
-		NoCache: !mostly(), Failover: coin()}
+		NoCache: !mostly(), Doubled: !mostly(), Failover: pick(4) == 0, Traced: at(), Busies: pick(4), BusyAt: at(),
+		Free: at(), KindAsked: at(), KindAsks: pick(3), Hot: at()}
+	if pick(3) == 0 {
+		c.Silent = at()
+	}
+	if !mostly() {
+		c.SentAs, c.SentFor = "K", []string{"J", "I"}[pick(2)]
+	}
 	if pick(3) == 0 {
 		c.Ended = &Ended{JID: []string{"J", "K"}[pick(2)],
 			Outcome: []fleet.Outcome{fleet.Succeeded, fleet.Erred, fleet.Busy}[pick(3)]}
@@ -63,21 +70,28 @@ func TestNextNeverOversteps(t *testing.T) {
 			bad("no reason")
 		}
 		switch step.Act {
-		case Publish, Take, Ask, Ping:
+		case Publish, Take, Ask, Trace, Kind, Ping, Rename:
 			if r.Status != fleet.Launch || r.HighstateRan || r.Adopted() || !c.Accepted || !s.Beating {
 				bad("acts where it has no business")
 			}
 		}
 		switch step.Act {
 		case Publish:
-			if !own {
+			switch first := c.Published.IsZero() && c.Taken == TakenNew; {
+			case !own:
 				bad("publishes what it has not claimed")
+			case c.SentAs != "":
+				bad("publishes what the master makes another job of")
+			case !first && (c.Unknowns < unknownsToAct || c.NoCache || c.Resent):
+				bad("publishes again what the minion may know")
 			}
 		case Take:
 			fresh := r.ClaimState != fleet.Claimed
 			switch {
 			case own:
 				bad("takes what it has")
+			case fresh && c.SentAs != "":
+				bad("begins an attempt where the master makes another job of it")
 			case fresh && (!c.here(noon) || s.Slots <= 0 || r.Attempt >= policy.Attempts):
 				bad("begins an attempt out of turn")
 			case !fresh && r.ClaimOwner != s.ID && (!c.here(noon) || owner < Stopped && !c.Failover):
@@ -102,8 +116,8 @@ func TestNextNeverOversteps(t *testing.T) {
 			bad("decides otherwise when asked again")
 		}
 	}
-	for _, act := range []Act{Rest, Wait, Queue, Read, Ping, Take, Publish, Ask, Finish} {
-		if seen[act] < courses/1000 {
+	for _, act := range []Act{Rest, Wait, Queue, Read, Ping, Take, Publish, Ask, Trace, Kind, Rename, Finish} {
+		if seen[act] < courses/4000 {
 			t.Errorf("%s was decided %d times", act, seen[act])
 		}
 	}
@@ -166,6 +180,12 @@ func perform(t *testing.T, s Self, c *Course, step Step) {
 		c.PublishedAt(noon, true)
 	case Ask:
 		c.AskedAt(noon)
+	case Trace:
+		c.TracedAt(noon)
+	case Kind:
+		c.KindAskedAt(noon)
+	case Rename:
+		c.Renamed(apply(fleet.Rename{InstanceID: "i-1", From: c.Row.ClaimVersion, JID: c.Row.ClaimJID, As: c.SentAs}), noon)
 	case Finish:
 		row := apply(finish(step, *c))
 		c.Ended = nil

@@ -193,15 +193,27 @@ func each(raw []byte, see func([]byte)) {
 }
 
 // Busy says whether body, of a state function's return, is its refusal to run
-// beside another: a list with the text that state.running of Salt 3006 to 3008
+// beside another; see [BusyLines].
+func Busy(body []byte) bool { return len(BusyLines(body)) > 0 }
+
+// maxBusyLines bounds what one refusal may name.
+const maxBusyLines = 16
+
+// BusyLines gives the lines of a state function's refusal to run beside others,
+// one for each: a list with the text that state.running of Salt 3006 to 3008
 // makes (salt/modules/state.py), `The function "state.highstate" is running as
 // PID 4711 and was started at … with jid …`. Such a job ran nothing.
-func Busy(body []byte) bool {
+func BusyLines(body []byte) (lines []string) {
 	list := elementsOf(body)
-	busy := false
 	for list.next() {
-		line, ok := cutPrefix(textOf(list.value), `The function "state.`)
-		busy = busy || ok && bytes.Contains(line, []byte(`" is running as PID `))
+		text := textOf(list.value)
+		line, ok := cutPrefix(text, `The function "state.`)
+		if ok && bytes.Contains(line, []byte(`" is running as PID `)) && len(lines) < maxBusyLines {
+			lines = append(lines, string(text[:min(len(text), 512)]))
+		}
 	}
-	return busy && list.err == nil
+	if list.err != nil {
+		return nil
+	}
+	return lines
 }

@@ -145,3 +145,16 @@ func Field(raw []byte, name string) ([]byte, error) {
 	}
 	return found, nil
 }
+
+// Elements calls see with each value of an array, as it stands there. What see was
+// shown counts only if there is no error.
+func Elements(raw []byte, see func(value []byte)) error {
+	list := elementsOf(raw)
+	for list.next() {
+		see(list.value)
+	}
+	if list.err != nil {
+		return fmt.Errorf("read list: %w", list.err)
+	}
+	return nil
+}

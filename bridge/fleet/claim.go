@@ -42,6 +42,34 @@ func (c Claim) Apply(row Minion, found bool) (Minion, error) {
 	return row, nil
 }
 
+// Rename records that the master published the claim's job, under another jid
+// than the claim's: a job cache that makes jids of its own does so. What returns,
+// and what the minion remembers, has that jid from then on.
+type Rename struct {
+	InstanceID string
+	From       int64 // the ClaimVersion that the claimer holds
+	JID        string
+	As         string
+}
+
+func (c Rename) Instance() string { return c.InstanceID }
+
+func (c Rename) Apply(row Minion, found bool) (Minion, error) {
+	switch {
+	case c.JID == "" || c.As == "" || c.As == c.JID:
+		return row, ErrAsked
+	case !found:
+		return row, ErrNotFound
+	case row.ClaimVersion == c.From+1 && row.ClaimState == Claimed && row.ClaimJID == c.As:
+		return row, nil // our own write, whose answer was lost
+	case row.ClaimVersion != c.From || row.ClaimState != Claimed || row.ClaimJID != c.JID:
+		return row, ErrLost
+	}
+	row.ClaimVersion++
+	row.ClaimJID = c.As
+	return row, nil
+}
+
 // Outcome is how a job ended.
 type Outcome string
 

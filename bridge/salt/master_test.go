@@ -129,7 +129,6 @@ func TestAnswersThatAreNoes(t *testing.T) {
 		"empty":              {dict{}, ErrRefused},
 		"wheel failed":       {dict{"data": dict{"success": false, "return": "Exception …"}}, ErrRefused},
 		"a text (3008)":      {dict{"data": dict{"success": true, "return": "Passed invalid arguments"}}, ErrRefused},
-		"another jid":        {dict{"load": dict{"jid": "20200101000000000000"}}, ErrRefused},
 		"not msgpack":        {[]byte{0xc1}, event.ErrMalformed},
 		"a header of 4 GiB":  {[]byte{0xdd, 0xff, 0xff, 0xff, 0xff}, event.ErrMalformed},
 		"a depth of 1000000": {slices.Repeat([]byte{0x91}, 1_000_000), event.ErrMalformed},
@@ -144,6 +143,38 @@ func TestAnswersThatAreNoes(t *testing.T) {
 			if !errors.Is(err, test.want) {
 				t.Errorf("%s, %s: %v, want %v", name, call, err, test.want)
 			}
+		}
+	}
+}
+
+// What does not say that nothing was published must not be taken for it.
+func TestAnswersThatTellNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer any
+		doubt  bool
+	}{
+		"exception":   {"Some exception handling minion payload", true},
+		"nothing":     {nil, true},
+		"no load":     {dict{"load": nil}, true},
+		"not msgpack": {[]byte{0xc1}, true},
+		"not allowed": {dict{"error": dict{"name": "AuthorizationError", "message": "x"}}, false},
+		"wrong key":   {dict{"error": dict{"name": "AuthenticationError", "message": "x"}}, false},
+	} {
+		m, _ := fake(t, func(map[string]any) (any, error) { return test.answer, nil })
+		if _, err := m.Ping(t.Context(), NewJID(time.Now(), ""), []string{"a"}); err == nil || errors.Is(err, ErrDoubt) != test.doubt {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A job cache that makes jids of its own: the job was published.
+func TestAnotherJID(t *testing.T) {
+	for jid, want := range map[any]string{"20200101000000000000": "20200101000000000000", "../x": "", 7: ""} {
+		m, _ := fake(t, func(map[string]any) (any, error) { return dict{"load": dict{"jid": jid}}, nil })
+		_, err := m.Ping(t.Context(), NewJID(time.Now(), ""), []string{"a"})
+		other, ok := errors.AsType[*OtherJIDError](err)
+		if !ok || other.JID != want || errors.Is(err, ErrRefused) {
+			t.Errorf("%v: %v", jid, err)
 		}
 	}
 }

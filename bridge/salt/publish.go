@@ -68,7 +68,7 @@ func (m *Master) publish(ctx context.Context, j Job) ([]string, error) {
 	}
 	done, ok := answer["load"].(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("%w: %.200v", ErrRefused, answer)
+		return nil, fmt.Errorf("%w (%w): %.200v", ErrRefused, ErrDoubt, answer)
 	}
 	switch done["jid"] {
 	case nil: // {"jid": null, "minions": [], "error": "Master could not resolve minions …"}
@@ -76,7 +76,21 @@ func (m *Master) publish(ctx context.Context, j Job) ([]string, error) {
 	case j.JID:
 		return texts(done["minions"]), nil
 	}
-	return nil, fmt.Errorf("%w: it made jid %v of it", ErrRefused, done["jid"])
+	other, _ := done["jid"].(string)
+	if !validJID(other) {
+		other = ""
+	}
+	return nil, &OtherJIDError{JID: other}
+}
+
+// OtherJIDError says that the master has published a job, but under another jid
+// than it was given: its job cache (master_job_cache) makes jids of its own. The
+// minions do not know the jid that they were meant to see. JID is empty if it is
+// no jid of Salt's kind.
+type OtherJIDError struct{ JID string }
+
+func (e *OtherJIDError) Error() string {
+	return fmt.Sprintf("the master published it as %q: its master_job_cache makes jids of its own", e.JID)
 }
 
 // Ping asks minions to answer. Who is connected here, returns.
@@ -97,6 +111,18 @@ func NewJID(now time.Time, last string) string {
 		}
 	}
 	return strings.Replace(now.Format(jidLayout), ".", "", 1)
+}
+
+// JIDTime is the time that a jid names, for people; empty if it names none.
+func JIDTime(jid string) string {
+	if len(jid) < 14 {
+		return ""
+	}
+	t, err := time.Parse("20060102150405", jid[:14])
+	if err != nil {
+		return ""
+	}
+	return t.Format("2006-01-02 15:04:05")
 }
 
 // validJID keeps what is no jid from Salt, which makes a folder of that name.

@@ -25,6 +25,9 @@ var (
 	ErrUnreachable = errors.New("the master does not answer (is salt-master running?)")
 	// ErrRefused: the master answered that it did not do it.
 	ErrRefused = errors.New("the master says no")
+	// ErrDoubt: the master answered, and what it says does not tell whether it did
+	// it: "Some exception handling minion payload", or nothing that can be read.
+	ErrDoubt = errors.New("whether it was done is not known")
 )
 
 // The times a master is given to answer. A request lies in a queue until one of
@@ -98,11 +101,11 @@ func (m *Master) send(ctx context.Context, timeout time.Duration, load map[strin
 	}
 	v, err := event.Any(raw)
 	if err != nil {
-		return nil, fmt.Errorf("read answer: %w", err)
+		return nil, fmt.Errorf("%w: read answer: %w", ErrDoubt, err)
 	}
 	answer, ok := v.(map[string]any)
 	if !ok { // "bad load", "Some exception handling minion payload", …
-		return nil, fmt.Errorf("%w: %.200v", ErrRefused, v)
+		return nil, fmt.Errorf("%w (%w): %.200v", ErrRefused, ErrDoubt, v)
 	}
 	if fault, ok := answer["error"]; ok {
 		return nil, refusal(fault)

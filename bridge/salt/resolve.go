@@ -1,135 +1,123 @@
 package salt
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-
-	"github.com/vmihailenco/msgpack/v5"
 
 	"phoenix/bridge/event"
 )
 
-// The questions that tell what became of a job, in the order in which they go
-// out. Each is a job of its own: while a job of several functions stands in a
-// minion's proc folder, each state run that begins there fails with a TypeError,
-// since saltutil.is_running takes "fun" for a text (3006.28, 3007.15; tried).
-var questions = [...]string{findJob, configGet, findCached}
-
-const (
-	findJob    = "saltutil.find_job"
-	findCached = "saltutil.find_cached_job"
-	configGet  = "config.get"
-)
-
-// Questions is how many jobs AskAfter makes.
-const Questions = len(questions)
-
-// AskAfter asks minions what became of a job, in one job for each question, with
-// the jids given. Who is connected here returns each; see Answers.
-func (m *Master) AskAfter(ctx context.Context, jids [Questions]string, job string, ids []string) error {
-	for i, fun := range questions {
-		arg := job
-		if fun == configGet {
-			arg = "master_type"
-		}
-		if _, err := m.Publish(ctx, Job{JID: jids[i], Targets: ids, Calls: []Call{{Fun: fun, Args: []any{arg}}}}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Answers gathers what one minion returns to the questions of one AskAfter. Its
-// zero value has none.
-type Answers struct{ got map[string]any }
-
-// Take takes in one return: its function and its body. Once all are there, it
-// gives what follows from them.
-func (a *Answers) Take(fun string, body []byte) (r Resolve, complete bool, err error) {
-	v, err := event.Any(body)
-	if err != nil {
-		return Resolve{}, false, fmt.Errorf("read answer on a job: %w", err)
-	}
-	if !slices.Contains(questions[:], fun) {
-		return Resolve{}, false, fmt.Errorf("read answer on a job: %s was not asked", fun)
-	}
-	if a.got == nil {
-		a.got = make(map[string]any, Questions)
-	}
-	a.got[fun] = v
-	if len(a.got) < Questions {
-		return Resolve{}, false, nil
-	}
-	r, err = resolve(a.got[findJob], a.got[findCached], a.got[configGet])
-	if err != nil {
-		return Resolve{}, true, fmt.Errorf("read answer on a job: %w", err)
-	}
-	return r, true, nil
+// Answers gathers what one minion returns to FindJob and FindCached of one job,
+// asked together. Its zero value has neither. Of each answer it keeps what is
+// decided on, not the answer.
+type Answers struct {
+	found, cached       bool // answered
+	running             bool
+	result              Resolve // of FindCached
+	foundErr, cachedErr error
 }
 
 // Resolve is what a minion knows of a job. If it does not run and nothing is
 // cached, the minion does not know it, or (NoCache) could not say.
 type Resolve struct {
-	Running  bool          // or waits in a queue of the minion
-	Cached   *CachedReturn // nil: there is no return of it
-	NoCache  bool          // the minion keeps no returns: cache_jobs is off
-	Failover bool          // the minion's master_type is failover
+	Running bool          // or waits in a queue of the minion
+	Cached  *CachedReturn // nil: there is no return of it
+	NoCache bool          // the minion keeps no returns: cache_jobs is off
 }
 
 // CachedReturn is how a job ended.
 type CachedReturn struct {
 	Retcode int
-	Busy    bool // it was refused, since another state function ran: it did nothing
+	Busy    []Running // it was refused, since these ran: it did nothing
 }
 
-// resolve reads the three answers. A function that raised returns a traceback:
-// that is an error, since it does not mean that the job is unknown.
-func resolve(found, cached, masterType any) (r Resolve, err error) {
-	job, ok := found.(map[string]any) // {} if it does not run
-	if !ok {
-		return Resolve{}, fmt.Errorf("%s: %.200s", findJob, cause(fmt.Sprint(found)))
+// Take takes in one return: its function and its body. Once both are there, it
+// gives what follows from them. A function that raised returns a traceback: that
+// is an error, since it does not mean that the job is unknown.
+func (a *Answers) Take(fun string, body []byte) (r Resolve, complete bool, err error) {
+	switch fun {
+	case findJob:
+		a.found = true
+		a.running, a.foundErr = readFound(body)
+	case findCached:
+		a.cached = true
+		a.result, a.cachedErr = readCached(body)
+	default:
+		return Resolve{}, false, fmt.Errorf("read answer on a job: %s was not asked", fun)
 	}
-	r = Resolve{Running: len(job) > 0, Failover: masterType == "failover"}
-	switch cached := cached.(type) {
-	case map[string]any:
-		r.Cached, err = parseCached(cached)
+	if !a.found || !a.cached {
+		return Resolve{}, false, nil
+	}
+	switch r = a.result; {
+	case a.foundErr != nil:
+		err = a.foundErr
+	case a.cachedErr != nil && !a.running: // if it runs, its return may be under way to the cache
+		err = a.cachedErr
+	default:
+		r.Running = a.running
+		return r, true, nil
+	}
+	return Resolve{}, true, fmt.Errorf("read answer on a job: %w", err)
+}
+
+// readFound reads a map: {} if the job does not run.
+func readFound(body []byte) (bool, error) {
+	pid, err := event.Field(body, "pid")
+	if err != nil {
+		return false, fmt.Errorf("%s: %s", findJob, says(body))
+	}
+	jid, _ := event.Field(body, "jid")
+	return pid != nil || jid != nil, nil
+}
+
+// readCached reads a return as the minion keeps it, or the text that there is none.
+func readCached(body []byte) (r Resolve, err error) {
+	if _, err := event.Field(body, "retcode"); err == nil {
+		r.Cached, err = parseCached(body)
 		return r, err
-	case string:
-		// With cache_jobs on, it is "Local jobs cache directory PATH not found".
-		if strings.HasPrefix(cached, "Local jobs cache directory not found") {
-			r.NoCache = true
-			return r, nil
-		}
-		if strings.HasPrefix(cached, "Local jobs cache directory ") {
-			return r, nil
-		}
 	}
-	if r.Running { // its return may be under way to the cache
-		return r, nil
+	text, _ := textOf(body)
+	switch {
+	// With cache_jobs on, it is "Local jobs cache directory PATH not found".
+	case strings.HasPrefix(text, "Local jobs cache directory not found"):
+		r.NoCache = true
+	case strings.HasPrefix(text, "Local jobs cache directory "):
+	default:
+		return r, fmt.Errorf("%s: %s", findCached, says(body))
 	}
-	return Resolve{}, fmt.Errorf("%s: %.200s", findCached, cause(fmt.Sprint(cached)))
+	return r, nil
 }
 
-// parseCached reads a return as the minion keeps it: with retcode and success
-// always, in all three versions. A retcode of 0 counts only with success.
-func parseCached(cached map[string]any) (*CachedReturn, error) {
-	retcode, ok := cached["retcode"].(int64)
+// parseCached reads a cached return: with retcode and success always, in all
+// three versions. A retcode of 0 counts only with success.
+func parseCached(body []byte) (*CachedReturn, error) {
+	raw, err := event.Field(body, "retcode")
+	if err != nil {
+		return nil, err
+	}
+	retcode, ok := intOf(raw)
 	if !ok {
 		return nil, errors.New("cached return without a retcode")
 	}
-	c := &CachedReturn{Retcode: int(retcode)}
-	if c.Retcode == 0 && cached["success"] != true {
+	c := &CachedReturn{Retcode: retcode}
+	if success, _ := event.Field(body, "success"); retcode == 0 && (len(success) != 1 || success[0] != msgpackTrue) {
 		c.Retcode = 1
 	}
-	if list, ok := cached["return"].([]any); ok {
-		raw, err := msgpack.Marshal(list)
-		if err != nil {
-			return nil, err
-		}
-		c.Busy = c.Retcode != 0 && event.Busy(raw)
+	if c.Retcode != 0 {
+		returned, _ := event.Field(body, "return")
+		c.Busy = ReadBusy(returned)
 	}
 	return c, nil
+}
+
+const msgpackTrue = 0xc3
+
+func intOf(raw []byte) (int, bool) {
+	if len(raw) == 0 || len(raw) > 9 { // the longest integer, with its head
+		return 0, false
+	}
+	v, err := event.Any(raw)
+	n, ok := v.(int64)
+	return int(n), ok && err == nil
 }

@@ -18,7 +18,7 @@ type Master interface {
 	Delete(ctx context.Context, keys map[salt.State][]string) error
 	Publish(ctx context.Context, job salt.Job) (minions []string, err error)
 	Ping(ctx context.Context, jid string, ids []string) (minions []string, err error)
-	AskAfter(ctx context.Context, jids [salt.Questions]string, job string, ids []string) error
+	Ask(ctx context.Context, jid string, q salt.Question, ids []string) error
 }
 
 // KeyStore is what the engine asks of the master's key store.
@@ -114,7 +114,8 @@ type Engine struct {
 	rows    lookups            // rows that need nothing done, and ids without one
 	names   names              // which instance bears which id
 	proofs  proofs             // which instances have not written theirs
-	jobs    map[string]job     // pings and asks under way, by jid
+	jobs    map[string]job     // pings and questions under way, by jid
+	holds   holds              // what fails for all, see drive
 	lastJID string
 
 	stages    map[stageName]stage
@@ -158,6 +159,9 @@ type course struct {
 
 	answers   salt.Answers // to the last question after its job
 	answersTo time.Time    // when that was sent
+	unread    string       // why its last answer was not understood
+	held      [sides]hold  // after failures that concern it alone
+	alone     bool         // its highstate is published by itself: it may be why others' are not
 }
 
 // NewEngine makes an engine; it does nothing until Step is called.

@@ -4,100 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
-	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
-
-// maxRounds bounds how often one step comes back to a minion: claim, publish and
-// then wait are three acts; more than a few can only be a fault of the rules.
-const maxRounds = 6
-
-// acts are the steps of many minions, gathered so that each kind of effect is
-// one call.
-type acts map[decide.Act][]string
-
-// drive does what is due for each first highstate, until nothing is.
-func (e *Engine) drive(ctx context.Context) error {
-	if err := e.reread(ctx); err != nil {
-		return err
-	}
-	for range maxRounds {
-		todo := e.next()
-		if len(todo) == 0 {
-			return nil
-		}
-		for _, effect := range []struct {
-			act decide.Act
-			do  func(context.Context, []string) error
-		}{
-			{decide.Finish, e.finish}, {decide.Read, e.read}, {decide.Take, e.take},
-			{decide.Publish, e.publish}, {decide.Ask, e.ask}, {decide.Ping, e.ping},
-		} {
-			for ids := range slices.Chunk(todo[effect.act], batch) {
-				if err := effect.do(ctx, ids); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// next asks for the step of each minion that is due.
-func (e *Engine) next() acts {
-	now := e.now()
-	todo := acts{}
-	slots := e.cfg.Concurrency
-	for _, c := range e.courses {
-		if c.Occupies(e.cfg.InstanceID, now) {
-			slots--
-		}
-	}
-	var due []string
-	for id, c := range e.courses {
-		if c.queued && slots > 0 {
-			c.queued, c.due = false, time.Time{}
-		}
-		if !c.queued && !c.due.After(now) {
-			due = append(due, id)
-		}
-	}
-	slices.Sort(due) // the same work gives the same calls, in the same order
-	self := decide.Self{ID: e.cfg.InstanceID, Incarnation: e.cfg.Incarnation,
-		Beating: e.beats.Reach(now), Slots: slots}
-	for _, id := range due {
-		c := e.courses[id]
-		step := e.rule(e.cfg.Highstate, self, e.beats.Pulse(c.Row), c.Course, now)
-		c.why = step.Reason
-		switch step.Act {
-		case decide.Rest:
-			c.due = now.Add(jobsFor) // until something happens; the comparison looks anyway
-			if !c.Row.WantsHighstate() {
-				e.close(id)
-			}
-		case decide.Wait:
-			c.due = step.At
-		case decide.Queue:
-			c.queued = true
-		case decide.Finish:
-			c.Ended = &step.Ended
-			todo[step.Act] = append(todo[step.Act], id)
-		case decide.Take:
-			if c.Row.ClaimState != fleet.Claimed {
-				self.Slots--
-			}
-			todo[step.Act] = append(todo[step.Act], id)
-		default:
-			todo[step.Act] = append(todo[step.Act], id)
-		}
-	}
-	return todo
-}
 
 // close ends a course that wants nothing any more.
 func (e *Engine) close(id string) {
@@ -138,8 +50,21 @@ func (e *Engine) finish(ctx context.Context, ids []string) error {
 	return e.apply(ctx, "record", ids, changes, func(id string, _, row fleet.Minion) {
 		c := e.courses[id]
 		e.audit.Finished(id, *c.Ended, row)
-		c.Ended = nil
 		c.Saw(row, e.now())
+		c.Ended = nil
+	})
+}
+
+// rename writes the jids under which the master published, where they are not
+// those that it was given.
+func (e *Engine) rename(ctx context.Context, ids []string) error {
+	changes := make([]fleet.Change, len(ids))
+	for i, id := range ids {
+		c := e.courses[id]
+		changes[i] = fleet.Rename{InstanceID: c.Row.InstanceID, From: c.Row.ClaimVersion, JID: c.Row.ClaimJID, As: c.SentAs}
+	}
+	return e.apply(ctx, "rename", ids, changes, func(id string, _, row fleet.Minion) {
+		e.courses[id].Renamed(row, e.now())
 	})
 }
 
@@ -159,11 +84,23 @@ func (e *Engine) apply(ctx context.Context, verb string, ids []string, changes [
 		id, c := ids[i], e.courses[ids[i]]
 		r.Row.PublicKey = ""
 		c.due = time.Time{}
-		if r.Err == nil {
+		switch {
+		case r.Err == nil:
+			c.stale = false
 			done(id, c.Row, r.Row)
+			continue
+		case errors.Is(r.Err, fleet.ErrNotFound):
+			// Pruned, or taken out, since it was read: nobody wants anything of it.
+			e.log.Warn("highstate ends: its row is gone", "minion", id, "change", verb)
+			e.drop(id)
+			continue
+		case !isRefusal(r.Err):
+			c.stale = true
+			e.hold(id, theStore, fmt.Errorf("%s highstate: %w", verb, r.Err))
 			continue
 		}
 		e.log.Debug("change did not apply", "minion", id, "change", verb, "err", r.Err)
+		c.stale = false
 		c.Saw(r.Row, e.now())
 		e.inbox.hear(r.Row.ClaimJID)
 		if errors.Is(r.Err, fleet.ErrAsked) || c.Ended != nil {
@@ -176,35 +113,67 @@ func (e *Engine) apply(ctx context.Context, verb string, ids []string, changes [
 	return nil
 }
 
-// publish sends the first highstate, one call for each jid.
-func (e *Engine) publish(ctx context.Context, ids []string) error {
-	byJID := map[string][]string{}
-	for _, id := range ids {
-		byJID[e.courses[id].Row.ClaimJID] = append(byJID[e.courses[id].Row.ClaimJID], id)
+// isRefusal says whether a row as it stands says no: the store has nothing to say
+// of itself.
+func isRefusal(err error) bool {
+	for _, of := range []error{fleet.ErrTerminated, fleet.ErrOtherKey, fleet.ErrLost, fleet.ErrClaimed, fleet.ErrAsked} {
+		if errors.Is(err, of) {
+			return true
+		}
 	}
-	for _, jid := range slices.Sorted(maps.Keys(byJID)) {
-		targets := byJID[jid]
-		// Checked last of all: a master whose beats fail may have lost the claim.
-		if !e.beats.Reach(e.now()) {
-			return fmt.Errorf("publish highstate %s: own heartbeat does not reach the store", jid)
-		}
-		_, err := e.master.Publish(ctx, salt.Job{JID: jid, Targets: targets, Calls: []salt.Call{
-			{Fun: e.cfg.Function, Args: e.cfg.Args, Kwargs: e.cfg.Kwargs}}})
-		if err != nil && !errors.Is(err, salt.ErrUnreachable) {
-			return fmt.Errorf("publish highstate %s to %d minions: %w", jid, len(targets), err)
-		}
-		// In doubt counts as sent: the minion drops a jid that it has seen, and if
-		// it never saw this one, asking will tell.
-		now := e.now()
-		for _, id := range targets {
-			e.courses[id].PublishedAt(now, err == nil)
+	return false
+}
+
+// drop ends a course, and what is remembered of its row.
+func (e *Engine) drop(id string) {
+	delete(e.courses, id)
+	e.rows.drop(id)
+	delete(e.settled, id)
+}
+
+// publish sends the first highstate to minions that are claimed under one jid.
+func (e *Engine) publish(ctx context.Context, ids []string) error {
+	jid := e.courses[ids[0]].Row.ClaimJID
+	// Checked last of all: a master whose beats fail may have lost the claim.
+	if !e.beats.Reach(e.now()) {
+		return nil // the rules say what to wait for
+	}
+	_, err := e.master.Publish(ctx, salt.Job{JID: jid, Targets: ids, Calls: []salt.Call{
+		{Fun: e.cfg.Function, Args: e.cfg.Args, Kwargs: e.cfg.Kwargs}}})
+	now := e.now()
+	if other, ok := errors.AsType[*salt.OtherJIDError](err); ok {
+		e.log.Error("highstate published under a jid of the master's own; it is not sent again to these minions: see master_job_cache",
+			"jid", jid, "published_as", other.JID, "minions", len(ids))
+		e.inbox.hear(other.JID)
+		for _, id := range ids {
+			e.courses[id].PublishedAs(other.JID, now)
 			e.audit.Published(id, e.courses[id].Row, err)
 		}
-		if err != nil {
-			return fmt.Errorf("publish highstate %s to %d minions: %w", jid, len(targets), err)
+		return nil
+	}
+	doubt := errors.Is(err, salt.ErrUnreachable) || errors.Is(err, salt.ErrDoubt)
+	if err != nil {
+		err = fmt.Errorf("publish highstate %s to %d minions: %w", jid, len(ids), err)
+		if !doubt {
+			return err
 		}
 	}
-	return nil
+	// In doubt counts as sent: the minion drops a jid that it has seen, and if
+	// it never saw this one, asking will tell.
+	for _, id := range ids {
+		e.courses[id].PublishedAt(now, err == nil)
+		e.audit.Published(id, e.courses[id].Row, err)
+	}
+	if errors.Is(err, salt.ErrDoubt) {
+		// One of them may be why: the next time, each goes by itself. Now, none is
+		// sent twice.
+		e.log.Warn("highstate perhaps published", "err", err)
+		for _, id := range ids {
+			e.courses[id].alone = true
+		}
+		return nil
+	}
+	return err
 }
 
 // read reads rows again, of the instances that they were.
@@ -214,13 +183,18 @@ func (e *Engine) read(ctx context.Context, ids []string) error {
 		instances[i] = e.courses[id].Row.InstanceID
 	}
 	rows, err := e.store.Minions(ctx, instances)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return fmt.Errorf("read %d minions: %w", len(ids), err)
 	}
 	for i, id := range ids {
-		if row, found := rows[instances[i]]; found {
+		switch row, found := rows[instances[i]]; {
+		case bad[instances[i]] != nil:
+			e.courses[id].stale = true
+			e.hold(id, theStore, bad[instances[i]])
+		case found:
 			e.saw(id, lookup{row: row, found: true})
-		} else {
+		default:
 			delete(e.courses, id)
 		}
 	}
@@ -228,18 +202,16 @@ func (e *Engine) read(ctx context.Context, ids []string) error {
 }
 
 // reread reads the rows of writes that ended in doubt.
-func (e *Engine) reread(ctx context.Context) error {
+func (e *Engine) reread(ctx context.Context) {
+	now := e.now()
 	var stale []string
 	for id, c := range e.courses {
-		if c.stale {
+		if until, _ := e.heldUntil(c, theStore); c.stale && !until.After(now) {
 			stale = append(stale, id)
 		}
 	}
 	slices.Sort(stale)
 	for ids := range slices.Chunk(stale, batch) {
-		if err := e.read(ctx, ids); err != nil {
-			return err
-		}
+		e.try(ctx, theStore, ids, e.read)
 	}
-	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"phoenix/bridge/decide"
@@ -13,9 +12,10 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// job is a ping or an ask under way.
+// job is a ping or a question under way.
 type job struct {
-	about string // the jid that was asked after; empty for a ping
+	kind  decide.Act // Ping, Ask, Trace or Kind
+	about string     // for Trace: the jid that was asked after
 	sent  time.Time
 	until time.Time
 }
@@ -27,16 +27,16 @@ func (e *Engine) newJID() string {
 }
 
 // start makes a jid for a ping or a question, and listens for its returns.
-func (e *Engine) start(about string, now time.Time) string {
+func (e *Engine) start(kind decide.Act, about string, now time.Time) string {
 	jid := e.newJID()
-	e.jobs[jid] = job{about: about, sent: now, until: now.Add(jobsFor)}
+	e.jobs[jid] = job{kind: kind, about: about, sent: now, until: now.Add(jobsFor)}
 	e.inbox.hear(jid)
 	return jid
 }
 
 // ping asks which of the minions are connected here.
 func (e *Engine) ping(ctx context.Context, ids []string) error {
-	_, err := e.master.Ping(ctx, e.start("", e.now()), ids)
+	_, err := e.master.Ping(ctx, e.start(decide.Ping, "", e.now()), ids)
 	if err != nil {
 		return fmt.Errorf("ping %d minions: %w", len(ids), err)
 	}
@@ -46,30 +46,46 @@ func (e *Engine) ping(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// ask asks minions what became of their jobs, one call for each jid.
+// ask asks minions what they run: one job, whatever their jids.
 func (e *Engine) ask(ctx context.Context, ids []string) error {
-	byJID := map[string][]string{}
-	for _, id := range ids {
-		byJID[e.courses[id].Row.ClaimJID] = append(byJID[e.courses[id].Row.ClaimJID], id)
+	sent := e.now()
+	if err := e.master.Ask(ctx, e.start(decide.Ask, "", sent), salt.WhatRuns(), ids); err != nil {
+		return fmt.Errorf("ask %d minions what they run: %w", len(ids), err)
 	}
-	for _, about := range slices.Sorted(maps.Keys(byJID)) {
-		var jids [salt.Questions]string
-		sent := e.now()
-		for i := range jids {
-			jids[i] = e.start(about, sent)
-		}
-		if err := e.master.AskAfter(ctx, jids, about, byJID[about]); err != nil {
-			return fmt.Errorf("ask %d minions after %s: %w", len(byJID[about]), about, err)
-		}
-		for _, id := range byJID[about] {
-			e.courses[id].AskedAt(e.now())
-		}
+	for _, id := range ids {
+		e.courses[id].AskedAt(sent)
 	}
 	return nil
 }
 
-// hearReturns takes in what minions returned: answers to pings and asks, and the
-// ends of first highstates.
+// trace asks minions that do not run one jid what else they know of it.
+func (e *Engine) trace(ctx context.Context, ids []string) error {
+	about, sent := e.courses[ids[0]].Row.ClaimJID, e.now()
+	for _, q := range []salt.Question{salt.FindJob(about), salt.FindCached(about)} {
+		if err := e.master.Ask(ctx, e.start(decide.Trace, about, sent), q, ids); err != nil {
+			return fmt.Errorf("ask %d minions after %s: %w", len(ids), about, err)
+		}
+	}
+	for _, id := range ids {
+		e.courses[id].TracedAt(sent)
+	}
+	return nil
+}
+
+// askKind asks minions by how many masters they are served.
+func (e *Engine) askKind(ctx context.Context, ids []string) error {
+	sent := e.now()
+	if err := e.master.Ask(ctx, e.start(decide.Kind, "", sent), salt.MasterType(), ids); err != nil {
+		return fmt.Errorf("ask %d minions for their master_type: %w", len(ids), err)
+	}
+	for _, id := range ids {
+		e.courses[id].KindAskedAt(sent)
+	}
+	return nil
+}
+
+// hearReturns takes in what minions returned: answers to pings and questions, and
+// the ends of first highstates. It needs of a body what salt.Brief leaves of it.
 func (e *Engine) hearReturns(returns []event.Return, now time.Time) {
 	for _, r := range returns {
 		c := e.courses[r.ID]
@@ -77,41 +93,107 @@ func (e *Engine) hearReturns(returns []event.Return, now time.Time) {
 			continue
 		}
 		c.due = time.Time{}
-		asked, isAsk := e.jobs[r.JID]
-		switch {
-		case isAsk && asked.about == "":
-			c.Here = now
-		case isAsk:
-			e.answered(c, asked, r, now)
-		case r.JID == c.Row.ClaimJID && r.Fun == e.cfg.Function:
-			c.Here = now
-			c.Ended = &decide.Ended{JID: r.JID, Outcome: outcome(r.Retcode, event.Busy(r.Body)), Retcode: r.Retcode}
+		if asked, is := e.jobs[r.JID]; is {
+			if err := e.answered(c, asked, r, now); err != nil && c.unread != err.Error() {
+				c.unread = err.Error()
+				e.log.Warn("answer not understood", "minion", r.ID, "fun", r.Fun, "err", err)
+			}
+			continue
+		}
+		if r.JID != c.Row.ClaimJID || r.Fun != e.cfg.Function {
+			continue
+		}
+		c.Here = now
+		if end, twice := ended(r.JID, r.Retcode, salt.ReadBusy(r.Body)); twice {
+			c.RunsTwice(now)
+		} else {
+			c.Ended = &end
 		}
 	}
 }
 
-// answered takes in one of the answers that make an answer.
-func (e *Engine) answered(c *course, asked job, r event.Return, now time.Time) {
+// answered takes in an answer to one of our jobs.
+func (e *Engine) answered(c *course, asked job, r event.Return, now time.Time) error {
+	c.Here = now
+	switch asked.kind {
+	case decide.Ask:
+		jobs, err := salt.ReadRunning(r.Body)
+		if err != nil {
+			return err
+		}
+		own, by := look(c.Row, jobs)
+		c.Runs(own, by, asked.sent, now)
+	case decide.Kind:
+		failover, err := salt.ReadFailover(r.Body)
+		if err != nil {
+			return err
+		}
+		c.Is(failover, asked.sent, now)
+	case decide.Trace:
+		return e.traced(c, asked, r, now)
+	}
+	return nil
+}
+
+// look finds the row's job, and a state run that is not ours, among the jobs that
+// run on a minion.
+func look(row fleet.Minion, jobs []salt.Running) (own bool, by *decide.Blocker) {
+	for _, j := range jobs {
+		switch {
+		case row.ClaimState == fleet.Claimed && j.JID == row.ClaimJID:
+			own = true
+		case j.State() && by == nil:
+			b := blocker(j)
+			by = &b
+		}
+	}
+	return own, by
+}
+
+// blocker is what a minion says of a state run. A jid is the time of its begin, by
+// the clock of whoever made it.
+func blocker(j salt.Running) decide.Blocker {
+	b := decide.Blocker{JID: j.JID, Fun: j.Fun, PID: j.PID, Started: j.Started}
+	if b.Started == "" {
+		b.Started = salt.JIDTime(j.JID)
+	}
+	return b
+}
+
+// traced takes in one of the two answers that make one on a jid.
+func (e *Engine) traced(c *course, asked job, r event.Return, now time.Time) error {
 	switch {
 	case asked.sent.Before(c.answersTo):
-		return // a later question is open
+		return nil // a later question is open
 	case asked.sent.After(c.answersTo):
 		c.answers, c.answersTo = salt.Answers{}, asked.sent
 	}
 	answer, complete, err := c.answers.Take(r.Fun, r.Body)
-	if err != nil {
-		e.log.Warn("answer not understood", "minion", r.ID, "jid", asked.about, "err", err)
-		return
+	if err != nil || !complete {
+		return err
 	}
-	if !complete {
-		c.Here = now
-		return
-	}
-	a := decide.Answer{JID: asked.about, Asked: asked.sent, Running: answer.Running, NoCache: answer.NoCache, Failover: answer.Failover}
+	a := decide.Answer{JID: asked.about, Asked: asked.sent, Running: answer.Running, NoCache: answer.NoCache}
 	if cached := answer.Cached; cached != nil {
-		a.Ended = &decide.Ended{JID: asked.about, Outcome: outcome(cached.Retcode, cached.Busy), Retcode: cached.Retcode}
+		end, twice := ended(asked.about, cached.Retcode, cached.Busy)
+		if a.Doubled = twice; !twice {
+			a.Ended = &end
+		}
 	}
 	c.Answered(a, now)
+	return nil
+}
+
+// ended reads how a job ended; twice: it did not, it was sent to a minion that ran
+// it already.
+func ended(jid string, retcode int, busy []salt.Running) (end decide.Ended, twice bool) {
+	end = decide.Ended{JID: jid, Retcode: retcode, Outcome: outcome(retcode, len(busy) > 0)}
+	for i, j := range busy {
+		if i == 0 {
+			end.By = blocker(j)
+		}
+		twice = twice || j.JID == jid
+	}
+	return end, twice && end.Outcome == fleet.Busy
 }
 
 // outcome goes by the return code: bodies may be trimmed by the bus (1 MiB), and

@@ -54,7 +54,7 @@ func (p *plain) Publish(_ context.Context, j salt.Job) ([]string, error) {
 
 func (p *plain) Ping(_ context.Context, _ string, ids []string) ([]string, error) { return ids, nil }
 
-func (p *plain) AskAfter(context.Context, [salt.Questions]string, string, []string) error { return nil }
+func (p *plain) Ask(context.Context, string, salt.Question, []string) error { return nil }
 
 func (p *plain) List() (salt.Listing, error) {
 	ids := func(state salt.State) []string { return slices.Sorted(maps.Keys(p.keys[state])) }

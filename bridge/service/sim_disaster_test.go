@@ -15,7 +15,7 @@ const (
 	// a minute or more, with a minute and ten between them, and each step of the
 	// way found by a comparison or a ping, two minutes apart, and asked for in
 	// steps that grow to two minutes.
-	settleFor = 90 * time.Minute
+	settleFor = 4 * time.Hour
 	// calmFor: so long after that nothing more may happen.
 	calmFor = 3 * time.Minute
 )

@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -25,10 +27,11 @@ type minion struct {
 	links    map[*machine]*link
 	current  int // failover: index of its master
 
-	life    int             // of its process
-	seen    map[string]bool // the jid_queue, lost with the process
-	running *run            // its highstate
-	ended   map[string]event.Return
+	life   int             // of its process
+	seen   memory100       // the jid_queue, lost with the process
+	runs   map[string]*run // the proc folder: what runs, by jid
+	queued map[string]bool // jids that wait in its queue, as state_queue and process_count_max have it
+	ended  map[string]event.Return
 
 	first     map[string]int // jid -> life in which it first came
 	succeeded string         // jid of the first highstate that did
@@ -41,10 +44,38 @@ type link struct{}
 // run is one highstate that a minion runs.
 type run struct{ jid string }
 
+// hwm is Salt's minion_jid_queue_hwm.
+const hwm = 100
+
+// memory100 is what a minion remembers of jids: the last hundred that came, those
+// of others' jobs, which come all the time, among them.
+type memory100 struct {
+	at    map[string]float64 // the number of the job that had that jid
+	count float64            // jobs that came
+	last  time.Duration
+	rate  float64 // others' jobs in a second
+}
+
+// sees takes in a jid, and says whether it is remembered.
+func (q *memory100) sees(jid string, now time.Duration) bool {
+	q.count += q.rate * (now - q.last).Seconds()
+	q.last = now
+	if at, ok := q.at[jid]; ok && q.count-at < hwm {
+		return true
+	}
+	if q.at == nil {
+		q.at = map[string]float64{}
+	}
+	q.count++
+	q.at[jid] = q.count
+	return false
+}
+
 func newMinion(w *world, id string, n int) *minion {
 	m := &minion{world: w, id: id, key: publicKey(n), failover: w.chance(0.5), cache: !w.chance(w.perils.noCache),
-		links: map[*machine]*link{}, seen: map[string]bool{}, ended: map[string]event.Return{}, first: map[string]int{},
-		current: w.rng.IntN(len(w.machines))}
+		links: map[*machine]*link{}, runs: map[string]*run{}, queued: map[string]bool{}, ended: map[string]event.Return{},
+		first: map[string]int{}, current: w.rng.IntN(len(w.machines))}
+	m.seen.rate = w.perils.chatter
 	w.store.minions[id] = fleet.Minion{InstanceID: id, Status: fleet.Launch}
 	w.after(w.about(30*time.Second), m.knock)
 	return m
@@ -112,33 +143,45 @@ func (m *minion) move() {
 func (m *minion) restart() {
 	w := m.world
 	m.life++
-	m.links, m.seen = map[*machine]*link{}, map[string]bool{}
+	m.links, m.seen = map[*machine]*link{}, memory100{rate: m.seen.rate, last: w.now}
 	w.saw("minion restarted")
-	if m.running != nil && w.chance(0.5) {
-		w.log("%s: its job %s is killed", m.id, m.running.jid)
-		m.running = nil
+	if w.chance(0.5) {
+		for _, jid := range slices.Sorted(maps.Keys(m.runs)) {
+			w.log("%s: its job %s is killed", m.id, jid)
+		}
+		clear(m.runs)
 	}
 	w.log("%s: restarts", m.id)
 }
 
 // byHand runs a highstate that is not ours: salt-call, a schedule.
 func (m *minion) byHand() {
-	if m.running != nil {
+	w := m.world
+	if len(m.runs) > 0 {
 		return
 	}
-	m.world.log("%s: runs a highstate by hand", m.id)
-	r := &run{jid: "by hand"}
-	m.running = r
-	m.world.after(m.world.about(time.Minute), func() {
-		if m.running == r {
-			m.running = nil
-		}
-	})
+	w.log("%s: runs a highstate by hand", m.id)
+	w.hands++
+	r := &run{jid: fmt.Sprintf("by hand %d", w.hands)}
+	m.runs[r.jid] = r
+	for range 1 + w.rng.IntN(2)*9 { // a minute, or ten of them
+		w.after(w.about(time.Minute), func() { m.over(r) })
+	}
+	w.after(w.about(10*time.Minute), func() { m.over(r) })
 }
 
-// receive takes a job from a master, unless it has seen the jid before.
+// over takes a run out of the proc folder: whatever has its jid by then.
+func (m *minion) over(r *run) (ran bool) {
+	ran = m.runs[r.jid] == r
+	if ran {
+		delete(m.runs, r.jid)
+	}
+	return ran
+}
+
+// receive takes a job from a master, unless it remembers the jid.
 func (m *minion) receive(from *machine, jid string, do func()) {
-	if m.seen[jid] {
+	if m.seen.sees(jid, m.world.now) {
 		m.world.log("%s: drops %s from %s: seen before", m.id, jid, from.id)
 		m.world.saw("jid dropped by the minion")
 		if m.world.lately(m.id, jid) {
@@ -146,69 +189,108 @@ func (m *minion) receive(from *machine, jid string, do func()) {
 		}
 		return
 	}
-	m.seen[jid] = true
 	if do != nil {
 		do()
 	}
 }
 
-// highstate runs one, which takes its time to begin, to run and to return.
+// highstate runs one, which takes its time to begin, to run and to return. Some
+// wait in a queue of the minion's before.
 func (m *minion) highstate(from *machine, jid string) func() {
 	w := m.world
 	late := w.lately(m.id, jid)
 	return func() {
-		life := m.life
 		known, came := m.first[jid]
 		if !came {
-			m.first[jid] = life
+			m.first[jid] = m.life
 		}
-		w.after(w.about(time.Second), func() {
-			if m.life != life {
-				return // it had not begun when the process was killed
-			}
-			if m.running != nil {
-				w.log("%s: %s finds %s running", m.id, jid, m.running.jid)
-				text, err := msgpack.Marshal([]string{`The function "state.highstate" is running as PID 4711 and was started at 12:00 with jid ` + m.running.jid})
-				if err != nil {
-					panic(err)
-				}
-				m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Retcode: 1, Body: text})
-				return
-			}
-			w.ran(m, jid, late, came && known != life)
-			r := &run{jid: jid}
-			m.running = r
-			fate := w.rng.Float64()
+		forgotten := came // it has seen it, and does not know
+		if forgotten && known == m.life {
+			w.saw("jid forgotten by the minion")
+		}
+		wait := w.about(time.Second)
+		if w.chance(w.perils.queue) {
+			w.log("%s: %s waits in its queue", m.id, jid)
+			w.saw("queued by the minion")
+			m.queued[jid] = true // a file: it survives the process
 			w.after(w.about(time.Minute), func() {
-				if m.running != r {
-					return // killed
-				}
-				m.running = nil
-				switch p := w.perils; {
-				case fate < p.kill:
-					w.log("%s: %s is killed", m.id, jid)
-					w.saw("job killed")
-				case fate < p.kill+p.fail:
-					w.log("%s: %s fails", m.id, jid)
-					m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Retcode: 2})
-				default:
-					w.log("%s: %s succeeds", m.id, jid)
-					if m.succeeded == "" {
-						m.succeeded = jid
-					}
-					m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Success: true})
-				}
+				delete(m.queued, jid)
+				m.begin(from, jid, late, forgotten)
 			})
+			return
+		}
+		if w.chance(w.perils.queue) {
+			wait = w.about(10 * time.Second) // a machine that is short of everything
+		}
+		life := m.life
+		w.after(wait, func() {
+			if m.life == life { // else it had not begun when the process was killed
+				m.begin(from, jid, late, forgotten)
+			}
 		})
 	}
 }
 
-// end keeps how a job ended and tells the master under which it began.
-func (m *minion) end(from *machine, r event.Return) {
-	if m.cache {
-		m.ended[r.JID] = r
+// begin is Salt's state.running, and then the highstate. A run of the same jid
+// does not keep it from running (3006 to 3008; tried).
+func (m *minion) begin(from *machine, jid string, late, forgotten bool) {
+	w := m.world
+	var lines []string
+	for _, other := range slices.Sorted(maps.Keys(m.runs)) {
+		if other != jid {
+			lines = append(lines, `The function "state.highstate" is running as PID 4711 and was started at 12:00 with jid `+other)
+		}
 	}
-	m.answer(from, r)
+	if lines != nil {
+		w.log("%s: %s finds others running", m.id, jid)
+		text, err := msgpack.Marshal(lines)
+		if err != nil {
+			panic(err)
+		}
+		m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Retcode: 1, Body: text})
+		return
+	}
+	w.ran(m, jid, late, forgotten, m.runs[jid] != nil)
+	r := &run{jid: jid}
+	m.runs[jid] = r
+	fate := w.rng.Float64()
+	long := time.Minute
+	if w.chance(w.perils.long) {
+		long = 20 * time.Minute
+	}
+	w.after(min(w.about(long), 2*long), func() {
+		if _, there := m.runs[jid]; !there {
+			return // killed
+		}
+		delete(m.runs, jid) // whoever began it: the file has the jid's name
+		switch p := w.perils; {
+		case fate < p.kill:
+			w.log("%s: %s is killed", m.id, jid)
+			w.saw("job killed")
+		case fate < p.kill+p.fail:
+			w.log("%s: %s fails", m.id, jid)
+			m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Retcode: 2})
+		default:
+			w.log("%s: %s succeeds", m.id, jid)
+			if m.succeeded == "" {
+				m.succeeded = jid
+			}
+			m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Success: true})
+		}
+	})
+}
+
+// end keeps how a job ended and tells the master under which it began. In between
+// it is neither in the proc folder nor in the cache (salt/minion.py,
+// _prepare_return_pub).
+func (m *minion) end(from *machine, r event.Return) {
+	w := m.world
+	w.after(w.about(50*time.Millisecond), func() {
+		if m.cache {
+			m.ended[r.JID] = r
+		}
+		m.answer(from, r)
+	})
 }
 
 // answer returns to the master that asked: to no other, and not if it is away
@@ -225,36 +307,46 @@ func (m *minion) answer(to *machine, r event.Return) {
 	})
 }
 
-// resolve answers one of the questions of salt.Master.AskAfter. Each is a process
-// of its own, so their order is anybody's guess.
-func (m *minion) resolve(from *machine, jid string, question int, job string) func() {
+// resolve answers a question. Each is a process of its own, so their order is
+// anybody's guess.
+func (m *minion) resolve(from *machine, jid string, q salt.Question) func() {
 	w := m.world
 	return func() {
 		life := m.life
 		w.after(w.about(500*time.Millisecond), func() {
-			fun, value := "config.get", any("str")
-			switch {
-			case question == 0:
-				fun, value = "saltutil.find_job", map[string]any{}
-				if m.running != nil && m.running.jid == job {
-					value = map[string]any{"jid": job}
-				}
-			case question == 2:
-				fun, value = "saltutil.find_cached_job", m.cachedJob(job)
-			case m.failover:
-				value = "failover"
-			}
-			body, err := msgpack.Marshal(value)
+			body, err := msgpack.Marshal(m.knows(q))
 			if err != nil {
 				panic(err)
 			}
 			w.after(w.about(500*time.Millisecond), func() {
 				if m.life == life {
-					m.answer(from, event.Return{JID: jid, ID: m.id, Fun: fun, Body: body})
+					m.answer(from, event.Return{JID: jid, ID: m.id, Fun: q.Fun, Body: salt.Brief(q.Fun, body)})
 				}
 			})
 		})
 	}
+}
+
+func (m *minion) knows(q salt.Question) any {
+	switch q {
+	case salt.WhatRuns():
+		jobs := []map[string]any{}
+		for _, jid := range slices.Sorted(maps.Keys(m.runs)) {
+			jobs = append(jobs, map[string]any{"jid": jid, "fun": highstate, "pid": 4711})
+		}
+		return jobs
+	case salt.MasterType():
+		if m.failover {
+			return "failover"
+		}
+		return "str"
+	case salt.FindJob(q.Arg):
+		if m.runs[q.Arg] != nil || m.queued[q.Arg] {
+			return map[string]any{"jid": q.Arg, "pid": 4711}
+		}
+		return map[string]any{}
+	}
+	return m.cachedJob(q.Arg)
 }
 
 func (m *minion) cachedJob(job string) any {

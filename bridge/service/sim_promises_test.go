@@ -61,6 +61,8 @@ func (w *world) decided(b *bridge, owner decide.Pulse, c decide.Course, step dec
 		w.saw("failover: here now")
 	case step.Act == decide.Ask && mine && c.Taken == decide.TakenNot:
 		w.saw("lost answer recognised as own")
+	case step.Act == decide.Ask && r.ClaimState == fleet.Unclaimed:
+		w.saw("asked whether it is free again")
 	case step.Act == decide.Publish && c.Unknowns > 0:
 		w.saw("jid sent again")
 	case step.Act == decide.Wait && c.NoCache && mine && c.Unknowns > 0:
@@ -120,13 +122,16 @@ func (w *world) lately(id, jid string) bool { return w.late[published{id, jid}] 
 //   - A minion with cache_jobs off cannot say that a job is over. If the return
 //     was lost and its process was started anew, a publish that is sent again
 //     runs again.
-func (w *world) ran(m *minion, jid string, late, forgotten bool) {
-	w.log("%s: runs %s (late %v, seen in a former life %v)", m.id, jid, late, forgotten)
+func (w *world) ran(m *minion, jid string, late, forgotten, beside bool) {
+	w.log("%s: runs %s (late %v, forgotten %v, beside itself %v)", m.id, jid, late, forgotten, beside)
 	row := w.store.minions[m.id]
 	if late && (row.ClaimState != fleet.Claimed || row.ClaimJID != jid || forgotten && jid == m.succeeded) {
 		m.excused = true
 		w.saw("excepted: late publish")
 		return
+	}
+	if beside && !m.excused {
+		w.fault("G2: %s: %s runs twice at once", m.id, jid)
 	}
 	if m.succeeded == "" {
 		return
@@ -151,7 +156,7 @@ func (w *world) settled(m *minion) bool {
 // it again, and nobody can say how it ended: that is for an operator.
 func (w *world) unknowable(m *minion) bool {
 	row := w.store.minions[m.id]
-	return !m.cache && row.ClaimState == fleet.Claimed && m.running == nil &&
+	return !m.cache && row.ClaimState == fleet.Claimed && m.runs[row.ClaimJID] == nil && !m.queued[row.ClaimJID] &&
 		!w.faulty && w.now-max(w.changed[m.id], w.healed) > 8*time.Minute
 }
 

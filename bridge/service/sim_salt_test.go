@@ -30,15 +30,11 @@ func (b *bridge) Ping(_ context.Context, jid string, ids []string) ([]string, er
 	}, nil)
 }
 
-func (b *bridge) AskAfter(_ context.Context, jids [salt.Questions]string, job string, ids []string) error {
-	for i, jid := range jids {
-		if _, err := b.send(jid, ids, "ask after "+job, func(m *minion) {
-			m.receive(b.machine, jid, m.resolve(b.machine, jid, i, job))
-		}, nil); err != nil {
-			return err
-		}
-	}
-	return nil
+func (b *bridge) Ask(_ context.Context, jid string, q salt.Question, ids []string) error {
+	_, err := b.send(jid, ids, "ask "+q.Fun+" "+q.Arg, func(m *minion) {
+		m.receive(b.machine, jid, m.resolve(b.machine, jid, q))
+	}, nil)
+	return err
 }
 
 // send hands a job to the minions that are connected here.

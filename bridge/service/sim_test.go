@@ -120,7 +120,8 @@ func TestSimulatorIsDeterministic(t *testing.T) {
 // else the simulator is blind.
 func TestSimulatorFindsWhatIsWrong(t *testing.T) {
 	const enough = 2000
-	for name, wrong := range map[string]rule{"by the clock": byTheClock, "gives up at once": givesUpAtOnce, "asks nobody": asksNobody} {
+	for name, wrong := range map[string]rule{"by the clock": byTheClock, "gives up at once": givesUpAtOnce, "asks nobody": asksNobody,
+		"looks at what runs alone": runningAlone, "sends again what does not run": sendsAgain} {
 		t.Run(name, func(t *testing.T) {
 			tried, broken := 0, 0
 			simulate(enough, wrong, func(_ uint64, w *world) bool {
@@ -159,8 +160,28 @@ func byTheClock(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Cou
 // givesUpAtOnce takes the first "I do not know that jid" for the last word.
 func givesUpAtOnce(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
 	step := decide.Next(p, s, owner, c, now)
-	if step.Act == decide.Publish && c.Unknowns > 0 {
+	if c.Unknowns > 0 && c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == s.ID && step.Act != decide.Finish {
 		return decide.Step{Act: decide.Finish, Reason: "unknown", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
+	}
+	return step
+}
+
+// runningAlone takes a job that does not run for lost: it may wait in a queue, or
+// have ended.
+func runningAlone(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+	step := decide.Next(p, s, owner, c, now)
+	if step.Act == decide.Trace && c.Row.ClaimOwner == s.ID {
+		return decide.Step{Act: decide.Finish, Reason: "does not run", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
+	}
+	return step
+}
+
+// sendsAgain sends a job that does not run once more, in the belief that a minion
+// drops each jid that it has seen.
+func sendsAgain(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+	step := decide.Next(p, s, owner, c, now)
+	if step.Act == decide.Trace && c.Row.ClaimOwner == s.ID {
+		return decide.Step{Act: decide.Publish, Reason: "does not run"}
 	}
 	return step
 }

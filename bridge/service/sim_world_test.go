@@ -33,6 +33,7 @@ type world struct {
 	jids      map[string]map[int][]string // by minion and attempt, in the order of their first publish
 	busy      map[published]bool          // recorded so: no attempt
 	late      map[published]bool          // its last publish came from a master that had lost the claim
+	hands     int                         // highstates that people ran
 
 	changed map[string]time.Duration // when a minion's row last did
 
@@ -57,6 +58,9 @@ type perils struct {
 	skewed                 bool          // clocks
 	noCache                float64       // share of minions with cache_jobs off
 	fail, kill             float64       // share of jobs
+	long                   float64       // of jobs, that run for 20 minutes
+	queue                  float64       // of jobs, that wait in the minion's queue
+	chatter                float64       // jobs of others in a second, on each minion
 }
 
 // attempts, simLease and slots are as configured for all masters of a world.
@@ -77,7 +81,8 @@ func newWorld(seed uint64, r rule, traced bool) *world {
 	}
 	w.perils = perils{crash: some(0.02), pause: some(0.02), slow: some(0.02), before: some(0.04), after: some(0.04),
 		lose: some(0.1), delay: some(0.1), duplicate: some(0.1), calm: w.between(10*time.Second, 4*time.Minute),
-		silent: some(0.3), skewed: w.chance(0.7), noCache: some(0.1), fail: some(0.3), kill: some(0.1)}
+		silent: some(0.3), skewed: w.chance(0.7), noCache: some(0.1), fail: some(0.3), kill: some(0.1),
+		long: some(0.1), queue: some(0.1), chatter: some(1)}
 	w.store = &memory{world: w, minions: fleettest.Model{}, masters: map[string]fleet.Master{}}
 	for n := range 2 + w.rng.IntN(6) {
 		w.machines = append(w.machines, newMachine(w, fmt.Sprintf("m%d", n+1)))

@@ -149,7 +149,7 @@ func (w write) follows(next write) string {
 		switch {
 		case w.state == fleet.Done:
 			return "claimed after success"
-		case w.state == fleet.Claimed && !same:
+		case w.state == fleet.Claimed && !same && (next.owner != w.owner || next.incarnation != w.incarnation || next.attempt != w.attempt): // else renamed
 			return "taken over with another jid or attempt"
 		case w.state != fleet.Claimed && (next.jid == w.jid || next.attempt != w.attempt+1):
 			return "new attempt without a new jid, or with a wrong number"

@@ -1,0 +1,304 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+)
+
+// maxRounds bounds how often one step comes back to a minion: claim, publish and
+// then wait are three acts; more than a few can only be a fault of the rules.
+const maxRounds = 6
+
+// What fails waits, and what does not need it goes on.
+const (
+	// holdFirst, holdMost: the back-off of one minion whose act failed.
+	holdFirst = 2 * time.Second
+	holdMost  = 10 * time.Minute
+	// maxRefused: so many single minions refused in a row, with none done between
+	// them, are no fault of the minions.
+	maxRefused = 8
+	// askEvery: questions to minions go out in rounds, one job for all that is
+	// due, so that 700 highstates under way are not 700 jobs.
+	askEvery = 5 * time.Second
+)
+
+// side is what an act needs.
+type side int
+
+const (
+	theStore side = iota
+	theMaster
+	sides
+)
+
+func (s side) String() string { return [...]string{"store", "master"}[s] }
+
+// needs says which side an act needs.
+func needs(act decide.Act) side {
+	switch act {
+	case decide.Publish, decide.Ask, decide.Trace, decide.Kind, decide.Ping:
+		return theMaster
+	}
+	return theStore
+}
+
+// hold is a wait after failures in a row.
+type hold struct {
+	until    time.Time
+	failures int
+	why      string
+}
+
+func (h *hold) failed(err error, first, most time.Duration, now time.Time) (news bool) {
+	news = h.why != err.Error()
+	h.until = now.Add(min(first<<min(h.failures, 16), most))
+	h.failures++
+	h.why = err.Error()
+	return news
+}
+
+// holds is what drive remembers of failures, besides those of single courses.
+type holds struct {
+	away    [sides]hold // the whole of it
+	err     [sides]error
+	refused int       // single minions, in a row
+	askAt   time.Time // when the next round of questions may go out
+}
+
+// acts are the steps of many minions, gathered so that each kind of effect is
+// one call.
+type acts map[decide.Act][]string
+
+// effect does one act for many minions: of one jid in a call, or of any.
+type effect struct {
+	act   decide.Act
+	do    func(context.Context, []string) error
+	byJID bool
+}
+
+// drive does what is due for each first highstate, until nothing is. What fails
+// keeps nothing else from being done: one minion waits by itself, and with the
+// store or the master away, what needs the other goes on. The error is for
+// information, one for each side that is away. It costs little where nothing is
+// due: a walk over the courses.
+func (e *Engine) drive(ctx context.Context) error {
+	e.reread(ctx)
+	effects := []effect{
+		{decide.Finish, e.finish, false}, {decide.Rename, e.rename, false}, {decide.Read, e.read, false}, {decide.Take, e.take, false},
+		{decide.Publish, e.publish, true}, {decide.Ask, e.ask, false}, {decide.Trace, e.trace, true},
+		{decide.Kind, e.askKind, false}, {decide.Ping, e.ping, false},
+	}
+	for range maxRounds {
+		todo := e.next()
+		if len(todo) == 0 || ctx.Err() != nil {
+			break
+		}
+		for _, f := range effects {
+			for _, alike := range e.alike(todo[f.act], f) {
+				for ids := range slices.Chunk(alike, batch) {
+					e.try(ctx, needs(f.act), ids, f.do)
+				}
+			}
+		}
+		if len(todo[decide.Ask])+len(todo[decide.Trace])+len(todo[decide.Kind])+len(todo[decide.Ping]) > 0 {
+			e.holds.askAt = e.now().Add(askEvery)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return e.away()
+}
+
+// away is what holds up whole sides.
+func (e *Engine) away() error {
+	now := e.now()
+	var errs []error
+	for s := range sides {
+		if now.Before(e.holds.away[s].until) {
+			errs = append(errs, e.holds.err[s])
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// alike gives ids in groups that one call does for.
+func (e *Engine) alike(ids []string, f effect) [][]string {
+	if !f.byJID {
+		return [][]string{ids}
+	}
+	groups := map[string][]string{}
+	for _, id := range ids {
+		c := e.courses[id]
+		if c == nil {
+			continue
+		}
+		jid := c.Row.ClaimJID
+		if f.act == decide.Publish && c.alone {
+			jid += " " + id
+		}
+		groups[jid] = append(groups[jid], id)
+	}
+	var all [][]string
+	for _, jid := range slices.Sorted(maps.Keys(groups)) {
+		all = append(all, groups[jid])
+	}
+	return all
+}
+
+// try does something for many minions. If it is refused, it is tried for each
+// half of them, until those are alone for whom it is.
+func (e *Engine) try(ctx context.Context, s side, ids []string, do func(context.Context, []string) error) {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return e.courses[id] == nil })
+	now := e.now()
+	if len(ids) == 0 || ctx.Err() != nil || now.Before(e.holds.away[s].until) {
+		return // next makes them wait
+	}
+	err := do(ctx, ids)
+	now = e.now()
+	switch {
+	case err == nil:
+		e.holds.away[s], e.holds.err[s], e.holds.refused = hold{}, nil, 0
+		for _, id := range ids {
+			if c := e.courses[id]; c != nil && !now.Before(c.held[s].until) {
+				c.held[s] = hold{}
+			}
+		}
+	case ctx.Err() != nil:
+	case whole(err):
+		e.sideFailed(s, err)
+	case len(ids) == 1:
+		e.hold(ids[0], s, err)
+		if e.holds.refused++; e.holds.refused >= maxRefused {
+			e.holds.refused = 0
+			e.sideFailed(s, err)
+		}
+	default:
+		e.try(ctx, s, ids[:len(ids)/2], do)
+		e.try(ctx, s, ids[len(ids)/2:], do)
+	}
+}
+
+// whole says whether an error concerns everybody, whatever was asked for.
+func whole(err error) bool {
+	for _, of := range []error{fleet.ErrUnavailable, fleet.ErrDenied, salt.ErrUnreachable, salt.ErrAuth, salt.ErrDenied} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) sideFailed(s side, err error) {
+	e.holds.err[s] = err
+	e.holds.away[s].failed(err, retryFirst, retryMost, e.now())
+}
+
+// hold lets one minion wait, for what failed for it alone.
+func (e *Engine) hold(id string, s side, err error) {
+	c := e.courses[id]
+	if c == nil {
+		return
+	}
+	if c.held[s].failed(err, holdFirst, holdMost, e.now()) {
+		e.log.Warn("highstate held up", "minion", id, "err", err)
+	}
+}
+
+// heldUntil says until when c waits for a side, and why.
+func (e *Engine) heldUntil(c *course, s side) (until time.Time, why string) {
+	until, why = c.held[s].until, c.held[s].why
+	if away := e.holds.away[s]; away.until.After(until) {
+		until, why = away.until, away.why
+	}
+	return until, why
+}
+
+// next asks for the step of each minion that is due.
+func (e *Engine) next() acts {
+	now := e.now()
+	todo := acts{}
+	slots := e.cfg.Concurrency
+	for _, c := range e.courses {
+		if c.Occupies(e.cfg.InstanceID, now) {
+			slots--
+		}
+	}
+	var due []string
+	for id, c := range e.courses {
+		if c.queued && slots > 0 {
+			c.queued, c.due = false, time.Time{}
+		}
+		switch {
+		case c.queued, c.due.After(now):
+		case c.stale: // its row is not known: reread has been refused it
+			until, why := e.heldUntil(c, theStore)
+			c.due, c.why = until, why
+			if !until.After(now) {
+				c.due = now.Add(retryFirst)
+			}
+		default:
+			due = append(due, id)
+		}
+	}
+	slices.Sort(due) // the same work gives the same calls, in the same order
+	self := decide.Self{ID: e.cfg.InstanceID, Incarnation: e.cfg.Incarnation,
+		Beating: e.beats.Reach(now), Slots: slots}
+	for _, id := range due {
+		c := e.courses[id]
+		step := e.rule(e.cfg.Highstate, self, e.beats.Pulse(c.Row), c.Course, now)
+		c.why = step.Reason
+		switch step.Act {
+		case decide.Rest:
+			c.due = now.Add(jobsFor) // until something happens; the comparison looks anyway
+			if !c.Row.WantsHighstate() {
+				e.close(id)
+			}
+			continue
+		case decide.Wait:
+			c.due = step.At
+			continue
+		case decide.Queue:
+			c.queued = true
+			continue
+		}
+		if until, why := e.heldUntil(c, needs(step.Act)); until.After(now) {
+			c.due, c.why = until, fmt.Sprintf("%s; held up: %s", step.Reason, why)
+			continue
+		}
+		switch step.Act {
+		case decide.Ask, decide.Trace, decide.Kind, decide.Ping:
+			if e.holds.askAt.After(now) {
+				c.due = e.holds.askAt
+				continue
+			}
+		case decide.Finish:
+			c.Ended = &step.Ended
+		case decide.Take:
+			if c.Row.ClaimState != fleet.Claimed {
+				self.Slots--
+			}
+		}
+		todo[step.Act] = append(todo[step.Act], id)
+	}
+	return todo
+}
+
+// blocked counts the minions that a state run of somebody else keeps from their
+// first highstate.
+func (e *Engine) blocked() (n int) {
+	for _, c := range e.courses {
+		if _, blocked := c.Blocked(); blocked {
+			n++
+		}
+	}
+	return n
+}
