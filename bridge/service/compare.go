@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -111,11 +110,10 @@ func (e *Engine) warm(ctx context.Context) error {
 			keys[id] = []byte(row.PublicKey)
 		}
 		known += len(keys)
-		n, err := e.keys.WriteAccepted(keys)
-		written += n
-		if errors.Is(err, salt.ErrOtherKey) {
-			e.log.Warn("known keys left out: others came first", "err", err) // the comparison reports each
-			return nil
+		done, faults, err := e.keys.WriteAccepted(keys)
+		written += len(done)
+		for _, id := range slices.Sorted(maps.Keys(faults)) {
+			e.log.Warn("known key left out", "minion", id, "err", faults[id]) // the comparison reports each
 		}
 		return err
 	})

@@ -39,8 +39,8 @@ func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 		views := map[string]*keyView{}
 		for _, id := range chunk {
 			v, err := e.view(id, held)
-			if err != nil {
-				return plan, err
+			if err != nil { // one key that cannot be read hides no other
+				v = &keyView{KeyView: decide.KeyView{ID: id}}
 			}
 			v.Row, v.Known = rows[id].row, rows[id].found
 			views[id] = v

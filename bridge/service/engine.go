@@ -24,9 +24,11 @@ type KeyStore interface {
 	List() (salt.Listing, error)
 	// Read gives the text of a key, or an error that is salt.ErrNoKey.
 	Read(id string, state salt.State) ([]byte, error)
-	UnlinkPending(id string) error
-	// WriteAccepted writes known keys as accepted, and returns how many were new.
-	WriteAccepted(keys map[string][]byte) (int, error)
+	// UnlinkPending removes a pending key if it is still the one that was seen, else
+	// the error is salt.ErrChanged.
+	UnlinkPending(id string, seen []byte) error
+	// WriteAccepted writes known keys as accepted; see salt.Keys.
+	WriteAccepted(keys map[string][]byte) (written []string, faults map[string]error, err error)
 }
 
 // Names tells which instance bears a Salt minion id, where that is not the

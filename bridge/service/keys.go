@@ -145,10 +145,14 @@ func (e *Engine) view(id string, held holding) (*keyView, error) {
 // actOnKey does what needs no write to the store.
 func (e *Engine) actOnKey(v *keyView) error {
 	if v.decision.Unlink {
-		if err := e.keys.UnlinkPending(v.ID); err != nil && !errors.Is(err, salt.ErrNoKey) {
+		switch err := e.keys.UnlinkPending(v.ID, v.pendingText); {
+		case errors.Is(err, salt.ErrChanged):
+			e.inbox.Look(v.ID, false) // at what is there now
+		case err != nil && !errors.Is(err, salt.ErrNoKey):
 			return fmt.Errorf("unlink pending key %s: %w", v.ID, err)
+		default:
+			e.audit.Unlinked()
 		}
-		e.audit.Unlinked()
 	}
 	if v.decision.Act == decide.DeleteKeys {
 		e.deletes[v.ID] = v.Row

@@ -68,14 +68,14 @@ func (p *plain) Read(id string, state salt.State) ([]byte, error) {
 	return nil, salt.ErrNoKey
 }
 
-func (p *plain) UnlinkPending(id string) error {
+func (p *plain) UnlinkPending(id string, _ []byte) error {
 	delete(p.keys[salt.Pending], id)
 	return nil
 }
 
-func (p *plain) WriteAccepted(keys map[string][]byte) (int, error) {
+func (p *plain) WriteAccepted(keys map[string][]byte) ([]string, map[string]error, error) {
 	maps.Copy(p.keys[salt.Accepted], keys)
-	return len(keys), nil
+	return slices.Sorted(maps.Keys(keys)), nil, nil
 }
 
 // knock is a minion that knocks with a key, once, as Salt takes it.

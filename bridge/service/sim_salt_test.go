@@ -117,18 +117,18 @@ func (b *bridge) Read(id string, state salt.State) ([]byte, error) {
 	return nil, salt.ErrNoKey
 }
 
-func (b *bridge) UnlinkPending(id string) error {
+func (b *bridge) UnlinkPending(id string, _ []byte) error {
 	delete(b.machine.keys[salt.Pending], id)
 	return nil
 }
 
-func (b *bridge) WriteAccepted(keys map[string][]byte) (written int, err error) {
+func (b *bridge) WriteAccepted(keys map[string][]byte) (written []string, _ map[string]error, err error) {
 	for id, key := range keys {
 		if b.machine.keys[salt.Accepted][id] == nil {
 			b.machine.keys[salt.Accepted][id] = key
 			delete(b.machine.keys[salt.Pending], id)
-			written++
+			written = append(written, id)
 		}
 	}
-	return written, nil
+	return written, nil, nil
 }
