@@ -195,9 +195,12 @@ func (a *Agent) decide(ctx context.Context) (Decision, error) {
 	reading, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
 	masters, err := a.o.Masters.Masters(reading)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return Decision{}, err
 	}
+	// A listed master whose row is bad has no row: it stays while it answers.
+	a.tell("rows", slog.LevelWarn, "rows of masters passed over", fleet.BadRows(bad))
 	a.watch.Observe(masters, a.listed, time.Now())
 	trusted, err := a.o.Minion.TrustedKey()
 	if err != nil {

@@ -39,8 +39,12 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 	reading, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
 	masters, err := a.o.Masters.Masters(reading)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return err
+	}
+	for _, why := range bad {
+		line("passed over", "%s", why)
 	}
 	a.watch.Observe(masters, a.listed, time.Now())
 	s := Sight{Masters: masters, Listed: a.listed, Trusted: trusted, Current: a.current}

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// maxBadRows is as many as a finding names.
+const maxBadRows = 3
+
 // clockMost is how far off a clock may be: AWS refuses requests at five minutes,
 // and its Date header has whole seconds.
 const clockMost = 30 * time.Second
@@ -23,6 +26,7 @@ type Fleet struct {
 
 	Store    string
 	StoreErr error
+	BadRows  []error // of the store, one for each that cannot be decoded
 	Tables   []Table
 
 	Queues, Groups []Reached
@@ -101,6 +105,10 @@ func ExamineFleet(f Fleet) []Finding {
 		r.add(Error, "store", "phoenix status", "%s", oneLine(f.StoreErr))
 	} else {
 		r.add(OK, "store", "", "%s can be read", quote(f.Store))
+	}
+	if n := len(f.BadRows); n > 0 {
+		r.add(Error, "store-rows", "correct or delete what is named, then phoenix minions add or retire it", "%d cannot be decoded, and are left out everywhere: %s",
+			n, oneLine(errors.Join(f.BadRows[:min(n, maxBadRows)]...)))
 	}
 	for _, t := range f.Tables {
 		switch {

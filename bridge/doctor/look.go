@@ -81,6 +81,13 @@ func lookAtKeys(c salt.Config) (found []Key, left int, err error) {
 			found = append(found, k)
 		}
 	}
+	for name, err := range list.Bad {
+		if len(found) >= maxKeys {
+			left++
+			continue
+		}
+		found = append(found, Key{ID: name, Fault: err})
+	}
 	return found, left, nil
 }
 

@@ -225,6 +225,12 @@ func examineKeys(r *report, m Master) {
 	byState, byDigest := map[salt.State][]string{}, map[string][]string{}
 	states, broken, outside := map[string][]salt.State{}, []string{}, []string{}
 	for _, k := range m.Keys {
+		if k.State == "" { // an entry that is no key in any state
+			if broken = append(broken, k.ID); !m.ValidID(k.ID) {
+				outside = append(outside, k.ID)
+			}
+			continue
+		}
 		byState[k.State] = append(byState[k.State], k.ID)
 		states[k.ID] = append(states[k.ID], k.State)
 		if !m.ValidID(k.ID) && !slices.Contains(outside, k.ID) {
@@ -307,6 +313,9 @@ func examinePlan(r *report, m Master) {
 func without(m Master) *Plan {
 	views := map[string]decide.KeyView{}
 	for _, k := range m.Keys {
+		if k.State == "" {
+			continue
+		}
 		v := views[k.ID]
 		v.ID, v.Valid = k.ID, m.ValidID(k.ID)
 		key := decide.Key{Present: true, Digest: k.Digest}

@@ -40,6 +40,14 @@ type BadRowsError struct {
 	Rows map[string]error // what is wrong, by instance id
 }
 
+// BadRows returns a *BadRowsError of rows, or nil if there are none.
+func BadRows(rows map[string]error) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	return &BadRowsError{rows}
+}
+
 // maxNamed bounds how many rows an error text names.
 const maxNamed = 3
 

@@ -103,7 +103,8 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 	r.delete(ctx, url, done)
 	// Take no more from masters that can write.
 	for failures := 1; len(left) > 0 && ctx.Err() == nil; failures++ {
-		if _, err := r.store.Minions(ctx, left); err == nil {
+		_, err := r.store.Minions(ctx, left)
+		if _, err = fleet.WithoutBadRows(err); err == nil {
 			return
 		}
 		sleep(ctx, backoff(failures))
@@ -192,6 +193,9 @@ func (r *Reader) apply(ctx context.Context, letters []*letter) error {
 			}
 		case errors.Is(err, fleet.ErrTerminated):
 			l.verdict = Ours // a launch that came late: termination is final
+		case errors.Is(err, fleet.ErrCorrupt):
+			l.verdict = Transient // its row alone is bad: it comes again, and holds no other up
+			r.log.Error("message waits for a row that cannot be decoded", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
 		default:
 			errs = append(errs, err)
 		}
@@ -214,10 +218,14 @@ func (r *Reader) askAfterOld(ctx context.Context, letters []*letter) (map[*lette
 		return nil, nil
 	}
 	rows, err := r.store.Minions(ctx, ids)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return nil, err
 	}
-	old = slices.DeleteFunc(old, func(l *letter) bool { _, found := rows[l.msg.InstanceID]; return found })
+	old = slices.DeleteFunc(old, func(l *letter) bool {
+		_, found := rows[l.msg.InstanceID]
+		return found || bad[l.msg.InstanceID] != nil
+	})
 	if len(old) == 0 {
 		return nil, nil
 	}

@@ -141,7 +141,7 @@ func (h *Hooks) look(ctx context.Context) {
 	}
 	slices.Sort(ids)
 	rows, err := h.store.Minions(ctx, slices.Compact(ids))
-	if err != nil {
+	if _, err = fleet.WithoutBadRows(err); err != nil { // a hook whose row is bad waits
 		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
 		return
 	}

@@ -34,7 +34,7 @@ func (h *Hooks) asksMasters(w *wait, row fleet.Minion) bool {
 // living gives the masters that live, by id.
 func (h *Hooks) living(ctx context.Context) (map[string]fleet.Master, error) {
 	rows, err := h.store.Masters(ctx)
-	if err != nil {
+	if _, err = fleet.WithoutBadRows(err); err != nil {
 		return nil, fmt.Errorf("list masters: %w", err)
 	}
 	living := map[string]fleet.Master{}

@@ -201,6 +201,7 @@ func (r *Reconciler) find(ctx context.Context, m memory) (f facts, missing []str
 		}
 		return nil
 	})
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return f, nil, fmt.Errorf("list minions: %w", err)
 	}
@@ -213,10 +214,17 @@ func (r *Reconciler) find(ctx context.Context, m memory) (f facts, missing []str
 	}
 	for chunk := range slices.Chunk(others, applyAtOnce) {
 		rows, err := r.store.Minions(ctx, chunk)
+		more, err := fleet.WithoutBadRows(err)
 		if err != nil {
 			return f, nil, fmt.Errorf("look up %d instances: %w", len(chunk), err)
 		}
 		maps.Copy(f.rows, rows)
+		for id := range more { // what is not known of it is no ground for anything
+			delete(f.members, id)
+		}
+	}
+	for id := range bad {
+		delete(f.members, id)
 	}
 	if f.masters, err = r.masters(ctx); err != nil {
 		return f, nil, err
@@ -275,7 +283,7 @@ func (r *Reconciler) groupPage(ctx context.Context, in *autoscaling.DescribeAuto
 
 func (r *Reconciler) masters(ctx context.Context) (map[string]bool, error) {
 	rows, err := r.store.Masters(ctx)
-	if err != nil {
+	if _, err = fleet.WithoutBadRows(err); err != nil {
 		return nil, fmt.Errorf("list masters: %w", err)
 	}
 	masters := map[string]bool{}
@@ -299,7 +307,7 @@ func (r *Reconciler) inferred(ctx context.Context) (n int, err error) {
 		}
 		return nil
 	})
-	if err != nil {
+	if _, err = fleet.WithoutBadRows(err); err != nil {
 		return 0, fmt.Errorf("list terminated minions: %w", err)
 	}
 	return n, nil

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -307,7 +306,7 @@ func MasterKeyDigest(c Config) (string, error) {
 	}
 	var missing error
 	for _, name := range names {
-		text, err := os.ReadFile(filepath.Join(c.PKIDir, name))
+		text, err := readFile(filepath.Join(c.PKIDir, name), maxSmall)
 		if errors.Is(err, fs.ErrNotExist) {
 			missing = err
 			continue
@@ -316,8 +315,8 @@ func MasterKeyDigest(c Config) (string, error) {
 			return "", fmt.Errorf("read master's key: %w", err)
 		}
 		digest, err := fleet.KeyDigest(text)
-		if err != nil {
-			return "", fmt.Errorf("read master's key %s: %w", name, err)
+		if err != nil { // a master that makes its key writes it in place
+			return "", fmt.Errorf("read master's key %s: %w: %w", name, ErrUnsettled, err)
 		}
 		return digest, nil
 	}

@@ -3,7 +3,6 @@ package salt
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -82,11 +81,7 @@ func readBounded(dir, name string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(text)) > most {
-		err = fmt.Errorf("longer than %d bytes", most)
-	}
-	return text, err
+	return readUpTo(f, most)
 }
 
 // Grains are what a minion says of itself.

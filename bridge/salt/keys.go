@@ -1,13 +1,14 @@
 package salt
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // State is where a master holds a key, by Salt's name for it, which is also the
@@ -32,10 +33,13 @@ var (
 	ErrNoKey = errors.New("no such key")
 	// ErrOtherKey is returned when another key for that id is accepted already.
 	ErrOtherKey = errors.New("another key is accepted")
-	// ErrUnsettled is returned for a key file that is being written.
-	ErrUnsettled = errors.New("key file is being written")
-	// ErrChanged is returned when a key file has another text than was decided on.
-	ErrChanged = errors.New("key file has changed")
+	// ErrUnsettled is returned beside a text that is no whole public key, until the
+	// same was seen for settleAfter: 3006 and 3007 write a key in place, so that who
+	// reads it in that moment sees an empty file or a part. Look again; nothing
+	// follows from such a text.
+	ErrUnsettled = errors.New("it is being written, or is no key")
+	// ErrChanged is returned when a key is not the one that was decided on.
+	ErrChanged = errors.New("it is another key by now")
 )
 
 // maxKeyFile is more than any RSA public key needs. What a knock may leave in
@@ -45,11 +49,19 @@ const maxKeyFile = 64 << 10
 // Listing is the ids that a master holds keys for.
 type Listing struct {
 	Accepted, Pending, Rejected, Denied []string
-	Bad                                 map[string]error // what lies there and is no key file
+	// Bad says of entries that are no key of an id what they are, by their names.
+	// They are in no list, and concern no other.
+	Bad map[string]error
 }
 
-// Keys is a master's key store: four folders with one file for each id.
-type Keys struct{ dir string }
+// Keys is a master's key store: four folders with one file for each id. Its methods
+// may be called by many goroutines, and many processes may work on one store, also
+// over NFS.
+type Keys struct {
+	dir   string
+	looks looks
+	clean sync.Once // of what a crash left behind
+}
 
 // OpenKeys gives the key store of the master so configured. The folders need
 // not be there yet: the master makes them when it starts.
@@ -60,8 +72,11 @@ func OpenKeys(c Config) (*Keys, error) {
 	return &Keys{dir: c.PKIDir}, nil
 }
 
-// List reads the four folders. The ids are as they stand there: anybody who
-// reaches the master can leave an odd one among the pending.
+// List reads the four folders. What is not a regular file is no key. Salt 3006 and
+// 3007 read a key through a symlink (os.path.isfile follows it), 3008 takes it for
+// none (salt/cache/localfs_key.py): it is named in Bad, and not followed. Anybody
+// who reaches the master can leave an odd id among the pending; those that reach
+// neither Salt nor a path are in Bad as well.
 func (k *Keys) List() (Listing, error) {
 	var l Listing
 	for state, ids := range map[State]*[]string{
@@ -73,19 +88,42 @@ func (k *Keys) List() (Listing, error) {
 		}
 		for _, e := range entries {
 			// Salt leaves .key_cache and temporary files among the keys.
-			if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
-				*ids = append(*ids, e.Name())
+			if strings.HasPrefix(e.Name(), ".") {
+				continue
 			}
+			err := notRegular(e.Type())
+			if err == nil {
+				err = checkID(e.Name())
+			}
+			if err == nil {
+				*ids = append(*ids, e.Name())
+				continue
+			}
+			if l.Bad == nil {
+				l.Bad = map[string]error{}
+			}
+			err = fmt.Errorf("%s: %w", filepath.Join(k.dir, string(state), e.Name()), err)
+			l.Bad[e.Name()] = errors.Join(l.Bad[e.Name()], err) // one name may be bad in several states
 		}
 	}
 	return l, nil
 }
 
-// Read gives the key as the minion sent it. ErrNoKey if there is none.
+// Read gives the key as the minion sent it. ErrNoKey if there is none. A text that
+// is no whole public key comes with ErrUnsettled, unless it has stayed the same for
+// some seconds.
 func (k *Keys) Read(id string, state State) ([]byte, error) {
-	text, err := k.read(id, state)
-	if errors.Is(err, fs.ErrNotExist) {
+	name := string(state) + "/" + id
+	text, info, err := k.read(id, state)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		err = ErrNoKey
+		k.looks.forget(name)
+	case err != nil:
+	case whole(text):
+		k.looks.forget(name)
+	case !k.looks.settled(name, info, text):
+		return text, fmt.Errorf("read key %s in %s: %w", id, state, ErrUnsettled)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read key %s in %s: %w", id, state, hint(err))
@@ -93,26 +131,32 @@ func (k *Keys) Read(id string, state State) ([]byte, error) {
 	return text, nil
 }
 
-func (k *Keys) read(id string, state State) ([]byte, error) {
+func (k *Keys) read(id string, state State) ([]byte, fs.FileInfo, error) {
 	root, err := k.folder(id, state)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer root.Close()
-	return readKey(root, id)
+	f, text, info, err := readKey(root, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return text, info, f.Close()
 }
 
-func readKey(root *os.Root, id string) ([]byte, error) {
-	f, err := openKey(root, id)
+// readKey gives an open file too: while it is open, no other file gets its inode.
+func readKey(root *os.Root, id string) (f *os.File, text []byte, info fs.FileInfo, err error) {
+	if f, err = openKey(root, id); err != nil {
+		return nil, nil, nil, err
+	}
+	if info, err = f.Stat(); err == nil {
+		text, err = readUpTo(f, maxKeyFile)
+	}
 	if err != nil {
-		return nil, err
+		f.Close()
+		return nil, nil, nil, err
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err == nil && len(text) > maxKeyFile {
-		err = fmt.Errorf("longer than %d bytes", maxKeyFile)
-	}
-	return text, err
+	return f, text, info, nil
 }
 
 // openKey opens a key that is a file of its own. 3008 does not take a symlink
@@ -122,22 +166,69 @@ func openKey(root *os.Root, id string) (*os.File, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("it is a %s, not a file", info.Mode().Type())
+		return nil, notRegular(info.Mode().Type())
 	}
 	return root.Open(id)
 }
 
+// notRegular says what an entry is that is not a regular file.
+func notRegular(mode fs.FileMode) error {
+	for _, kind := range []struct {
+		mode fs.FileMode
+		name string
+	}{{fs.ModeDir, "directory"}, {fs.ModeSymlink, "symbolic link"}, {fs.ModeNamedPipe, "named pipe"},
+		{fs.ModeSocket, "socket"}, {fs.ModeDevice, "device"}} {
+		if mode&kind.mode != 0 {
+			return fmt.Errorf("it is a %s, not a file", kind.name)
+		}
+	}
+	if mode.IsRegular() {
+		return nil
+	}
+	return fmt.Errorf("it is a %v, not a file", mode)
+}
+
 // UnlinkPending takes a pending key out of the store, so that the minion with
 // the right one can knock: while it lies there, Salt denies any other (tried).
-// It was never accepted, so nothing rotates. No key there is a success.
-func (k *Keys) UnlinkPending(id string, _ []byte) error {
-	root, err := k.folder(id, Pending)
-	if err == nil {
-		err = root.Remove(id)
-		root.Close()
-	}
+// It was never accepted, so nothing rotates. seen is the text that was decided on:
+// if another is there by now it stays, and the error is ErrChanged. No key there is
+// a success.
+func (k *Keys) UnlinkPending(id string, seen []byte) error {
+	err := k.unlink(id, Pending, seen)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unlink pending key %s: %w", id, hint(err))
+	}
+	return nil
+}
+
+// unlink looks just before it removes a key, and just after. Between the look and
+// the removal lie some microseconds in which nothing can be ruled out: a minion that
+// loses its place by that knocks again within acceptance_wait_time (10 s).
+func (k *Keys) unlink(id string, state State, seen []byte) error {
+	root, err := k.folder(id, state)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	f, text, info, err := readKey(root, id)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	now, err := root.Lstat(id)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(text, seen) || !os.SameFile(now, info) {
+		return ErrChanged
+	}
+	if err := root.Remove(id); err != nil {
+		return err
+	}
+	// A network file system may say yes to what it has not done. Another file of that
+	// name is a new key.
+	if after, err := root.Lstat(id); err == nil && os.SameFile(after, info) {
+		return errors.New("it is still there after it was removed")
 	}
 	return nil
 }

@@ -8,13 +8,19 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"phoenix/bridge/fleet"
 )
@@ -61,19 +67,59 @@ func TestKeysAreListedByState(t *testing.T) {
 	put(t, nil, dir, "minions", "b")
 	put(t, nil, dir, "minions", "a")
 	put(t, nil, dir, "minions", ".key_cache") // Salt's, with key_cache: sched
-	put(t, nil, dir, "minions_pre", "i-*")    // anybody may leave that there
 	put(t, nil, dir, "minions_rejected", "r")
 	put(t, nil, dir, "minions_denied", "d")
-	if err := os.Mkdir(filepath.Join(dir, "minions_pre", "folder"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("b", filepath.Join(dir, "minions", "link")); err != nil {
-		t.Fatal(err)
-	}
 	got, err := k.List()
-	want := Listing{Accepted: []string{"a", "b"}, Pending: []string{"i-*"}, Rejected: []string{"r"}, Denied: []string{"d"}}
+	want := Listing{Accepted: []string{"a", "b"}, Rejected: []string{"r"}, Denied: []string{"d"}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%v, %v; want %v", got, err, want)
+	}
+}
+
+// TestG12BadEntries: what is no key of an id is named, and concerns no other.
+func TestG12BadEntries(t *testing.T) {
+	k, dir := keyStore(t)
+	put(t, newKey(t), dir, "minions", "good")
+	put(t, newKey(t), dir, "minions_pre", "folder2") // good in one state, bad in another
+	put(t, nil, dir, "minions_pre", "i-*")           // anybody may leave that there
+	check(t, os.Mkdir(filepath.Join(dir, "minions_pre", "folder"), 0o700))
+	check(t, os.Mkdir(filepath.Join(dir, "minions", "folder"), 0o700))
+	check(t, os.Mkdir(filepath.Join(dir, "minions", "folder2"), 0o700))
+	check(t, os.Symlink("good", filepath.Join(dir, "minions", "link")))
+	check(t, syscall.Mkfifo(filepath.Join(dir, "minions_denied", "pipe"), 0o600))
+	socket, err := net.Listen("unix", filepath.Join(dir, "minions", "s"))
+	check(t, err)
+	defer socket.Close()
+	got, err := k.List()
+	if err != nil || !slices.Equal(got.Accepted, []string{"good"}) || !slices.Equal(got.Pending, []string{"folder2"}) || len(got.Denied)+len(got.Rejected) > 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	want := map[string][]string{"i-*": {"minions_pre/i-*", "not a minion id"}, "folder": {"minions/folder", "minions_pre/folder", "a directory"},
+		"folder2": {"minions/folder2", "a directory"}, "link": {"minions/link", "a symbolic link"}, "pipe": {"minions_denied/pipe", "a named pipe"}, "s": {"minions/s", "a socket"}}
+	if len(got.Bad) != len(want) {
+		t.Errorf("bad: %v", got.Bad)
+	}
+	for name, parts := range want {
+		for _, part := range parts {
+			if got.Bad[name] == nil || !strings.Contains(got.Bad[name].Error(), part) {
+				t.Errorf("%s: %v says nothing of %q", name, got.Bad[name], part)
+			}
+		}
+	}
+	for _, id := range []string{"folder", "folder2", "link", "s"} {
+		if text, err := k.Read(id, Accepted); err == nil || errors.Is(err, ErrNoKey) || errors.Is(err, ErrUnsettled) {
+			t.Errorf("%s is read as %q, %v", id, text, err)
+		}
+	}
+	if _, err := k.Read("good", Accepted); err != nil {
+		t.Error(err)
+	}
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -88,11 +134,11 @@ func TestKeysOfAMasterThatNeverStarted(t *testing.T) {
 	if _, err := k.Read("a", Accepted); !errors.Is(err, ErrNoKey) {
 		t.Error(err)
 	}
-	if err := k.UnlinkPending("a"); err != nil {
+	if err := k.UnlinkPending("a", nil); err != nil {
 		t.Error(err)
 	}
-	if _, err := k.WriteAccepted(map[string][]byte{"a": []byte("x")}); err == nil {
-		t.Error("written into no folder")
+	if _, _, err := k.WriteAccepted(map[string][]byte{"a": []byte("x")}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("written into no folder: %v", err)
 	}
 }
 
@@ -105,9 +151,9 @@ func TestKeysOfAnotherStore(t *testing.T) {
 
 func TestWrittenKeyIsTheKey(t *testing.T) {
 	k, dir := keyStore(t)
-	text := []byte("-----BEGIN PUBLIC KEY-----\r\nodd\r\nends") // byte for byte
-	if n, err := k.WriteAccepted(map[string][]byte{"i-1": text}); n != 1 || err != nil {
-		t.Fatal(n, err)
+	text := bytes.ReplaceAll(newKey(t), []byte("\n"), []byte("\r\n")) // byte for byte
+	if ids, faults, err := k.WriteAccepted(map[string][]byte{"i-1": text}); !slices.Equal(ids, []string{"i-1"}) || len(faults) > 0 || err != nil {
+		t.Fatal(ids, faults, err)
 	}
 	got, err := k.Read("i-1", Accepted)
 	if err != nil || !bytes.Equal(got, text) {
@@ -115,14 +161,12 @@ func TestWrittenKeyIsTheKey(t *testing.T) {
 	}
 	path := filepath.Join(dir, "minions", "i-1")
 	before, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
 	if before.Mode() != keyMode {
 		t.Errorf("mode %v", before.Mode())
 	}
-	if n, err := k.WriteAccepted(map[string][]byte{"i-1": text}); n != 0 || err != nil {
-		t.Errorf("again: %d, %v", n, err)
+	if ids, faults, err := k.WriteAccepted(map[string][]byte{"i-1": text}); len(ids) > 0 || len(faults) > 0 || err != nil {
+		t.Errorf("again: %v, %v, %v", ids, faults, err)
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 		t.Error("an equal key was written again")
@@ -130,8 +174,20 @@ func TestWrittenKeyIsTheKey(t *testing.T) {
 	if l, err := k.List(); err != nil || !slices.Equal(l.Accepted, []string{"i-1"}) {
 		t.Error(l, err)
 	}
-	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
-		t.Error("something is left behind", entries, err)
+	nothingLeft(t, dir, "i-1")
+}
+
+// nothingLeft fails if there is a file of ours that is no key.
+func nothingLeft(t *testing.T, dir string, ids ...string) {
+	t.Helper()
+	folder, err := os.ReadDir(filepath.Join(dir, "minions"))
+	check(t, err)
+	above, err := os.ReadDir(dir)
+	check(t, err)
+	for _, e := range slices.Concat(folder, above) {
+		if name := e.Name(); !slices.Contains(ids, name) && !strings.HasPrefix(name, "minions") {
+			t.Errorf("%s is left behind", name)
+		}
 	}
 }
 
@@ -144,7 +200,7 @@ func TestWrittenKeyHasTheFoldersOwner(t *testing.T) {
 	if err := os.Chown(filepath.Join(dir, "minions"), uid, gid); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.WriteAccepted(map[string][]byte{"i-1": []byte("k")}); err != nil {
+	if _, _, err := k.WriteAccepted(map[string][]byte{"i-1": []byte("k")}); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(filepath.Join(dir, "minions", "i-1"))
@@ -156,18 +212,221 @@ func TestWrittenKeyHasTheFoldersOwner(t *testing.T) {
 	}
 }
 
-func TestAnotherAcceptedKeyStays(t *testing.T) {
+// TestG12EachKeyByItself: what is in the way of one id is in no other's way.
+func TestG12EachKeyByItself(t *testing.T) {
 	k, dir := keyStore(t)
-	put(t, []byte("old"), dir, "minions", "i-2")
-	put(t, []byte("left by a crash"), dir, "minions", fmt.Sprintf(".phoenix-%d", os.Getpid()))
-	n, err := k.WriteAccepted(map[string][]byte{"i-1": []byte("one"), "i-2": []byte("two"), "i-3": []byte("three")})
-	if n != 2 || !errors.Is(err, ErrOtherKey) || !strings.Contains(err.Error(), "i-2") {
-		t.Fatalf("%d, %v", n, err)
+	other := newKey(t)
+	put(t, other, dir, "minions", "other")
+	check(t, os.Mkdir(filepath.Join(dir, "minions", "folder"), 0o700))
+	check(t, os.Symlink("other", filepath.Join(dir, "minions", "link")))
+	check(t, syscall.Mkfifo(filepath.Join(dir, "minions", "pipe"), 0o600))
+	keys := map[string][]byte{"a*": newKey(t), "empty": nil, "long": make([]byte, maxKeyFile+1)}
+	for _, id := range []string{"other", "folder", "link", "pipe"} {
+		keys[id] = newKey(t)
 	}
-	for id, want := range map[string]string{"i-1": "one", "i-2": "old", "i-3": "three"} {
-		if got, err := k.Read(id, Accepted); err != nil || string(got) != want {
-			t.Errorf("%s: %q, %v", id, got, err)
+	var good []string
+	for i := range 20 {
+		good = append(good, fmt.Sprintf("i-%02d", i))
+		keys[good[i]] = newKey(t)
+	}
+	written, faults, err := k.WriteAccepted(keys)
+	if err != nil || !slices.Equal(written, good) || len(faults) != 7 {
+		t.Fatalf("written %v, faults %v, %v", written, faults, err)
+	}
+	if !errors.Is(faults["other"], ErrOtherKey) || !errors.Is(faults["a*"], ErrID) {
+		t.Errorf("%v, %v", faults["other"], faults["a*"])
+	}
+	for id, fault := range faults {
+		if !strings.Contains(fault.Error(), id) {
+			t.Errorf("%s: %v", id, fault)
 		}
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "minions", "other")); err != nil || !bytes.Equal(got, other) {
+		t.Error("another key was replaced", err)
+	}
+	if target, err := os.Readlink(filepath.Join(dir, "minions", "link")); err != nil || target != "other" {
+		t.Error("a link was replaced", err)
+	}
+	nothingLeft(t, dir, append(good, "other", "folder", "link", "pipe")...)
+}
+
+// TestTornKeyIsWrittenAgain: a loss of power may leave a part of a key, or nothing of
+// it. That is replaced once it is known that nobody writes it; another key never is.
+func TestTornKeyIsWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, dir := keyStore(t)
+		key := newKey(t)
+		keys := map[string][]byte{}
+		for id, text := range map[string][]byte{"empty": nil, "half": key[:len(key)/2], "zeros": make([]byte, len(key))} {
+			put(t, text, dir, "minions", id)
+			keys[id] = key
+		}
+		written, faults, err := k.WriteAccepted(keys)
+		if err != nil || len(written) > 0 || len(faults) != len(keys) || !errors.Is(faults["half"], ErrUnsettled) {
+			t.Fatalf("at once: %v, %v, %v", written, faults, err)
+		}
+		time.Sleep(settleAfter)
+		put(t, newKey(t), dir, "minions", "half") // Salt was writing it
+		written, faults, err = k.WriteAccepted(keys)
+		if err != nil || !slices.Equal(written, []string{"empty", "zeros"}) || !errors.Is(faults["half"], ErrOtherKey) {
+			t.Fatalf("later: %v, %v, %v", written, faults, err)
+		}
+		for _, id := range written {
+			if got, err := k.Read(id, Accepted); err != nil || !bytes.Equal(got, key) {
+				t.Errorf("%s: %q, %v", id, got, err)
+			}
+		}
+		nothingLeft(t, dir, "empty", "half", "zeros")
+	})
+}
+
+// TestG8LeftBehind: what a crash leaves is removed at the next start, and nothing of
+// another bridge that writes now.
+func TestG8LeftBehind(t *testing.T) {
+	k, dir := keyStore(t)
+	old := time.Now().Add(-2 * leftAfter)
+	for _, path := range []string{".phoenix-4711", "minions/.phoenix-4711", ".phoenix-new", "minions/.phoenix-new"} {
+		put(t, []byte("part"), dir, path)
+		if strings.HasSuffix(path, "4711") {
+			check(t, os.Chtimes(filepath.Join(dir, path), old, old))
+		}
+	}
+	put(t, []byte("Salt's"), dir, "minions", ".key_cache")
+	check(t, os.Chtimes(filepath.Join(dir, "minions", ".key_cache"), old, old))
+	if _, _, err := k.WriteAccepted(map[string][]byte{"i-1": newKey(t)}); err != nil {
+		t.Fatal(err)
+	}
+	nothingLeft(t, dir, "i-1", ".phoenix-new", ".key_cache")
+	for _, path := range []string{".phoenix-new", "minions/.phoenix-new", "minions/.key_cache"} {
+		if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTwoBridgesShareAKeyStore: writers that share a folder, as two bridges in
+// containers do that are both process 1, never put one's key under another's id.
+func TestTwoBridgesShareAKeyStore(t *testing.T) {
+	_, dir := keyStore(t)
+	keys := map[string][]byte{}
+	for i := range 300 {
+		keys[fmt.Sprintf("i-%04d", i)] = fmt.Appendf(nil, "key of i-%04d", i)
+	}
+	var wg sync.WaitGroup
+	var total atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			written, faults, err := (&Keys{dir: dir}).WriteAccepted(keys)
+			if err != nil || len(faults) > 0 {
+				t.Error(err, faults)
+			}
+			total.Add(int64(len(written)))
+		})
+	}
+	wg.Wait()
+	for id, want := range keys {
+		if got, err := os.ReadFile(filepath.Join(dir, "minions", id)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s has %q, %v", id, got, err)
+		}
+	}
+	if int(total.Load()) != len(keys) {
+		t.Errorf("%d keys were written by somebody, of %d", total.Load(), len(keys))
+	}
+	nothingLeft(t, dir, slices.Collect(maps.Keys(keys))...)
+}
+
+// TestKeyStoreThatIsFull: what concerns all is said once, at once, and leaves no part
+// of a key.
+func TestKeyStoreThatIsFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts a small file system")
+	}
+	k, dir := keyStore(t)
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=256k"); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { check(t, syscall.Unmount(dir, 0)) })
+	check(t, os.Mkdir(filepath.Join(dir, "minions"), 0o700))
+	keys, key := map[string][]byte{}, newKey(t)
+	for i := range 200 {
+		keys[fmt.Sprintf("i-%04d", i)] = key
+	}
+	written, faults, err := k.WriteAccepted(keys)
+	if !errors.Is(err, syscall.ENOSPC) || len(written) == 0 || len(written) == len(keys) || len(faults) > 0 {
+		t.Fatalf("%d written, faults %v, %v", len(written), faults, err)
+	}
+	for _, id := range written {
+		if got, err := k.Read(id, Accepted); err != nil || !bytes.Equal(got, key) {
+			t.Fatalf("%s: %q, %v", id, got, err)
+		}
+	}
+	nothingLeft(t, dir, written...)
+}
+
+// TestKeysOnOtherFileSystem: the folder may be a link to elsewhere.
+func TestKeysOnOtherFileSystem(t *testing.T) {
+	k, dir := keyStore(t)
+	check(t, os.Remove(filepath.Join(dir, "minions")))
+	elsewhere, err := os.MkdirTemp("/dev/shm", "phoenix-keys-")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { check(t, os.RemoveAll(elsewhere)) })
+	check(t, os.Symlink(elsewhere, filepath.Join(dir, "minions")))
+	if written, faults, err := k.WriteAccepted(map[string][]byte{"i-1": newKey(t), "i-2": newKey(t)}); len(written) != 2 || err != nil {
+		t.Fatal(written, faults, err)
+	}
+	nothingLeft(t, dir, "i-1", "i-2")
+}
+
+// TestUnsettledKey: Salt writes a pending key in place. Nothing is said of a text that
+// is no whole key before it has stayed the same for some seconds.
+func TestUnsettledKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, dir := keyStore(t)
+		key := newKey(t)
+		read := func(want error, text []byte) {
+			t.Helper()
+			if got, err := k.Read("i-1", Pending); !errors.Is(err, want) || want == nil && err != nil || !bytes.Equal(got, text) {
+				t.Errorf("%q, %v; want %q, %v", got, err, text, want)
+			}
+		}
+		put(t, nil, dir, "minions_pre", "i-1")
+		read(ErrUnsettled, nil)
+		time.Sleep(settleAfter - time.Second)
+		put(t, key[:100], dir, "minions_pre", "i-1")
+		read(ErrUnsettled, key[:100])
+		time.Sleep(settleAfter - time.Second)
+		read(ErrUnsettled, key[:100])
+		put(t, key, dir, "minions_pre", "i-1")
+		read(nil, key) // at once, once it is whole
+		put(t, []byte("no key"), dir, "minions_pre", "i-1")
+		read(ErrUnsettled, []byte("no key"))
+		time.Sleep(settleAfter)
+		read(nil, []byte("no key"))
+		read(nil, []byte("no key"))
+		// The same text written anew is another one.
+		check(t, os.Chtimes(filepath.Join(dir, "minions_pre", "i-1"), time.Now(), time.Now()))
+		read(ErrUnsettled, []byte("no key"))
+		check(t, os.Remove(filepath.Join(dir, "minions_pre", "i-1")))
+		read(ErrNoKey, nil)
+		if n := len(k.looks.seen); n != 0 {
+			t.Errorf("%d looks are remembered", n)
+		}
+	})
+}
+
+// TestG7LooksAreBounded: strangers who send no keys make us remember so much and no
+// more.
+func TestG7LooksAreBounded(t *testing.T) {
+	var l looks
+	info, err := os.Stat(".")
+	check(t, err)
+	for i := range 2 * maxLooks {
+		l.settled(fmt.Sprint(i), info, nil)
+	}
+	if len(l.seen) > maxLooks {
+		t.Errorf("%d looks", len(l.seen))
 	}
 }
 
@@ -176,16 +435,26 @@ func TestUnlinkPending(t *testing.T) {
 	for _, state := range []string{"minions", "minions_pre"} {
 		put(t, []byte(state), dir, state, "i-1")
 	}
+	if err := k.UnlinkPending("i-1", []byte("another text")); !errors.Is(err, ErrChanged) {
+		t.Errorf("another key than the one that was decided on: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "minions_pre", "i-1")); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
-		if err := k.UnlinkPending("i-1"); err != nil {
+		if err := k.UnlinkPending("i-1", []byte("minions_pre")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, err := k.Read("i-1", Pending); !errors.Is(err, ErrNoKey) {
 		t.Error(err)
 	}
-	if got, err := k.Read("i-1", Accepted); err != nil || string(got) != "minions" {
+	if got, err := os.ReadFile(filepath.Join(dir, "minions", "i-1")); err != nil || string(got) != "minions" {
 		t.Errorf("%q, %v", got, err)
+	}
+	check(t, os.Symlink("../minions/i-1", filepath.Join(dir, "minions_pre", "link")))
+	if err := k.UnlinkPending("link", []byte("minions")); err == nil {
+		t.Error("a link is unlinked")
 	}
 }
 
@@ -200,14 +469,14 @@ func TestOddIDsReachNoFile(t *testing.T) {
 		if _, err := k.Read(id, Pending); !errors.Is(err, ErrID) {
 			t.Errorf("read %q: %v", id, err)
 		}
-		if err := k.UnlinkPending(id); !errors.Is(err, ErrID) {
+		if err := k.UnlinkPending(id, nil); !errors.Is(err, ErrID) {
 			t.Errorf("unlink %q: %v", id, err)
 		}
-		if n, err := k.WriteAccepted(map[string][]byte{"fine": []byte("k"), id: []byte("k")}); n != 0 || !errors.Is(err, ErrID) {
-			t.Errorf("write %q: %d, %v", id, n, err)
+		if ids, faults, err := k.WriteAccepted(map[string][]byte{id: []byte("k")}); len(ids) > 0 || !errors.Is(faults[id], ErrID) || err != nil {
+			t.Errorf("write %q: %v, %v, %v", id, ids, faults, err)
 		}
 	}
-	if l, err := k.List(); err != nil || len(l.Pending) != 1 || len(l.Accepted) != 0 {
+	if l, err := k.List(); err != nil || len(l.Pending) != 0 || len(l.Accepted) != 0 || len(l.Bad) != 1 {
 		t.Error(l, err)
 	}
 	for _, id := range []string{"i-0123456789abcdef0", "web.example.org", "a_b", "A", "-", strings.Repeat("a", 255)} {
@@ -232,15 +501,6 @@ func TestOddFilesAreNoKeys(t *testing.T) {
 		if text, err := k.Read(id, Pending); err == nil {
 			t.Errorf("%s: read as %d bytes", id, len(text))
 		}
-	}
-	if err := os.Symlink("../master.pem", filepath.Join(dir, "minions", "link")); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := k.WriteAccepted(map[string][]byte{"link": []byte("k"), "empty": nil}); n != 0 || err == nil {
-		t.Error("an empty key is written")
-	}
-	if n, err := k.WriteAccepted(map[string][]byte{"link": []byte("k")}); n != 0 || err == nil {
-		t.Error("written through a link")
 	}
 }
 
@@ -279,18 +539,22 @@ func TestMasterKeyDigest(t *testing.T) {
 }
 
 // Laying down the keys of a whole fleet is part of a replacement's way to ready.
-func BenchmarkWriteAccepted2000(b *testing.B) {
-	for b.Loop() {
-		dir := b.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, "minions"), 0o700); err != nil {
-			b.Fatal(err)
-		}
-		keys := map[string][]byte{}
-		for i := range 2000 {
-			keys[fmt.Sprintf("i-%017x", i)] = make([]byte, 450)
-		}
-		if n, err := (&Keys{dir}).WriteAccepted(keys); n != 2000 || err != nil {
-			b.Fatal(n, err)
-		}
+func BenchmarkWriteAccepted(b *testing.B) {
+	for _, n := range []int{1, 3000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			keys := map[string][]byte{}
+			for i := range n {
+				keys[fmt.Sprintf("i-%017x", i)] = make([]byte, 450)
+			}
+			for b.Loop() {
+				b.StopTimer()
+				dir := b.TempDir()
+				check(b, os.Mkdir(filepath.Join(dir, "minions"), 0o700))
+				b.StartTimer()
+				if ids, faults, err := (&Keys{dir: dir}).WriteAccepted(keys); len(ids) != n || len(faults) > 0 || err != nil {
+					b.Fatal(len(ids), faults, err)
+				}
+			}
+		})
 	}
 }

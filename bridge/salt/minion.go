@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -82,7 +81,7 @@ func applyMinion(path string, opts map[string]any) (MinionConfig, error) {
 // folder is Salt's own, whatever file the configuration is read from
 // (salt.config.get_id).
 func cachedID(root string) string {
-	text, err := os.ReadFile(filepath.Join(root, "etc/salt/minion_id"))
+	text, err := readFile(filepath.Join(root, "etc/salt/minion_id"), maxSmall)
 	if err != nil {
 		return ""
 	}

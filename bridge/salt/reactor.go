@@ -3,7 +3,6 @@ package salt
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -22,14 +21,7 @@ const maxReactor = 1 << 20
 // are passed over.
 func readReactor(option any) ([]Reaction, error) {
 	if path, ok := option.(string); ok && path != "" {
-		info, err := os.Stat(path)
-		if err == nil && info.Size() > maxReactor {
-			err = fmt.Errorf("longer than %d bytes", maxReactor)
-		}
-		var text []byte
-		if err == nil {
-			text, err = os.ReadFile(path)
-		}
+		text, err := readFile(path, maxReactor)
 		var doc yaml.Node
 		if err == nil {
 			err = yaml.Unmarshal(text, &doc)

@@ -33,7 +33,11 @@ func TestRealMaster(t *testing.T) {
 			}
 
 			t.Run("accept passes over what vanished", func(t *testing.T) {
-				if err := m.keys().UnlinkPending("i-2"); err != nil {
+				seen, err := m.keys().Read("i-2", Pending)
+				if err == nil {
+					err = m.keys().UnlinkPending("i-2", seen)
+				}
+				if err != nil {
 					t.Fatal(err)
 				}
 				if err := master.Accept(t.Context(), []string{"i-1", "i-2", "absent", "i-3"}); err != nil {
@@ -74,10 +78,14 @@ func TestRealMaster(t *testing.T) {
 
 			t.Run("a written key is served, an impostor denied", func(t *testing.T) {
 				m.knock("i-5", other) // an impostor, before the master is warm
-				if n, err := m.keys().WriteAccepted(map[string][]byte{"i-5": pub}); n != 1 || err != nil {
-					t.Fatal(n, err)
+				if ids, faults, err := m.keys().WriteAccepted(map[string][]byte{"i-5": pub}); len(ids) != 1 || err != nil {
+					t.Fatal(ids, faults, err)
 				}
-				if err := m.keys().UnlinkPending("i-5"); err != nil {
+				seen, err := m.keys().Read("i-5", Pending)
+				if err == nil {
+					err = m.keys().UnlinkPending("i-5", seen)
+				}
+				if err != nil {
 					t.Fatal(err)
 				}
 				m.knock("i-5", pub)

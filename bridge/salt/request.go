@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -127,8 +126,10 @@ func refusal(fault any) error {
 }
 
 func (m *Master) rootKey() ([]byte, error) {
-	key, err := os.ReadFile(m.keyPath)
+	key, err := readFile(m.keyPath, maxSmall)
 	switch {
+	case err == nil && len(key) == 0: // a master that starts writes it in place
+		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, m.keyPath, ErrUnsettled)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
 	case errors.Is(err, fs.ErrNotExist): // the master makes it at each start

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// maxConfig bounds one file of Salt's configuration. Salt's own, with all comments,
+// has 50 KB.
+const maxConfig = 16 << 20
 
 // maxNodes bounds what a configuration may unfold to: aliases of aliases grow
 // without end.
@@ -29,7 +32,7 @@ func (f *fault) Unwrap() error { return f.err }
 // to it (salt/utils/yamlloader.py, alike in 3006, 3007 and 3008). An empty file
 // is an empty map.
 func readYAML(path string) (map[string]any, error) {
-	text, err := os.ReadFile(path)
+	text, err := readFile(path, maxConfig)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (b *Beats) Tick(ctx context.Context) {
 	b.mu.Unlock()
 	if watch && err == nil {
 		masters, err := b.store.Masters(ctx)
-		if err == nil {
+		if _, err = fleet.WithoutBadRows(err); err == nil {
 			b.mu.Lock()
 			b.pulses.Observe(masters, b.now())
 			b.mu.Unlock()

@@ -210,28 +210,28 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) Step(ctx context.Context) time.Time {
 	e.takeInbox()
 	if !e.preloaded {
-		e.preloaded = e.try(ctx, stagePreload, e.preload)
+		e.preloaded = e.work(ctx, stagePreload, e.preload)
 	}
 	if len(e.restoring) > 0 {
-		e.try(ctx, stagePreload, e.restore)
+		e.work(ctx, stagePreload, e.restore)
 	}
 	if e.sweep != nil || e.gap != "" || !e.now().Before(e.compareAt) {
-		e.try(ctx, stageComparison, e.compare)
+		e.work(ctx, stageComparison, e.compare)
 	}
 	if !e.now().Before(e.pollAt) {
-		e.try(ctx, stageTerminations, e.pollTerminated)
+		e.work(ctx, stageTerminations, e.pollTerminated)
 	}
 	if e.ready(stageLooks) {
 		if looks := e.waiting.take(batch, e.now()); len(looks) > 0 {
-			if !e.try(ctx, stageLooks, func(ctx context.Context) error { return e.lookAt(ctx, looks) }) {
+			if !e.work(ctx, stageLooks, func(ctx context.Context) error { return e.lookAt(ctx, looks) }) {
 				for _, id := range slices.Sorted(maps.Keys(looks)) {
 					e.waiting.add(id, looks[id])
 				}
 			}
 		}
 	}
-	e.try(ctx, stageHighstates, e.drive)
-	e.try(ctx, stageDeletes, e.deleteKeys)
+	e.work(ctx, stageHighstates, e.drive)
+	e.work(ctx, stageDeletes, e.deleteKeys)
 	e.publishStatus()
 	return e.nextDue(e.now())
 }

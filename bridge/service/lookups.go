@@ -63,7 +63,7 @@ func (e *Engine) look(ctx context.Context, ids []string, unnamed func(id string)
 	}
 	for chunk := range slices.Chunk(missing, batch) {
 		var instances map[string]string
-		if !e.try(ctx, stageNames, func(ctx context.Context) (err error) {
+		if !e.work(ctx, stageNames, func(ctx context.Context) (err error) {
 			if instances, err = e.names.instances(ctx, chunk); err != nil {
 				err = fmt.Errorf("resolve %d minion ids: %w", len(chunk), err)
 			}

@@ -87,6 +87,7 @@ var metrics = []Metric{
 	{"phoenix_highstates_ended_total", "counter", "outcome", "First highstates that ended: succeeded, failed, busy (not an attempt) or vanished (lost on the minion).", func(r Report, _ time.Time) map[string]float64 { return by(r.Counts.Ended) }},
 	{"phoenix_highstates_running", "gauge", "", "First highstates that this master runs.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Running) }},
 	{"phoenix_highstates_queued", "gauge", "", "First highstates that wait for a slot.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Queued) }},
+	{"phoenix_highstates_blocked", "gauge", "", "First highstates that wait for another state run of their minion to end.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Blocked) }},
 	{"phoenix_highstates_wanted", "gauge", "", "Minions here that want their first highstate, those that run it included.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Courses) }},
 
 	{"phoenix_work_held_up", "gauge", "", "1 while store or master keep the work from being done.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Engine.Held != "") }},

@@ -25,7 +25,7 @@ import (
 func fullReport(now time.Time) Report {
 	return Report{Version: `v1 "odd"\`, Started: now.Add(-time.Hour), Ready: true, Reach: true, Beat: now.Add(-1500 * time.Millisecond),
 		Bus:    BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},
-		Engine: Status{Compared: true, CompareTook: 250 * time.Millisecond, Census: Census{decide.Foreign: 3, decide.Ran: 4}, Running: 5, Held: "store"},
+		Engine: Status{Compared: true, CompareTook: 250 * time.Millisecond, Census: Census{decide.Foreign: 3, decide.Ran: 4}, Running: 5, Held: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
 		Counts: Counts{KeysAccepted: 7, Ended: map[fleet.Outcome]int64{fleet.Succeeded: 8}, StoreFailures: 9},
 		Queue: &queue.Status{Messages: &queue.Stats{Ours: 1, NotOurs: 2, Malformed: 3, Transient: 4}, Hooks: 6,
 			Reconcile: &queue.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}}}

@@ -38,7 +38,7 @@ func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyV
 		instances[i] = views[id].Row.InstanceID
 	}
 	var found map[string]string
-	if !e.try(ctx, stageProofs, func(ctx context.Context) (err error) {
+	if !e.work(ctx, stageProofs, func(ctx context.Context) (err error) {
 		if found, err = e.cfg.Proofs.Proofs(ctx, instances); err != nil {
 			err = fmt.Errorf("read %d proofs: %w", len(ask), err)
 		}

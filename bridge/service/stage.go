@@ -42,9 +42,9 @@ const (
 	relogEvery = 10 * time.Minute
 )
 
-// try does the work of a stage, unless it failed a moment ago. It reports
+// work does the work of a stage, unless it failed a moment ago. It reports
 // whether the work was done.
-func (e *Engine) try(ctx context.Context, name stageName, do func(context.Context) error) bool {
+func (e *Engine) work(ctx context.Context, name stageName, do func(context.Context) error) bool {
 	if !e.ready(name) {
 		return false
 	}

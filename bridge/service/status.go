@@ -23,6 +23,7 @@ type Status struct {
 	Courses int    `json:"courses"` // minions that want their first highstate
 	Running int    `json:"running"` // of those, run by this master
 	Queued  int    `json:"queued"`  // of those, waiting for a slot
+	Blocked int    `json:"blocked"` // of those, kept from it by a state run of somebody else
 	Held    string `json:"held"`    // what holds some of the work up; empty: nothing
 	// Stages says what holds up which kind of work; the others go on.
 	Stages map[string]string `json:"stages"`
@@ -74,7 +75,7 @@ func (e *Engine) publishStatus() {
 		return
 	}
 	s := &Status{At: now, Compared: e.compared, CompareAt: e.compareAt, CompareTook: e.took, Census: e.census, Deletes: len(e.deletes),
-		Courses: len(e.courses), Held: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts()}
+		Courses: len(e.courses), Held: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.blocked()}
 	s.Waiting, s.Dropped = e.inbox.waiting()
 	s.Waiting += e.waiting.len()
 	s.Deletes += len(e.stuck)

@@ -45,7 +45,7 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 	e.polled = true
 	e.terminated.readAt, e.pollAt = wall, now.Add(e.cfg.PollEvery)
 	if len(strip) > 0 {
-		e.try(ctx, stageTombstones, func(ctx context.Context) error { return e.strip(ctx, strip) })
+		e.work(ctx, stageTombstones, func(ctx context.Context) error { return e.strip(ctx, strip) })
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func adoptCommand() *cli.Command {
 		Description: "Each accepted key without a row becomes an adopted minion: its key is bound and stored, so that new\n" +
 			"masters know it. No highstate is run and no key is touched. Ids that do not match id_pattern are passed over.",
 		Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "only say what would be adopted"}},
-		Action: withStore(adopt),
+		Action: makingStore(adopt),
 	}
 }
 
@@ -37,6 +37,7 @@ func adopt(c *cli.Context, config Config, store fleet.Store) error {
 		return fmt.Errorf("list keys: %w", err)
 	}
 	bearer, rows, err := rowsOf(c, config, store, list.Accepted)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
@@ -45,6 +46,8 @@ func adopt(c *cli.Context, config Config, store fleet.Store) error {
 	for _, id := range list.Accepted {
 		row, known := rows[id]
 		switch change, reason := adoption(keys, id, bearer[id], valid(id)); {
+		case bad[bearer[id]] != nil:
+			report = append(report, adopted{id, "passed over", bad[bearer[id]].Error()})
 		case known && row.KeySHA256 != "":
 			report = append(report, adopted{id, "known", "in the fleet already"})
 		case change == nil:

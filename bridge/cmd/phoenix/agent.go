@@ -101,7 +101,7 @@ func openMasters(ctx context.Context, config Config) (fleet.Store, error) {
 			return nil, markedError{fleet.ErrUnavailable, fmt.Errorf("open store %s: %w (store names the one of the masters' bridges; start a bridge first)",
 				config.Store, cause(err))}
 		}
-		return openStore(ctx, config, nil)
+		return openStore(ctx, config, mustExist, nil)
 	}
 	tables, err := config.tables(ctx)
 	if err != nil {

@@ -102,7 +102,11 @@ func endpoint(own string, given *string) *string {
 // holdsNone says whether a key store has no key of a minion, in any state.
 func holdsNone(keys *salt.Keys, id string) (bool, error) {
 	for _, state := range []salt.State{salt.Accepted, salt.Pending, salt.Rejected, salt.Denied} {
-		if _, err := keys.Read(id, state); !errors.Is(err, salt.ErrNoKey) {
+		switch _, err := keys.Read(id, state); {
+		case errors.Is(err, salt.ErrNoKey):
+		case errors.Is(err, salt.ErrUnsettled): // there is one, or will be
+			return false, nil
+		default:
 			return false, err
 		}
 	}

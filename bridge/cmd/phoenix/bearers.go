@@ -51,7 +51,7 @@ func bearers(c *cli.Context, config Config, store fleet.Store, ids []string) (ma
 		return out, nil
 	}
 	rows, err := allMinions(c, store, "")
-	if err != nil {
+	if _, err = fleet.WithoutBadRows(err); err != nil {
 		return nil, err
 	}
 	for _, row := range rows { // those that live come first
@@ -63,7 +63,8 @@ func bearers(c *cli.Context, config Config, store fleet.Store, ids []string) (ma
 	return out, nil
 }
 
-// rowsOf reads the rows of minion ids, by these.
+// rowsOf reads the rows of minion ids, by these. If some cannot be decoded it gives
+// all others, and an error that names those by their instances.
 func rowsOf(c *cli.Context, config Config, store fleet.Store, ids []string) (bearer map[string]string, rows map[string]fleet.Minion, err error) {
 	if bearer, err = bearers(c, config, store, ids); err != nil {
 		return nil, nil, err

@@ -36,13 +36,16 @@ func bridgeCommand() *cli.Command {
 		Description: "Runs until it is told to stop, as root or as the master's user. While the master or the store do not\n" +
 			"answer it waits and tries again; nothing is lost.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done now, do nothing, and end"}},
-		Action: withStore(runBridge),
+		Action: makingStore(runBridge),
 	}
 }
 
 func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	log, err := newLogger(c, config)
 	if err != nil {
+		return err
+	}
+	if err := checkStore(c.Context, store, log); err != nil {
 		return err
 	}
 	master, keys, client, err := openSalt(config)

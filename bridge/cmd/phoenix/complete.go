@@ -159,7 +159,7 @@ func minionIDs(c *cli.Context, command *cli.Command, prefix string) (ids []strin
 		}
 	}
 	if !config.onDynamoDB() && command.Name != "accept" && command.Name != "add" {
-		if store, err := openStore(ctx, config, nil); err == nil {
+		if store, err := openStore(ctx, config, mustExist, nil); err == nil {
 			defer store.Close()
 			_ = store.ByStatus(ctx, fleet.Launch, "", func(page []fleet.Minion) error {
 				for _, row := range page {

@@ -7,8 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"phoenix/bridge/doctor"
@@ -26,6 +28,7 @@ const maxCopied = 512 << 20
 type openedStore struct {
 	fleet.Store
 	close func() error
+	bad   map[string]error // rows that cannot be decoded, as far as they were looked for
 }
 
 // look opens the store, unless it is open, and sees what it says of masters.
@@ -40,14 +43,28 @@ func (v *visit) look(ctx context.Context, asMaster bool) {
 		return
 	}
 	masters, err := v.store.Masters(ctx)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		v.fleet.StoreErr = fmt.Errorf("list masters: %w", err)
 		return
 	}
+	v.leaveOut(bad)
 	for _, m := range masters {
 		if m.Status == fleet.Launch && m.MasterKeySHA256 != "" {
 			v.fleet.Masters = append(v.fleet.Masters, doctor.MasterKey{InstanceID: m.InstanceID, Digest: m.MasterKeySHA256})
 		}
+	}
+}
+
+// leaveOut takes note of rows that cannot be decoded.
+func (v *visit) leaveOut(bad map[string]error) {
+	all := maps.Clone(v.store.bad)
+	if all == nil {
+		all = map[string]error{}
+	}
+	maps.Copy(all, bad)
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		v.fleet.BadRows = append(v.fleet.BadRows, all[id])
 	}
 }
 
@@ -65,7 +82,7 @@ func (v *visit) openToRead(ctx context.Context) (*openedStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &openedStore{store, store.Close}, nil
+	return &openedStore{Store: store, close: store.Close}, nil
 }
 
 // openCopy opens a copy of a SQLite store: to open the file itself makes others
@@ -90,11 +107,15 @@ func openCopy(ctx context.Context, path string) (*openedStore, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("read store sqlite:%s: %w", path, err), remove())
 	}
-	store, err := sqlite.Open(ctx, to)
+	store, err := sqlite.OpenExisting(ctx, to)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read store sqlite:%s: %w", path, err), remove())
 	}
-	return &openedStore{store, func() error { return errors.Join(store.Close(), remove()) }}, nil
+	bad, err := fleet.WithoutBadRows(store.Check(ctx))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read store sqlite:%s: %w", path, err), store.Close(), remove())
+	}
+	return &openedStore{store, func() error { return errors.Join(store.Close(), remove()) }, bad}, nil
 }
 
 func copyWithin(from, to string, most int64) error {

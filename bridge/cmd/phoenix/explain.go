@@ -82,10 +82,10 @@ func keyView(c *cli.Context, config Config, store fleet.Store, keys *salt.Keys, 
 		if errors.Is(err, salt.ErrNoKey) {
 			continue
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, salt.ErrUnsettled) {
 			return v, err
 		}
-		key.Present = true
+		key.Present = true // one that is no whole key has no digest
 		key.Digest, _ = fleet.KeyDigest(text)
 	}
 	instance, err := bearers(c, config, store, []string{id})

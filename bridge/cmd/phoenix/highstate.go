@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,6 +39,7 @@ func highstateCommand() *cli.Command {
 
 func listHighstates(c *cli.Context, _ Config, store fleet.Store) error {
 	all, err := allMinions(c, store, string(fleet.Launch))
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return err
 	}
@@ -48,13 +50,13 @@ func listHighstates(c *cli.Context, _ Config, store fleet.Store) error {
 		}
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, rows)
+		return cmp.Or(printJSON(c.App.Writer, rows), nameBad(c, bad))
 	}
 	t := newTable(c.App.Writer, "MINION", "STANDING", "ATTEMPT", "JOB", "BY", "RETCODE", "CHANGED")
 	for _, r := range rows {
 		t.row(r.Salt(), decide.Stand(r, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r), r.Modified)
 	}
-	return t.flush()
+	return cmp.Or(t.flush(), nameBad(c, bad))
 }
 
 func runHighstate(c *cli.Context, config Config, store fleet.Store) error {
@@ -86,11 +88,16 @@ func awaitHighstates(c *cli.Context, store fleet.Store, ids []string, bearer map
 	told := map[string]decide.Standing{}
 	for {
 		rows, err := store.Minions(c.Context, slices.Collect(maps.Values(bearer)))
+		bad, err := fleet.WithoutBadRows(err)
 		if err != nil {
 			return fmt.Errorf("await highstates: %w", err)
 		}
 		open, failed := 0, 0
 		for _, id := range ids {
+			if bad[bearer[id]] != nil { // no other waits for it
+				failed++
+				continue
+			}
 			standing := decide.Stand(rows[bearer[id]], true, false)
 			if told[id] != standing && !c.Bool("json") {
 				fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), standing)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -31,7 +33,7 @@ func keysCommand() *cli.Command {
 				Description: "Adds the minion to the fleet if it is not there. A key that differs from the one bound to the\n" +
 					"minion is accepted only with --rebind, for a machine that was rebuilt: its highstate is then run again.",
 				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "rebind", Usage: "forget the key that was bound before"}},
-				Action: withStore(acceptKey),
+				Action: makingStore(acceptKey),
 			},
 			{
 				Name:      "restore",
@@ -65,7 +67,8 @@ func listKeys(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return fmt.Errorf("list keys: %w", err)
 	}
-	_, rows, err := rowsOf(c, config, store, slices.Concat(list.Accepted, list.Pending, list.Rejected, list.Denied))
+	bearer, rows, err := rowsOf(c, config, store, slices.Concat(list.Accepted, list.Pending, list.Rejected, list.Denied))
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return fmt.Errorf("list keys: %w", err)
 	}
@@ -79,25 +82,34 @@ func listKeys(c *cli.Context, config Config, store fleet.Store) error {
 		for _, id := range s.ids {
 			row, known := rows[id]
 			k := heldKey{ID: id, State: s.name, Standing: decide.Stand(row, known, s.state == salt.Accepted)}
+			if bad[bearer[id]] != nil {
+				k.Standing = badRow
+			}
 			if valid(id) {
 				k.Digest, k.Bound = digestOf(keys, id, s.state, row)
 			}
 			out = append(out, k)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(list.Bad)) {
+		fmt.Fprintf(c.App.ErrWriter, "left out: %s\n", plain(describeError(list.Bad[name])))
+	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, out)
+		return cmp.Or(printJSON(c.App.Writer, out), nameBad(c, bad))
 	}
 	t := newTable(c.App.Writer, "MINION", "STATE", "STANDING", "KEY", "BOUND")
 	for _, k := range out {
 		t.row(k.ID, k.State, k.Standing, short(k.Digest), k.Bound)
 	}
-	return t.flush()
+	return cmp.Or(t.flush(), nameBad(c, bad))
 }
+
+// badRow stands in the place of the standing of an id whose row cannot be decoded.
+const badRow decide.Standing = "bad row"
 
 func digestOf(keys *salt.Keys, id string, state salt.State, row fleet.Minion) (digest, bound string) {
 	if text, err := keys.Read(id, state); err == nil {
-		digest, _ = fleet.KeyDigest(text)
+		digest, _ = fleet.KeyDigest(text) // no key has none
 	}
 	switch row.KeySHA256 {
 	case "":

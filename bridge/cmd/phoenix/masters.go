@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/fleet"
@@ -21,6 +23,7 @@ func mastersCommand() *cli.Command {
 
 func listMasters(c *cli.Context, _ Config, store fleet.Store) error {
 	masters, err := store.Masters(c.Context)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return err
 	}
@@ -28,11 +31,11 @@ func listMasters(c *cli.Context, _ Config, store fleet.Store) error {
 		if masters == nil {
 			masters = []fleet.Master{}
 		}
-		return printJSON(c.App.Writer, masters)
+		return cmp.Or(printJSON(c.App.Writer, masters), nameBad(c, bad))
 	}
 	t := newTable(c.App.Writer, "MASTER", "STATUS", "ADDRESS", "READY", "HEARTBEAT", "KEY", "MODIFIED")
 	for _, m := range masters {
 		t.row(m.InstanceID, m.Status, m.IPAddr, m.Ready, m.Heartbeat, short(m.MasterKeySHA256), m.Modified)
 	}
-	return t.flush()
+	return cmp.Or(t.flush(), nameBad(c, bad))
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -37,7 +40,7 @@ func minionsCommand() *cli.Command {
 				Flags: []cli.Flag{jsonFlag,
 					&cli.BoolFlag{Name: "again", Usage: "revive an id that was terminated: its name has come again"},
 					&cli.StringFlag{Name: "group", Usage: "Auto Scaling group, for people"}},
-				Action: withStore(addMinions),
+				Action: makingStore(addMinions),
 			},
 			{
 				Name:      "retire",
@@ -46,7 +49,7 @@ func minionsCommand() *cli.Command {
 				Flags: []cli.Flag{jsonFlag,
 					&cli.BoolFlag{Name: "held", Usage: "those whose terminations this machine's bridge holds, too many at once (see phoenix status)"},
 					&cli.BoolFlag{Name: "unknown", Usage: "also ids that the fleet does not know: a launch that is told of later is then ignored"}},
-				Action: withStore(retireMinions),
+				Action: makingStore(retireMinions),
 			},
 			{
 				Name:      "explain",
@@ -60,7 +63,8 @@ func minionsCommand() *cli.Command {
 	}
 }
 
-// allMinions reads the rows of one status, or of both.
+// allMinions reads the rows of one status, or of both. If some cannot be decoded it
+// gives all others, and an error that names those.
 func allMinions(c *cli.Context, store fleet.Store, status string) ([]fleet.Minion, error) {
 	statuses := []fleet.Status{fleet.Launch, fleet.Terminate}
 	if status != "" {
@@ -69,31 +73,50 @@ func allMinions(c *cli.Context, store fleet.Store, status string) ([]fleet.Minio
 		}
 	}
 	defer progress(c, "reading the fleet")()
-	rows := []fleet.Minion{} // [] in JSON, not null
+	rows, bad := []fleet.Minion{}, map[string]error{} // [] in JSON, not null
 	for _, s := range statuses {
-		if err := store.ByStatus(c.Context, s, "", func(page []fleet.Minion) error {
+		more, err := fleet.WithoutBadRows(store.ByStatus(c.Context, s, "", func(page []fleet.Minion) error {
 			rows = append(rows, page...)
 			return nil
-		}); err != nil {
+		}))
+		if err != nil {
 			return nil, err
 		}
+		maps.Copy(bad, more)
 	}
-	return rows, nil
+	return rows, fleet.BadRows(bad)
+}
+
+// maxBadRows is as many as are named, one a line.
+const maxBadRows = 100
+
+// nameBad names the rows that could not be decoded, for people, and gives the error
+// that a command ends with after it has told of all others: exit code 3.
+func nameBad(c *cli.Context, bad map[string]error) error {
+	if len(bad) == 0 {
+		return nil
+	}
+	ids := slices.Sorted(maps.Keys(bad))
+	for _, id := range ids[:min(len(ids), maxBadRows)] {
+		fmt.Fprintf(c.App.ErrWriter, "left out: %s\n", plain(describeError(bad[id])))
+	}
+	return markedError{fleet.ErrCorrupt, fmt.Errorf("%d rows of the store cannot be decoded; the others are told above", len(bad))}
 }
 
 func listMinions(c *cli.Context, _ Config, store fleet.Store) error {
 	rows, err := allMinions(c, store, c.String("status"))
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, rows)
+		return cmp.Or(printJSON(c.App.Writer, rows), nameBad(c, bad))
 	}
 	t := newTable(c.App.Writer, "MINION", "STATUS", "STANDING", "HIGHSTATE BY", "ATTEMPT", "RETCODE", "KEY", "MODIFIED")
 	for _, r := range rows {
 		t.row(r.Salt(), r.Status, decide.Stand(r, true, false), r.HighstateRunner, r.Attempt, retcode(r), short(r.KeySHA256), r.Modified)
 	}
-	return t.flush()
+	return cmp.Or(t.flush(), nameBad(c, bad))
 }
 
 func retcode(r fleet.Minion) string {
@@ -212,12 +235,13 @@ func retireMinions(c *cli.Context, config Config, store fleet.Store) error {
 		return err
 	}
 	bearer, rows, err := rowsOf(c, config, store, ids)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return fmt.Errorf("retire minions: %w", err)
 	}
 	changes := make([]fleet.Change, 0, len(ids))
 	for _, id := range ids {
-		if _, known := rows[id]; !known && !c.Bool("unknown") {
+		if _, known := rows[id]; !known && bad[bearer[id]] == nil && !c.Bool("unknown") {
 			return fmt.Errorf("retire %s: %w (--unknown to retire it all the same)", id, fleet.ErrNotFound)
 		}
 		changes = append(changes, fleet.Retire{InstanceID: bearer[id]})

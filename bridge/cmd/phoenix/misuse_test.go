@@ -5,11 +5,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"phoenix/bridge/fleet/sqlite"
 )
 
 // What is mistyped is one line that says what to type, and exit code 2.
 func TestMisuseIsToldInOneLine(t *testing.T) {
-	t.Setenv("PHOENIX_STORE", "sqlite:"+filepath.Join(t.TempDir(), "fleet.db"))
+	path := filepath.Join(t.TempDir(), "fleet.db")
+	t.Setenv("PHOENIX_STORE", "sqlite:"+path)
+	store, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
 	for line, want := range map[string]string{
 		"stauts":                 "no command \"stauts\" (status?); see phoenix --help",
 		"nonsense":               "no command \"nonsense\"; see phoenix --help",

@@ -6,6 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,9 +24,18 @@ import (
 	"phoenix/bridge/salt"
 )
 
+// existing says what is done where there is no SQLite file yet.
+type existing int
+
+const (
+	mayMake   existing = iota // it is made
+	mustExist                 // it is an error: who only reads makes no second, empty fleet
+	maybeNone                 // an empty fleet stands in for it, and is gone afterwards: a dry run before the first start
+)
+
 // openStore opens the store that the configuration names. waits, if not nil, is
 // told when it takes longer.
-func openStore(ctx context.Context, config Config, waits func(error)) (fleet.Store, error) {
+func openStore(ctx context.Context, config Config, file existing, waits func(error)) (fleet.Store, error) {
 	if config.onDynamoDB() {
 		tables, err := config.tables(ctx)
 		if err != nil {
@@ -30,8 +44,41 @@ func openStore(ctx context.Context, config Config, waits func(error)) (fleet.Sto
 		tables.Waits = waits
 		return dynamo.Open(ctx, tables)
 	}
-	return sqlite.Open(ctx, strings.TrimPrefix(config.Store, "sqlite:"))
+	path := strings.TrimPrefix(config.Store, "sqlite:")
+	if file == mayMake {
+		return sqlite.Open(ctx, path)
+	}
+	store, err := sqlite.OpenExisting(ctx, path)
+	if file == maybeNone && errors.Is(err, fs.ErrNotExist) {
+		return emptyStore(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
 }
+
+// emptyStore is one of no minions, which leaves nothing behind.
+func emptyStore(ctx context.Context) (fleet.Store, error) {
+	dir, err := os.MkdirTemp("", "phoenix-dry-run-")
+	if err != nil {
+		return nil, fmt.Errorf("open empty store: %w", err)
+	}
+	store, err := sqlite.Open(ctx, filepath.Join(dir, "fleet.db"))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return &scratch{store, dir}, nil
+}
+
+// scratch is a store that ends with the command.
+type scratch struct {
+	fleet.Store
+	dir string
+}
+
+// Close implements fleet.Store.
+func (s *scratch) Close() error { return errors.Join(s.Store.Close(), os.RemoveAll(s.dir)) }
 
 // tables say where the store is in DynamoDB.
 func (c *Config) tables(ctx context.Context) (dynamo.Config, error) {
@@ -53,9 +100,36 @@ type held struct {
 
 type heldContext struct{}
 
-// withStore runs do with configuration and store.
-func withStore(do func(c *cli.Context, config Config, store fleet.Store) error) cli.ActionFunc {
+// checkStore reads a whole SQLite file, as a bridge does at its start. Rows that
+// cannot be decoded are named, and hold nothing else up.
+func checkStore(ctx context.Context, store fleet.Store, log *slog.Logger) error {
+	s, is := store.(*sqlite.Store)
+	if !is {
+		return nil
+	}
+	bad, err := fleet.WithoutBadRows(s.Check(ctx))
+	for _, id := range slices.Sorted(maps.Keys(bad)) {
+		log.Error("row of the store left out: it cannot be decoded", "id", id, "err", bad[id])
+	}
+	return err
+}
+
+// action is a command that needs a store.
+type action func(c *cli.Context, config Config, store fleet.Store) error
+
+// withStore runs do with configuration and store. There must be one.
+func withStore(do action) cli.ActionFunc { return openFor(mustExist, do) }
+
+// makingStore is withStore for what may come first on a machine. In a dry run it
+// makes nothing.
+func makingStore(do action) cli.ActionFunc { return openFor(mayMake, do) }
+
+func openFor(file existing, do action) cli.ActionFunc {
 	return func(c *cli.Context) error {
+		file := file
+		if c.Bool("dry-run") {
+			file = maybeNone
+		}
 		if h, ok := c.Context.Value(heldContext{}).(held); ok {
 			return do(c, h.config, h.store)
 		}
@@ -70,11 +144,14 @@ func withStore(do func(c *cli.Context, config Config, store fleet.Store) error) 
 				once.Do(func() { fmt.Fprintf(c.App.ErrWriter, "note: %s; trying on\n", describeError(err)) })
 			}
 		}
-		store, err := openStore(c.Context, config, waits)
+		store, err := openStore(c.Context, config, file, waits)
 		if err != nil {
 			return err
 		}
 		defer store.Close()
+		if _, none := store.(*scratch); none {
+			fmt.Fprintf(c.App.ErrWriter, "note: there is no store %s yet: this is told of an empty fleet\n", config.Store)
+		}
 		return do(c, config, store)
 	}
 }

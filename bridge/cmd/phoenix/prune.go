@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -46,6 +48,7 @@ func prune(c *cli.Context, _ Config, store fleet.Store) error {
 		}
 		return nil
 	})
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return fmt.Errorf("list terminated minions: %w", err)
 	}
@@ -54,15 +57,18 @@ func prune(c *cli.Context, _ Config, store fleet.Store) error {
 		if out.Stripped, err = applyDue(c, store, due); err != nil {
 			return err
 		}
-		if out.Deleted, err = store.Prune(c.Context); err != nil {
+		out.Deleted, err = store.Prune(c.Context)
+		more, err := fleet.WithoutBadRows(err)
+		if err != nil {
 			return fmt.Errorf("delete expired rows: %w", err)
 		}
+		maps.Copy(bad, more)
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, out)
+		return cmp.Or(printJSON(c.App.Writer, out), nameBad(c, bad))
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%d stripped, %d deleted, %d terminated are left\n", out.Stripped, out.Deleted, out.Left)
-	return err
+	return cmp.Or(err, nameBad(c, bad))
 }
 
 func applyDue(c *cli.Context, store fleet.Store, due []fleet.Change) (n int, err error) {

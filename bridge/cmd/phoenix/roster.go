@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -56,6 +57,7 @@ func makeRoster(c *cli.Context, config Config, store fleet.Store) error {
 		return fmt.Errorf("make roster: %w", err)
 	}
 	rows, err := allMinions(c, store, string(fleet.Launch))
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return err
 	}
@@ -67,14 +69,14 @@ func makeRoster(c *cli.Context, config Config, store fleet.Store) error {
 		tellLeft(c.App.ErrWriter, left)
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, roster)
+		return cmp.Or(printJSON(c.App.Writer, roster), nameBad(c, bad))
 	}
 	text, err := yaml.Marshal(roster)
 	if err != nil {
 		return fmt.Errorf("make roster: %w", err)
 	}
 	_, err = c.App.Writer.Write(text)
-	return err
+	return cmp.Or(err, nameBad(c, bad))
 }
 
 // leftOut are minions that stand in no roster, by why.

@@ -41,6 +41,20 @@ type overview struct {
 	Counted string                  `json:"counted,omitempty"` // what minions are counted, where it is not all
 	Bridge  *service.Report         `json:"bridge"`            // null: none answers on this machine
 	Hint    string                  `json:"bridge_error,omitempty"`
+	BadRows []string                `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
+}
+
+// leaveOut takes note of the rows that could not be decoded, and gives what is left
+// of an error.
+func (o *overview) leaveOut(err error) error {
+	bad, rest := fleet.WithoutBadRows(err)
+	for _, id := range slices.Sorted(maps.Keys(bad)) {
+		if len(o.BadRows) == maxBadRows {
+			break
+		}
+		o.BadRows = append(o.BadRows, describeError(bad[id]))
+	}
+	return rest
 }
 
 func showStatus(c *cli.Context, config Config, store fleet.Store) error {
@@ -75,7 +89,8 @@ const (
 func look(ctx context.Context, config Config, store fleet.Store, count count) (overview, error) {
 	o := overview{Minions: map[decide.Standing]int{}}
 	var err error
-	if o.Masters, err = store.Masters(ctx); err != nil {
+	o.Masters, err = store.Masters(ctx)
+	if err := o.leaveOut(err); err != nil {
 		return o, err
 	}
 	if o.Masters == nil {
@@ -103,13 +118,14 @@ func look(ctx context.Context, config Config, store fleet.Store, count count) (o
 func countMinions(ctx context.Context, config Config, store fleet.Store, o *overview) error {
 	listed := map[string]bool{}
 	for _, status := range []fleet.Status{fleet.Launch, fleet.Terminate} {
-		if err := store.ByStatus(ctx, status, "", func(page []fleet.Minion) error {
+		err := store.ByStatus(ctx, status, "", func(page []fleet.Minion) error {
 			for _, r := range page {
 				listed[r.Salt()] = true
 				o.Minions[decide.Stand(r, true, false)]++
 			}
 			return nil
-		}); err != nil {
+		})
+		if err := o.leaveOut(err); err != nil {
 			return err
 		}
 	}
@@ -157,6 +173,9 @@ func printStatus(w io.Writer, config Config, o overview) error {
 	}
 	if o.Counted != "" {
 		fmt.Fprintln(w, o.Counted)
+	}
+	for _, why := range o.BadRows {
+		fmt.Fprintf(w, "left out: %s\n", plain(why))
 	}
 	if o.Keys != "" {
 		fmt.Fprintf(w, "foreign and unlisted keys were not counted: %s\n", o.Keys)

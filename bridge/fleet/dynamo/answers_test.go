@@ -99,8 +99,12 @@ func TestD2UnprocessedKeys(t *testing.T) {
 		if calls%4 == 0 {
 			given = len(asked.Keys)
 		}
+		var rows []map[string]map[string]string
+		for _, key := range asked.Keys[:given] {
+			rows = append(rows, map[string]map[string]string{"instanceid": key["instanceid"], "status": {"S": "LAUNCH"}})
+		}
 		return answer(t, http.StatusOK, map[string]any{
-			"Responses":       map[string]any{"minions": asked.Keys[:given]},
+			"Responses":       map[string]any{"minions": rows},
 			"UnprocessedKeys": map[string]any{"minions": keys{asked.Keys[given:], true}}})
 	})
 	var ids []string

@@ -3,6 +3,7 @@ package dynamo
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,7 +21,8 @@ type sight struct {
 }
 
 // Apply implements fleet.Store. Each change is a conditional write of its own;
-// those of one row come one after the other.
+// those of one row come one after the other. A termination is written to a row
+// that cannot be decoded, too, though its result is an error.
 func (s *Store) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.explain(ctx, "write", err)
@@ -45,7 +47,9 @@ func (s *Store) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Resu
 				if results[i].Err, seen, err = s.apply(ctx, changes[i], seen); err != nil {
 					return err
 				}
-				results[i].Row = seen.row
+				if seen != nil {
+					results[i].Row = seen.row
+				}
 			}
 			return nil
 		})
@@ -57,9 +61,13 @@ func (s *Store) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Resu
 }
 
 // apply carries out one change of the row that was seen (nil: not yet), and
-// gives the row as it is then. refused is why the change does not apply.
+// gives the row as it is then, or nil if it is not known. refused is why the
+// change does not apply, or what is wrong with that one row; err is the store's.
 func (s *Store) apply(ctx context.Context, c fleet.Change, seen *sight) (refused error, _ *sight, err error) {
 	table, id := s.config.MinionsTable, c.Instance()
+	if !isKey(id) {
+		return fmt.Errorf("write %.64q: %w", id, fleet.ErrAsked), nil, nil
+	}
 	for range races {
 		var w *write
 		if seen == nil {
@@ -67,11 +75,11 @@ func (s *Store) apply(ctx context.Context, c fleet.Change, seen *sight) (refused
 		}
 		if w == nil && seen == nil {
 			it, err := s.look(ctx, table, item{"instanceid": text(id)})
-			if err == nil {
-				seen, err = s.see(it)
-			}
 			if err != nil {
 				return nil, nil, err
+			}
+			if seen, refused = s.see(it); refused != nil {
+				return refused, nil, nil
 			}
 		}
 		if seen != nil {
@@ -82,20 +90,41 @@ func (s *Store) apply(ctx context.Context, c fleet.Change, seen *sight) (refused
 			w = rewrite(seen.item, seen.row, next)
 		}
 		it, done, err := s.update(ctx, table, id, w)
-		if err == nil {
-			seen, err = s.see(it)
+		if invalid(err) {
+			refused, err = s.blame(ctx, id, err)
+			return refused, nil, err
 		}
-		if err != nil || done {
-			return nil, seen, err
+		if err != nil {
+			return nil, nil, err
+		}
+		if seen, refused = s.see(it); refused != nil || done {
+			return refused, seen, nil
 		}
 	}
-	return nil, nil, s.explain(ctx, "write "+id, errors.New("the row changed each time"))
+	return s.explain(ctx, "write "+id, errors.New("the row changed each time")), nil, nil
 }
 
+// see decodes a row. If it cannot be decoded, there is no sight of it.
 func (s *Store) see(it item) (*sight, error) {
 	if it == nil {
 		return &sight{}, nil
 	}
 	row, err := minionOf(s.config.MinionsTable, it)
-	return &sight{it, row}, err
+	if err != nil {
+		return nil, err
+	}
+	return &sight{it, row}, nil
+}
+
+// blame finds out whether a request that DynamoDB calls invalid failed because of
+// its one row: then that is refused, and no other change is concerned.
+func (s *Store) blame(ctx context.Context, id string, why error) (refused, err error) {
+	it, err := s.look(ctx, s.config.MinionsTable, item{"instanceid": text(id)})
+	if err != nil {
+		return nil, err
+	}
+	if _, bad := s.see(it); bad != nil {
+		return bad, nil
+	}
+	return why, nil
 }

@@ -80,5 +80,20 @@ func created(t *testing.T, c Config) *Store {
 }
 
 func TestConformance(t *testing.T) {
-	fleettest.Run(t, func(t *testing.T) fleet.Store { return created(t, ownTables(t)) })
+	fleettest.Run(t, func(t *testing.T) fleet.Store { return created(t, ownTables(t)) }, spoil)
+}
+
+// spoil writes what another program might: a text where a number is due.
+func spoil(t *testing.T, s fleet.Store, table fleettest.Table, id string) {
+	t.Helper()
+	c := s.(*Store).config
+	name, attribute := c.MinionsTable, "claim_version"
+	if table == fleettest.Masters {
+		name, attribute = c.MastersTable, "heartbeat"
+	}
+	update := "SET " + attribute + " = :v"
+	if _, err := s.(*Store).client.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{TableName: &name, Key: item{"instanceid": text(id)},
+		UpdateExpression: &update, ExpressionAttributeValues: item{":v": text("many")}}); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -53,6 +53,13 @@ func damaged(table, id string, cause error) error {
 		"correct the attribute, or delete the item"}
 }
 
+// invalid says whether DynamoDB refused a request for what is in it or in the item
+// that it is about, as "an operand has an incorrect data type".
+func invalid(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && api.ErrorCode() == "ValidationException"
+}
+
 // explain turns what the SDK, the network or a context said into the errors of
 // fleet.Store. ctx is the caller's.
 func (s *Store) explain(ctx context.Context, verb string, err error) error {

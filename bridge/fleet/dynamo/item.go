@@ -63,6 +63,9 @@ func minionOf(table string, it item) (fleet.Minion, error) {
 	if err := decode(table, it, &row); err != nil {
 		return fleet.Minion{}, err
 	}
+	if err := statusOf(table, it, row.Status); err != nil {
+		return fleet.Minion{}, err
+	}
 	if row.HighstateRunner == noRunner2015 {
 		row.HighstateRunner = ""
 	}
@@ -74,29 +77,76 @@ func masterOf(table string, it item) (fleet.Master, error) {
 	if err := decode(table, it, &row); err != nil {
 		return fleet.Master{}, err
 	}
+	if err := statusOf(table, it, row.Status); err != nil {
+		return fleet.Master{}, err
+	}
 	if row.IPAddr == noIP2015 {
 		row.IPAddr = ""
 	}
 	return row, nil
 }
 
+// statusOf refuses a status that is neither LAUNCH nor TERMINATE: most decisions
+// begin with it.
+func statusOf(table string, it item, status fleet.Status) error {
+	if status == fleet.Launch || status == fleet.Terminate {
+		return nil
+	}
+	return damaged(table, plainKey(it), fmt.Errorf("attribute status is %.40q", status))
+}
+
+// exact says whether an attribute decides about keys or claims, or which row it
+// is: what cannot be read there makes the row bad, since a guess might accept a
+// wrong key or run a highstate twice. Each other attribute is taken for empty,
+// which is the cautious reading of it: not ready, no group, never expires. What
+// has a wrong public_key is not written as accepted, since its digest differs.
+func exact(name string) bool {
+	switch name {
+	case "instanceid", "status", "highstate_ran", "highstate_runner", "minion_id", "key_sha256",
+		"claim_version", "claim_owner", "claim_incarnation", "claim_jid", "claim_state", "attempt", // of minions
+		"heartbeat", "incarnation": // of masters, on which takeovers of claims depend
+		return true
+	}
+	return false
+}
+
 // decode reads an item into row, a pointer. It takes numbers for texts and the
-// other way round, as other writers have them; what is no number where one is
-// due makes the row ErrCorrupt, since a guess might run a highstate twice.
+// other way round, as other writers have them, and the whole part of a number
+// where the rest decides nothing: Python's time() is a fraction.
 func decode(table string, it item, row any) error {
 	for name, field := range attributes(row) {
 		value, ok := plain(it[name])
-		if !ok {
-			return damaged(table, plainKey(it), fmt.Errorf("attribute %s is a %T", name, it[name]))
+		var err error
+		switch {
+		case !ok:
+			err = fmt.Errorf("attribute %s is a %s", name, strings.TrimPrefix(fmt.Sprintf("%T", it[name]), "*types.AttributeValueMember"))
+		case value != "":
+			if !exact(name) {
+				value = whole(field, value)
+			}
+			if err = set(field, value); err != nil {
+				err = fmt.Errorf("attribute %s: %w", name, err)
+			}
 		}
-		if value == "" {
-			continue
-		}
-		if err := set(field, value); err != nil {
-			return damaged(table, plainKey(it), fmt.Errorf("attribute %s: %w", name, err))
+		if err != nil && exact(name) {
+			return damaged(table, plainKey(it), err)
+		} else if err != nil {
+			field.SetZero()
 		}
 	}
 	return nil
+}
+
+// whole cuts the fraction off a number that is due to be whole.
+func whole(field reflect.Value, value string) string {
+	kind := field.Kind()
+	if kind == reflect.Pointer {
+		kind = field.Type().Elem().Kind()
+	}
+	if kind == reflect.Int || kind == reflect.Int64 {
+		value, _, _ = strings.Cut(value, ".")
+	}
+	return value
 }
 
 func plainKey(it item) string {

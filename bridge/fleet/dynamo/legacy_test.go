@@ -2,6 +2,8 @@ package dynamo
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -144,22 +146,101 @@ func TestUnknownAttributesStay(t *testing.T) {
 	check("RetireMaster", s.config.MastersTable)
 }
 
-// TestDamagedRow: what is no number where one is due is not taken for zero.
+// TestDamagedRow: what decides about keys and claims is exact or bad. What is no
+// number where one is due is not taken for zero.
 func TestDamagedRow(t *testing.T) {
 	s := created(t, ownTables(t))
+	list := &types.AttributeValueMemberL{}
 	for name, v := range map[string]types.AttributeValue{
-		"claim_version": text("many"), "expires": n("1.5"), "highstate_ran": text("perhaps"), "claim_owner": &types.AttributeValueMemberSS{Value: []string{"m"}},
+		"claim_version": text("many"), "attempt": n("1.5"), "highstate_ran": text("perhaps"), "claim_owner": &types.AttributeValueMemberSS{Value: []string{"m"}},
+		"status": text("launch"), "claim_jid": list, "claim_state": list, "claim_incarnation": list, "key_sha256": list, "minion_id": list, "highstate_runner": list,
 	} {
 		id := "i-" + name
-		put(t, s, s.config.MinionsTable, item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2026"), name: v})
+		row := item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2026")}
+		row[name] = v
+		put(t, s, s.config.MinionsTable, row)
 		_, read := s.Minion(t.Context(), id)
 		_, listed := s.Minions(t.Context(), []string{id})
-		_, claimed := s.Apply(t.Context(), []fleet.Change{fleet.Claim{InstanceID: id, Owner: "m", JID: "j", From: 7, Attempt: 1}})
-		for _, err := range []error{read, listed, claimed} {
+		_, claimed := fleet.ApplyOne(t.Context(), s, fleet.Claim{InstanceID: id, Owner: "m", JID: "j", From: 7, Attempt: 1})
+		_, ended := fleet.ApplyOne(t.Context(), s, fleet.Finish{InstanceID: id, JID: "j", Outcome: fleet.Succeeded})
+		for _, err := range []error{read, listed, claimed, ended} {
 			if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), id) || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s: %v", id, err)
 			}
 		}
+	}
+}
+
+// TestLenientRow: an attribute that decides nothing about keys and claims makes no
+// row bad, whatever another program wrote there; and the row can be worked with.
+func TestLenientRow(t *testing.T) {
+	s := created(t, ownTables(t))
+	list := &types.AttributeValueMemberL{}
+	for name, v := range map[string]types.AttributeValue{
+		"group": list, "expires": n("4102444800.25"), "modified": text("yesterday"), "public_key": list, "hook_name": list, "inferred": text("perhaps"), "retcode": n("1.5"),
+	} {
+		id := "i-" + name
+		row := item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2026")}
+		row[name] = v
+		put(t, s, s.config.MinionsTable, row)
+		got, err := s.Minion(t.Context(), id)
+		if err != nil || got.Status != fleet.Launch || name == "expires" && got.Expires != 4102444800 || name == "retcode" && *got.Retcode != 1 {
+			t.Errorf("%s: %+v, %v", id, got, err)
+		}
+		apply(t, s, fleet.Add{InstanceID: id, Group: "web"}, fleet.Bind{InstanceID: id, KeySHA256: "k"}, fleet.Claim{InstanceID: id, Owner: "m", JID: "j", Attempt: 1})
+	}
+	row := item{"instanceid": text("i-gone"), "status": text("TERMINATE"), "modified": text("2026"), "expires": n("1767225600.25")}
+	put(t, s, s.config.MinionsTable, row)
+	s.now = func() time.Time { return time.Unix(1767225602, 0) }
+	if gone, err := s.Prune(t.Context()); err != nil || gone != 1 {
+		t.Errorf("pruned %d, %v", gone, err)
+	}
+	put(t, s, s.config.MastersTable, item{"instanceid": text("i-m"), "status": text("LAUNCH"), "heartbeat": n("7"), "incarnation": text("1"),
+		"draining": list, "zone": list, "publish_port": text("many"), "ready": list, "ipaddr": list, "expires": n("4102444800.25")})
+	masters, err := s.Masters(t.Context())
+	if err != nil || len(masters) != 1 || masters[0] != (fleet.Master{InstanceID: "i-m", Status: fleet.Launch, Heartbeat: 7, Incarnation: "1", Expires: 4102444800}) {
+		t.Errorf("%+v, %v", masters, err)
+	}
+}
+
+// TestOneBadRequest: an id that can be no key, and a row that one write cannot be
+// made of, concern no other.
+func TestOneBadRequest(t *testing.T) {
+	s := created(t, ownTables(t))
+	long := strings.Repeat("i", maxKey+1)
+	put(t, s, s.config.MinionsTable, item{"instanceid": text("i-1"), "status": text("LAUNCH"), "modified": text("2026")})
+	rows, err := s.Minions(t.Context(), []string{"", long, "i-1"})
+	if err != nil || len(rows) != 1 {
+		t.Errorf("%d rows, %v", len(rows), err)
+	}
+	results, err := s.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: ""}, fleet.Add{InstanceID: long},
+		fleet.Add{InstanceID: "i-1", Group: "web"}, fleet.Add{InstanceID: "i-2", Group: strings.Repeat("x", 500<<10)}, fleet.Add{InstanceID: "i-3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, false, true, false, true} {
+		if got := results[i].Err == nil; got != want {
+			t.Errorf("change %d: %v", i, results[i].Err)
+		}
+	}
+}
+
+// TestPruneGoesOn: a row that cannot be deleted keeps no other from it.
+func TestPruneGoesOn(t *testing.T) {
+	c := ownTables(t)
+	s := created(t, c)
+	for i := range 5 {
+		put(t, s, s.config.MinionsTable, item{"instanceid": text(fmt.Sprintf("i-%d", i)), "status": text("TERMINATE"), "modified": text("2026"), "expires": n("1")})
+	}
+	c.HTTP = seam(func(r request, send func() (*http.Response, error)) (*http.Response, error) {
+		if r.op == "DeleteItem" && r.id == "i-2" {
+			return refusal(t, "AccessDeniedException", "not this one")
+		}
+		return send()
+	})
+	gone, err := openTest(t, c).Prune(t.Context())
+	if !errors.Is(err, fleet.ErrDenied) || gone != 4 {
+		t.Errorf("pruned %d, %v", gone, err)
 	}
 }
 

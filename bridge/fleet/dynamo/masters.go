@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"phoenix/bridge/fleet"
 )
@@ -16,6 +17,7 @@ func (s *Store) Masters(ctx context.Context) ([]fleet.Master, error) {
 	table := s.config.MastersTable
 	in := &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(!s.config.LaggingMasters)}
 	var masters []fleet.Master
+	bad := map[string]error{}
 	for {
 		err := s.call(ctx, "list masters", func(ctx context.Context) error {
 			out, err := s.client.Scan(ctx, in)
@@ -24,11 +26,11 @@ func (s *Store) Masters(ctx context.Context) ([]fleet.Master, error) {
 			}
 			in.ExclusiveStartKey = out.LastEvaluatedKey
 			for _, it := range out.Items {
-				row, err := masterOf(table, it)
-				if err != nil {
-					return err
+				if row, err := masterOf(table, it); err == nil {
+					masters = append(masters, row)
+				} else {
+					bad[plainKey(it)] = err
 				}
-				masters = append(masters, row)
 			}
 			return nil
 		})
@@ -36,40 +38,73 @@ func (s *Store) Masters(ctx context.Context) ([]fleet.Master, error) {
 			return nil, err
 		}
 		if len(in.ExclusiveStartKey) == 0 {
-			return masters, nil
+			return masters, fleet.BadRows(bad)
 		}
 	}
 }
 
 // Beat implements fleet.Store. A beat whose answer was lost may count twice:
-// observers take any rise for life.
+// observers take any rise for life. A row of its own that cannot be decoded is
+// mended: all that decides is written anew.
 func (s *Store) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
-	// What a beat leaves to the row that it finds is the heartbeat alone.
+	table := s.config.MastersTable
+	w, err := beat(b)
+	if err != nil {
+		return fleet.Master{}, err
+	}
+	w.sets = append(w.sets, fmt.Sprintf("#heartbeat = if_not_exists(#heartbeat, %s) + %s", w.value(number(0)), w.value(number(1))))
+	it, done, err := s.update(ctx, table, b.InstanceID, w)
+	if invalid(err) {
+		it, done, err = s.beatAnew(ctx, b, err)
+	}
+	if err != nil {
+		return fleet.Master{}, err
+	}
+	row, err := masterOf(table, it)
+	if !done { // whatever else is wrong with the row
+		err = fmt.Errorf("master %s: %w", b.InstanceID, fleet.ErrTerminated)
+	}
+	return row, err
+}
+
+// beat is the write of all that a beat says but for the counter. What it leaves to
+// the row that it finds is draining and expires.
+func beat(b fleet.Beat) (*write, error) {
 	next, err := b.Apply(fleet.Master{}, false)
 	if err != nil {
-		return fleet.Master{}, fmt.Errorf("master %s: %w", b.InstanceID, err)
+		return nil, fmt.Errorf("master %s: %w", b.InstanceID, err)
 	}
 	w := &write{}
 	w.when("attribute_not_exists(#status) OR #status <> %s", text(string(fleet.Terminate)))
+	// The right sides are the values from before the write.
+	w.sets = append(w.sets, "#previous_incarnation = if_not_exists(#incarnation, "+w.value(text(""))+")")
 	for name, v := range attributes(&next) {
 		switch name {
-		case "instanceid", "modified", "expires", "draining":
-		case "heartbeat":
-			w.sets = append(w.sets, fmt.Sprintf("#heartbeat = if_not_exists(#heartbeat, %s) + %s",
-				w.value(number(0)), w.value(number(next.Heartbeat))))
+		case "instanceid", "modified", "expires", "draining", "heartbeat", "previous_incarnation":
 		default:
 			w.set(name, v.Interface())
 		}
 	}
-	it, done, err := s.update(ctx, s.config.MastersTable, b.InstanceID, w)
+	return w, nil
+}
+
+// beatAnew begins to count again where the counter is no number, to which nothing
+// can be added.
+func (s *Store) beatAnew(ctx context.Context, b fleet.Beat, why error) (it item, done bool, err error) {
+	if it, err = s.look(ctx, s.config.MastersTable, item{"instanceid": text(b.InstanceID)}); err != nil {
+		return nil, false, err
+	}
+	raw, there := it["heartbeat"]
+	if _, counts := raw.(*types.AttributeValueMemberN); !there || counts {
+		return nil, false, why
+	}
+	w, err := beat(b)
 	if err != nil {
-		return fleet.Master{}, err
+		return nil, false, err
 	}
-	row, err := masterOf(s.config.MastersTable, it)
-	if err == nil && !done {
-		err = fmt.Errorf("master %s: %w", b.InstanceID, fleet.ErrTerminated)
-	}
-	return row, err
+	w.when("#heartbeat = %s", raw)
+	w.set("heartbeat", int64(1))
+	return s.update(ctx, s.config.MastersTable, b.InstanceID, w)
 }
 
 // RetireMaster implements fleet.Store.
@@ -95,6 +130,9 @@ func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining boo
 		return err
 	case it == nil:
 		return fmt.Errorf("master %s: %w", instanceID, fleet.ErrNotFound)
+	}
+	if _, err := masterOf(s.config.MastersTable, it); err != nil {
+		return err
 	}
 	return fmt.Errorf("master %s: %w", instanceID, fleet.ErrTerminated)
 }

@@ -25,16 +25,18 @@ func (s *Store) Minion(ctx context.Context, instanceID string) (fleet.Minion, er
 // Minions implements fleet.Store.
 func (s *Store) Minions(ctx context.Context, instanceIDs []string) (map[string]fleet.Minion, error) {
 	table := s.config.MinionsTable
-	found := make(map[string]fleet.Minion, len(instanceIDs))
-	err := s.readAll(ctx, table, "instanceid", instanceIDs, func(it item) error {
-		row, err := minionOf(table, it)
-		found[row.InstanceID] = row
-		return err
+	found, bad := make(map[string]fleet.Minion, len(instanceIDs)), map[string]error{}
+	err := s.readAll(ctx, table, "instanceid", instanceIDs, func(it item) {
+		if row, err := minionOf(table, it); err == nil {
+			found[row.InstanceID] = row
+		} else {
+			bad[plainKey(it)] = err
+		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return found, nil
+	return found, fleet.BadRows(bad)
 }
 
 // ByStatus implements fleet.Store. A row that changes meanwhile may come twice.
@@ -51,6 +53,7 @@ func (s *Store) ByStatus(ctx context.Context, status fleet.Status, since string,
 		in.ExpressionAttributeNames["#modified"] = "modified"
 		in.ExpressionAttributeValues[":since"] = text(since)
 	}
+	bad := map[string]error{}
 	for {
 		var page []fleet.Minion
 		err := s.call(ctx, "list minions of status "+string(status), func(ctx context.Context) error {
@@ -60,11 +63,11 @@ func (s *Store) ByStatus(ctx context.Context, status fleet.Status, since string,
 			}
 			in.ExclusiveStartKey = out.LastEvaluatedKey
 			for _, it := range out.Items {
-				row, err := minionOf(table, it)
-				if err != nil {
-					return err
+				if row, err := minionOf(table, it); err == nil {
+					page = append(page, row)
+				} else {
+					bad[plainKey(it)] = err
 				}
-				page = append(page, row)
 			}
 			return nil
 		})
@@ -77,7 +80,7 @@ func (s *Store) ByStatus(ctx context.Context, status fleet.Status, since string,
 			}
 		}
 		if len(in.ExclusiveStartKey) == 0 {
-			return nil
+			return fleet.BadRows(bad)
 		}
 	}
 }

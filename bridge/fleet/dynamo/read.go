@@ -15,21 +15,29 @@ import (
 // keysPerRead is the most that BatchGetItem takes.
 const keysPerRead = 100
 
+// maxKey is the most bytes that DynamoDB takes for a partition key.
+const maxKey = 2048
+
+// isKey says whether there can be an item with that id.
+func isKey(id string) bool { return id != "" && len(id) <= maxKey }
+
 // readAll reads the items of a table that have these keys, the newest there are,
 // and calls found with each, never twice at a time.
-func (s *Store) readAll(ctx context.Context, table, key string, ids []string, found func(item) error) error {
+func (s *Store) readAll(ctx context.Context, table, key string, ids []string, found func(item)) error {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	ids = slices.Compact(ids) // BatchGetItem refuses a key that comes twice
+	// One id that can be no key would fail the request for all others.
+	ids = slices.DeleteFunc(ids, func(id string) bool { return !isKey(id) })
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for chunk := range slices.Chunk(ids, keysPerRead) {
 		group.Go(func() error {
-			return s.readChunk(ctx, table, key, chunk, func(it item) error {
+			return s.readChunk(ctx, table, key, chunk, func(it item) {
 				mu.Lock()
 				defer mu.Unlock()
-				return found(it)
+				found(it)
 			})
 		})
 	}
@@ -38,7 +46,7 @@ func (s *Store) readAll(ctx context.Context, table, key string, ids []string, fo
 
 // readChunk reads up to keysPerRead items. What DynamoDB leaves unprocessed is
 // asked for again, at once if it got round to any, else after a wait.
-func (s *Store) readChunk(ctx context.Context, table, key string, ids []string, found func(item) error) error {
+func (s *Store) readChunk(ctx context.Context, table, key string, ids []string, found func(item)) error {
 	left := types.KeysAndAttributes{ConsistentRead: aws.Bool(true)}
 	for _, id := range ids {
 		left.Keys = append(left.Keys, item{key: text(id)})
@@ -50,9 +58,7 @@ func (s *Store) readChunk(ctx context.Context, table, key string, ids []string, 
 				return err
 			}
 			for _, it := range out.Responses[table] {
-				if err := found(it); err != nil {
-					return err
-				}
+				found(it)
 			}
 			before := len(left.Keys)
 			left.Keys = out.UnprocessedKeys[table].Keys

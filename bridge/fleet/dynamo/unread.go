@@ -31,10 +31,7 @@ func unread(c fleet.Change) *write {
 }
 
 // living is the condition of most changes.
-func (w *write) living() {
-	w.when("attribute_exists(#instanceid)")
-	w.when("attribute_not_exists(#status) OR #status <> %s", text(string(fleet.Terminate)))
-}
+func (w *write) living() { w.is("status", fleet.Launch) }
 
 func retire(c fleet.Retire) *write {
 	w := &write{}
@@ -122,7 +119,8 @@ func finish(c fleet.Finish) *write {
 	}
 	w := &write{}
 	w.is("claim_jid", c.JID)
-	w.when("attribute_exists(#claim_version)")
+	// Added to anything else, DynamoDB refuses the request, and not the condition.
+	w.when("attribute_type(#claim_version, %s)", text("N"))
 	w.sets = append(w.sets, "#claim_version = #claim_version + "+w.value(number(1)))
 	w.set("retcode", &c.Retcode)
 	if c.Outcome == fleet.Erred {

@@ -3,7 +3,9 @@ package fleettest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ type Fault struct {
 	Before error         // instead of the call: no effect
 	Twice  bool          // the call is carried out a second time (writes only), as by a retry below
 	After  error         // instead of the answer: the effect is there
+	Bad    []string      // rows that the call cannot decode: not read, not written
 }
 
 // Call is one call of a store.
@@ -74,8 +77,9 @@ func (f *Faulty) next(method string, changes []fleet.Change) Fault {
 	return fault
 }
 
-// suffer carries out call under the fault that the plan has for it.
-func suffer[T any](ctx context.Context, f *Faulty, method string, changes []fleet.Change, call func() (T, error)) (T, error) {
+// suffer carries out call under the fault that the plan has for it. call is given
+// the rows that it cannot decode.
+func suffer[T any](ctx context.Context, f *Faulty, method string, changes []fleet.Change, call func(bad badRows) (T, error)) (T, error) {
 	var none T
 	fault := f.next(method, changes)
 	if fault.Delay > 0 {
@@ -90,9 +94,13 @@ func suffer[T any](ctx context.Context, f *Faulty, method string, changes []flee
 	if fault.Before != nil {
 		return none, fault.Before
 	}
-	got, err := call()
+	bad := badRows{}
+	for _, id := range fault.Bad {
+		bad[id] = fmt.Errorf("injected: row %s: %w", id, fleet.ErrCorrupt)
+	}
+	got, err := call(bad)
 	if fault.Twice && writes(method) {
-		got, err = call()
+		got, err = call(bad)
 	}
 	if fault.After != nil {
 		return none, fault.After
@@ -100,56 +108,137 @@ func suffer[T any](ctx context.Context, f *Faulty, method string, changes []flee
 	return got, err
 }
 
+// badRows says what is wrong with rows, by id.
+type badRows map[string]error
+
+// join adds those of bad that are among the rows which were asked for.
+func (bad badRows) join(err error, met func(id string) bool) error {
+	found, rest := fleet.WithoutBadRows(err)
+	if rest != nil {
+		return rest
+	}
+	all := maps.Clone(found)
+	for id, why := range bad {
+		if met(id) {
+			if all == nil {
+				all = map[string]error{}
+			}
+			all[id] = why
+		}
+	}
+	return fleet.BadRows(all)
+}
+
 func writes(method string) bool {
-	return method == "Apply" || method == "Beat" || method == "RetireMaster" || method == "DrainMaster"
+	return slices.Contains([]string{"Apply", "Beat", "RetireMaster", "DrainMaster", "Prune"}, method)
 }
 
 // Minion implements fleet.Store.
 func (f *Faulty) Minion(ctx context.Context, id string) (fleet.Minion, error) {
-	return suffer(ctx, f, "Minion", nil, func() (fleet.Minion, error) { return f.Store.Minion(ctx, id) })
+	return suffer(ctx, f, "Minion", nil, func(bad badRows) (fleet.Minion, error) {
+		if bad[id] != nil {
+			return fleet.Minion{}, bad[id]
+		}
+		return f.Store.Minion(ctx, id)
+	})
 }
 
 // Minions implements fleet.Store.
 func (f *Faulty) Minions(ctx context.Context, ids []string) (map[string]fleet.Minion, error) {
-	return suffer(ctx, f, "Minions", nil, func() (map[string]fleet.Minion, error) { return f.Store.Minions(ctx, ids) })
+	return suffer(ctx, f, "Minions", nil, func(bad badRows) (map[string]fleet.Minion, error) {
+		rows, err := f.Store.Minions(ctx, ids)
+		maps.DeleteFunc(rows, func(id string, _ fleet.Minion) bool { return bad[id] != nil })
+		return rows, bad.join(err, func(id string) bool { return slices.Contains(ids, id) })
+	})
 }
 
 // Apply implements fleet.Store.
 func (f *Faulty) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Result, error) {
-	return suffer(ctx, f, "Apply", changes, func() ([]fleet.Result, error) { return f.Store.Apply(ctx, changes) })
+	return suffer(ctx, f, "Apply", changes, func(bad badRows) ([]fleet.Result, error) {
+		var good []fleet.Change
+		for _, c := range changes {
+			if bad[c.Instance()] == nil {
+				good = append(good, c)
+			}
+		}
+		done, err := f.Store.Apply(ctx, good)
+		if err != nil {
+			return nil, err
+		}
+		results := make([]fleet.Result, len(changes))
+		for i, c := range changes {
+			if why := bad[c.Instance()]; why != nil {
+				results[i].Err = why
+			} else {
+				results[i], done = done[0], done[1:]
+			}
+		}
+		return results, nil
+	})
 }
 
 // ByStatus implements fleet.Store. After means that the last page was lost.
 func (f *Faulty) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
-	_, err := suffer(ctx, f, "ByStatus", nil, func() (struct{}, error) {
-		return struct{}{}, f.Store.ByStatus(ctx, status, since, fn)
+	_, err := suffer(ctx, f, "ByStatus", nil, func(bad badRows) (struct{}, error) {
+		met := map[string]bool{}
+		err := f.Store.ByStatus(ctx, status, since, func(page []fleet.Minion) error {
+			page = slices.DeleteFunc(page, func(row fleet.Minion) bool {
+				met[row.InstanceID] = true
+				return bad[row.InstanceID] != nil
+			})
+			if len(page) == 0 {
+				return nil
+			}
+			return fn(page)
+		})
+		return struct{}{}, bad.join(err, func(id string) bool { return met[id] })
 	})
 	return err
 }
 
 // Masters implements fleet.Store.
 func (f *Faulty) Masters(ctx context.Context) ([]fleet.Master, error) {
-	return suffer(ctx, f, "Masters", nil, func() ([]fleet.Master, error) { return f.Store.Masters(ctx) })
+	return suffer(ctx, f, "Masters", nil, func(bad badRows) ([]fleet.Master, error) {
+		met := map[string]bool{}
+		masters, err := f.Store.Masters(ctx)
+		masters = slices.DeleteFunc(masters, func(row fleet.Master) bool {
+			met[row.InstanceID] = true
+			return bad[row.InstanceID] != nil
+		})
+		return masters, bad.join(err, func(id string) bool { return met[id] })
+	})
 }
 
 // Beat implements fleet.Store.
 func (f *Faulty) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
-	return suffer(ctx, f, "Beat", nil, func() (fleet.Master, error) { return f.Store.Beat(ctx, b) })
+	return suffer(ctx, f, "Beat", nil, func(badRows) (fleet.Master, error) { return f.Store.Beat(ctx, b) })
 }
 
 // RetireMaster implements fleet.Store.
 func (f *Faulty) RetireMaster(ctx context.Context, id string) error {
-	_, err := suffer(ctx, f, "RetireMaster", nil, func() (struct{}, error) { return struct{}{}, f.Store.RetireMaster(ctx, id) })
+	_, err := suffer(ctx, f, "RetireMaster", nil, func(badRows) (struct{}, error) { return struct{}{}, f.Store.RetireMaster(ctx, id) })
 	return err
 }
 
 // DrainMaster implements fleet.Store.
 func (f *Faulty) DrainMaster(ctx context.Context, id string, draining bool) error {
-	_, err := suffer(ctx, f, "DrainMaster", nil, func() (struct{}, error) { return struct{}{}, f.Store.DrainMaster(ctx, id, draining) })
+	_, err := suffer(ctx, f, "DrainMaster", nil, func(badRows) (struct{}, error) {
+		return struct{}{}, f.Store.DrainMaster(ctx, id, draining)
+	})
 	return err
 }
 
-// Proofs implements fleet.Store.
+// Prune implements fleet.Store.
+func (f *Faulty) Prune(ctx context.Context) (int, error) {
+	return suffer(ctx, f, "Prune", nil, func(badRows) (int, error) { return f.Store.Prune(ctx) })
+}
+
+// Proofs implements fleet.Store. Those of Bad are left out, as a store leaves out
+// what is no proof.
 func (f *Faulty) Proofs(ctx context.Context, arns []string) (map[string]string, error) {
-	return suffer(ctx, f, "Proofs", nil, func() (map[string]string, error) { return f.Store.Proofs(ctx, arns) })
+	return suffer(ctx, f, "Proofs", nil, func(bad badRows) (map[string]string, error) {
+		proofs, err := f.Store.Proofs(ctx, arns)
+		maps.DeleteFunc(proofs, func(arn, _ string) bool { return bad[arn] != nil })
+		return proofs, err
+	})
 }

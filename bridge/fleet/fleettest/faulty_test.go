@@ -2,10 +2,12 @@ package fleettest_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +19,12 @@ import (
 
 func openStore(t *testing.T) fleet.Store {
 	t.Helper()
-	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
+	return openAt(t, filepath.Join(t.TempDir(), "fleet.db"))
+}
+
+func openAt(t *testing.T, path string) fleet.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,15 +37,43 @@ func openStore(t *testing.T) fleet.Store {
 }
 
 // A wrapper without faults is the store itself, and so is a history that watches.
+// Its bad rows of minions are its own; those of masters are in the store, since a
+// beat mends them there.
 func TestFaultlessIsTheStore(t *testing.T) {
-	fleettest.Run(t, func(t *testing.T) fleet.Store {
+	var mu sync.Mutex
+	paths, bad := map[fleet.Store]string{}, map[fleet.Store][]string{}
+	open := func(t *testing.T) fleet.Store {
 		var h fleettest.History
 		t.Cleanup(func() {
 			if err := h.Check(); err != nil && !t.Failed() {
 				t.Error(err)
 			}
 		})
-		return fleettest.NewFaulty(h.Watch(openStore(t)), func(fleettest.Call) fleettest.Fault { return fleettest.Fault{} })
+		var s fleet.Store
+		path := filepath.Join(t.TempDir(), "fleet.db")
+		s = fleettest.NewFaulty(h.Watch(openAt(t, path)), func(fleettest.Call) fleettest.Fault {
+			mu.Lock()
+			defer mu.Unlock()
+			return fleettest.Fault{Bad: bad[s]}
+		})
+		paths[s] = path
+		return s
+	}
+	fleettest.Run(t, open, func(t *testing.T, s fleet.Store, table fleettest.Table, id string) {
+		if table == fleettest.Minions {
+			mu.Lock()
+			defer mu.Unlock()
+			bad[s] = append(bad[s], id)
+			return
+		}
+		db, err := sql.Open("sqlite", paths[s])
+		if err == nil {
+			_, err = db.Exec(`UPDATE masters SET zone = 'spoilt' WHERE instanceid = ?`, id)
+			err = errors.Join(err, db.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	})
 }
 
@@ -81,12 +116,15 @@ func TestFaults(t *testing.T) {
 	_, e5 := s.Masters(ctx)
 	_, e6 := s.Beat(ctx, beat)
 	e7 := s.RetireMaster(ctx, "m")
-	for i, err := range []error{e1, e2, e3, e4, e5, e6, e7} {
+	e8 := s.DrainMaster(ctx, "m", true)
+	_, e9 := s.Prune(ctx)
+	_, e10 := s.Proofs(ctx, []string{"arn"})
+	for i, err := range []error{e1, e2, e3, e4, e5, e6, e7, e8, e9, e10} {
 		if !errors.Is(err, boom) {
 			t.Errorf("call %d: %v", i, err)
 		}
 	}
-	if len(calls) != 7 || calls[2].Method != "Apply" || len(calls[2].Changes) != 1 || calls[6].N != calls[0].N+6 {
+	if len(calls) != 10 || calls[2].Method != "Apply" || len(calls[2].Changes) != 1 || calls[6].N != calls[0].N+6 {
 		t.Errorf("calls: %+v", calls)
 	}
 }

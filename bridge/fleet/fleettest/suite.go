@@ -16,8 +16,12 @@ import (
 // testLimit ends a test whose store hangs, so that its name is told.
 const testLimit = 2 * time.Minute
 
-// Run tries a store. open gives a new, empty one, and sees to its end.
-func Run(t *testing.T, open func(t *testing.T) fleet.Store) {
+// Run tries a store. open gives a new, empty one, and sees to its end; spoil plants
+// bad rows in it.
+func Run(t *testing.T, open func(t *testing.T) fleet.Store, spoil Spoil) {
+	with := func(test func(*testing.T, context.Context, fleet.Store, Spoil)) func(*testing.T, context.Context, fleet.Store) {
+		return func(t *testing.T, ctx context.Context, s fleet.Store) { test(t, ctx, s, spoil) }
+	}
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, context.Context, fleet.Store)
@@ -37,6 +41,11 @@ func Run(t *testing.T, open func(t *testing.T) fleet.Store) {
 		{"ConcurrentClaims", concurrentClaims},
 		{"ConcurrentBeats", concurrentBeats},
 		{"ContextEnds", contextEnds},
+		{"Rivals", rivals},
+		{"G12BadRowsRead", with(badRowsRead)},
+		{"G12BadRowsWritten", with(badRowsWritten)},
+		{"G12BadMasters", with(badMasters)},
+		{"G12BadPrune", with(badPrune)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), testLimit)

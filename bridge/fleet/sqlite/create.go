@@ -19,6 +19,8 @@ import (
 func ready(ctx context.Context, path string, o options) error {
 	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && o.existing:
+		return &fault{fleet.ErrUnavailable, err, "there is no store yet: phoenix bridge makes one when it starts, and phoenix minions add; see the configuration's store"}
 	case errors.Is(err, fs.ErrNotExist):
 		return create(ctx, path, o)
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,9 @@ const purgeEvery = time.Hour
 // Minion implements fleet.Store.
 func (s *Store) Minion(ctx context.Context, instanceID string) (fleet.Minion, error) {
 	found, err := s.Minions(ctx, []string{instanceID})
+	if bad, _ := fleet.WithoutBadRows(err); bad != nil {
+		err = fmt.Errorf("read minion %s: %w", instanceID, err)
+	}
 	if err != nil {
 		return fleet.Minion{}, err
 	}
@@ -30,15 +34,19 @@ func (s *Store) Minion(ctx context.Context, instanceID string) (fleet.Minion, er
 
 // Minions implements fleet.Store.
 func (s *Store) Minions(ctx context.Context, instanceIDs []string) (found map[string]fleet.Minion, err error) {
+	var bad map[string]error
 	err = s.call(ctx, "read", func(ctx context.Context) (err error) {
-		found, err = readMinions(ctx, s.read, instanceIDs)
+		found, bad, err = readMinions(ctx, s.read, instanceIDs)
 		return err
 	})
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	return found, fleet.BadRows(bad)
 }
 
-func readMinions(ctx context.Context, q querier, ids []string) (map[string]fleet.Minion, error) {
-	found := make(map[string]fleet.Minion, len(ids))
+func readMinions(ctx context.Context, q querier, ids []string) (found map[string]fleet.Minion, bad map[string]error, err error) {
+	found, bad = make(map[string]fleet.Minion, len(ids)), map[string]error{}
 	for chunk := range slices.Chunk(ids, idsPerQuery) {
 		args := make([]any, len(chunk))
 		for i, id := range chunk {
@@ -46,13 +54,15 @@ func readMinions(ctx context.Context, q querier, ids []string) (map[string]fleet
 		}
 		rows, err := q.QueryContext(ctx, selectMinions+` WHERE instanceid IN (?`+strings.Repeat(",?", len(chunk)-1)+`)`, args...)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if err := each(rows, scanMinion, func(m fleet.Minion) { found[m.InstanceID] = m }); err != nil {
-			return nil, err
+		more, err := each(rows, scanMinion, func(m fleet.Minion) { found[m.InstanceID] = m })
+		if err != nil {
+			return nil, nil, err
 		}
+		maps.Copy(bad, more)
 	}
-	return found, nil
+	return found, bad, nil
 }
 
 // Apply implements fleet.Store. All changes share one transaction, and so one
@@ -66,12 +76,12 @@ func (s *Store) Apply(ctx context.Context, changes []fleet.Change) (results []fl
 		for i, c := range changes {
 			ids[i] = c.Instance()
 		}
-		rows, err := readMinions(ctx, tx, ids)
+		rows, bad, err := readMinions(ctx, tx, ids)
 		if err != nil {
 			return err
 		}
 		var written map[string]bool
-		results, written = s.run(changes, rows)
+		results, written = s.run(changes, rows, bad)
 		return s.writeMinions(ctx, tx, rows, written)
 	})
 	if err != nil {
@@ -80,13 +90,18 @@ func (s *Store) Apply(ctx context.Context, changes []fleet.Change) (results []fl
 	return results, nil
 }
 
-// run applies changes to rows, and says which rows they altered.
-func (s *Store) run(changes []fleet.Change, rows map[string]fleet.Minion) ([]fleet.Result, map[string]bool) {
+// run applies changes to rows, and says which rows they altered. Nothing is
+// applied to a bad row.
+func (s *Store) run(changes []fleet.Change, rows map[string]fleet.Minion, bad map[string]error) ([]fleet.Result, map[string]bool) {
 	now := fleet.FormatTime(s.now())
 	results := make([]fleet.Result, len(changes))
 	written := map[string]bool{}
 	for i, c := range changes {
 		id := c.Instance()
+		if err := bad[id]; err != nil {
+			results[i] = fleet.Result{Err: err}
+			continue
+		}
 		row, found := rows[id]
 		next, err := c.Apply(row, found)
 		if err == nil && next != row {
@@ -160,29 +175,44 @@ func (s *Store) Prune(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// selectByStatus takes keys from the index, so that a row whose own modified is
+// damaged cannot lead the next page astray.
+const selectByStatus = `SELECT ` + minionColumns + `,sum,at,id FROM (
+	SELECT rowid AS r, modified AS at, instanceid AS id FROM minions INDEXED BY by_status
+	WHERE status = ? AND (modified, instanceid) > (?, ?) ORDER BY modified, instanceid LIMIT ?
+) CROSS JOIN minions ON minions.rowid = r`
+
 // ByStatus implements fleet.Store. No lock is held while fn runs.
 func (s *Store) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
 	modified, id := since, "" // before every id
+	bad := map[string]error{}
 	for {
 		var page []fleet.Minion
+		n := 0
 		err := s.call(ctx, "list", func(ctx context.Context) error {
-			rows, err := s.read.QueryContext(ctx, selectMinions+
-				` WHERE status = ? AND (modified, instanceid) > (?, ?) ORDER BY modified, instanceid LIMIT ?`,
-				string(status), modified, id, pageRows)
+			rows, err := s.read.QueryContext(ctx, selectByStatus, string(status), modified, id, pageRows)
 			if err != nil {
 				return err
 			}
-			return each(rows, scanMinion, func(m fleet.Minion) { page = append(page, m) })
+			scan := func(rows *sql.Rows) (m fleet.Minion, err error) {
+				n++
+				err = scan(rows, minionFields(&m), &modified, &id)
+				return m, err
+			}
+			more, err := each(rows, scan, func(m fleet.Minion) { page = append(page, m) })
+			maps.Copy(bad, more)
+			return err
 		})
-		if err != nil || len(page) == 0 {
+		if err != nil {
 			return err
 		}
-		if err := fn(page); err != nil {
-			return err
+		if len(page) > 0 {
+			if err := fn(page); err != nil {
+				return err
+			}
 		}
-		if len(page) < pageRows {
-			return nil
+		if n < pageRows {
+			return fleet.BadRows(bad)
 		}
-		modified, id = page[len(page)-1].Modified, page[len(page)-1].InstanceID
 	}
 }

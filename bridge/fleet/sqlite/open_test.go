@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,7 +102,7 @@ func TestOpenRefuses(t *testing.T) {
 			check(t, os.WriteFile(path, []byte(strings.Repeat("text", 2000)), 0o600))
 		}, fleet.ErrCorrupt, "not a database"},
 		"other database": {otherDatabase, fleet.ErrCorrupt, "not a Phoenix store"},
-		"newer schema":   {newerSchema, fleet.ErrDenied, "version 5"},
+		"newer schema":   {newerSchema, fleet.ErrDenied, fmt.Sprintf("this phoenix knows %d", len(migrations()))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "dir")
@@ -236,6 +238,61 @@ func TestDiskFull(t *testing.T) {
 	check(t, err)
 	if _, err := s.Apply(t.Context(), changes); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNoSecondStore: who only reads makes no file, and says what makes one.
+func TestNoSecondStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fleet.db")
+	if _, err := OpenExisting(t.Context(), path); !errors.Is(err, fleet.ErrUnavailable) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "phoenix bridge makes one") {
+		t.Errorf("opened where there is no file: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
+		t.Errorf("left in the folder: %v (%v)", left, err)
+	}
+	newStore(t, path)
+	s, err := OpenExisting(t.Context(), path)
+	check(t, err)
+	check(t, s.Close())
+}
+
+// TestFileTakenAway: a file that is deleted or replaced under a running process is
+// noticed by its next call, and works again when it is put back.
+func TestFileTakenAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fleet.db")
+	s, err := Open(t.Context(), path)
+	check(t, err)
+	defer s.Close()
+	fillFleet(t, s, 3)
+	calls := func() map[string]error {
+		_, errMinion := s.Minion(t.Context(), batchID(0, 0))
+		_, errMasters := s.Masters(t.Context())
+		_, errBeat := s.Beat(t.Context(), fleet.Beat{InstanceID: "m", Incarnation: "1"})
+		_, errApply := s.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: "i-9"}})
+		errList := s.ByStatus(t.Context(), fleet.Launch, "", func([]fleet.Minion) error { return nil })
+		_, errPrune := s.Prune(t.Context())
+		return map[string]error{"Minion": errMinion, "Masters": errMasters, "Beat": errBeat, "Apply": errApply, "ByStatus": errList, "Prune": errPrune}
+	}
+	check(t, os.Rename(path, path+".old"))
+	for name, err := range calls() {
+		if !errors.Is(err, fleet.ErrUnavailable) || !strings.Contains(err.Error(), "removed or renamed") {
+			t.Errorf("%s without the file: %v", name, err)
+		}
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a second file was made: %v", err)
+	}
+	newStore(t, path)
+	for name, err := range calls() {
+		if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), "replaced") {
+			t.Errorf("%s on another file: %v", name, err)
+		}
+	}
+	check(t, os.Rename(path+".old", path))
+	for name, err := range calls() {
+		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			t.Errorf("%s with the file put back: %v", name, err)
+		}
 	}
 }
 

@@ -3,8 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 
 	"phoenix/bridge/fleet"
@@ -21,7 +23,7 @@ const (
 	minionColumns = `instanceid,status,modified,highstate_ran,highstate_runner,minion_id,"group",key_sha256,public_key,` +
 		`claim_version,claim_owner,claim_incarnation,claim_jid,claim_state,attempt,retcode,expires,hook_name,inferred`
 	masterColumns = `instanceid,status,modified,ipaddr,heartbeat,incarnation,ready,master_key_sha256,expires,cleared,` +
-		`draining,zone,publish_port,ret_port,relay`
+		`draining,zone,publish_port,ret_port,relay,previous_incarnation`
 
 	selectMinions = `SELECT ` + minionColumns + `,sum FROM minions`
 	selectMasters = `SELECT ` + masterColumns + `,sum FROM masters`
@@ -35,43 +37,69 @@ func minionFields(m *fleet.Minion) []any {
 
 func masterFields(m *fleet.Master) []any {
 	return []any{&m.InstanceID, &m.Status, &m.Modified, &m.IPAddr, &m.Heartbeat, &m.Incarnation, &m.Ready,
-		&m.MasterKeySHA256, &m.Expires, &m.Cleared, &m.Draining, &m.Zone, &m.PublishPort, &m.RetPort, &m.Relay}
+		&m.MasterKeySHA256, &m.Expires, &m.Cleared, &m.Draining, &m.Zone, &m.PublishPort, &m.RetPort, &m.Relay,
+		&m.PreviousIncarnation}
 }
 
 func scanMinion(rows *sql.Rows) (m fleet.Minion, err error) {
-	return m, scan(rows, minionFields(&m))
+	err = scan(rows, minionFields(&m))
+	return m, err
 }
 
 func scanMaster(rows *sql.Rows) (m fleet.Master, err error) {
-	return m, scan(rows, masterFields(&m))
+	err = scan(rows, masterFields(&m))
+	return m, err
 }
 
+// badRow says what is wrong with one row. The others are not concerned.
+type badRow struct {
+	id    string // as it stands there
+	cause error
+}
+
+func (b *badRow) Error() string {
+	return fmt.Sprintf("row %q is damaged: %v (delete it with sqlite3, then phoenix minions add or retire it)", b.id, b.cause)
+}
+func (b *badRow) Unwrap() []error { return []error{fleet.ErrCorrupt, b.cause} }
+
 // scan reads one row and proves it: SQLite has no checksums of its own, so that
-// a flipped bit within a value would pass its integrity check.
-func scan(rows *sql.Rows, fields []any) error {
+// a flipped bit within a value would pass its integrity check. A row that is not
+// as it was written is a *badRow; what could be read of it is in fields.
+// more are columns after the checksum that it does not cover.
+func scan(rows *sql.Rows, fields []any, more ...any) error {
 	var sum int64
-	switch err := rows.Scan(append(fields, &sum)...); {
+	switch err := rows.Scan(append(append(slices.Clip(fields), &sum), more...)...); {
 	case rows.Err() != nil: // the context ended
 		return rows.Err()
 	case err != nil:
-		return damaged(err.Error())
+		return &badRow{text(fields[0]), err}
 	case sum != checksum(fields...):
-		return damaged(fmt.Sprintf("row %q does not have its checksum", text(fields[0])))
+		return &badRow{text(fields[0]), errChecksum}
 	}
 	return nil
 }
 
-// each hands every row to f. It closes rows.
-func each[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error), f func(T)) error {
+var errChecksum = errors.New("it does not have its checksum")
+
+// each hands every good row to f, and gives what is wrong with the others, by id.
+// It closes rows.
+func each[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error), f func(T)) (bad map[string]error, err error) {
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		row, err := scan(rows)
+		if b := (*badRow)(nil); errors.As(err, &b) {
+			if bad == nil {
+				bad = map[string]error{}
+			}
+			bad[b.id] = b
+			continue
+		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		f(row)
 	}
-	return rows.Err()
+	return bad, rows.Err()
 }
 
 // upsert is the statement that writes a whole row.
