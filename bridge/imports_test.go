@@ -62,7 +62,7 @@ func floorOf(path string) (int, bool) {
 func TestVocabularyAndRulesArePure(t *testing.T) {
 	for pkg, allowed := range map[string][]string{
 		"./fleet": {"bytes", "context", "crypto/rsa", "crypto/sha256", "crypto/x509", "encoding/hex",
-			"encoding/pem", "errors", "fmt", "slices", "time"},
+			"encoding/pem", "errors", "fmt", "maps", "slices", "strings", "time"},
 		"./decide": {"fmt", "time", "phoenix/bridge/fleet"},
 	} {
 		out, err := exec.Command("go", "list", "-f", `{{join .Imports " "}}`, pkg).Output()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"phoenix/bridge/event"
 )
@@ -16,6 +17,11 @@ import (
 // maxJob bounds what is read of one job: its file holds the arguments, which may
 // be a whole file's text. One that is larger runs, whatever it is.
 const maxJob = 4 << 20
+
+// emptyFor: the minion writes a job's file in place, so that one which is empty is
+// being written; one that is older was left by a loss of power. Salt removes it
+// when it is next asked what runs (salt.utils.minion, _read_proc_file).
+const emptyFor = 5 * time.Second
 
 // jobs are those that run on a minion, by the files that it keeps of them in
 // <cachedir>/proc (salt.utils.minion.running, alike in 3006 to 3008). Those of
@@ -47,8 +53,11 @@ func jobs(proc, cacheDir string) ([]Job, error) {
 // the process must be there, and look like Salt's.
 func readJob(proc, path string) (job Job, runs bool, err error) {
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (info.Size() == 0 || info.IsDir()) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
 		return Job{}, false, nil
+	}
+	if err == nil && info.Size() == 0 {
+		return Job{}, time.Since(info.ModTime()).Abs() < emptyFor, nil
 	}
 	if err != nil {
 		return Job{}, false, err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix/bridge/salt"
 )
@@ -151,10 +152,15 @@ func TestJobsThatRun(t *testing.T) {
 	dir := filepath.Join(l.minion.CacheDir, "proc")
 	put(t, filepath.Join(dir, "20260101000000000007"), "")         // is being made
 	put(t, filepath.Join(dir, "20260101000000000008"), "\x83\xa3") // is being written
+	left := filepath.Join(dir, "20260101000000000009")             // is left over
+	put(t, left, "")
+	if err := os.Chtimes(left, time.Time{}, time.Now().Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	python(t, packJobs, l.minion.CacheDir, fmt.Sprint(live))
 	jobs, err := l.Jobs()
 	got := fmt.Sprint(jobs)
-	const want = "[state.highstate 20260101000000000001 test.ping,cmd.run 20260101000000000002 test.ping 20260101000000000004  20260101000000000008]"
+	const want = "[state.highstate 20260101000000000001 test.ping,cmd.run 20260101000000000002 test.ping 20260101000000000004  20260101000000000007  20260101000000000008]"
 	if err != nil || got != want {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}

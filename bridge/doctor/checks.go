@@ -103,6 +103,8 @@ var checks = []Check{
 		"without a bridge nobody decides on keys here"},
 	{"store", WithConfig, "whether the store can be reached and read",
 		"without its store a bridge starts nothing"},
+	{"store-rows", WithConfig, "rows of the store that cannot be decoded",
+		"nothing happens for those ids until somebody corrects or deletes the rows"},
 	{"tables", WithConfig, "DynamoDB's tables, their keys, the index by-status, and TTL",
 		"terminations are found by the index; without TTL rows stay for good"},
 	{"queues", WithConfig, "whether each of `sqs.queues` can be reached",

@@ -139,6 +139,7 @@ func TestFindings(t *testing.T) {
 		{"bridge", Warning, "not ready", func(f *Fleet) { f.Bridge.Ready = false }},
 		{"store", Note, "not exist", func(f *Fleet) { f.StoreErr = gone }},
 		{"store", Error, "damaged", func(f *Fleet) { f.StoreErr = errors.New("damaged") }},
+		{"store-rows", Error, "1 cannot be decoded, and are left out everywhere: row web-1 is damaged", func(f *Fleet) { f.BadRows = []error{errors.New("row web-1 is damaged")} }},
 		{"tables", Note, "was not looked at", func(f *Fleet) { f.Tables[0].Err = errors.New("denied") }},
 		{"tables", Error, "no index", func(f *Fleet) { f.Tables[0].Faults = []string{"no index"} }},
 		{"queues", Error, "gone", func(f *Fleet) { f.Queues[0].Err = errors.New("gone") }},

@@ -21,8 +21,6 @@ type Master struct {
 	// terminations and then held no key of them.
 	Cleared int64 `json:"cleared,omitempty"`
 	Expires int64 `json:"expires,omitempty"`
-	// PreviousIncarnation is that of the beat before the last one; see Beat.Rival.
-	PreviousIncarnation string `json:"previous_incarnation,omitempty"`
 }
 
 // Retired gives the row of a master whose instance ended. It expires as a
@@ -58,22 +56,9 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 		return row, ErrTerminated
 	}
 	row.InstanceID, row.Status, row.IPAddr = b.InstanceID, Launch, b.IPAddr
-	row.PreviousIncarnation = row.Incarnation
 	row.Incarnation, row.Ready, row.MasterKeySHA256 = b.Incarnation, b.Ready, b.MasterKeySHA256
 	row.Cleared = b.Cleared
 	row.Zone, row.PublishPort, row.RetPort, row.Relay = b.Zone, b.PublishPort, b.RetPort, b.Relay
 	row.Heartbeat++
 	return row, nil
-}
-
-// Rival returns the incarnation of another bridge that lives and beats the same
-// row, which two bridges of one instance_id do; empty: there is none. row is what
-// Store.Beat returned for b, and beats how many beats of this incarnation
-// reached the store before it. The first beat finds what the bridge of the last
-// start left, so it says nothing: one that lives shows at the second.
-func (b Beat) Rival(row Master, beats int) (incarnation string) {
-	if beats == 0 || row.PreviousIncarnation == b.Incarnation {
-		return ""
-	}
-	return row.PreviousIncarnation
 }

@@ -76,11 +76,9 @@ func beat(b fleet.Beat) (*write, error) {
 	}
 	w := &write{}
 	w.when("attribute_not_exists(#status) OR #status <> %s", text(string(fleet.Terminate)))
-	// The right sides are the values from before the write.
-	w.sets = append(w.sets, "#previous_incarnation = if_not_exists(#incarnation, "+w.value(text(""))+")")
 	for name, v := range attributes(&next) {
 		switch name {
-		case "instanceid", "modified", "expires", "draining", "heartbeat", "previous_incarnation":
+		case "instanceid", "modified", "expires", "draining", "heartbeat":
 		default:
 			w.set(name, v.Interface())
 		}

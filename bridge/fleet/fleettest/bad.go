@@ -172,30 +172,22 @@ func badPrune(t *testing.T, ctx context.Context, s fleet.Store, spoil Spoil) {
 	}
 }
 
-// rivals: two bridges of one instance id notice each other within three beats; one
-// that starts anew after the other ended is none.
+// rivals: what tells two bridges of one instance id of each other is the counter,
+// which goes up by more than one's own beats, and the incarnation in the row.
 func rivals(t *testing.T, ctx context.Context, s fleet.Store) {
-	a := fleet.Beat{InstanceID: "i-m1", Incarnation: "a"}
-	b := fleet.Beat{InstanceID: "i-m1", Incarnation: "b"}
-	counts := map[string]int{}
-	beat := func(b fleet.Beat, want string) {
+	beat := func(incarnation string, want int64) {
 		t.Helper()
-		row, err := s.Beat(ctx, b)
-		if err != nil {
-			t.Fatal(err)
+		row, err := s.Beat(ctx, fleet.Beat{InstanceID: "i-m1", Incarnation: incarnation})
+		if err != nil || row.Heartbeat != want || row.Incarnation != incarnation {
+			t.Errorf("beat of %s: %+v, %v; want the counter at %d", incarnation, row, err, want)
 		}
-		if got := b.Rival(row, counts[b.Incarnation]); got != want {
-			t.Errorf("beat %d of %s: rival %q, want %q (row %+v)", counts[b.Incarnation], b.Incarnation, got, want, row)
+		rows, err := s.Masters(ctx)
+		if err != nil || len(rows) != 1 || rows[0] != row {
+			t.Errorf("after a beat of %s: %+v, %v", incarnation, rows, err)
 		}
-		counts[b.Incarnation]++
 	}
-	for range 3 {
-		beat(a, "")
-	}
-	beat(b, "") // it cannot know yet whether a has ended
-	beat(a, "b")
-	beat(b, "a")
-	for range 2 { // a has ended
-		beat(b, "")
-	}
+	beat("a", 1)
+	beat("a", 2)
+	beat("b", 3)
+	beat("a", 4) // two more than its last, so that another beats too
 }
