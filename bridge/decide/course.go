@@ -31,7 +31,7 @@ func (c *Course) Took(row fleet.Minion, now time.Time) {
 // one more publish that is sure, since the minion then drops any that comes late.
 func (c *Course) PublishedAt(now time.Time, sure bool) {
 	c.Resent = c.Resent || sure && c.Unknowns > 0
-	c.Published, c.Unknowns, c.Silent = now, 0, time.Time{}
+	c.Published, c.Unknowns, c.Missing, c.Silent = now, 0, false, time.Time{}
 }
 
 // PublishedAs takes in that the master published the row's jid as another one.
@@ -50,7 +50,7 @@ func (c *Course) Renamed(row fleet.Minion, now time.Time) {
 
 // AskedAt takes in that the minion was asked what runs.
 func (c *Course) AskedAt(now time.Time) {
-	c.Asked = now
+	c.Asked, c.Missing = now, false
 	c.Asks++
 }
 
@@ -96,7 +96,7 @@ func (c *Course) Runs(jid bool, by *Blocker, asked, now time.Time) {
 }
 
 // runs: whatever was said before, the row's jid runs.
-func (c *Course) runs() { c.Unknowns, c.Silent = 0, time.Time{} }
+func (c *Course) runs() { c.Unknowns, c.Missing, c.Silent = 0, false, time.Time{} }
 
 // RunsTwice takes in that the row's jid, sent again, found itself running.
 func (c *Course) RunsTwice(now time.Time) {
@@ -130,12 +130,19 @@ func (c *Course) Answered(a Answer, now time.Time) {
 		c.RunsTwice(now)
 	case a.Ended != nil:
 		c.Ended = a.Ended
-	case a.Asked.Before(c.Since), !a.Asked.After(c.Published), !a.Asked.After(c.Told):
-		// Asked before the jid was sent (again), or counted before: answers come
-		// late, and minions return twice. It says nothing against what was sent since.
 	default:
-		c.Unknowns++
-		c.Told = a.Asked
+		c.Missing = true
+		sent := c.Since
+		if c.Published.After(sent) {
+			sent = c.Published
+		}
+		// Asked before the jid was sent (again), or just after, or counted before:
+		// answers come late, and minions return twice. It says nothing against what
+		// was sent since.
+		if !a.Asked.Before(sent.Add(unknownAfter)) && a.Asked.After(c.Told) {
+			c.Unknowns++
+			c.Told = a.Asked
+		}
 	}
 }
 
@@ -149,6 +156,7 @@ func (c *Course) busy(by Blocker, now time.Time) {
 func (c *Course) forget() {
 	c.Taken, c.Published, c.Resent = TakenNot, time.Time{}, false
 	c.Asked, c.Asks, c.Silent, c.Traced = time.Time{}, 0, time.Time{}, time.Time{}
+	c.Missing = false
 	c.Unknowns, c.Told, c.NoCache, c.Doubled, c.Failover = 0, time.Time{}, false, false, false
 	switch {
 	case c.Row.ClaimState == fleet.Claimed:

@@ -21,7 +21,11 @@ func TestAnsweredUnknown(t *testing.T) {
 	if c.Here != late {
 		t.Error("who answers is here")
 	}
-	first, second := noon.Add(20*time.Second), noon.Add(50*time.Second)
+	c.Answered(unknownTo(noon.Add(unknownAfter-1)), late)
+	if c.Unknowns != 0 || !c.Missing {
+		t.Error("an answer to a question from just after the publish counts against it")
+	}
+	first, second := noon.Add(30*time.Second), noon.Add(50*time.Second)
 	c.Answered(unknownTo(second), late)
 	c.Answered(unknownTo(second), late)
 	c.Answered(unknownTo(first), late)
@@ -78,7 +82,7 @@ func TestAnsweredEnded(t *testing.T) {
 
 func TestSawForgetsWhatWasOfAnotherVersion(t *testing.T) {
 	c := course(published, unknown(2), func(c *Course) {
-		c.Resent, c.NoCache, c.Failover, c.Doubled = true, true, true, true
+		c.Resent, c.NoCache, c.Failover, c.Doubled, c.Missing = true, true, true, true, true
 		c.Told, c.Silent, c.Traced = noon, noon, noon
 	})
 	c.Ended = &Ended{JID: "J"}

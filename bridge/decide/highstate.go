@@ -36,12 +36,15 @@ const (
 	// too is asked whether it has moved here; and not again for kindFor.
 	moveFirst = 30 * time.Second
 	kindFor   = time.Hour
-	// unknownsToAct: a minion that does not know a jid may still be starting it,
-	// or be between its end and the cache of jobs. Only one that says so again is
-	// sent the jid again, and only one that then says so twice has lost it. If
-	// it has forgotten the jid (minion_jid_queue_hwm, 100 by default), or was
-	// started anew, what is sent again runs beside what runs: Salt stops a state
-	// run beside another only if their jids differ (3006 to 3008; tried).
+	// unknownsToAct: only a minion that says twice that it does not know a jid is
+	// sent it again, and only one that then says so twice has lost it. One that
+	// says so sooner than unknownAfter the last publish may still be starting it,
+	// and one that says so once may be between the end of the job and the cache of
+	// jobs. It has to be this sure: if the minion has forgotten the jid
+	// (minion_jid_queue_hwm, 100 by default), or was started anew, what is sent
+	// again runs beside what runs, since Salt keeps a state run from running beside
+	// another only if their jids differ (3006 to 3008; tried).
+	unknownAfter  = 30 * time.Second
 	unknownsToAct = 2
 	// busyFirst, busyMost: the back-off while another state run keeps a minion;
 	// Salt lets only one run at a time.
@@ -107,7 +110,8 @@ type Course struct {
 	Asks      int       // since the claim was seen
 	Silent    time.Time // when the question was sent whose answer did not name the jid; zero: none since the last publish, or traced
 	Traced    time.Time // the jid was last looked for in the minion's queues and its cache of jobs
-	Unknowns  int       // answers "I do not know that jid" to both since the last publish
+	Missing   bool      // the last answer to both was "I do not know that jid"
+	Unknowns  int       // such answers that count, since the last publish
 	Told      time.Time // when the last of those was asked
 	NoCache   bool      // the minion keeps no jobs (cache_jobs is off)
 	Doubled   bool      // the jid came to the minion again while it ran: the minion's record is not of what runs
@@ -397,6 +401,9 @@ func (c Course) askAt() time.Time {
 		if t.After(last) {
 			last = t
 		}
+	}
+	if c.Missing {
+		return last.Add(askFirst) // until it is sure
 	}
 	return last.Add(grow(askFirst, c.Asks, askMost))
 }

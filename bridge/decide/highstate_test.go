@@ -98,6 +98,7 @@ func TestNext(t *testing.T) {
 		{name: "asked often", course: []change{published, func(c *Course) { c.Asked, c.Asks = noon, 20 }}, want: Wait, in: askMost},
 		{name: "not run by the minion", course: []change{published, func(c *Course) { c.Silent = noon }}, want: Trace},
 		{name: "unknown once", course: []change{published, unknown(1)}, want: Wait, in: 2 * askFirst},
+		{name: "unknown, and soon asked again", course: []change{published, unknown(1), func(c *Course) { c.Missing = true }}, want: Wait, in: askFirst},
 		{name: "unknown to the minion", course: []change{published, unknown(2)}, want: Publish},
 		{name: "came to the minion twice", course: []change{published, func(c *Course) { c.Doubled = true }}, want: Wait, in: askFirst},
 		{name: "sent again", course: []change{published, unknown(0), func(c *Course) { c.Resent = true }}, want: Wait, in: 2 * askFirst},

@@ -78,6 +78,8 @@ var checks = []Check{
 		"what stands in a file that is left out does not hold"},
 	{"cache-jobs", OnMinion, "`cache_jobs`",
 		"a return goes to one master and is lost with it: then the minion's own copy is the only record of its first highstate"},
+	{"jid-queue", OnMinion, "`minion_jid_queue_hwm`",
+		"a job that comes again, as after a failure, is dropped only as long as the minion remembers its id: after that many others it runs once more"},
 	{"masters", OnMinion, "`master` and `master_type`",
 		"a minion with one master is alone when that one dies, and one with several that does not fail over is connected to all"},
 	{"alive-interval", OnMinion, "`master_alive_interval`",

@@ -30,7 +30,8 @@ func plainMaster() Master {
 // plainMinion is a minion on which nothing is wrong.
 func plainMinion() Minion {
 	settings := map[string]any{"master": []any{"10.0.0.1", "10.0.0.2"}, "master_type": "failover", "master_alive_interval": 15, "retry_dns": 0,
-		"tcp_keepalive": true, "tcp_keepalive_idle": 30, "tcp_keepalive_cnt": 3, "tcp_keepalive_intvl": 10, "rejected_retry": true, "cache_jobs": true}
+		"tcp_keepalive": true, "tcp_keepalive_idle": 30, "tcp_keepalive_cnt": 3, "tcp_keepalive_intvl": 10, "rejected_retry": true, "cache_jobs": true,
+		"minion_jid_queue_hwm": 10000}
 	return Minion{
 		Config: salt.MinionConfig{Path: "/etc/salt/minion", ID: "web-1", DropIns: "/etc/salt/minion.d", MasterType: "failover",
 			Masters: []string{"10.0.0.1", "10.0.0.2"}, Options: maps.Clone(settings)},
@@ -108,6 +109,7 @@ func TestFindings(t *testing.T) {
 		{"salt-minion", Note, "no running minion", func(m *Minion) { m.PID = 0 }},
 		{"minion-config", Warning, "left", func(m *Minion) { m.Config.Skipped = []error{errors.New("left")} }},
 		{"cache-jobs", Warning, "is off", func(m *Minion) { delete(m.Config.Options, "cache_jobs"); m.DropIn = map[string]any{} }},
+		{"jid-queue", Note, "remembers 100 job ids", func(m *Minion) { delete(m.Config.Options, "minion_jid_queue_hwm"); m.DropIn = map[string]any{} }},
 		{"masters", Note, "named salt", func(m *Minion) { m.Config.Masters = nil }},
 		{"masters", Note, "one master", func(m *Minion) { m.Config.Masters, m.Config.MasterType = []string{"a"}, "str" }},
 		{"masters", Warning, "master_type is str", func(m *Minion) { m.Config.MasterType = "str" }},

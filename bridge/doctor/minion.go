@@ -128,6 +128,10 @@ func examineMasters(r *report, m Minion) {
 	}
 }
 
+// jidQueue is enough for the jobs of some hours on a busy master. 10,000 ids, which
+// the agent sets, take a minion 1 MB, and some 0.1 ms a job to look through.
+const jidQueue = 1000
+
 // examineSettings looks at what the agent's drop-in would set.
 func examineSettings(r *report, m Minion) {
 	o := m.Config.Options
@@ -136,6 +140,11 @@ func examineSettings(r *report, m Minion) {
 		r.add(OK, "cache-jobs", "", "cache_jobs is on")
 	} else {
 		r.add(Warning, "cache-jobs", mendMinion(m.Config, "cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that heard it")
+	}
+	if n := whole(o, "minion_jid_queue_hwm", 100); n >= jidQueue {
+		r.add(OK, "jid-queue", "", "the minion remembers %d job ids", n)
+	} else {
+		r.add(Note, "jid-queue", mendMinion(m.Config, "minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)), "the minion remembers %d job ids (minion_jid_queue_hwm)", n)
 	}
 	if n := whole(o, "master_alive_interval", 0); n > 0 {
 		r.add(OK, "alive-interval", "", "master_alive_interval is %d s", n)

@@ -86,6 +86,7 @@ func (w *world) publishes(b *bridge, id, jid string) {
 	}
 	p := published{id, jid}
 	w.late[p] = late
+	w.lateOnce[p] = w.lateOnce[p] || late
 	if w.published[p] {
 		return
 	}
@@ -111,21 +112,19 @@ func (w *world) lately(id, jid string) bool { return w.late[published{id, jid}] 
 // ran notes that a highstate begins on a minion.
 // G2: a highstate that returned success is never run again.
 //
-// Two things are excepted, and docs/guarantees.md must say so:
+// One thing is excepted, and docs/guarantees.md must say so:
 //
 //   - No lease can keep a master that was stopped between its last check and the
 //     publish from sending what it checked, however late. What protects is that
 //     the minion drops a jid that it has seen. So it takes such a late publish
 //     and a minion that no longer knows that it has seen the jid, since its
-//     process was started anew, or never saw it, since each publish of the
-//     successor was lost on the way. What runs then is nobody's.
-//   - A minion with cache_jobs off cannot say that a job is over. If the return
-//     was lost and its process was started anew, a publish that is sent again
-//     runs again.
+//     process was started anew or a hundred jobs came after it, or never saw it,
+//     since each publish of the successor was lost on the way. What runs then is
+//     nobody's.
 func (w *world) ran(m *minion, jid string, late, forgotten, beside bool) {
 	w.log("%s: runs %s (late %v, forgotten %v, beside itself %v)", m.id, jid, late, forgotten, beside)
 	row := w.store.minions[m.id]
-	if late && (row.ClaimState != fleet.Claimed || row.ClaimJID != jid || forgotten && jid == m.succeeded) {
+	if late && (row.ClaimState != fleet.Claimed || row.ClaimJID != jid) || forgotten && w.lateOnce[published{m.id, jid}] {
 		m.excused = true
 		w.saw("excepted: late publish")
 		return
@@ -137,9 +136,6 @@ func (w *world) ran(m *minion, jid string, late, forgotten, beside bool) {
 		return
 	}
 	switch {
-	case forgotten && jid == m.succeeded && !m.cache:
-		m.excused = true
-		w.saw("excepted: minion restarted, no cache")
 	case m.excused:
 	default:
 		w.fault("G2: %s: %s runs after the success of %s", m.id, jid, m.succeeded)

@@ -33,6 +33,7 @@ type world struct {
 	jids      map[string]map[int][]string // by minion and attempt, in the order of their first publish
 	busy      map[published]bool          // recorded so: no attempt
 	late      map[published]bool          // its last publish came from a master that had lost the claim
+	lateOnce  map[published]bool          // one of its publishes did
 	hands     int                         // highstates that people ran
 
 	changed map[string]time.Duration // when a minion's row last did
@@ -71,7 +72,7 @@ const (
 
 func newWorld(seed uint64, r rule, traced bool) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), rule: r, faulty: true, traced: traced,
-		published: map[published]bool{}, jids: map[string]map[int][]string{}, busy: map[published]bool{}, late: map[published]bool{},
+		published: map[published]bool{}, jids: map[string]map[int][]string{}, busy: map[published]bool{}, late: map[published]bool{}, lateOnce: map[published]bool{},
 		changed: map[string]time.Duration{}, seen: map[string]int{}}
 	some := func(rate float64) float64 {
 		if w.chance(0.4) {

@@ -28,6 +28,7 @@ func TestHistory(t *testing.T) {
 		"busy":            {[]fleet.Minion{c1, row(2, none, "a", "j1", 0), row(3, claimed, "b", "j2", 1)}, nil, ""},
 		"late success":    {[]fleet.Minion{c1, row(2, failed, "a", "j1", 1), row(3, done, "a", "j1", 1)}, nil, ""},
 		"asked for again": {[]fleet.Minion{c1, row(2, done, "a", "j1", 1), row(3, none, "", "", 0), row(4, claimed, "a", "j2", 1)}, nil, ""},
+		"renamed":         {[]fleet.Minion{c1, row(2, claimed, "a", "j2", 1), row(3, done, "a", "j2", 1)}, nil, ""},
 		"gap":             {[]fleet.Minion{c1, row(9, claimed, "a", "j7", 2)}, nil, ""},
 		"tombstone":       {[]fleet.Minion{c1, {InstanceID: "i", ClaimVersion: 1, Expires: 1}}, nil, ""},
 

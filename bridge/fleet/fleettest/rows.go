@@ -173,6 +173,21 @@ func Inputs() []Input {
 		{"other job", func(id string, _ fleet.Minion) fleet.Change {
 			return fleet.Finish{InstanceID: id, JID: "j9", Outcome: fleet.Succeeded}
 		}},
+		{"rename", func(id string, row fleet.Minion) fleet.Change {
+			return fleet.Rename{InstanceID: id, From: row.ClaimVersion, JID: row.ClaimJID, As: "j8"}
+		}},
+		{"rename late", func(id string, row fleet.Minion) fleet.Change {
+			return fleet.Rename{InstanceID: id, From: row.ClaimVersion - 1, JID: row.ClaimJID, As: "j8"}
+		}},
+		{"rename told twice", func(id string, row fleet.Minion) fleet.Change {
+			return fleet.Rename{InstanceID: id, From: row.ClaimVersion - 1, JID: "j0", As: row.ClaimJID}
+		}},
+		{"rename another", func(id string, row fleet.Minion) fleet.Change {
+			return fleet.Rename{InstanceID: id, From: row.ClaimVersion, JID: "j9", As: "j8"}
+		}},
+		{"rename to nothing", func(id string, row fleet.Minion) fleet.Change {
+			return fleet.Rename{InstanceID: id, From: row.ClaimVersion, JID: row.ClaimJID}
+		}},
 		{"run again", func(id string, _ fleet.Minion) fleet.Change { return fleet.Again{InstanceID: id} }},
 	}
 }
