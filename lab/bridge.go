@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -83,7 +84,14 @@ func (b *Bridge) Ready() {
 				} `json:"bus"`
 			} `json:"bridge"`
 		}
-		b.JSON(&status, "status")
+		// A bridge that has just begun has no store yet, and then this is an error.
+		out, stderr, code := b.Try("status", "--json")
+		if code != 0 {
+			return false, stderr
+		}
+		if err := json.Unmarshal([]byte(out), &status); err != nil {
+			b.lab.tb.Fatalf("read status: %v: %s", err, out)
+		}
 		// The row of a run before this one may still say ready.
 		now := status.Bridge
 		if now.Bus.Connected && now.Master.Ready && now.Master.Incarnation == now.Incarnation {
