@@ -16,10 +16,10 @@ docs: build ## docs/reference.md, made from the code
 	@bin/phoenix man --markdown >docs/reference.md
 
 demo: build ## real masters and minions: who is let in, and what follows when a master dies
-	@go run ./lab/install 3007.15
+	@go run ./lab/install 3007
 	@go run ./lab/demo $(STORE)
 
-test: ## all of it: check, unit tests with the race detector, fuzzing, three real Salts
+test: ## all of it: check, unit tests with the race detector, fuzzing, five real Salts
 	@lab/test
 
 check: ## formatting, vet, staticcheck, tidy modules; edits nothing
@@ -29,11 +29,11 @@ fuzz: ## each fuzz target for FUZZTIME (5m)
 	@lab/fuzz $(FUZZTIME)
 
 bench: build ## what it costs, against other ways, on a real master: one table in 8 minutes
-	@go run ./lab/install 3007.15
+	@go run ./lab/install 3007
 	@go run ./lab/bench
 
 kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone: an hour
-	@go run ./lab/install 3007.15 3008.3
+	@go run ./lab/install 3007 3008
 	@go run ./lab/kills
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
@@ -42,7 +42,7 @@ package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the s
 package-test: ## install, run, upgrade and purge them on a Debian of its own, set up machines; as root
 	@lab/package-test
 
-salts: ## install the three Salts that tests run on, below .cache
+salts: ## install the five Salts that tests run on, below .cache
 	@go run ./lab/install
 
 clean: ## remove what was built and installed

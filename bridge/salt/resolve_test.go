@@ -14,6 +14,9 @@ import (
 	"phoenix/bridge/event"
 )
 
+// recorded are the versions whose answers are in testdata.
+var recorded = []string{"3006.28", "3007.15", "3008.3"}
+
 // answers reads testdata: by case and minion, the data of a return.
 func answers(t testing.TB, version string) map[string][]byte {
 	t.Helper()
@@ -92,7 +95,7 @@ func TestResolveOfRealMinions(t *testing.T) {
 		"busy":    {Cached: &CachedReturn{Retcode: 1, Busy: true}},
 		"killed":  {},
 	}
-	for _, version := range salts {
+	for _, version := range recorded {
 		all := answers(t, version)
 		if len(all) != 3*len(cached) {
 			t.Errorf("%s: %d answers", version, len(all))
@@ -164,7 +167,7 @@ func TestResolveBelievesNoRetcodeAgainstSuccess(t *testing.T) {
 }
 
 func FuzzAnswers(f *testing.F) {
-	for _, version := range salts {
+	for _, version := range recorded {
 		for _, data := range answers(f, version) {
 			values := byFun(f, bodyOf(f, data))
 			var raw [Questions][]byte
