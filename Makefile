@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench kills package package-test salts clean
+.PHONY: help build docs demo test check fuzz bench scale long kills package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -31,6 +31,14 @@ fuzz: ## each fuzz target for FUZZTIME (5m)
 bench: build ## what it costs, against other ways, on a real master: one table in 8 minutes
 	@go run ./lab/install 3007
 	@go run ./lab/bench
+
+scale: build ## fleets of up to 3,000 from launch to highstate, against Salt alone: one table in 15 minutes
+	@go run ./lab/install 3007 3008
+	@go run ./lab/scale
+
+long: build ## two tests in full length: a state run that hangs for 10 minutes, 10,000 auth requests at once
+	@go run ./lab/install 3007 3008
+	@PHOENIX_LONG=1 go test -count=1 -v -timeout 60m -run '^(TestG12_HungStateRun|TestG12_ManyKnocks)$$' ./lab/e2e
 
 kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone: an hour
 	@go run ./lab/install 3007 3008
