@@ -16,6 +16,9 @@ import (
 	"phoenix/lab"
 )
 
+// restarted is the size of the fleet whose master is restarted.
+const restarted = 1000
+
 func main() {
 	sizes := flag.String("minions", "200,1000,3000", "sizes of fleets")
 	flag.Parse()
@@ -44,7 +47,13 @@ func main() {
 			t.add(version, n, took)
 		}
 	}
+	var after []string
+	for _, version := range versions {
+		s := lab.NewStage()
+		failed = s.Run(func() { after = append(after, restart(s, version, restarted)) }) || failed
+	}
 	t.print(os.Stdout)
+	fmt.Print("\n", strings.Join(after, ""))
 	if failed {
 		os.Exit(1)
 	}

@@ -63,77 +63,96 @@ type result struct {
 	master lab.Usage
 }
 
-// play plays one round on a master of its own.
-func play(tb lab.TB, version string, n int, w way) result {
+// fleetOf is a master, with or without a bridge, and minions that were launched.
+type fleetOf struct {
+	tb     lab.TB
+	ctx    context.Context
+	what   string // for people
+	master *lab.Master
+	bridge *lab.Bridge
+	swarm  *swarm.Swarm
+	ids    []string
+	begun  time.Time
+	before time.Duration // the master's CPU
+}
+
+// launch starts a master of its own, and then minions, all at once.
+func launch(tb lab.TB, version string, n int, w way) *fleetOf {
 	tb.Helper()
 	l := lab.New(tb)
 	config := map[string]any{}
 	if w.open {
 		config["auto_accept"] = true
 	}
-	master := l.StartMaster(lab.MasterOptions{Version: version, Extra: config})
-	ids := make([]string, n)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("i-%05d", i)
+	f := &fleetOf{tb: tb, what: fmt.Sprintf("%s, %d minions, %s", version, n, w.name)}
+	f.master = l.StartMaster(lab.MasterOptions{Version: version, Extra: config})
+	for i := range n {
+		f.ids = append(f.ids, fmt.Sprintf("i-%05d", i))
 	}
-	master.Ready()
-	var bridge *lab.Bridge
+	f.master.Ready()
 	if w.phoenix {
-		bridge = l.StartBridge(lab.BridgeOptions{Master: master})
-		bridge.Ready()
-		bridge.Phoenix(append([]string{"minions", "add"}, ids...)...)
+		f.bridge = l.StartBridge(lab.BridgeOptions{Master: f.master})
+		f.bridge.Ready()
+		f.bridge.Phoenix(append([]string{"minions", "add"}, f.ids...)...)
 	}
-	s, err := swarm.New(swarm.Config{IDs: ids, Masters: []string{net.JoinHostPort(master.Addr, strconv.Itoa(l.RetPort))},
+	var err error
+	f.swarm, err = swarm.New(swarm.Config{IDs: f.ids, Masters: []string{net.JoinHostPort(f.master.Addr, strconv.Itoa(l.RetPort))},
 		Keys: keyPairs, Retry: w.retry, Highstate: highstate, Startup: w.startup})
 	if err != nil {
 		tb.Fatalf("%v", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	ended := make(chan struct{})
-	before := master.Usage().CPU
-	begun := time.Now()
+	f.ctx, f.before, f.begun = ctx, f.master.Usage().CPU, time.Now()
 	go func() {
 		defer close(ended)
-		s.Run(ctx)
+		f.swarm.Run(ctx)
 	}()
 	tb.Cleanup(func() {
 		cancel()
 		<-ended
 	})
+	return f
+}
 
-	r := result{}
-	wait := func(p swarm.Point) {
-		tb.Helper()
-		if err := s.Wait(ctx, p); err != nil {
-			tb.Fatalf("%s, %d minions, %s: %v; %+v, %v", version, n, w.name, err, s.Counts(), s.Faults())
-		}
+// wait waits until all minions have come to the point.
+func (f *fleetOf) wait(p swarm.Point) []time.Duration {
+	f.tb.Helper()
+	if err := f.swarm.Wait(f.ctx, p); err != nil {
+		f.tb.Fatalf("%s: %v; %+v, %v", f.what, err, f.swarm.Counts(), f.swarm.Faults())
 	}
+	return f.swarm.Came(p)
+}
+
+// play plays one round.
+func play(tb lab.TB, version string, n int, w way) result {
+	tb.Helper()
+	f := launch(tb, version, n, w)
+	var started []time.Duration
 	if !w.startup && !w.phoenix {
-		wait(swarm.Started)
-		master.Run("salt", "--async", "*", "state.highstate")
+		started = f.wait(swarm.Started)
+		f.master.Run("salt", "--async", "*", "state.highstate")
 	}
-	wait(swarm.Returned)
-	done := s.Came(swarm.Returned)
-	r.took, r.half = done[n-1], done[n/2]
+	done := f.wait(swarm.Returned)
+	r := result{took: done[n-1], half: done[n/2]}
 	switch {
 	case w.phoenix:
-		r.took, r.lost = onRecord(tb, bridge, ids, begun)
-		r.bridge = bridge.Usage()
+		r.took, r.lost = f.onRecord()
+		r.bridge = f.bridge.Usage()
 	case !w.startup:
 		// What the command takes to start is not the master's.
-		started, told := s.Came(swarm.Started), s.Came(swarm.Begun)
-		r.took = started[n-1] + done[n-1] - told[0]
-		r.half = started[n/2] + done[n/2] - told[0]
+		told := f.swarm.Came(swarm.Begun)[0]
+		r.took, r.half = started[n-1]+done[n-1]-told, started[n/2]+done[n/2]-told
 	}
 	time.Sleep(settle)
-	r.master = master.Usage()
-	r.master.CPU -= before
+	r.master = f.master.Usage()
+	r.master.CPU -= f.before
 	var none int
-	none, _, r.double = s.Runs()
+	none, _, r.double = f.swarm.Runs()
 	r.lost += none
-	r.auths = float64(s.Counts().Auths) / float64(n)
-	r.faults = s.Faults()
-	tb.Logf("%s, %d minions, %s: %.1f s; %+v, faults %v", version, n, w.name, r.took.Seconds(), s.Counts(), r.faults)
+	r.auths = float64(f.swarm.Counts().Auths) / float64(n)
+	r.faults = f.swarm.Faults()
+	tb.Logf("%s: %.1f s; %+v, faults %v", f.what, r.took.Seconds(), f.swarm.Counts(), r.faults)
 	return r
 }
 
@@ -142,13 +161,13 @@ const recorded = time.Minute
 
 // onRecord waits until the bridge has all highstates on record, and says when the
 // last one was written: by the rows' own time, of the same machine.
-func onRecord(tb lab.TB, bridge *lab.Bridge, ids []string, begun time.Time) (took time.Duration, missing int) {
-	tb.Helper()
+func (f *fleetOf) onRecord() (took time.Duration, missing int) {
+	f.tb.Helper()
 	var last time.Time
 	for until := time.Now().Add(recorded); ; {
-		rows := bridge.Minions()
+		rows := f.bridge.Minions()
 		missing = 0
-		for _, id := range ids {
+		for _, id := range f.ids {
 			row := rows[id]
 			if !row.HighstateRan || row.ClaimState != fleet.Done {
 				missing++
@@ -156,14 +175,14 @@ func onRecord(tb lab.TB, bridge *lab.Bridge, ids []string, begun time.Time) (too
 			}
 			at, err := fleet.ParseTime(row.Modified)
 			if err != nil {
-				tb.Fatalf("read row of %s: %v", id, err)
+				f.tb.Fatalf("read row of %s: %v", id, err)
 			}
 			if at.After(last) {
 				last = at
 			}
 		}
 		if missing == 0 || time.Now().After(until) {
-			return last.Sub(begun), missing
+			return last.Sub(f.begun), missing
 		}
 		time.Sleep(watchEvery)
 	}
