@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench kills package package-test salts clean
+.PHONY: help build docs demo test check fuzz bench scale long kills package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -16,10 +16,10 @@ docs: build ## docs/reference.md, made from the code
 	@bin/phoenix man --markdown >docs/reference.md
 
 demo: build ## real masters and minions: who is let in, and what follows when a master dies
-	@go run ./lab/install 3007.15
+	@go run ./lab/install 3007
 	@go run ./lab/demo $(STORE)
 
-test: ## all of it: check, unit tests with the race detector, fuzzing, three real Salts
+test: ## all of it: check, unit tests with the race detector, fuzzing, five real Salts
 	@lab/test
 
 check: ## formatting, vet, staticcheck, tidy modules; edits nothing
@@ -29,11 +29,19 @@ fuzz: ## each fuzz target for FUZZTIME (5m)
 	@lab/fuzz $(FUZZTIME)
 
 bench: build ## what it costs, against other ways, on a real master: one table in 8 minutes
-	@go run ./lab/install 3007.15
+	@go run ./lab/install 3007
 	@go run ./lab/bench
 
+scale: build ## fleets of up to 3,000 from launch to highstate, against Salt alone: one table in 15 minutes
+	@go run ./lab/install 3007 3008
+	@go run ./lab/scale
+
+long: build ## two tests in full length: a state run that hangs for 10 minutes, 10,000 auth requests at once
+	@go run ./lab/install 3007 3008
+	@PHOENIX_LONG=1 go test -count=1 -v -timeout 60m -run '^(TestG12_HungStateRun|TestG12_ManyKnocks)$$' ./lab/e2e
+
 kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone: an hour
-	@go run ./lab/install 3007.15 3008.3
+	@go run ./lab/install 3007 3008
 	@go run ./lab/kills
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
@@ -42,7 +50,7 @@ package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the s
 package-test: ## install, run, upgrade and purge them on a Debian of its own, set up machines; as root
 	@lab/package-test
 
-salts: ## install the three Salts that tests run on, below .cache
+salts: ## install the five Salts that tests run on, below .cache
 	@go run ./lab/install
 
 clean: ## remove what was built and installed

@@ -13,7 +13,7 @@
 // Starting returns at once and Ready waits, so that several can start together:
 //
 //	l := lab.New(t)
-//	master := l.StartMaster(lab.MasterOptions{Version: "3007.15"})
+//	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
 //	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}})
 //	master.Ready()
 //

@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -108,7 +109,7 @@ func (m *Master) Ready() {
 		if _, err := os.Stat(m.EventSocket()); err != nil {
 			return false, err.Error()
 		}
-		if _, err := m.request(map[string]any{"cmd": "ping"}); err != nil {
+		if _, err := m.request(pingTimeout, map[string]any{"cmd": "ping"}); err != nil {
 			return false, err.Error()
 		}
 		return true, ""
@@ -126,6 +127,9 @@ func (m *Master) Run(command string, args ...string) string {
 	return out
 }
 
+// noTarget stands before the JSON if the key is not accepted (yet).
+const noTarget = "No minions matched the target"
+
 // Call runs a function on one minion by the salt command. answered is false if
 // the minion did not answer.
 func (m *Master) Call(id, function string, args ...string) (answer any, answered bool) {
@@ -134,6 +138,9 @@ func (m *Master) Call(id, function string, args ...string) (answer any, answered
 	// It exits 1 if the function failed or nobody answered, and prints JSON all
 	// the same; its error counts only where there is none.
 	out, err := m.Salt.run(m.configDir(), "salt", args...)
+	if strings.HasPrefix(out, noTarget) {
+		return nil, false
+	}
 	answers := map[string]any{}
 	if decodeErr := decodeJSON(out, &answers); decodeErr != nil {
 		m.lab.tb.Fatalf("%v", errors.Join(err, decodeErr))

@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	// stopTimeout: Salt's daemons end within some 7 s of SIGTERM, or never; the
-	// bridge at once.
+	// stopTimeout: Salt's daemons end within some 7 s of SIGTERM, or never.
 	stopTimeout = 10 * time.Second
+	// endTimeout: bridge and agent end at once, on a busy machine within seconds. One
+	// that must be killed is a fault.
+	endTimeout = time.Minute
 	// tailLines of each log are shown when a test fails.
 	tailLines = 25
 )
@@ -124,14 +126,18 @@ func (p *Process) Stop() {
 	if !isOpen(done) {
 		return
 	}
+	timeout := endTimeout
+	if p.stubborn {
+		timeout = stopTimeout
+	}
 	_ = cmd.Process.Signal(syscall.SIGTERM) // gone already: fine
 	select {
 	case <-done:
-	case <-time.After(stopTimeout):
+	case <-time.After(timeout):
 		if !p.stubborn {
-			p.lab.tb.Fatalf("stop %s: still running after %v\n%s", p.Name, stopTimeout, p.Tail())
+			p.lab.tb.Fatalf("stop %s: still running after %v\n%s", p.Name, timeout, p.Tail())
 		}
-		p.lab.tb.Logf("%s did not end within %v of SIGTERM, and was killed", p.Name, stopTimeout)
+		p.lab.tb.Logf("%s did not end within %v of SIGTERM, and was killed", p.Name, timeout)
 	}
 	p.Kill()
 }

@@ -9,21 +9,26 @@ import (
 	"phoenix/bridge/zmtp"
 )
 
-// requestTimeout bounds one request to a master: it answers in 20 ms, or, busy
-// with its start, not within seconds.
-const requestTimeout = 5 * time.Second
+const (
+	// pingTimeout bounds the question whether a master serves: while it starts it
+	// takes a request and never answers, so that another has to be sent.
+	pingTimeout = 5 * time.Second
+	// knockTimeout bounds a request to a master that serves. It answers in 20 ms,
+	// and on a machine that is busy with ten others in seconds.
+	knockTimeout = time.Minute
+)
 
 // maxAnswer bounds the answer: to a ping or a knock it has under 2 KiB.
 const maxAnswer = 64 << 10
 
 // request sends one clear load to the master, as anybody may who reaches it,
 // and returns the answer undecoded.
-func (m *Master) request(load map[string]any) ([]byte, error) {
+func (m *Master) request(timeout time.Duration, load map[string]any) ([]byte, error) {
 	payload, err := msgpack.Marshal(map[string]any{"enc": "clear", "version": 3, "load": load})
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return zmtp.Request(ctx, m.RetEndpoint(), payload, maxAnswer)
 }
@@ -33,7 +38,7 @@ func (m *Master) request(load map[string]any) ([]byte, error) {
 // that id, a denied one.
 func (m *Master) KnockWithKey(id, pem string) {
 	m.lab.tb.Helper()
-	_, err := m.request(map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
+	_, err := m.request(knockTimeout, map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
 	if err != nil {
 		m.lab.tb.Fatalf("knock as %q: %v", id, err)
 	}

@@ -13,9 +13,21 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Versions are the releases of Salt that Phoenix is tried on, one of each
-// supported series. Later patches of them ask for a certifi that PyPI has not.
-func Versions() []string { return []string{"3006.28", "3007.15", "3008.3"} }
+// The releases of Salt that Phoenix is tried on: the newest patch of each
+// supported series.
+const (
+	Salt3006 = "3006.30"
+	Salt3007 = "3007.17"
+	Salt3008 = "3008.5"
+)
+
+// Versions are these releases, the oldest first.
+func Versions() []string { return []string{Salt3006, Salt3007, Salt3008} }
+
+// OldVersions are the oldest patches that people still run. Their event buses
+// have no lengths before messages, as that of [Salt3006] has, and what minions
+// send has no "ts".
+func OldVersions() []string { return []string{"3006.9", "3007.1"} }
 
 // cliTimeout bounds one run of a Salt command: a busy machine needs 5 s to
 // import Salt, and a command may wait 15 s for its minions.

@@ -26,6 +26,6 @@ func StrangerKey() string {
 // TryKnock is [Master.KnockWithKey] for any goroutine, and for a master that may
 // not be there.
 func (m *Master) TryKnock(id, pem string) error {
-	_, err := m.request(map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
+	_, err := m.request(knockTimeout, map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
 	return err
 }

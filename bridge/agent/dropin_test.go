@@ -463,7 +463,7 @@ func python(t testing.TB, script string, args ...string) []byte {
 	if venvs == "" {
 		venvs = filepath.Join("..", "..", ".cache")
 	}
-	path := filepath.Join(venvs, "salt-3008.3", "bin", "python")
+	path := filepath.Join(venvs, "salt-3008.5", "bin", "python")
 	if _, err := os.Stat(path); err != nil {
 		t.Fatalf("find Salt: %v (make salts installs it)", err)
 	}

@@ -14,7 +14,7 @@ type Framing string
 
 const (
 	Unknown Framing = ""       // nothing was said yet
-	Length  Framing = "length" // four bytes of length before each: Salt 3006.28
+	Length  Framing = "length" // four bytes of length before each: Salt 3006.28 and 3006.30, not 3006.9
 	Bare    Framing = "bare"   // msgpack, end to end: older 3006, 3007, 3008
 	ZMTP    Framing = "zmtp"   // a ZeroMQ PUB socket: before Salt 2015.8
 )

@@ -10,7 +10,7 @@ import (
 )
 
 // versions are the Salts that testdata/golden was captured from.
-var versions = []string{"3006.28", "3007.15", "3008.3"}
+var versions = []string{"3006.9", "3006.28", "3007.15", "3008.3"}
 
 // golden reads a frame as that master sent it.
 func golden(tb testing.TB, version, name string) []byte {

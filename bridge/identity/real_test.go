@@ -16,7 +16,7 @@ import (
 // here (master_finger) trusts it. A minion that were shown another key, or had
 // another fingerprint, would end.
 func TestRealMasters(t *testing.T) {
-	for _, version := range []string{"3007.15", "3008.3"} {
+	for _, version := range []string{lab.Salt3007, lab.Salt3008} {
 		t.Run(version, func(t *testing.T) {
 			l := lab.New(t)
 			// The lab's first master keeps its keys here.

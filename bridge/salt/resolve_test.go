@@ -17,6 +17,9 @@ import (
 	"phoenix/bridge/event"
 )
 
+// recorded are the versions whose answers are in testdata.
+var recorded = []string{"3006.28", "3007.15", "3008.3"}
+
 // answers reads testdata: by case and minion, the data of a return.
 func answers(t testing.TB, version string) map[string][]byte {
 	t.Helper()
@@ -107,7 +110,7 @@ func TestResolveOfRealMinions(t *testing.T) {
 		"busy":    {Cached: &CachedReturn{Retcode: 1, Busy: []Running{{Fun: "state.highstate"}}}},
 		"killed":  {},
 	}
-	for _, version := range salts {
+	for _, version := range recorded {
 		all := answers(t, version)
 		if len(all) != 3*len(cached) {
 			t.Errorf("%s: %d answers", version, len(all))
@@ -303,7 +306,7 @@ func TestAnswersKeepNoBodies(t *testing.T) {
 }
 
 func FuzzAnswers(f *testing.F) {
-	for _, version := range salts {
+	for _, version := range recorded {
 		for _, data := range answers(f, version) {
 			values := byFun(f, bodyOf(f, data))
 			var raw [2][]byte

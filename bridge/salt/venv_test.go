@@ -7,7 +7,7 @@ import (
 )
 
 // salts are the versions that everything here is tried on.
-var salts = []string{"3006.28", "3007.15", "3008.3"}
+var salts = []string{"3006.30", "3007.17", "3008.5"}
 
 // venv is the folder of an installed Salt. A test that has none fails: skipped,
 // it would say that all is well.

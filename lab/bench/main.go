@@ -14,7 +14,7 @@ import (
 )
 
 // version is the Salt that is measured against.
-const version = "3007.15"
+const version = lab.Salt3007
 
 func main() {
 	s := &stage{lab.NewStage()}

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	version = "3007.15"
+	version = lab.Salt3007
 	// within bounds each step; the whole takes a minute and a half.
 	within = 2 * time.Minute
 )

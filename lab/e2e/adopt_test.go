@@ -20,7 +20,7 @@ import (
 func TestG9_ExistingFleet(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: "3007.15"})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
 	a := adoption{lab: l, master: master, bridge: l.NewBridge(lab.BridgeOptions{Master: master})}
 	for i := range 3 {
 		a.minions = append(a.minions, l.StartMinion(lab.MinionOptions{

@@ -19,7 +19,7 @@ import (
 // configuration is what it was.
 func TestAgentFollowsTheLiving(t *testing.T) {
 	t.Parallel()
-	const version = "3007.15"
+	const version = lab.Salt3007
 	l := lab.New(t)
 	first := l.StartMaster(lab.MasterOptions{Version: version})
 	first.Ready()

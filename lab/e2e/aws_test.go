@@ -35,7 +35,7 @@ const (
 // late, and one that never comes.
 func TestG6_Queues(t *testing.T) {
 	t.Parallel()
-	const version = "3007.15"
+	const version = lab.Salt3007
 	l := lab.New(t)
 	first := l.StartMaster(lab.MasterOptions{Version: version})
 	c := newCloud(t)

@@ -62,7 +62,7 @@ func TestDoctor(t *testing.T) {
 
 			findings, took := old.look(t, master.ConfigPath(), 1)
 			t.Logf("%d keys looked at in %v", keys, took.Round(time.Millisecond))
-			if most := 3 * time.Second; took > most {
+			if most := 15 * time.Second; took > most { // on a machine that is busy with other tests
 				t.Errorf("took %v", took)
 			}
 			expect(t, findings, map[string]doctor.Severity{

@@ -20,8 +20,8 @@ const awayAtMost = 2 * time.Minute
 func TestMinionsOutliveTheirMaster(t *testing.T) {
 	t.Parallel()
 	for version, ways := range map[string][]failover.How{
-		"3007.15": {failover.Killed, failover.Vanished},
-		"3008.3":  {failover.Vanished},
+		lab.Salt3007: {failover.Killed, failover.Vanished},
+		lab.Salt3008: {failover.Vanished},
 	} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

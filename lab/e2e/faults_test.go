@@ -25,7 +25,7 @@ const retries = 3
 func TestG8_FaultsCostTime(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: "3007.15"})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
 	bridge := l.NewBridge(lab.BridgeOptions{Master: master})
 	f := faults{fixture{l, master, bridge}}
 	master.Ready()

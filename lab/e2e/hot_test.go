@@ -22,7 +22,7 @@ const lease = 20 * time.Second
 // so one does.
 func TestG1_HotMasters(t *testing.T) {
 	t.Parallel()
-	const version = "3007.15"
+	const version = lab.Salt3007
 	l := lab.New(t)
 	first := l.StartMaster(lab.MasterOptions{Version: version})
 	first.Ready()

@@ -26,7 +26,7 @@ const (
 // once a minute.
 func TestInstanceRefresh(t *testing.T) {
 	t.Parallel()
-	const version = "3007.15"
+	const version = lab.Salt3007
 	l := lab.New(t)
 	r := rolling{lab: l, longest: map[string]time.Duration{}}
 	first := l.StartMaster(lab.MasterOptions{Version: version})

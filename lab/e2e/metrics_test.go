@@ -18,7 +18,7 @@ import (
 // let in and a stranger that is not, to the loss of its master.
 func TestMetrics(t *testing.T) {
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: "3007.15"})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
 	address := net.JoinHostPort(l.Addr(), strconv.Itoa(l.RetPort)) // the lab's own, and that port is free there
 	bridge := l.StartBridge(lab.BridgeOptions{Master: master, Config: map[string]any{"http_listen": address}})
 	l.Eventually(within, "the bridge says that it is not ready, and why", func() (bool, string) {

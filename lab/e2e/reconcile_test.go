@@ -31,7 +31,7 @@ const mass = 12
 func TestG9_Reconciling(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	r := &reconciled{lab: l, master: l.StartMaster(lab.MasterOptions{Version: "3007.15"}), cloud: newCloud(t)}
+	r := &reconciled{lab: l, master: l.StartMaster(lab.MasterOptions{Version: lab.Salt3007}), cloud: newCloud(t)}
 	r.salt = r.group("salt", 1)[0]
 	r.ids = r.group("web", mass)
 	r.master.Ready()

@@ -30,9 +30,9 @@ func TestRunners(t *testing.T) {
 			t.Parallel()
 			s := newSaltSide(t, version)
 			switch version {
-			case "3006.28": // runner_dirs, as master.d/phoenix.conf has it
+			case lab.Salt3006: // runner_dirs, as master.d/phoenix.conf has it
 				s.start(t, nil)
-			case "3007.15":
+			case lab.Salt3007:
 				s.start(t, s.gitFileserver(t))
 				s.notFound(t, s.master.Salt.Python())
 				s.master.Run("salt-run", "fileserver.update")
@@ -43,7 +43,7 @@ func TestRunners(t *testing.T) {
 			}
 			t.Run("reactor without the bus", s.reactorAlone)
 			t.Run("reactor and bus", s.reactorAndBus)
-			if version == "3007.15" {
+			if version == lab.Salt3007 {
 				t.Run("documentation", s.documentation)
 				t.Run("what a call costs", s.cost)
 				t.Run("extension_modules", s.extensionModulesWay)
@@ -62,7 +62,7 @@ type saltSide struct {
 	lab     *lab.Lab
 	version string
 	source  string // the repository's root
-	files   string // where the reactors are, and on 3006.28 the runners
+	files   string // where the reactors are, and on 3006 the runners
 	socket  string
 	conf    []string // what the master's configuration includes
 
@@ -81,7 +81,7 @@ func newSaltSide(t *testing.T, version string) *saltSide {
 	s := &saltSide{lab: l, version: version, source: root, files: filepath.Join(l.Dir(), "salt-extensions"),
 		socket: filepath.Join(l.Dir(), "bridge.sock")}
 	copyTree(t, filepath.Join(root, "salt-extensions"), s.files)
-	if version != "3006.28" {
+	if version != lab.Salt3006 {
 		if err := os.RemoveAll(filepath.Join(s.files, "_runners")); err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func TestStacksAreUsed(t *testing.T) {
 	base := stacks.CreateBase(t, cfg)
 	const masters, minions = stacks.Base + "-masters", stacks.Base + "-minions"
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: "3007.15"})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
 	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:", Config: map[string]any{
 		"instance_id": "i-0123456789abcdef0",
 		"dynamodb": map[string]any{"minions_table": base.Outputs["MinionsTable"], "masters_table": base.Outputs["MastersTable"],

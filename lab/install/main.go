@@ -1,7 +1,8 @@
 // Command install puts pinned releases of Salt below .cache, each into a Python
 // environment of its own: all of them, or those that are named.
 //
-//	go run ./lab/install 3007.15
+//	go run ./lab/install 3007.17 3006.9
+//	go run ./lab/install 3007              the newest of this series
 //
 // One that is complete is left alone; one that was interrupted, or whose list of
 // packages changed since, is made anew.
@@ -26,7 +27,14 @@ var requirements embed.FS
 func main() {
 	versions := os.Args[1:]
 	if len(versions) == 0 {
-		versions = lab.Versions()
+		versions = append(lab.Versions(), lab.OldVersions()...)
+	}
+	for i, series := range versions {
+		for _, version := range lab.Versions() {
+			if strings.HasPrefix(version, series+".") {
+				versions[i] = version
+			}
+		}
 	}
 	if err := install(versions); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -65,7 +73,7 @@ func install(versions []string) error {
 func installOne(cache, version string) error {
 	list, err := requirements.ReadFile("salt-" + version + ".txt")
 	if err != nil {
-		return fmt.Errorf("no such release here; there are %s", strings.Join(lab.Versions(), ", "))
+		return fmt.Errorf("no such release here; there are %s", strings.Join(append(lab.Versions(), lab.OldVersions()...), ", "))
 	}
 	sum := sha256.Sum256(list)
 	want := hex.EncodeToString(sum[:]) + "\n"

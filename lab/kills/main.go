@@ -3,7 +3,7 @@
 // table, and docs/agent.md explains it.
 //
 //	make kills                        20 moves for each way to die, on two Salts
-//	go run ./lab/kills -moves 4 -patience 2m 3008.3
+//	go run ./lab/kills -moves 4 -patience 2m 3008.5
 package main
 
 import (
@@ -29,7 +29,7 @@ func main() {
 	flag.Parse()
 	versions := flag.Args()
 	if len(versions) == 0 {
-		versions = []string{"3007.15", "3008.3"}
+		versions = []string{lab.Salt3007, lab.Salt3008}
 	}
 	child, err := lab.Isolate(os.Args[1:]...)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
