@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -46,10 +47,14 @@ func explainMinion(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return err
 	}
+	report := bridgeReport(c, config)
+	view.Removed = slices.ContainsFunc(report.Engine.Problems, func(p service.Problem) bool {
+		return p.Minion == id && p.Kind == service.KeyRemoved
+	})
 	d := decide.Keys(decide.Admit(config.Admit), view)
 	x := explanation{ID: id, Standing: decide.Stand(view.Row, view.Known, view.Accepted.Present),
 		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
-		Rules: decide.ExplainKeys(decide.Admit(config.Admit), view), Highstate: explainHighstate(c, config, view)}
+		Rules: decide.ExplainKeys(decide.Admit(config.Admit), view), Highstate: explainHighstate(report, view)}
 	if view.Known {
 		x.Row = &view.Row
 	}
@@ -104,15 +109,21 @@ func keyView(c *cli.Context, config Config, store fleet.Store, keys *salt.Keys, 
 	return v, err
 }
 
+// bridgeReport is what the bridge of this machine says of itself; nothing if none
+// runs here.
+func bridgeReport(c *cli.Context, config Config) (report service.Report) {
+	if err := api.NewClient(config.Socket).Status(c.Context, &report); err != nil {
+		return service.Report{}
+	}
+	return report
+}
+
 // explainHighstate says where the first highstate stands: in the bridge's own
 // words if one runs here, since only it knows what it waits for.
-func explainHighstate(c *cli.Context, config Config, v decide.KeyView) string {
-	var report service.Report
-	if err := api.NewClient(config.Socket).Status(c.Context, &report); err == nil {
-		for _, p := range report.Engine.Highstate {
-			if p.Minion == v.ID {
-				return p.Why
-			}
+func explainHighstate(report service.Report, v decide.KeyView) string {
+	for _, p := range report.Engine.Highstate {
+		if p.Minion == v.ID {
+			return p.Why
 		}
 	}
 	switch decide.Stand(v.Row, v.Known, v.Accepted.Present) {
