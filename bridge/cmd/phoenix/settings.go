@@ -173,7 +173,12 @@ const maxConfig = 1 << 20
 // readFile reads a configuration file into settings. A key that nobody knows is
 // an error that names it: a misspelt brake must not be no brake.
 func readFile(path string, settings []setting) error {
-	text, err := files.Read(path, maxConfig)
+	f, err := os.Open(path) // /dev/null and a pipe of the shell are as good
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := files.ReadAll(f, maxConfig)
 	if err != nil {
 		return err
 	}
