@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"phoenix/bridge/files"
 	"phoenix/bridge/salt"
 )
 
@@ -187,12 +188,5 @@ func digest(text []byte) string {
 
 // readSmall reads a file that is not larger than the agent's files get.
 func readSmall(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxDropIn || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no file of at most %d bytes", path, maxDropIn)
-	}
-	return os.ReadFile(path)
+	return files.Read(path, maxDropIn)
 }

@@ -12,11 +12,15 @@ import (
 	"time"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/files"
 )
 
 // maxJob bounds what is read of one job: its file holds the arguments, which may
 // be a whole file's text. One that is larger runs, whatever it is.
 const maxJob = 4 << 20
+
+// maxCommand is as much of a command line as names the program.
+const maxCommand = 64 << 10
 
 // emptyFor: the minion writes a job's file in place, so that one which is empty is
 // being written; one that is older was left by a loss of power. Salt removes it
@@ -65,7 +69,7 @@ func readJob(proc, path string) (job Job, runs bool, err error) {
 	if info.Size() > maxJob {
 		return Job{}, true, nil
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := files.Read(path, maxJob)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Job{}, false, nil // it has just ended
 	}
@@ -100,6 +104,6 @@ func isSalt(proc string, pid int) bool {
 	if pid <= 0 {
 		return false
 	}
-	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cmdline"))
+	text, err := files.Head(filepath.Join(proc, strconv.Itoa(pid), "cmdline"), maxCommand)
 	return err == nil && bytes.Contains(text, []byte("salt"))
 }

@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"phoenix/bridge/files"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
@@ -87,7 +87,7 @@ func lookUp(ctx context.Context, address string) []netip.Addr {
 
 // pid is the minion's main process; 0: not known.
 func (l *Local) pid() int {
-	text, err := os.ReadFile(l.minion.PIDFile)
+	text, err := files.Head(l.minion.PIDFile, 64) // a number
 	if err != nil {
 		return 0
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/files"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
@@ -97,7 +98,7 @@ func readSigning(path string) Signing {
 	if path == "" {
 		return s
 	}
-	text, err := readSmall(path, maxFile)
+	text, err := files.Head(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s
 	}
@@ -181,7 +182,7 @@ func lookAtReaction(r salt.Reaction) (found []Reaction) {
 
 func readReaction(tag, file string) Reaction {
 	r := Reaction{Tag: tag, File: file}
-	text, err := readSmall(file, maxFile)
+	text, err := files.Head(file, maxFile)
 	if err != nil {
 		r.Err = err
 		return r
@@ -225,7 +226,7 @@ func lookAtRunners(dirs []string) (found []Runner) {
 	for _, dir := range dirs {
 		for _, name := range []string{"key_runner.py", "highstate_runner.py", "phoenix.py"} {
 			path := filepath.Join(dir, name)
-			if text, err := readSmall(path, maxFile); err == nil {
+			if text, err := files.Head(path, maxFile); err == nil {
 				found = append(found, Runner{Path: path, Ours: bytes.Contains(text, []byte(marks[name]))})
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"phoenix/bridge/files"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
@@ -62,7 +63,7 @@ func LookAtMinion(c salt.MinionConfig) Minion {
 }
 
 func digestOf(path string) (string, error) {
-	text, err := readSmall(path, maxFile)
+	text, err := files.Head(path, maxFile)
 	if err != nil {
 		return "", err
 	}
@@ -71,7 +72,7 @@ func digestOf(path string) (string, error) {
 
 // readYAML reads a file of the minion's; nil if it is not there.
 func readYAML(path string) (map[string]any, error) {
-	text, err := readSmall(path, maxFile)
+	text, err := files.Head(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -3,11 +3,12 @@ package doctor
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"phoenix/bridge/files"
 )
 
 // host is where processes and sockets are looked up: /proc.
@@ -28,7 +29,7 @@ const (
 // pid gives the process that a pidfile names, if it runs a program of that name;
 // 0 if not. Salt leaves the file behind when it is killed.
 func (h host) pid(file, program string) int {
-	text, err := readSmall(file, maxPIDFile)
+	text, err := files.Head(file, maxPIDFile)
 	if err != nil {
 		return 0
 	}
@@ -46,7 +47,7 @@ func (h host) pid(file, program string) int {
 
 // command is a process's command line.
 func (h host) command(pid int) []string {
-	text, err := readSmall(filepath.Join(h.proc, strconv.Itoa(pid), "cmdline"), maxCommand)
+	text, err := files.Head(filepath.Join(h.proc, strconv.Itoa(pid), "cmdline"), maxCommand)
 	if err != nil {
 		return nil
 	}
@@ -143,21 +144,4 @@ func lines(path string, each func(string)) error {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// readSmall reads the beginning of a file. A pipe would block.
-func readSmall(path string, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: it is no file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, most))
 }

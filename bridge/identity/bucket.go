@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"phoenix/bridge/files"
 )
 
 const (
@@ -100,7 +102,7 @@ func (b *Bucket) Get(ctx context.Context) (Identity, string, error) {
 		return Identity{}, "", b.explain(ctx, "read", err)
 	}
 	defer out.Body.Close()
-	text, err := readAtMost(out.Body, maxObject)
+	text, err := files.ReadAll(out.Body, maxObject)
 	if err != nil {
 		return Identity{}, "", b.explain(ctx, "read", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"phoenix/bridge/files"
 )
 
 // keyStore are the folders of pki_dir with the minions' keys, which each master
@@ -167,5 +169,5 @@ func readBounded(root *os.Root, path string, most int) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a file", path)
 	}
-	return readAtMost(f, most)
+	return files.ReadAll(f, int64(most))
 }

@@ -3,7 +3,6 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"phoenix/bridge/files"
 )
 
 // Config says where a master keeps its identity. All but Files is from the
@@ -173,7 +174,7 @@ func (p *Place) key(name string) ([]byte, error) {
 		return nil, fmt.Errorf("read key: %w%s", err, permissionHint(err))
 	}
 	defer f.Close()
-	text, err := readAtMost(f, maxPEM)
+	text, err := files.ReadAll(f, maxPEM)
 	if err == nil && len(text) == 0 {
 		err = errors.New("it is empty")
 	}
@@ -188,13 +189,4 @@ func permissionHint(err error) string {
 		return " (run as root or as the master's user)"
 	}
 	return ""
-}
-
-// readAtMost reads all, or fails if that is more than most bytes.
-func readAtMost(r io.Reader, most int) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
-	if err == nil && len(text) > most {
-		err = fmt.Errorf("over %d bytes", most)
-	}
-	return text, err
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"phoenix/bridge/files"
 	"phoenix/bridge/fleet"
 )
 
@@ -306,7 +307,7 @@ func MasterKeyDigest(c Config) (string, error) {
 	}
 	var missing error
 	for _, name := range names {
-		text, err := readFile(filepath.Join(c.PKIDir, name), maxSmall)
+		text, err := files.Read(filepath.Join(c.PKIDir, name), maxSmall)
 		if errors.Is(err, fs.ErrNotExist) {
 			missing = err
 			continue

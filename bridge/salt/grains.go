@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/files"
 )
 
 var (
@@ -81,7 +82,7 @@ func readBounded(dir, name string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return readUpTo(f, most)
+	return files.ReadAll(f, most)
 }
 
 // Grains are what a minion says of itself.

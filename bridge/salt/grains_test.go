@@ -131,7 +131,7 @@ func TestGrainsCache(t *testing.T) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
-	for id, says := range map[string]string{"list": "no map", "bomb": "malformed", "cut": "malformed", "large": "longer than", "../minions/old/data": "not a minion id"} {
+	for id, says := range map[string]string{"list": "no map", "bomb": "malformed", "cut": "malformed", "large": "over", "../minions/old/data": "not a minion id"} {
 		if _, err := cache.Read(id); err == nil || errors.Is(err, ErrNoGrains) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", id, err)
 		}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"phoenix/bridge/files"
 )
 
 // State is where a master holds a key, by Salt's name for it, which is also the
@@ -41,6 +43,9 @@ var (
 	// ErrChanged is returned when a key is not the one that was decided on.
 	ErrChanged = errors.New("it is another key by now")
 )
+
+// maxSmall bounds files that hold one line or one key.
+const maxSmall = 64 << 10
 
 // maxKeyFile is more than any RSA public key needs. What a knock may leave in
 // minions_pre is limited by the master's max_message_size alone.
@@ -91,7 +96,7 @@ func (k *Keys) List() (Listing, error) {
 			if strings.HasPrefix(e.Name(), ".") {
 				continue
 			}
-			err := notRegular(e.Type())
+			err := files.NotRegular(e.Type())
 			if err == nil {
 				err = checkID(e.Name())
 			}
@@ -150,7 +155,7 @@ func readKey(root *os.Root, id string) (f *os.File, text []byte, info fs.FileInf
 		return nil, nil, nil, err
 	}
 	if info, err = f.Stat(); err == nil {
-		text, err = readUpTo(f, maxKeyFile)
+		text, err = files.ReadAll(f, maxKeyFile)
 	}
 	if err != nil {
 		f.Close()
@@ -166,26 +171,9 @@ func openKey(root *os.Root, id string) (*os.File, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, notRegular(info.Mode().Type())
+		return nil, files.NotRegular(info.Mode().Type())
 	}
 	return root.Open(id)
-}
-
-// notRegular says what an entry is that is not a regular file.
-func notRegular(mode fs.FileMode) error {
-	for _, kind := range []struct {
-		mode fs.FileMode
-		name string
-	}{{fs.ModeDir, "directory"}, {fs.ModeSymlink, "symbolic link"}, {fs.ModeNamedPipe, "named pipe"},
-		{fs.ModeSocket, "socket"}, {fs.ModeDevice, "device"}} {
-		if mode&kind.mode != 0 {
-			return fmt.Errorf("it is a %s, not a file", kind.name)
-		}
-	}
-	if mode.IsRegular() {
-		return nil
-	}
-	return fmt.Errorf("it is a %v, not a file", mode)
 }
 
 // UnlinkPending takes a pending key out of the store, so that the minion with

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"phoenix/bridge/files"
 )
 
 // MinionConfig is what a minion's own configuration says, as far as Phoenix
@@ -81,7 +83,7 @@ func applyMinion(path string, opts map[string]any) (MinionConfig, error) {
 // folder is Salt's own, whatever file the configuration is read from
 // (salt.config.get_id).
 func cachedID(root string) string {
-	text, err := readFile(filepath.Join(root, "etc/salt/minion_id"), maxSmall)
+	text, err := files.Read(filepath.Join(root, "etc/salt/minion_id"), maxSmall)
 	if err != nil {
 		return ""
 	}

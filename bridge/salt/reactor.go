@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"go.yaml.in/yaml/v3"
+
+	"phoenix/bridge/files"
 )
 
 // Reaction is what a master's reactor does about events whose tags match.
@@ -21,7 +23,7 @@ const maxReactor = 1 << 20
 // are passed over.
 func readReactor(option any) ([]Reaction, error) {
 	if path, ok := option.(string); ok && path != "" {
-		text, err := readFile(path, maxReactor)
+		text, err := files.Read(path, maxReactor)
 		var doc yaml.Node
 		if err == nil {
 			err = yaml.Unmarshal(text, &doc)

@@ -3,6 +3,7 @@ package salt
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -124,6 +125,36 @@ func TestRealMaster(t *testing.T) {
 				}
 				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-5"}) || len(l.Pending)+len(l.Denied)+len(l.Rejected) != 0 {
 					t.Fatalf("%+v", l)
+				}
+			})
+
+			t.Run("entries that are no keys", func(t *testing.T) {
+				folder := filepath.Join(m.Config.PKIDir, string(Accepted))
+				check(t, errors.Join(os.Mkdir(filepath.Join(folder, "a-folder"), 0o700), os.Symlink("i-5", filepath.Join(folder, "a-link")),
+					os.WriteFile(filepath.Join(folder, tempStem+"x"), pub, 0o600)))
+				defer func() {
+					for _, name := range []string{"a-folder", "a-link", tempStem + "x", "i-8"} {
+						check(t, os.Remove(filepath.Join(folder, name)))
+					}
+				}()
+				written, faults, err := m.keys().WriteAccepted(map[string][]byte{"a-folder": pub, "a-link": pub, "i-8": pub})
+				if !slices.Equal(written, []string{"i-8"}) || len(faults) != 2 || err != nil {
+					t.Errorf("written %v, faults %v, %v", written, faults, err)
+				}
+				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-5", "i-8"}) || len(l.Bad) != 2 {
+					t.Errorf("%+v", l)
+				}
+				answer, err := master.wheel(t.Context(), "key.list", "accepted")
+				if err != nil {
+					t.Fatal(err)
+				}
+				said := fmt.Sprint(answer)
+				// 3006 and 3007 take a link for a key, 3007 a folder too, 3008 neither.
+				for name, want := range map[string]bool{"i-5": true, "i-8": true, tempStem: false,
+					"a-link": !strings.HasPrefix(version, "3008"), "a-folder": strings.HasPrefix(version, "3007")} {
+					if got := strings.Contains(said, name); got != want {
+						t.Errorf("Salt lists %s: %v, want %v (%s)", name, got, want, said)
+					}
 				}
 			})
 

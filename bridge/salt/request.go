@@ -11,6 +11,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/files"
 	"phoenix/bridge/zmtp"
 )
 
@@ -126,7 +127,7 @@ func refusal(fault any) error {
 }
 
 func (m *Master) rootKey() ([]byte, error) {
-	key, err := readFile(m.keyPath, maxSmall)
+	key, err := files.Read(m.keyPath, maxSmall)
 	switch {
 	case err == nil && len(key) == 0: // a master that starts writes it in place
 		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, m.keyPath, ErrUnsettled)

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"phoenix/bridge/files"
 )
 
 // maxConfig bounds one file of Salt's configuration. Salt's own, with all comments,
@@ -32,7 +34,7 @@ func (f *fault) Unwrap() error { return f.err }
 // to it (salt/utils/yamlloader.py, alike in 3006, 3007 and 3008). An empty file
 // is an empty map.
 func readYAML(path string) (map[string]any, error) {
-	text, err := readFile(path, maxConfig)
+	text, err := files.Read(path, maxConfig)
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func (h *host) reset(t *testing.T, more string) {
 	}
 	h.write("phoenix.yaml", strings.Join(lines, "\n"))
 	var said bytes.Buffer
-	if code := h.run(t, &said, &said, "minions", "list"); code != 0 {
+	if code := h.run(t, &said, &said, "minions", "add", "web-0"); code != 0 { // which makes the store
 		t.Fatalf("without any fault: exit %d\n%s", code, &said)
 	}
 	lines = slices.DeleteFunc(lines, func(line string) bool { // a key stands there once

@@ -91,7 +91,11 @@ func listKeys(c *cli.Context, config Config, store fleet.Store) error {
 			out = append(out, k)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(list.Bad)) {
+	for i, name := range slices.Sorted(maps.Keys(list.Bad)) {
+		if i == maxBadRows { // anybody can leave odd ones among the pending
+			fmt.Fprintf(c.App.ErrWriter, "left out: %d more\n", len(list.Bad)-i)
+			break
+		}
 		fmt.Fprintf(c.App.ErrWriter, "left out: %s\n", plain(describeError(list.Bad[name])))
 	}
 	if c.Bool("json") {

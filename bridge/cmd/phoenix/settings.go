@@ -11,6 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
+
+	"phoenix/bridge/files"
 )
 
 // setting is one key of the configuration. Its value has one form, YAML, in the
@@ -165,10 +167,18 @@ func flagText(c *cli.Context, name string) (string, bool) {
 	return "", false
 }
 
+// maxConfig bounds our own configuration file.
+const maxConfig = 1 << 20
+
 // readFile reads a configuration file into settings. A key that nobody knows is
 // an error that names it: a misspelt brake must not be no brake.
 func readFile(path string, settings []setting) error {
-	text, err := os.ReadFile(path)
+	f, err := os.Open(path) // /dev/null and a pipe of the shell are as good
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := files.ReadAll(f, maxConfig)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"strconv"
 	"strings"
 
 	"phoenix/bridge/fleet"
@@ -114,14 +115,19 @@ func upsert(table, columns string) string {
 // checksum covers the places and values of all fields that are not zero. The
 // others are left out, so that a column appended later changes no sum.
 func checksum(fields ...any) int64 {
-	var buf []byte
+	buf := make([]byte, 0, usualRow)
 	for i, f := range fields {
 		if v := text(f); v != "" {
-			buf = fmt.Appendf(buf, "%d=%d:%s;", i, len(v), v)
+			buf = append(strconv.AppendInt(buf, int64(i), 10), '=')
+			buf = append(strconv.AppendInt(buf, int64(len(v)), 10), ':')
+			buf = append(append(buf, v...), ';')
 		}
 	}
 	return int64(crc32.ChecksumIEEE(buf))
 }
+
+// usualRow is more than a minion's row with a key of 2048 bits takes.
+const usualRow = 1 << 10
 
 // text renders a field; zero values give "".
 func text(field any) string {
@@ -135,23 +141,26 @@ func text(field any) string {
 	case *fleet.ClaimState:
 		return string(*v)
 	case *bool:
-		return number(*v, *v)
+		if *v {
+			return "true"
+		}
+		return ""
 	case *int:
-		return number(*v, *v != 0)
+		return number(int64(*v))
 	case *int64:
-		return number(*v, *v != 0)
+		return number(*v)
 	case **int:
 		if *v == nil {
 			return ""
 		}
-		return number(**v, true) // NULL is the zero value, and 0 is not
+		return strconv.Itoa(**v) // NULL is the zero value, and 0 is not
 	}
 	panic(fmt.Sprintf("checksum of a %T", field))
 }
 
-func number(v any, there bool) string {
-	if !there {
+func number(n int64) string {
+	if n == 0 {
 		return ""
 	}
-	return fmt.Sprint(v)
+	return strconv.FormatInt(n, 10)
 }
