@@ -148,7 +148,7 @@ func (c *Config) settings() []setting {
 		{"sqs.queues", &c.SQS.Queues, "queues that AutoScaling's messages come by (a YAML list of names or URLs; masters:NAME for the masters' own)"},
 		{"sqs.endpoint", &c.SQS.Endpoint, "URL of SQS (default: AWS's own for the region)"},
 		{"autoscaling.groups", &c.AutoScaling.Groups, "Auto Scaling groups of the fleet, compared with it every few minutes (a YAML list; masters:NAME for the masters' own)"},
-		{"autoscaling.hooks", &c.AutoScaling.Hooks, "lifecycle hooks of these groups that Phoenix ends (a YAML list of names; default: phoenix-launching and phoenix-terminating); no other is touched"},
+		{"autoscaling.hooks", &c.AutoScaling.Hooks, "lifecycle hooks that Phoenix ends (a YAML list of names); no other is touched"},
 		{"autoscaling.endpoint", &c.AutoScaling.Endpoint, "URL of AutoScaling (default: AWS's own for the region)"},
 		{"agent.interval", &c.Agent.Interval, "how often an agent reads the masters while all is well"},
 		{"agent.splay", &c.Agent.Splay, "up to so long an agent waits before it restarts its minion (at most 3s if the minion's master is gone)"},
