@@ -83,6 +83,8 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 	letters := make([]*letter, len(raw))
 	for i, m := range raw {
 		letters[i] = r.open(queue, m)
+		// It is read: up to 1 MiB each, which would stay in memory while the batch waits.
+		raw[i].Body, letters[i].raw.Body = nil, nil
 	}
 	stop := r.extend(ctx, url, raw)
 	left := r.settle(ctx, url, letters, r.apply)

@@ -90,7 +90,8 @@ func (h *Hooks) Tend(m Message, role Role) {
 	full := old == nil && len(h.waits) >= maxWaits
 	if (old == nil || old.Kind != m.Kind) && !full {
 		now := time.Now()
-		h.waits[key] = &wait{Message: m, role: role, begun: now, beat: now, progress: progress{moved: now}}
+		// It was never prolonged: the hook may have begun to wait long before its message came.
+		h.waits[key] = &wait{Message: m, role: role, begun: now, progress: progress{moved: now}}
 	}
 	h.mu.Unlock()
 	if full {

@@ -416,7 +416,7 @@ func TestHookThatHangs(t *testing.T) {
 		x.set(func() {
 			x.fail = func(call fakeCall) string {
 				if call.action == "CompleteLifecycleAction" && call.form.Get("InstanceId") == instance(1) {
-					time.Sleep(completeWithin)
+					time.Sleep(completeWithin + time.Millisecond)
 				}
 				return ""
 			}
