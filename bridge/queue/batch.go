@@ -207,7 +207,7 @@ func (r *Reader) apply(ctx context.Context, letters []*letter) error {
 				continue
 			}
 		case Ended:
-			if l.role == Masters {
+			if l.role == Masters || row.Group == "" && k.noMasters != nil { // or one that may be a master
 				l.doubt = true
 				continue
 			}

@@ -50,14 +50,16 @@ func (r *Reader) read(ctx context.Context, letters []*letter) (known, error) {
 		k.bad[id] = err
 	}
 	for _, l := range letters {
+		if l.verdict != "" {
+			continue
+		}
 		// What the row says of the group goes before what the message says: anybody may
 		// call a master a minion.
-		if row := k.rows[l.msg.InstanceID]; l.verdict == "" && row.Group != "" && l.msg.Kind == Ended {
-			if role, _ := r.cfg.role(Item{}, row.Group); role == Masters {
-				l.role = Masters
-			}
+		row := k.rows[l.msg.InstanceID]
+		if role, _ := r.cfg.role(Item{}, row.Group); row.Group != "" && role == Masters {
+			l.role = Masters
 		}
-		masters = masters || l.verdict == "" && (l.role == Masters && l.msg.Kind == Ended || l.msg.Kind == Warned)
+		masters = masters || l.msg.Kind == Warned || l.msg.Kind == Ended && (l.role == Masters || row.Group == "")
 	}
 	if !masters {
 		return k, nil
@@ -66,6 +68,11 @@ func (r *Reader) read(ctx context.Context, letters []*letter) (known, error) {
 	k.masters, badMasters, k.noMasters = mastersOf(ctx, r.store)
 	for id, err := range badMasters {
 		k.bad[id] = err
+	}
+	for _, l := range letters {
+		if _, is := k.masters[l.msg.InstanceID]; is && l.msg.Kind == Ended {
+			l.role = Masters
+		}
 	}
 	return k, nil
 }

@@ -311,13 +311,15 @@ func TestMastersNeedEC2sWord(t *testing.T) {
 		ec2, state string
 		status     fleet.Status // of both rows in the end
 		draining   bool
+		alone      bool // its own minion has no row
 	}{
-		"forged":                    {message("TERMINATE", instance(1), "salt", time.Now()), "running", "InService", fleet.Launch, false},
-		"forged, as a minion's":     {message("TERMINATE", instance(1), "web", time.Now()), "running", "InService", fleet.Launch, false},
-		"forged hook":               {message("TERMINATING", instance(1), "salt", time.Now()), "running", "InService", fleet.Launch, false},
-		"forged hook, as a minions": {message("TERMINATING", instance(1), "web", time.Now()), "running", "InService", fleet.Launch, false},
-		"held by its hook":          {message("TERMINATING", instance(1), "salt", time.Now()), "running", "Terminating:Wait", fleet.Launch, true},
-		"gone":                      {message("TERMINATE", instance(1), "salt", time.Now()), "shutting-down", "", fleet.Terminate, false},
+		"forged":                              {message("TERMINATE", instance(1), "salt", time.Now()), "running", "InService", fleet.Launch, false, false},
+		"forged, as a minion's":               {message("TERMINATE", instance(1), "web", time.Now()), "running", "InService", fleet.Launch, false, false},
+		"forged hook":                         {message("TERMINATING", instance(1), "salt", time.Now()), "running", "InService", fleet.Launch, false, false},
+		"forged hook, as a minions":           {message("TERMINATING", instance(1), "web", time.Now()), "running", "InService", fleet.Launch, false, false},
+		"held by its hook":                    {message("TERMINATING", instance(1), "salt", time.Now()), "running", "Terminating:Wait", fleet.Launch, true, false},
+		"gone":                                {message("TERMINATE", instance(1), "salt", time.Now()), "shutting-down", "", fleet.Terminate, false, false},
+		"forged, as a minion's without a row": {message("TERMINATE", instance(1), "web", time.Now()), "running", "InService", fleet.Launch, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -327,7 +329,12 @@ func TestMastersNeedEC2sWord(t *testing.T) {
 					x.groups = map[string]map[string]string{"salt": {instance(1): c.state}}
 					x.instances[instance(1)] = fakeInstance{c.ec2, time.Now()}
 				})
-				x.apply(t, fleet.Add{InstanceID: instance(1), Group: "salt"})
+				minion := c.status
+				if c.alone {
+					minion = ""
+				} else {
+					x.apply(t, fleet.Add{InstanceID: instance(1), Group: "salt"})
+				}
 				if _, err := x.store.Beat(t.Context(), fleet.Beat{InstanceID: instance(1), IPAddr: "10.0.0.1"}); err != nil {
 					t.Fatal(err)
 				}
@@ -338,7 +345,7 @@ func TestMastersNeedEC2sWord(t *testing.T) {
 				if err != nil || len(masters) != 1 || masters[0].Status != c.status || masters[0].Draining != c.draining || len(x.left()) != 0 {
 					t.Errorf("%+v, %v; %d left", masters, err, len(x.left()))
 				}
-				if got := statusOf(t, x.store, instance(1)); got != c.status {
+				if got := statusOf(t, x.store, instance(1)); got != minion {
 					t.Errorf("its minion's row says %q", got)
 				}
 				if (x.hooks.Waiting() == 1) != c.draining {

@@ -50,13 +50,17 @@ func (r *Reconciler) tend(ctx context.Context, p plan, masters map[string]bool) 
 				continue
 			}
 			role, _ := r.cfg.role(Item{}, m.Group)
-			if m.Kind == Ended && role == Masters && masters[m.InstanceID] {
+			m.Hook = k.name
+			leaves := m.Kind == Ended && role == Masters && masters[m.InstanceID]
+			if leaves {
 				if err := r.store.DrainMaster(ctx, m.InstanceID, true); err != nil && !errors.Is(err, fleet.ErrTerminated) {
 					r.log.Warn("master not drained, though its group terminates it", "instance", m.InstanceID, "err", err)
+					leaves = false
 				}
 			}
-			m.Hook = k.name
-			r.hooks.Tend(m, role)
+			if news := r.hooks.Tend(m, role); news && leaves {
+				r.cfg.decided(r.log, "master drained: its group terminates it", m.InstanceID, "group", m.Group, "hook", m.Hook)
+			}
 		}
 	}
 }

@@ -78,17 +78,17 @@ func NewHooks(cfg Config, store fleet.Store, api Lifecycle, log *slog.Logger) (*
 		wake: make(chan struct{}, 1), waits: map[[2]string]*wait{}}, nil
 }
 
-// Tend takes a hook in, whose instance's row is written. One that is not ours, by
-// its name, is left alone.
-func (h *Hooks) Tend(m Message, role Role) {
+// Tend takes a hook in, whose instance's row is written, and says whether it is new.
+// One that is not ours, by its name, is left alone.
+func (h *Hooks) Tend(m Message, role Role) (news bool) {
 	if !h.cfg.ourHook(m.Hook) {
-		return
+		return false
 	}
 	key := [2]string{m.InstanceID, m.Hook}
 	h.mu.Lock()
 	old := h.waits[key]
 	full := old == nil && len(h.waits) >= maxWaits
-	if (old == nil || old.Kind != m.Kind) && !full {
+	if news = (old == nil || old.Kind != m.Kind) && !full; news {
 		now := time.Now()
 		// It was never prolonged: the hook may have begun to wait long before its message came.
 		h.waits[key] = &wait{Message: m, role: role, begun: now, progress: progress{moved: now}}
@@ -96,12 +96,13 @@ func (h *Hooks) Tend(m Message, role Role) {
 	h.mu.Unlock()
 	if full {
 		h.log.Warn("lifecycle hook not tended: too many wait", "instance", m.InstanceID, "hook", m.Hook, "waiting", maxWaits)
-		return
+		return false
 	}
 	select {
 	case h.wake <- struct{}{}:
 	default:
 	}
+	return news
 }
 
 // Waiting says how many instances wait.

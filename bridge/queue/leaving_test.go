@@ -134,18 +134,22 @@ func TestLeft(t *testing.T) {
 		tcp, tcp6 string
 		want      int
 		fails     bool
+		at        string // the master's interface
 	}{
-		"nobody":                  {title + listen4, title, 0, false},
-		"over IPv6":               {title, title + listen6 + line(here6, there6, "01"), 1, false},
-		"two":                     {title + listen4 + line(here4, there4, "01"), title + line(here6, there6, "01"), 2, false},
-		"another port":            {title + listen4 + line("0A00000A:119A", there4, "01"), title, 0, false},
-		"going":                   {title + listen4 + line(here4, there4, "06"), title, 0, false},
-		"its own minion":          {title + listen4 + line(here4, "0A00000A:C350", "01") + line("0100007F:1199", "0100007F:C351", "01"), title, 0, false},
-		"as a minion of another":  {title + listen4 + line("0A00000A:C350", "0B00000A:1199", "01"), title, 0, false},
-		"nothing listens":         {title + line(here4, there4, "01"), title, 0, true},
-		"no such table":           {title + listen4, "", 0, false},
-		"none of the kernel's":    {title + listen4 + line("here:1199", there4, "01"), title, 0, true},
-		"a line that is cut, too": {title + listen4 + "   1: 0A0000", title, 0, false},
+		"nobody":                  {title + listen4, title, 0, false, "0.0.0.0"},
+		"over IPv6":               {title, title + listen6 + line(here6, there6, "01"), 1, false, "0.0.0.0"},
+		"two":                     {title + listen4 + line(here4, there4, "01"), title + line(here6, there6, "01"), 2, false, "0.0.0.0"},
+		"another port":            {title + listen4 + line("0A00000A:119A", there4, "01"), title, 0, false, "0.0.0.0"},
+		"going":                   {title + listen4 + line(here4, there4, "06"), title, 0, false, "0.0.0.0"},
+		"its own minion":          {title + listen4 + line(here4, "0A00000A:C350", "01") + line("0100007F:1199", "0100007F:C351", "01"), title, 0, false, "0.0.0.0"},
+		"as a minion of another":  {title + listen4 + line("0A00000A:C350", "0B00000A:1199", "01"), title, 0, false, "0.0.0.0"},
+		"nothing listens":         {title + line(here4, there4, "01"), title, 0, true, "0.0.0.0"},
+		"no such table":           {title + listen4, "", 0, false, "0.0.0.0"},
+		"none of the kernel's":    {title + listen4 + line("here:1199", there4, "01"), title, 0, true, "0.0.0.0"},
+		"a line that is cut, too": {title + listen4 + "   1: 0A0000", title, 0, false, "0.0.0.0"},
+		"by its address":          {title + line(here4, "00000000:0000", "0A") + line(here4, there4, "01"), title, 1, false, "10.0.0.10"},
+		"another's address":       {title + line("0A00000A:1199", "00000000:0000", "0A") + line("0900000A:1199", there4, "01"), title, 0, false, "10.0.0.10"},
+		"by a name":               {title + listen4 + line(here4, there4, "01"), title, 1, false, "salt"},
 	} {
 		dir := t.TempDir()
 		for file, text := range map[string]string{"tcp": c.tcp, "tcp6": c.tcp6} {
@@ -156,7 +160,7 @@ func TestLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got, err := left(dir, 4505); got != c.want || (err != nil) != c.fails {
+		if got, err := left(dir, c.at, 4505); got != c.want || (err != nil) != c.fails {
 			t.Errorf("%s: %d, %v", name, got, err)
 		}
 	}

@@ -23,16 +23,22 @@ const (
 )
 
 // Left counts the minions that are connected to a master: each holds one connection to
-// its publish port, for as long as it follows it. The master's own minion is left out.
-// It is an error if nothing listens there: then the master runs elsewhere, or not.
-func Left(port int) func() (minions int, err error) {
-	return func() (int, error) { return left(tcpTables, port) }
+// its publish port, for as long as it follows it. The master's own minion, which comes
+// from the address that it goes to, is left out. It is an error if nothing listens
+// there: then the master runs elsewhere, or not. Of several masters on one machine the
+// interface, as Salt has it, tells the one that is meant.
+func Left(address string, port int) func() (minions int, err error) {
+	return func() (int, error) { return left(tcpTables, address, port) }
 }
 
-func left(dir string, port int) (minions int, err error) {
+func left(dir, address string, port int) (minions int, err error) {
+	at, err := netip.ParseAddr(address)
+	if err != nil || at.IsUnspecified() {
+		at = netip.Addr{} // a name, or all addresses
+	}
 	served := false
 	for _, name := range []string{"tcp", "tcp6"} {
-		n, listens, err := count(filepath.Join(dir, name), port)
+		n, listens, err := count(filepath.Join(dir, name), at.Unmap(), port)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without IPv6 has no tcp6
 		}
@@ -47,8 +53,9 @@ func left(dir string, port int) (minions int, err error) {
 	return minions, nil
 }
 
-// count reads one table: a line of titles, and one for each socket.
-func count(name string, port int) (minions int, listens bool, err error) {
+// count reads one table: a line of titles, and one for each socket. The zero address
+// stands for all.
+func count(name string, at netip.Addr, port int) (minions int, listens bool, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return 0, false, err
@@ -64,7 +71,7 @@ func count(name string, port int) (minions int, listens bool, err error) {
 		if err != nil {
 			return 0, false, err
 		}
-		if int(local.Port()) != port {
+		if int(local.Port()) != port || at.IsValid() && local.Addr() != at {
 			continue
 		}
 		switch fields[3] {
@@ -75,7 +82,7 @@ func count(name string, port int) (minions int, listens bool, err error) {
 			if err != nil {
 				return 0, false, err
 			}
-			if remote.Addr() != local.Addr() && !remote.Addr().IsLoopback() {
+			if remote.Addr() != local.Addr() {
 				minions++
 			}
 		}

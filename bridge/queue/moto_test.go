@@ -163,6 +163,12 @@ func motoGroups(t *testing.T, cfg aws.Config) {
 		LaunchTemplate: &autoscalingtypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String("web"), Version: aws.String("1")}})
 	must(t, err)
 
+	for name, transition := range map[string]string{upHook: "LAUNCHING", downHook: "TERMINATING", "foreign": "TERMINATING"} {
+		_, err = groups.PutLifecycleHook(ctx, &autoscaling.PutLifecycleHookInput{AutoScalingGroupName: aws.String("web"), LifecycleHookName: &name,
+			LifecycleTransition: aws.String("autoscaling:EC2_INSTANCE_" + transition), HeartbeatTimeout: aws.Int32(120)})
+		must(t, err)
+	}
+
 	store := newStore(t)
 	log := &lines{}
 	c := Config{Groups: webAndMasters, Hooks: ourNames, Attempts: 3}
@@ -182,6 +188,15 @@ func motoGroups(t *testing.T, cfg aws.Config) {
 	}))
 	if len(ids) != 4 || !slices.Equal(rec.Report().Missing, []string{"salt"}) {
 		t.Fatalf("found %v, missing %v", ids, rec.Report().Missing)
+	}
+	known, err := hooks.ours(ctx, "web")
+	slices.SortFunc(known, func(a, b hook) int { return strings.Compare(a.name, b.name) })
+	if want := []hook{{upHook, Launched, 2 * time.Minute}, {downHook, Ended, 2 * time.Minute}}; err != nil || !slices.Equal(known, want) {
+		t.Errorf("hooks %+v, %v", known, err)
+	}
+	states, err := hooks.states(ctx, append([]string{instance(1)}, ids...))
+	if err != nil || len(states) != 4 || states[ids[0]] != "InService" {
+		t.Errorf("states %v, %v", states, err)
 	}
 
 	_, terminated := groups.TerminateInstanceInAutoScalingGroup(ctx, &autoscaling.TerminateInstanceInAutoScalingGroupInput{

@@ -58,8 +58,8 @@ func engineOnAWS(engine *service.Config, config Config, loaded aws.Config, store
 
 // openQueue makes the AWS side of a bridge; nil if the configuration names
 // neither queue nor group.
-func openQueue(config Config, loaded aws.Config, store fleet.Store, publishPort int, told func([]fleet.Minion), decisions, log *slog.Logger) (*queue.Queue, error) {
-	c := queue.Config{Self: config.InstanceID, Hooks: config.AutoScaling.Hooks, Left: queue.Left(publishPort), Decisions: decisions,
+func openQueue(config Config, loaded aws.Config, store fleet.Store, left func() (int, error), told func([]fleet.Minion), decisions, log *slog.Logger) (*queue.Queue, error) {
+	c := queue.Config{Self: config.InstanceID, Hooks: config.AutoScaling.Hooks, Left: left, Decisions: decisions,
 		Told: told, Every: queue.ReconcileEvery}
 	if config.Highstate.Enabled {
 		c.Attempts = config.Highstate.Attempts

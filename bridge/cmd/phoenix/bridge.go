@@ -22,6 +22,7 @@ import (
 	"phoenix/bridge/bus"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/queue"
 	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
@@ -98,7 +99,8 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	inbox, counters := service.NewInbox(), &service.Counters{}
 	store = service.CountFailures(store, counters)
 	trail := audit.New(config.Audit.File, log)
-	messages, err := openQueue(config, loaded, store, master.PublishPort, inbox.Wrote, service.DecisionLog(log, trail, engine.InstanceID), log)
+	left := queue.Left(master.Interface, master.PublishPort)
+	messages, err := openQueue(config, loaded, store, left, inbox.Wrote, service.DecisionLog(log, trail, engine.InstanceID), log)
 	if err != nil {
 		return usageError(err)
 	}
