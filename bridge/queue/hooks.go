@@ -219,6 +219,7 @@ func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout tim
 	case proceed:
 		if err = h.end(ctx, w.Message, goOn); err == nil && why != "" {
 			h.cfg.decided(h.log, "terminating master let go", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
+			h.retire(ctx, w.Message)
 		}
 	case abandon:
 		err = h.abandon(ctx, w, why, timeout)

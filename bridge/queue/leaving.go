@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"context"
+	"strings"
 	"time"
 
 	"phoenix/bridge/fleet"
@@ -50,4 +52,20 @@ func (h *Hooks) nextOfLeaving(w *wait, master fleet.Master, found bool, timeout 
 		return proceed, "no minion is left on it"
 	}
 	return stay, ""
+}
+
+// retire says in its row that a master is at its end, once nothing holds it any more:
+// who is still there leaves at once, and its claims are taken over. That it cannot come
+// back is AutoScaling's own word, asked for once more. If that fails, the message that
+// EC2 has terminated it will do it.
+func (h *Hooks) retire(ctx context.Context, m Message) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeWithin)
+	defer cancel()
+	states, err := h.states(ctx, []string{m.InstanceID})
+	if err == nil && strings.HasPrefix(states[m.InstanceID], "Terminating:") {
+		err = h.store.RetireMaster(ctx, m.InstanceID)
+	}
+	if err != nil {
+		h.log.Warn("master let go, and its row does not say so yet", "instance", m.InstanceID, "err", withHint(err))
+	}
 }

@@ -101,6 +101,15 @@ func TestLeavingMaster(t *testing.T) {
 				if took := calls[0].at.Sub(begun); took < c.from || took > c.to || x.trail.count(c.why) != 1 {
 					t.Errorf("after %v, want %v to %v\n%s", took, c.from, c.to, x.trail.text.String())
 				}
+				masters, err := x.store.Masters(t.Context())
+				for _, m := range masters {
+					if gone := m.Status == fleet.Terminate; gone != (m.InstanceID == instance(c.master)) {
+						t.Errorf("%s: row says %s", m.InstanceID, m.Status)
+					}
+				}
+				if err != nil {
+					t.Error(err)
+				}
 				if n := x.log.count("not counted"); (n == 1) != (name == "cannot be counted") || n > 1 {
 					t.Errorf("%d lines say that minions are not counted", n)
 				}
