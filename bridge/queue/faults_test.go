@@ -1,8 +1,6 @@
 package queue
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,104 +12,33 @@ import (
 	"phoenix/bridge/fleet/fleettest"
 )
 
-// spoiled is a store in which some rows cannot be decoded, nor written.
-type spoiled struct {
-	fleet.Store
-	ids map[string]bool
-}
-
-func (s spoiled) bad(ids []string) error {
-	rows := map[string]error{}
-	for _, id := range ids {
-		if s.ids[id] {
-			rows[id] = fmt.Errorf("decode %s: attempt: not a number", id)
-		}
-	}
-	if len(rows) == 0 {
-		return nil
-	}
-	return &fleet.BadRowsError{Rows: rows}
-}
-
-func (s spoiled) Minions(ctx context.Context, ids []string) (map[string]fleet.Minion, error) {
-	rows, err := s.Store.Minions(ctx, ids)
-	for id := range s.ids {
-		delete(rows, id)
-	}
-	return rows, errors.Join(err, s.bad(ids))
-}
-
-func (s spoiled) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
-	var bad []string
-	err := s.Store.ByStatus(ctx, status, since, func(page []fleet.Minion) error {
-		var good []fleet.Minion
-		for _, row := range page {
-			if s.ids[row.InstanceID] {
-				bad = append(bad, row.InstanceID)
-			} else {
-				good = append(good, row)
-			}
-		}
-		return fn(good)
-	})
-	return errors.Join(err, s.bad(bad))
-}
-
-func (s spoiled) Masters(ctx context.Context) ([]fleet.Master, error) {
-	rows, err := s.Store.Masters(ctx)
-	var good []fleet.Master
-	var bad []string
-	for _, row := range rows {
-		if s.ids[row.InstanceID] {
-			bad = append(bad, row.InstanceID)
-		} else {
-			good = append(good, row)
-		}
-	}
-	return good, errors.Join(err, s.bad(bad))
-}
-
-func (s spoiled) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Result, error) {
-	results, err := s.Store.Apply(ctx, changes)
-	for i, c := range changes {
-		if err == nil && s.ids[c.Instance()] {
-			results[i] = fleet.Result{Err: fmt.Errorf("%w: not a number", fleet.ErrCorrupt)}
-		}
-	}
-	return results, err
-}
-
-// TestG6OneBadRow: a row that cannot be read or written keeps its own messages, and
-// nobody else's, from being applied; its hook from being ended, and nobody else's; and
-// no comparison with AutoScaling from all that is not about it.
-func TestG6OneBadRow(t *testing.T) {
-	bad := map[string]bool{instance(3): true, instance(4): true}
-	synctest.Test(t, func(t *testing.T) {
-		x := newRig(t, nil, Item{"", "q"}, webAndMasters...)
-		defer func() { x.stop() }()
-		x.reader.store = spoiled{x.store, bad}
-		for i := range 8 {
-			x.send(message("LAUNCH", instance(i), "web", time.Now()), message("TERMINATE", instance(i), "web", time.Now()))
-		}
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		if s := x.reader.Stats(); s.Ours != 12 || s.Transient != 4 || len(x.left()) != 4 {
-			t.Errorf("%+v, %d left", s, len(x.left()))
-		}
-	})
-	x := newPlace(t, 8, nil)
-	x.rec.store, x.hooks.store = spoiled{x.store, bad}, spoiled{x.store, bad}
-	x.groups["web"][instance(10)], x.instances[instance(10)] = "InService", fakeInstance{"running", time.Now().Add(time.Hour)}
+// TestG12BadRowIsTold: a comparison passes over rows that cannot be read or written,
+// says which, once, and compares all others; a hook of such a row is not ended, and those
+// of others are.
+func TestG12BadRowIsTold(t *testing.T) {
+	bad := []string{}
+	x := newPlace(t, 8, func(fleettest.Call) fleettest.Fault { return fleettest.Fault{Bad: bad} })
+	bad = []string{instance(3), instance(4)}
 	x.end(2, 6)
 	x.pass(t, 2)
-	if gone := x.terminated(t); fmt.Sprint(gone) != fmt.Sprint([]string{instance(2), instance(5)}) {
-		t.Errorf("terminated %v", gone)
+	bare := x.store.(*fleettest.Faulty).Store
+	for n, want := range map[int]fleet.Status{2: fleet.Terminate, 3: fleet.Launch, 4: fleet.Launch, 5: fleet.Terminate} {
+		if got := statusOf(t, bare, instance(n)); got != want {
+			t.Errorf("row %d says %q, want %q", n, got, want)
+		}
 	}
-	if r := x.rec.Report(); fmt.Sprint(r.Bad) != fmt.Sprint([]string{instance(3), instance(4)}) || r.Error != "" || statusOf(t, x.store, instance(10)) != fleet.Launch {
+	if r := x.rec.Report(); fmt.Sprint(r.Bad) != fmt.Sprint(bad) || r.Error != "" {
 		t.Errorf("%+v", r)
 	}
 	if n := x.log.count("rows of the fleet are passed over"); n != 1 {
 		t.Errorf("%d lines tell of bad rows", n)
+	}
+	for n := 2; n < 6; n++ {
+		x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(n), Group: "web", Hook: downHook}, Minions)
+	}
+	x.hooks.look(t.Context())
+	if n := x.count("CompleteLifecycleAction"); n != 2 || x.hooks.Waiting() != 2 {
+		t.Errorf("%d hooks were ended, %d wait", n, x.hooks.Waiting())
 	}
 }
 
