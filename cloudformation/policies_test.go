@@ -95,6 +95,7 @@ func TestProofIsOnesOwn(t *testing.T) {
 type template struct {
 	t         *testing.T
 	Resources map[string]struct {
+		Type       string    `yaml:"Type"`
 		Properties yaml.Node `yaml:"Properties"`
 	} `yaml:"Resources"`
 	Mappings struct {

@@ -17,7 +17,6 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -98,35 +97,40 @@ func messages(t *testing.T, cfg aws.Config, base stacks.Stack) {
 	if !strings.Contains(queue["RedrivePolicy"], dead["QueueArn"]) || queue["SqsManagedSseEnabled"] != "true" || dead["SqsManagedSseEnabled"] != "true" {
 		t.Errorf("queue %v\ndead letters %v", queue, dead)
 	}
-	// By EventBridge for this fleet's groups, by SNS for those that are told to.
-	senders := map[string]string{}
-	for _, s := range parse(t, "base.yaml").statements("MessagesPolicy") {
-		var condition map[string]map[string]string
-		must(t, s.Condition.Decode(&condition))
-		senders[s.Principal] = condition["ArnEquals"]["aws:SourceArn"]
+	// By EventBridge's two rules of this account, and by nobody else: whoever could send
+	// might call instances terminated.
+	statements := parse(t, "base.yaml").statements("MessagesPolicy")
+	if len(statements) != 1 || statements[0].Principal != "events.amazonaws.com" {
+		t.Fatalf("who may send: %+v", statements)
 	}
-	if len(senders) != 2 || senders["events.amazonaws.com"] != "Rule.Arn" || senders["sns.amazonaws.com"] != "Topic" {
-		t.Errorf("who may send: %v", senders)
+	var condition map[string]map[string][]string
+	must(t, statements[0].Condition.Decode(&condition))
+	if !slices.Equal(condition["ArnEquals"]["aws:SourceArn"], []string{"Rule.Arn", "Warnings.Arn"}) {
+		t.Errorf("who may send: %+v", condition)
 	}
-	topics := sns.NewFromConfig(cfg)
-	out, err := topics.ListSubscriptionsByTopic(t.Context(), &sns.ListSubscriptionsByTopicInput{TopicArn: aws.String(base.Outputs["Topic"])})
-	must(t, err)
-	if len(out.Subscriptions) != 1 || *out.Subscriptions[0].Protocol != "sqs" || *out.Subscriptions[0].Endpoint != queue["QueueArn"] {
-		t.Errorf("subscriptions %+v", out.Subscriptions)
-	}
-
-	var rule struct{ Name, State, EventPattern string }
-	call(t, cfg, "events", "AWSEvents.DescribeRule", map[string]string{"Name": base.Resources["Rule"]}, &rule)
-	for _, must := range []string{"aws.autoscaling", "EC2 Instance Launch Successful", "EC2 Instance Terminate Successful",
-		"EC2 Instance-launch Lifecycle Action", "EC2 Instance-terminate Lifecycle Action", stacks.Base + "-"} {
-		if !strings.Contains(rule.EventPattern, must) {
-			t.Errorf("the rule lacks %q: %+v", must, rule)
+	for name, r := range parse(t, "base.yaml").Resources {
+		if strings.HasPrefix(r.Type, "AWS::SNS::") {
+			t.Errorf("%s: whoever may publish to a topic could call instances terminated", name)
 		}
 	}
-	var targets struct{ Targets []struct{ Arn string } }
-	call(t, cfg, "events", "AWSEvents.ListTargetsByRule", map[string]string{"Rule": base.Resources["Rule"]}, &targets)
-	if rule.State != "ENABLED" || len(targets.Targets) != 1 || targets.Targets[0].Arn != queue["QueueArn"] {
-		t.Errorf("rule %+v, targets %+v", rule, targets)
+
+	for resource, parts := range map[string][]string{
+		"Rule": {"aws.autoscaling", "EC2 Instance Launch Successful", "EC2 Instance Terminate Successful",
+			"EC2 Instance-launch Lifecycle Action", "EC2 Instance-terminate Lifecycle Action", stacks.Base + "-"},
+		"Warnings": {"aws.ec2", "EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation"},
+	} {
+		var rule struct{ Name, State, EventPattern string }
+		call(t, cfg, "events", "AWSEvents.DescribeRule", map[string]string{"Name": base.Resources[resource]}, &rule)
+		for _, part := range parts {
+			if !strings.Contains(rule.EventPattern, part) {
+				t.Errorf("rule %s lacks %q: %+v", resource, part, rule)
+			}
+		}
+		var targets struct{ Targets []struct{ Arn string } }
+		call(t, cfg, "events", "AWSEvents.ListTargetsByRule", map[string]string{"Rule": base.Resources[resource]}, &targets)
+		if rule.State != "ENABLED" || len(targets.Targets) != 1 || targets.Targets[0].Arn != queue["QueueArn"] {
+			t.Errorf("rule %+v, targets %+v", rule, targets)
+		}
 	}
 }
 
@@ -190,6 +194,7 @@ func groups(t *testing.T, cfg aws.Config) {
 	for name, launching := range map[string]string{"MasterGroup": "ABANDON", "MinionGroup": "ABANDON"} {
 		var group struct {
 			Hooks []struct {
+				Name       string `yaml:"LifecycleHookName"`
 				Transition string `yaml:"LifecycleTransition"`
 				Result     string `yaml:"DefaultResult"`
 			} `yaml:"LifecycleHookSpecificationList"`
@@ -203,6 +208,9 @@ func groups(t *testing.T, cfg aws.Config) {
 		hooks := map[string]string{}
 		for _, h := range group.Hooks {
 			hooks[strings.TrimPrefix(h.Transition, "autoscaling:EC2_INSTANCE_")] = h.Result
+			if h.Name != "phoenix-launching" && h.Name != "phoenix-terminating" { // the defaults of autoscaling.hooks
+				t.Errorf("%s: hook %s", name, h.Name)
+			}
 		}
 		if hooks["LAUNCHING"] != launching || hooks["TERMINATING"] != "CONTINUE" {
 			t.Errorf("%s: hooks %v", name, hooks)

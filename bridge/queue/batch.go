@@ -3,7 +3,8 @@ package queue
 import (
 	"context"
 	"errors"
-	"slices"
+	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,6 +19,7 @@ type Verdict string
 const (
 	Ours      Verdict = "ours"      // deleted, now that the row is written
 	NotOurs   Verdict = "not ours"  // deleted: nothing follows from it
+	Refuted   Verdict = "refuted"   // deleted: EC2 says that the instance lives
 	Malformed Verdict = "malformed" // stays, for the dead-letter queue; counted
 	Transient Verdict = "transient" // stays, to come again
 )
@@ -33,19 +35,22 @@ const (
 	complainEvery = time.Minute
 )
 
-// hooks are told of the instances that a lifecycle hook holds.
-type hooks interface {
-	Tend(Message)                                 // one that waits for a row to change
-	Proceed(ctx context.Context, m Message) error // one that waits for nothing of ours
-}
-
 // letter is a message in hand.
 type letter struct {
 	raw     types.Message
 	msg     Message
 	role    Role
-	row     fleet.Minion // as it is now
+	row     fleet.Minion // as it is now, if the message changed it
+	ends    bool         // it ends an instance whose row said otherwise
+	doubt   bool         // nothing is done on its word: AWS itself is asked
 	verdict Verdict      // empty: to be applied yet
+	counted bool
+}
+
+// received says how often SQS has handed the message out; 0: it does not say.
+func (l *letter) received() int {
+	n, _ := strconv.Atoi(l.raw.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)])
+	return n
 }
 
 // open reads a message and says at once what needs no store.
@@ -63,44 +68,36 @@ func (r *Reader) open(queue Item, raw types.Message) *letter {
 	var ours bool
 	l.msg = m
 	l.role, ours = r.cfg.role(queue, m.Group)
-	if !ours || m.Kind == Nothing || m.Kind == Parked && m.Hook == "" {
+	switch {
+	case m.Kind == Warned: // EC2 names no group: whose it is, the store knows
+	case !ours, m.Kind == Nothing, m.Kind == Parked && m.Hook == "", m.Hook != "" && !r.cfg.ourHook(m.Hook):
 		l.verdict = NotOurs
-		r.log.Debug("message passed over", "queue", queue.Name, "group", m.Group, "event", m.About)
+		r.log.Debug("message passed over", "queue", queue.Name, "group", m.Group, "event", m.About, "hook", m.Hook)
 	}
 	return l
 }
 
-// handle carries a batch out: rows first, then the messages are deleted.
+// handle carries a batch out: rows first, then the messages are deleted. What needs
+// nobody's word comes first, so that AWS's silence holds up nothing else.
 func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types.Message) {
 	letters := make([]*letter, len(raw))
 	for i, m := range raw {
 		letters[i] = r.open(queue, m)
+		// It is read: up to 1 MiB each, which would stay in memory while the batch waits.
+		raw[i].Body, letters[i].raw.Body = nil, nil
 	}
 	stop := r.extend(ctx, url, raw)
-	left := r.settle(ctx, letters)
-	stop()
-	var done []types.Message
-	var changed []fleet.Minion
+	left := r.settle(ctx, url, letters, r.apply)
+	var doubtful []*letter
 	for _, l := range letters {
-		switch l.verdict {
-		case Ours:
-			r.ours.Add(1)
-			done = append(done, l.raw)
-			if l.msg.Kind != Parked {
-				changed = append(changed, l.row)
-				r.log.Info("message applied", "instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "role", l.role)
-			}
-		case NotOurs:
-			r.notOurs.Add(1)
-			done = append(done, l.raw)
-		case Malformed:
-			r.malformed.Add(1)
-		default:
-			r.transient.Add(1)
+		if l.verdict == "" {
+			doubtful = append(doubtful, l)
 		}
 	}
-	r.cfg.told(changed)
-	r.delete(ctx, url, done)
+	if len(doubtful) > 0 {
+		left = append(left, r.settle(ctx, url, doubtful, r.applyOnWord)...)
+	}
+	stop()
 	// Take no more from masters that can write.
 	for failures := 1; len(left) > 0 && ctx.Err() == nil; failures++ {
 		_, err := r.store.Minions(ctx, left)
@@ -111,20 +108,22 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 	}
 }
 
-// settle applies letters until each has a verdict. While the store does not
-// answer it tries again; after holdFor it gives the letters up, and returns the
-// instances that they speak of.
-func (r *Reader) settle(ctx context.Context, letters []*letter) (left []string) {
+// settle applies letters until none waits for the store. While it does not answer it
+// tries again; after holdFor it gives the letters up, and returns the instances that
+// they speak of. What is settled is deleted at once.
+func (r *Reader) settle(ctx context.Context, url string, letters []*letter, apply func(context.Context, []*letter) error) (left []string) {
+	defer func() { r.finish(ctx, url, letters) }()
 	held, cancel := context.WithTimeout(ctx, holdFor)
 	defer cancel()
 	for failures := 1; ; failures++ {
-		err := r.apply(held, letters)
+		err := apply(held, letters)
 		if err == nil {
 			if failures > 1 {
 				r.log.Info("store is written again")
 			}
 			return nil
 		}
+		r.finish(ctx, url, letters)
 		if failures == 1 && ctx.Err() == nil {
 			r.log.Error("messages wait for the store", "err", err)
 		}
@@ -141,115 +140,147 @@ func (r *Reader) settle(ctx context.Context, letters []*letter) (left []string) 
 	return left
 }
 
-// apply writes what the letters without a verdict say. An error is the store's;
-// the letters that it concerns still have no verdict.
+// finish counts and deletes what has a verdict.
+func (r *Reader) finish(ctx context.Context, url string, letters []*letter) {
+	var done []types.Message
+	var changed []fleet.Minion
+	ended := 0
+	for _, l := range letters {
+		if l.verdict == "" || l.counted {
+			continue
+		}
+		l.counted = true
+		switch l.verdict {
+		case Ours:
+			r.ours.Add(1)
+			done = append(done, l.raw)
+			if l.ends {
+				ended++
+			}
+			if l.row.InstanceID != "" {
+				changed = append(changed, l.row)
+			}
+			r.log.Info("message applied", "instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "role", l.role)
+		case NotOurs:
+			r.notOurs.Add(1)
+			done = append(done, l.raw)
+		case Refuted:
+			r.refuted.Add(1)
+			done = append(done, l.raw)
+		case Malformed:
+			r.malformed.Add(1)
+		default:
+			r.transient.Add(1)
+		}
+	}
+	r.brake.wrote(ended)
+	r.cfg.told(changed)
+	r.delete(ctx, url, done)
+}
+
+// apply does what messages say that are taken on their word. The others are marked
+// as doubtful. An error is the store's; the letters that it concerns still have no
+// verdict.
 func (r *Reader) apply(ctx context.Context, letters []*letter) error {
-	var changes []fleet.Change
-	var of []*letter
-	var errs []error
-	old, err := r.askAfterOld(ctx, letters)
+	k, err := r.read(ctx, letters)
 	if err != nil {
 		return err
 	}
+	var write []*letter
+	var errs []error
+	room, counted := 0, false
 	for _, l := range letters {
-		if l.verdict != "" {
+		if l.verdict != "" || l.doubt || !k.readable(r, l) {
 			continue
 		}
-		c := l.msg.change()
-		if add, ok := old[l]; ok {
-			c = add
-		}
-		if c == nil { // Parked
-			l.verdict = Ours
-			if err := r.hooks.Proceed(ctx, l.msg); err != nil {
-				l.verdict = Transient
-				r.log.Warn("lifecycle hook not ended", "instance", l.msg.InstanceID, "hook", l.msg.Hook, "err", withHint(err))
+		row := k.rows[l.msg.InstanceID]
+		switch l.msg.Kind {
+		case Parked: // AutoScaling is to be called, which may take its time
+			l.doubt = true
+			continue
+		case Warned:
+			errs = append(errs, r.warned(ctx, l, k))
+			continue
+		case Launched:
+			if age := time.Since(l.msg.At); row.Status == "" && (age > fresh || age < -fresh) {
+				l.doubt = true
+				continue
 			}
-			continue
-		}
-		// A launch does not make a master's row: its own bridge does, with the address.
-		if l.role == Masters && l.msg.Kind == Ended {
-			if err := r.store.RetireMaster(ctx, l.msg.InstanceID); err != nil {
-				errs = append(errs, err)
+		case Ended:
+			if l.role == Masters || row.Group == "" && k.noMasters != nil { // or one that may be a master
+				l.doubt = true
+				continue
+			}
+			if l.ends = row.Status != fleet.Terminate; !l.ends {
+				break // told before
+			}
+			if !counted {
+				room, counted = r.room(ctx), true
+			}
+			if room--; room < 0 {
+				l.ends, l.doubt = false, true
 				continue
 			}
 		}
-		changes, of = append(changes, c), append(of, l)
+		write = append(write, l)
 	}
-	if len(changes) == 0 {
-		return errors.Join(errs...)
+	return errors.Join(append(errs, r.write(ctx, write, nil))...)
+}
+
+// room is how many terminations are taken on a message's word; none, if they cannot
+// be counted.
+func (r *Reader) room(ctx context.Context) int {
+	room, err := r.brake.room(ctx)
+	if err != nil {
+		r.log.Warn("terminations that messages tell of need EC2's word", "err", err)
+	}
+	return room
+}
+
+// write applies letters to the minions' rows: each its own change, or the one given.
+func (r *Reader) write(ctx context.Context, letters []*letter, given map[*letter]fleet.Change) error {
+	if len(letters) == 0 {
+		return nil
+	}
+	changes := make([]fleet.Change, len(letters))
+	for i, l := range letters {
+		if changes[i] = given[l]; changes[i] == nil {
+			changes[i] = l.msg.change()
+		}
 	}
 	results, err := r.store.Apply(ctx, changes)
 	if err != nil {
-		return errors.Join(append(errs, err)...)
+		return fmt.Errorf("write %d instances: %w", len(changes), err)
 	}
-	for i, l := range of {
-		l.row = results[i].Row
-		switch err := results[i].Err; {
+	var errs []error
+	for i, l := range letters {
+		err := results[i].Err
+		switch l.row = results[i].Row; {
 		case err == nil:
 			l.verdict = Ours
+			if l.msg.Kind == Ended {
+				r.ledger.settle(l.msg.InstanceID)
+			}
 			if l.msg.Hook != "" {
-				r.hooks.Tend(l.msg)
+				r.hooks.Tend(l.msg, l.role)
 			}
 		case errors.Is(err, fleet.ErrTerminated):
 			l.verdict = Ours // a launch that came late: termination is final
-		case errors.Is(err, fleet.ErrCorrupt):
-			l.verdict = Transient // its row alone is bad: it comes again, and holds no other up
-			r.log.Error("message waits for a row that cannot be decoded", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
 		default:
-			errs = append(errs, err)
+			errs = append(errs, r.refused(l, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// askAfterOld finds the launches that are old and left no row. Those that EC2
-// says are alive get the change that adds them; those that are not get a
-// verdict. An error is the store's; if EC2 does not answer, they come again.
-func (r *Reader) askAfterOld(ctx context.Context, letters []*letter) (map[*letter]fleet.Change, error) {
-	var old []*letter
-	var ids []string
-	for _, l := range letters {
-		if l.verdict == "" && l.msg.Kind == Launched && time.Since(l.msg.At) > fresh {
-			old, ids = append(old, l), append(ids, l.msg.InstanceID)
-		}
+// refused says what becomes of a letter that the store could not be told of. The
+// error comes back if the store is away for all; if it is this one row's, the letter
+// comes again and holds up no other.
+func (r *Reader) refused(l *letter, err error) error {
+	if errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	if len(old) == 0 {
-		return nil, nil
-	}
-	rows, err := r.store.Minions(ctx, ids)
-	bad, err := fleet.WithoutBadRows(err)
-	if err != nil {
-		return nil, err
-	}
-	old = slices.DeleteFunc(old, func(l *letter) bool {
-		_, found := rows[l.msg.InstanceID]
-		return found || bad[l.msg.InstanceID] != nil
-	})
-	if len(old) == 0 {
-		return nil, nil
-	}
-	since, err := r.store.Since(ctx)
-	if err != nil {
-		return nil, err
-	}
-	instances, err := describe(ctx, r.ec2, ids)
-	adds := map[*letter]fleet.Change{}
-	for _, l := range old {
-		i, known := instances[l.msg.InstanceID]
-		switch {
-		case err != nil:
-			l.verdict = Transient
-		case !known || i.Gone():
-			l.verdict = NotOurs
-			r.log.Info("old launch passed over", "instance", l.msg.InstanceID, "group", l.msg.Group, "ec2", i.State, "launch", l.msg.At)
-		default:
-			adds[l] = fleet.Add{InstanceID: l.msg.InstanceID, Group: l.msg.Group, HookName: l.msg.Hook,
-				Adopted: i.Launched.Before(since)}
-		}
-	}
-	if err != nil {
-		r.log.Warn("old launches wait for EC2's word", "messages", len(old), "err", withHint(err))
-	}
-	return adds, nil
+	l.verdict = Transient
+	r.log.Error("message not applied; it comes again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
+	return nil
 }

@@ -51,6 +51,8 @@ func TestClassification(t *testing.T) {
 		"test":                          {string(fixture(t, "sns-test.json")), nil, "", now, deleted, Stats{NotOurs: 1}, ""},
 		"into the warm pool":            {string(fixture(t, "eventbridge-into-pool.json")), nil, "", now, deleted, Stats{NotOurs: 1}, ""},
 		"hook on the way into the pool": {string(fixture(t, "eventbridge-hook-into-pool.json")), nil, "", now, deleted, Stats{Ours: 1}, ""},
+		"another's event":               {`{"Records":[]}`, nil, "", now, deleted, Stats{NotOurs: 1}, ""},
+		"launch in years":               {message("LAUNCH", id, "web", hour(9000*time.Hour)), nil, "", now, deleted, Stats{NotOurs: 1}, ""},
 		"not JSON":                      {"hello", nil, "", now, left, Stats{Malformed: 1}, ""},
 		"no instance":                   {message("LAUNCH", "", "web", now), nil, "", now, left, Stats{Malformed: 1}, ""},
 		"glob":                          {message("TERMINATE", "*", "web", now), nil, "", now, left, Stats{Malformed: 1}, ""},
@@ -126,6 +128,7 @@ func TestMastersAreInBothTables(t *testing.T) {
 				if masters, err := x.store.Masters(t.Context()); err != nil || len(masters) != 0 || statusOf(t, x.store, instance(1)) != fleet.Launch {
 					t.Errorf("launched: masters %v, %v", masters, err)
 				}
+				x.set(func() { x.instances[instance(1)] = fakeInstance{"shutting-down", time.Now()} })
 				x.send(message("TERMINATE", instance(1), c.group, time.Now()))
 				time.Sleep(time.Second)
 				synctest.Wait()
@@ -161,7 +164,7 @@ func TestParseItem(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	f, log := &fakeAWS{}, (&lines{}).logger()
 	store := newStore(t)
-	hooks, err := NewHooks(Config{}, store, f.autoscaling(), func(string) (bool, error) { return true, nil }, log)
+	hooks, err := NewHooks(Config{}, store, f.autoscaling(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +179,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 	good := Config{Queues: []Item{{"", "q"}}}
 	_, errStore := NewReader(good, nil, f.sqs(), f.ec2(), hooks, log)
-	_, errHooks := NewHooks(good, store, f.autoscaling(), nil, log)
+	_, errHooks := NewHooks(good, store, nil, log)
 	if errStore == nil || errHooks == nil {
 		t.Errorf("%v, %v", errStore, errHooks)
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +53,15 @@ type Config struct {
 	// Self is the instance of this master.
 	Self string
 
+	// Hooks are the names of the lifecycle hooks that are ours. No other is ended or
+	// prolonged, and what its messages say is not ours either.
+	Hooks []string
+	// Left counts the minions that are still connected to this master; nil: nobody
+	// knows.
+	Left func() (minions int, err error)
+	// Decisions gets a line for each decision about an instance; nil: the log does.
+	Decisions *slog.Logger
+
 	// Attempts is highstate.attempts: after so many a launching instance is given
 	// up. 0: no highstates are run, and it goes on when its key is accepted.
 	Attempts int
@@ -74,10 +84,23 @@ func (c Config) validate() error {
 			}
 		}
 	}
+	if slices.Contains(c.Hooks, "") {
+		faults = append(faults, errors.New("a lifecycle hook without a name"))
+	}
 	if c.Attempts < 0 {
 		faults = append(faults, fmt.Errorf("%d attempts", c.Attempts))
 	}
 	return errors.Join(faults...)
+}
+
+func (c Config) ourHook(name string) bool { return slices.Contains(c.Hooks, name) }
+
+// decided writes what was decided about a minion, or a master.
+func (c Config) decided(log *slog.Logger, what, minion string, args ...any) {
+	if c.Decisions != nil {
+		log = c.Decisions
+	}
+	log.Warn(what, append([]any{"minion", minion}, args...)...)
 }
 
 func (c Config) told(rows []fleet.Minion) {

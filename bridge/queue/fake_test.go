@@ -34,6 +34,8 @@ type fakeAWS struct {
 	messages  []*fakeMessage
 	instances map[string]fakeInstance
 	groups    map[string]map[string]string // by group: lifecycle state by instance
+	pool      map[string]string            // lifecycle states of warm pools, which no group lists
+	hooks     map[string][]fakeHook        // by group; of one that has none here, ourTestHooks
 	calls     []fakeCall
 	fail      func(c fakeCall) (code string) // "" lets it pass
 	impatient bool                           // long polls are answered at once
@@ -52,6 +54,25 @@ type fakeInstance struct {
 	state    string
 	launched time.Time
 }
+
+// fakeHook is a lifecycle hook of a group: its transition is LAUNCHING or TERMINATING.
+type fakeHook struct {
+	name, transition string
+	timeout          time.Duration
+}
+
+// The hooks that are ours, and how long they wait.
+const (
+	upHook      = "phoenix-launching"
+	downHook    = "phoenix-terminating"
+	hookTimeout = 30 * time.Minute
+	downTimeout = 10 * time.Minute
+)
+
+var (
+	ourNames     = []string{upHook, downHook}
+	ourTestHooks = []fakeHook{{upHook, "LAUNCHING", hookTimeout}, {downHook, "TERMINATING", downTimeout}, {"foreign", "TERMINATING", time.Hour}}
+)
 
 // fakeCall is a request as the fake saw it.
 type fakeCall struct {
@@ -193,6 +214,10 @@ func (f *fakeAWS) RoundTrip(r *http.Request) (*http.Response, error) {
 		return f.describeInstances(r, c)
 	case "DescribeAutoScalingGroups":
 		return f.describeGroups(r, c)
+	case "DescribeAutoScalingInstances":
+		return f.describeMembers(r, c)
+	case "DescribeLifecycleHooks":
+		return f.describeHooks(r, c)
 	case "CompleteLifecycleAction", "RecordLifecycleActionHeartbeat":
 		return answer(r, 200, fmt.Sprintf(`<%[1]sResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><%[1]sResult/></%[1]sResponse>`, c.action))
 	}
@@ -201,7 +226,10 @@ func (f *fakeAWS) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // receive hands out what is visible, and polls for it as SQS does.
 func (f *fakeAWS) receive(r *http.Request, wait, most, visible int) (*http.Response, error) {
-	type message struct{ MessageId, Body, MD5OfBody, ReceiptHandle string }
+	type message struct {
+		MessageId, Body, MD5OfBody, ReceiptHandle string
+		Attributes                                map[string]string
+	}
 	deadline := time.Now().Add(time.Duration(wait) * time.Second)
 	for {
 		out := struct{ Messages []message }{}
@@ -215,7 +243,8 @@ func (f *fakeAWS) receive(r *http.Request, wait, most, visible int) (*http.Respo
 			m.visible = now.Add(time.Duration(visible) * time.Second)
 			m.handle = fmt.Sprintf("%s/%d", m.id, m.received)
 			sum := md5.Sum([]byte(m.body))
-			out.Messages = append(out.Messages, message{m.id, m.body, hex.EncodeToString(sum[:]), m.handle})
+			out.Messages = append(out.Messages, message{m.id, m.body, hex.EncodeToString(sum[:]), m.handle,
+				map[string]string{"ApproximateReceiveCount": fmt.Sprint(m.received)}})
 		}
 		impatient := f.impatient
 		f.mu.Unlock()
@@ -269,6 +298,49 @@ func (f *fakeAWS) describeGroups(r *http.Request, c fakeCall) (*http.Response, e
 	page, next := f.page(items, c.form.Get("NextToken"))
 	return answer(r, 200, `<DescribeAutoScalingGroupsResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeAutoScalingGroupsResult>`+
 		`<AutoScalingGroups>`+strings.Join(page, "")+`</AutoScalingGroups><NextToken>`+next+`</NextToken></DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>`)
+}
+
+// describeMembers tells the lifecycle states of instances, those of warm pools too.
+func (f *fakeAWS) describeMembers(r *http.Request, c fakeCall) (*http.Response, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text := ""
+	tell := func(id, group, state string) {
+		text += fmt.Sprintf(`<member><InstanceId>%s</InstanceId><AutoScalingGroupName>%s</AutoScalingGroupName><LifecycleState>%s</LifecycleState></member>`, id, group, state)
+	}
+	for i := 1; ; i++ {
+		id := c.form.Get(fmt.Sprintf("InstanceIds.member.%d", i))
+		if id == "" {
+			break
+		}
+		for group, members := range f.groups {
+			if state := members[id]; state != "" {
+				tell(id, group, state)
+			}
+		}
+		if state := f.pool[id]; state != "" {
+			tell(id, "web", state)
+		}
+	}
+	return answer(r, 200, `<DescribeAutoScalingInstancesResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeAutoScalingInstancesResult>`+
+		`<AutoScalingInstances>`+text+`</AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`)
+}
+
+func (f *fakeAWS) describeHooks(r *http.Request, c fakeCall) (*http.Response, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	group := c.form.Get("AutoScalingGroupName")
+	hooks, set := f.hooks[group]
+	if !set {
+		hooks = ourTestHooks
+	}
+	text := ""
+	for _, h := range hooks {
+		text += fmt.Sprintf(`<member><LifecycleHookName>%s</LifecycleHookName><AutoScalingGroupName>%s</AutoScalingGroupName>`+
+			`<LifecycleTransition>autoscaling:EC2_INSTANCE_%s</LifecycleTransition><HeartbeatTimeout>%d</HeartbeatTimeout></member>`, h.name, group, h.transition, int(h.timeout.Seconds()))
+	}
+	return answer(r, 200, `<DescribeLifecycleHooksResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeLifecycleHooksResult>`+
+		`<LifecycleHooks>`+text+`</LifecycleHooks></DescribeLifecycleHooksResult></DescribeLifecycleHooksResponse>`)
 }
 
 // page gives the part of items that a token asks for. An empty page with a next
@@ -363,8 +435,8 @@ func instance(n int) string { return fmt.Sprintf("i-%017x", n) }
 func message(event, id, group string, when time.Time) string {
 	field := "Event"
 	hook := ""
-	if strings.HasSuffix(event, "ING") {
-		field, hook = "LifecycleTransition", `"LifecycleHookName":"hook",`
+	if name := map[string]string{"LAUNCHING": upHook, "TERMINATING": downHook}[event]; name != "" {
+		field, hook = "LifecycleTransition", `"LifecycleHookName":"`+name+`",`
 	}
 	return fmt.Sprintf(`{"Service":"AWS Auto Scaling",%s"%s":"autoscaling:EC2_INSTANCE_%s","EC2InstanceId":"%s","AutoScalingGroupName":"%s","Time":"%s"}`,
 		hook, field, event, id, group, when.UTC().Format("2006-01-02T15:04:05.000Z"))

@@ -9,91 +9,100 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
-	"github.com/aws/smithy-go"
+	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/fleet"
 )
-
-// Lifecycle is as much of AutoScaling's API as hooks need.
-type Lifecycle interface {
-	CompleteLifecycleAction(context.Context, *autoscaling.CompleteLifecycleActionInput, ...func(*autoscaling.Options)) (*autoscaling.CompleteLifecycleActionOutput, error)
-	RecordLifecycleActionHeartbeat(context.Context, *autoscaling.RecordLifecycleActionHeartbeatInput, ...func(*autoscaling.Options)) (*autoscaling.RecordLifecycleActionHeartbeatOutput, error)
-}
 
 const (
 	// lookEvery: how soon a hook follows its row. All rows are read at once, and
 	// none while no instance waits.
 	lookEvery = 15 * time.Second
-	// beatEvery: a hook's timeout must be longer, five minutes at least.
-	beatEvery = 2 * time.Minute
-	// keyWithin: a terminating instance waits no longer for its key to go; deletes
-	// are paced, one batch a minute.
-	keyWithin = 5 * time.Minute
 	// tendFor: AutoScaling itself keeps no instance waiting for longer.
 	tendFor = 48 * time.Hour
-	// completeWithin bounds a call that ends a hook, and the last look while the
-	// bridge stops.
-	completeWithin = 10 * time.Second
-)
-
-// The results that a lifecycle action may have.
-const (
-	goOn   = "CONTINUE"
-	giveUp = "ABANDON"
+	// callsAtOnce bounds the calls that end or prolong hooks: one that hangs keeps
+	// no other waiting.
+	callsAtOnce = 8
+	// maxWaits bounds the instances that are tended. What is left out, reconciling
+	// finds later.
+	maxWaits = 10_000
+	// againMost bounds the pauses after which the end of a hook is tried again.
+	againMost = 5 * time.Minute
 )
 
 // Hooks lets an instance go on once what its lifecycle hook waits for is so: a
-// launching one after its first highstate succeeded, a launching master as soon as it
-// is ready, a terminating one after its key is gone from the living masters. What is
-// so, rows and key store say; whoever finds it so ends the hook, and to end one that
-// is over is no error. So it may be done by any master,
+// launching one after its first highstate succeeded, a launching master as soon as
+// it is ready, a terminating one as soon as its row says so, a terminating master
+// once no minion is left on it. What is so, rows say; whoever finds it so ends the
+// hook, and to end one that is over is no error. So it may be done by any master,
 // twice, and by the instance's id alone: no token need be remembered.
+//
+// Only hooks that Config.Hooks names are touched.
 type Hooks struct {
 	cfg   Config
 	store fleet.Store
 	api   Lifecycle
-	gone  func(minionID string) (bool, error)
 	log   *slog.Logger
 	wake  chan struct{}
+	of    hookCache
 
 	mu    sync.Mutex
 	waits map[[2]string]*wait // by instance and hook
 }
 
+// wait is one instance that a hook holds. All but its first four fields belong to
+// the goroutine that looks.
 type wait struct {
 	Message
-	begun, beat time.Time
-	others      map[string]*sighting // masters that may still hold the key; see forgotten
+	role  Role
+	begun time.Time
+	beat  time.Time // when it was last prolonged
+
+	progress
+	empty     int  // looks in a row at which no minion was left on the master
+	uncounted bool // the minions left on it could not be counted
+
+	failures int
+	again    time.Time // no call is made before
 }
 
-// NewHooks makes Hooks that tend nothing yet. gone says whether this master holds
-// no key of a minion any more.
-func NewHooks(cfg Config, store fleet.Store, api Lifecycle, gone func(minionID string) (bool, error), log *slog.Logger) (*Hooks, error) {
-	if store == nil || api == nil || gone == nil || log == nil {
+// NewHooks makes Hooks that tend nothing yet.
+func NewHooks(cfg Config, store fleet.Store, api Lifecycle, log *slog.Logger) (*Hooks, error) {
+	if store == nil || api == nil || log == nil {
 		return nil, errors.New("tend hooks: a part is missing")
 	}
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("tend hooks: %w", err)
 	}
-	return &Hooks{cfg: cfg, store: store, api: api, gone: gone, log: log,
+	return &Hooks{cfg: cfg, store: store, api: api, log: log,
 		wake: make(chan struct{}, 1), waits: map[[2]string]*wait{}}, nil
 }
 
-// Tend takes a hook in, whose instance's row is written.
-func (h *Hooks) Tend(m Message) {
+// Tend takes a hook in, whose instance's row is written, and says whether it is new.
+// One that is not ours, by its name, is left alone.
+func (h *Hooks) Tend(m Message, role Role) (news bool) {
+	if !h.cfg.ourHook(m.Hook) {
+		return false
+	}
 	key := [2]string{m.InstanceID, m.Hook}
 	h.mu.Lock()
-	if old := h.waits[key]; old == nil || old.Kind != m.Kind {
+	old := h.waits[key]
+	full := old == nil && len(h.waits) >= maxWaits
+	if news = (old == nil || old.Kind != m.Kind) && !full; news {
 		now := time.Now()
-		h.waits[key] = &wait{Message: m, begun: now, beat: now}
+		// It was never prolonged: the hook may have begun to wait long before its message came.
+		h.waits[key] = &wait{Message: m, role: role, begun: now, progress: progress{moved: now}}
 	}
 	h.mu.Unlock()
+	if full {
+		h.log.Warn("lifecycle hook not tended: too many wait", "instance", m.InstanceID, "hook", m.Hook, "waiting", maxWaits)
+		return false
+	}
 	select {
 	case h.wake <- struct{}{}:
 	default:
 	}
+	return news
 }
 
 // Waiting says how many instances wait.
@@ -104,7 +113,7 @@ func (h *Hooks) Waiting() int {
 }
 
 // Proceed ends a hook that waits for nothing of ours.
-func (h *Hooks) Proceed(ctx context.Context, m Message) error { return h.complete(ctx, m, goOn) }
+func (h *Hooks) Proceed(ctx context.Context, m Message) error { return h.end(ctx, m, goOn) }
 
 // Run tends hooks until ctx ends, and then has one last look: an instance whose
 // highstate has just been recorded need not wait for another master.
@@ -132,8 +141,10 @@ func (h *Hooks) look(ctx context.Context) {
 	h.mu.Lock()
 	waits := make([]*wait, 0, len(h.waits))
 	ids := make([]string, 0, len(h.waits))
+	masters := false
 	for _, w := range h.waits {
 		waits, ids = append(waits, w), append(ids, w.InstanceID)
+		masters = masters || w.role == Masters
 	}
 	h.mu.Unlock()
 	if len(waits) == 0 {
@@ -141,93 +152,89 @@ func (h *Hooks) look(ctx context.Context) {
 	}
 	slices.Sort(ids)
 	rows, err := h.store.Minions(ctx, slices.Compact(ids))
-	if _, err = fleet.WithoutBadRows(err); err != nil { // a hook whose row is bad waits
+	bad, err := fleet.WithoutBadRows(err)
+	if err != nil {
 		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
 		return
 	}
-	var living map[string]fleet.Master
-	if slices.ContainsFunc(waits, func(w *wait) bool { return h.asksMasters(w, rows[w.InstanceID]) }) {
-		if living, err = h.living(ctx); err != nil {
-			h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
-			return
+	var of map[string]fleet.Master
+	if masters {
+		var badMasters map[string]error
+		if of, badMasters, err = mastersOf(ctx, h.store); err != nil {
+			h.log.Warn("lifecycle hooks of masters wait for the store", "err", err)
+			waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role == Masters })
 		}
+		waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role == Masters && badMasters[w.InstanceID] != nil })
 	}
+	var calls errgroup.Group
+	calls.SetLimit(callsAtOnce)
 	for _, w := range waits {
-		row := rows[w.InstanceID]
-		if h.isNewMaster(w) {
-			h.do(ctx, w, nextOfMaster(w, row, living[w.InstanceID].Ready))
-			continue
+		if bad[w.InstanceID] != nil || time.Now().Before(w.again) {
+			continue // a row that cannot be read ends no hook: the hook's own timeout does
 		}
-		gone := false
-		if w.Kind == Ended && row.Status == fleet.Terminate {
-			if gone, err = h.gone(row.Salt()); err != nil {
-				h.log.Warn("key of a terminating instance not looked up", "instance", w.InstanceID, "err", err)
-			}
-			gone = w.forgotten(h.others(living), time.Now()) && gone
-		}
-		h.do(ctx, w, h.next(w, row, gone))
+		timeout := h.timeout(ctx, w.Group, w.Hook)
+		master, found := of[w.InstanceID]
+		step, why := h.decide(w, rows[w.InstanceID], master, found, timeout)
+		calls.Go(func() error {
+			h.do(ctx, w, step, why, timeout)
+			return nil
+		})
 	}
+	_ = calls.Wait() // each tells its own fault
 }
 
-// step is what to do about a hook that waits.
-type step string
-
-const (
-	stay    step = "stay"    // look again
-	beat    step = "beat"    // look again, and say that it takes longer
-	proceed step = "proceed" // CONTINUE
-	abandon step = "abandon" // ABANDON: the instance is terminated and replaced
-	drop    step = "drop"    // not ours any more
-)
-
-// next decides; time has no part in it but as a bound. An instance without a row
-// has the zero row, for which nothing is ended: it was not recorded.
-func (h *Hooks) next(w *wait, row fleet.Minion, keyGone bool) step {
-	waited := time.Since(w.begun)
+// decide says what to do about one that waits, and why.
+func (h *Hooks) decide(w *wait, row fleet.Minion, master fleet.Master, found bool, timeout time.Duration) (step, string) {
+	now := time.Now()
 	switch {
-	case waited > tendFor:
-		return drop
-	case w.Kind == Ended && row.Status != fleet.Terminate:
-		return stay
-	case w.Kind == Ended && (keyGone || waited >= keyWithin):
-		return proceed
-	case w.Kind == Ended:
-		return beat
-	case row.Status == fleet.Terminate:
-		return drop
-	case row.HighstateRan || row.Adopted() || h.cfg.Attempts == 0 && row.KeySHA256 != "":
-		return proceed
-	case h.cfg.Attempts > 0 && row.ClaimState == fleet.Failed && row.Attempt >= h.cfg.Attempts:
-		return abandon
-	case row.KeySHA256 != "":
-		return beat
+	case w.Kind == Launched && w.role == Masters:
+		return nextOfMaster(w, row, master.Ready, now), ""
+	case w.role == Masters:
+		return h.nextOfLeaving(w, master, found, timeout, now)
+	case w.Kind == Launched:
+		w.progress.see(row, now)
+		return next(w, row, h.cfg.Attempts, timeout, now)
 	}
-	return stay // it never knocked: how long to wait for that, the hook's own timeout says
+	return nextOfEnded(w, row, now), ""
 }
 
-func (h *Hooks) do(ctx context.Context, w *wait, s step) {
+// do carries a step out.
+func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout time.Duration) {
+	var err error
 	switch s {
 	case stay:
+		return
+	case drop:
+		h.forget(w)
+		return
 	case beat:
-		if time.Since(w.beat) < beatEvery {
+		if time.Since(w.beat) < min(beatMost, timeout/3) {
 			return
 		}
 		w.beat = time.Now()
 		if err := h.heartbeat(ctx, w.Message); err != nil {
 			h.log.Warn("lifecycle hook not prolonged", "instance", w.InstanceID, "hook", w.Hook, "err", withHint(err))
 		}
-	case drop:
-		h.forget(w)
-	case proceed, abandon:
-		result := goOn
-		if s == abandon {
-			result = giveUp
+		return
+	case proceed:
+		if err = h.end(ctx, w.Message, goOn); err == nil && why != "" {
+			h.cfg.decided(h.log, "terminating master let go", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
+			h.retire(ctx, w.Message)
 		}
-		if err := h.complete(ctx, w.Message, result); err != nil {
-			h.log.Warn("lifecycle hook not ended", "instance", w.InstanceID, "hook", w.Hook, "result", result, "err", withHint(err))
-			return
-		}
+	case abandon:
+		err = h.abandon(ctx, w, why, timeout)
+	}
+	switch {
+	case err == nil:
 		h.forget(w)
+		return
+	case errors.Is(err, errChanged):
+		return
+	}
+	w.failures++
+	w.again = time.Now().Add(min(lookEvery<<min(w.failures-1, 10), againMost))
+	if w.failures == 1 {
+		h.log.Warn("lifecycle hook not ended; it is tried again", "instance", w.InstanceID, "hook", w.Hook, "step", s, "err", withHint(err))
 	}
 }
 
@@ -239,40 +246,15 @@ func (h *Hooks) forget(w *wait) {
 	}
 }
 
-// complete ends a hook, on a context of its own: what is so stays so while the
-// bridge stops.
-func (h *Hooks) complete(ctx context.Context, m Message, result string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeWithin)
-	defer cancel()
-	_, err := h.api.CompleteLifecycleAction(ctx, &autoscaling.CompleteLifecycleActionInput{
-		AutoScalingGroupName: &m.Group, LifecycleHookName: &m.Hook, InstanceId: &m.InstanceID,
-		LifecycleActionResult: aws.String(result),
-	})
-	if over(err) {
-		h.log.Info("lifecycle hook was over", "instance", m.InstanceID, "hook", m.Hook, "said", err)
-		return nil
+// mastersOf gives all masters' rows by id, and the ids of those that cannot be read.
+func mastersOf(ctx context.Context, store fleet.Store) (of map[string]fleet.Master, bad map[string]error, err error) {
+	rows, err := store.Masters(ctx)
+	if bad, err = fleet.WithoutBadRows(err); err != nil {
+		return nil, nil, fmt.Errorf("list masters: %w", err)
 	}
-	if err != nil {
-		return fmt.Errorf("complete lifecycle action: %w", err)
+	of = make(map[string]fleet.Master, len(rows))
+	for _, m := range rows {
+		of[m.InstanceID] = m
 	}
-	h.log.Info("lifecycle hook ended", "instance", m.InstanceID, "group", m.Group, "hook", m.Hook, "result", result)
-	return nil
-}
-
-func (h *Hooks) heartbeat(ctx context.Context, m Message) error {
-	ctx, cancel := context.WithTimeout(ctx, completeWithin)
-	defer cancel()
-	_, err := h.api.RecordLifecycleActionHeartbeat(ctx, &autoscaling.RecordLifecycleActionHeartbeatInput{
-		AutoScalingGroupName: &m.Group, LifecycleHookName: &m.Hook, InstanceId: &m.InstanceID,
-	})
-	if over(err) {
-		return nil // the row says when to forget it
-	}
-	return err
-}
-
-// over says whether AutoScaling knows no such action any more.
-func over(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorCode() == "ValidationError"
+	return of, bad, nil
 }

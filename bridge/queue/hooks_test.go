@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,52 +14,91 @@ import (
 	"phoenix/bridge/fleet/fleettest"
 )
 
-// TestNextOfHook lists, for every kind of row, what a hook then does.
+// TestNextOfHook lists, for every kind of row, what a launch hook then does.
 func TestNextOfHook(t *testing.T) {
-	launching, ending := Message{Kind: Launched}, Message{Kind: Ended}
+	const timeout = 10 * time.Minute
 	for name, c := range map[string]struct {
-		of       Message
 		state    string // of fleettest.States
-		keyGone  bool
 		attempts int
+		still    time.Duration // since it last got on
 		waited   time.Duration
 		want     step
 	}{
-		"no row":                 {launching, "absent", false, 3, 0, stay},
-		"has not knocked":        {launching, "hooked", false, 3, time.Hour, stay},
-		"accepted":               {launching, "bound", false, 3, 0, beat},
-		"highstate runs":         {launching, "claimed", false, 3, 0, beat},
-		"highstate was busy":     {launching, "busy", false, 3, 0, beat},
-		"first attempt failed":   {launching, "failed", false, 3, 0, beat},
-		"last attempt failed":    {launching, "failed", false, 1, 0, abandon},
-		"last job was lost":      {launching, "vanished", false, 1, 0, abandon},
-		"second attempt runs":    {launching, "second", false, 2, 0, beat},
-		"highstate succeeded":    {launching, "done", false, 3, 0, proceed},
-		"asked for again":        {launching, "again", false, 3, 0, beat},
-		"adopted":                {launching, "adopted", false, 3, 0, proceed},
-		"terminated meanwhile":   {launching, "retired", false, 3, 0, drop},
-		"no highstates: waits":   {launching, "hooked", false, 0, 0, stay},
-		"no highstates: goes on": {launching, "bound", false, 0, 0, proceed},
-		"too long":               {launching, "claimed", false, 3, tendFor + 1, drop},
-		"not recorded":           {ending, "absent", true, 3, 0, stay},
-		"recorded as launched":   {ending, "done", true, 3, time.Hour, stay},
-		"key is there":           {ending, "retired", false, 3, 0, beat},
-		"key is gone":            {ending, "retired", true, 3, 0, proceed},
-		"key stays":              {ending, "retired", false, 3, keyWithin, proceed},
-		"never seen":             {ending, "retired-unknown", true, 3, 0, proceed},
+		"no row":                      {"absent", 3, 0, 0, stay},
+		"no row, for long":            {"absent", 3, timeout + 1, 0, drop},
+		"has not knocked":             {"hooked", 3, timeout, 0, stay},
+		"has not knocked, for long":   {"hooked", 3, timeout + 1, 0, drop},
+		"accepted":                    {"bound", 3, 0, 0, beat},
+		"accepted, and nothing since": {"bound", 3, timeout + 1, 0, abandon},
+		"highstate runs":              {"claimed", 3, timeout, 0, beat},
+		"highstate hangs":             {"claimed", 3, timeout + 1, 0, abandon},
+		"highstate was busy":          {"busy", 3, 0, 0, beat},
+		"highstate is ever busy":      {"busy", 3, timeout + 1, 0, abandon},
+		"first attempt failed":        {"failed", 3, 0, 0, beat},
+		"last attempt failed":         {"failed", 1, 0, 0, abandon},
+		"last job was lost":           {"vanished", 1, 0, 0, abandon},
+		"second attempt runs":         {"second", 2, 0, 0, beat},
+		"highstate succeeded":         {"done", 3, timeout + 1, 0, proceed},
+		"asked for again":             {"again", 3, 0, 0, beat},
+		"adopted":                     {"adopted", 3, 0, 0, proceed},
+		"terminated meanwhile":        {"retired", 3, 0, 0, drop},
+		"no highstates: waits":        {"hooked", 0, 0, 0, stay},
+		"no highstates: goes on":      {"bound", 0, timeout + 1, 0, proceed},
+		"too long":                    {"claimed", 3, 0, tendFor + 1, drop},
 	} {
-		rows := fleettest.Model{}
-		tried := false
-		for _, s := range fleettest.States() {
-			if s.Name == c.state {
-				rows.Apply(s.Changes("i")...)
-				tried = true
-			}
+		now := time.Now()
+		w := &wait{begun: now.Add(-c.waited), progress: progress{moved: now.Add(-c.still)}}
+		if got, why := next(w, rowOf(t, c.state), c.attempts, timeout, now); got != c.want || (got == abandon) != (why != "") {
+			t.Errorf("%s: %s (%s), want %s", name, got, why, c.want)
 		}
-		h := &Hooks{cfg: Config{Attempts: c.attempts}}
-		w := &wait{Message: c.of, begun: time.Now().Add(-c.waited)}
-		if got := h.next(w, rows["i"], c.keyGone); got != c.want || !tried {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
+	}
+	for state, want := range map[string]step{"absent": stay, "done": stay, "retired": proceed, "retired-unknown": proceed, "stripped": proceed} {
+		if got := nextOfEnded(&wait{begun: time.Now()}, rowOf(t, state), time.Now()); got != want {
+			t.Errorf("terminating, row %s: %s, want %s", state, got, want)
+		}
+	}
+}
+
+// rowOf gives the row of one of fleettest's states.
+func rowOf(t *testing.T, state string) fleet.Minion {
+	t.Helper()
+	rows := fleettest.Model{}
+	for _, s := range fleettest.States() {
+		if s.Name == state {
+			rows.Apply(s.Changes("i")...)
+			return rows["i"]
+		}
+	}
+	t.Fatalf("no state %s", state)
+	return fleet.Minion{}
+}
+
+// TestProgress: a claim counts once, and a return; to be taken over or refused as busy
+// is no progress, however often.
+func TestProgress(t *testing.T) {
+	begun := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	p := progress{moved: begun}
+	for i, c := range []struct {
+		row   fleet.Minion
+		moves bool
+	}{
+		{fleet.Minion{}, false},
+		{fleet.Minion{KeySHA256: "k"}, true},
+		{fleet.Minion{KeySHA256: "k"}, false},
+		{fleet.Minion{KeySHA256: "k", ClaimVersion: 1, ClaimState: fleet.Claimed, Attempt: 1}, true},
+		{fleet.Minion{KeySHA256: "k", ClaimVersion: 2, ClaimState: fleet.Claimed, Attempt: 1, ClaimOwner: "another"}, false},
+		{fleet.Minion{KeySHA256: "k", ClaimVersion: 3}, false}, // busy
+		{fleet.Minion{KeySHA256: "k", ClaimVersion: 4, ClaimState: fleet.Claimed, Attempt: 1}, false},
+		{fleet.Minion{KeySHA256: "k", ClaimVersion: 5, ClaimState: fleet.Failed, Attempt: 1}, true},
+		{fleet.Minion{KeySHA256: "k", ClaimVersion: 6, ClaimState: fleet.Claimed, Attempt: 2}, true},
+		{fleet.Minion{KeySHA256: "k", ClaimVersion: 7, Attempt: 1}, false}, // busy
+		{fleet.Minion{KeySHA256: "other", ClaimVersion: 8}, true},          // rebound by an admin
+	} {
+		now := begun.Add(time.Duration(i+1) * time.Minute)
+		before := p.moved
+		p.see(c.row, now)
+		if (p.moved != before) != c.moves {
+			t.Errorf("%d: moved %v", i, p.moved != before)
 		}
 	}
 }
@@ -69,21 +109,26 @@ type keeper struct {
 	store fleet.Store
 	hooks *Hooks
 	log   *lines
-	gone  atomic.Bool // the key, from this master
+	trail *lines // of decisions
+	left  atomic.Int64
 	stop  func()
 }
 
+// newKeeper starts the Hooks of the master instance(2). Instance 1 waits in Pending:Wait.
 func newKeeper(t *testing.T) *keeper {
 	t.Helper()
-	x := &keeper{fakeAWS: &fakeAWS{}, store: newStore(t), log: &lines{}}
-	var err error
-	x.hooks, err = NewHooks(Config{Attempts: 2}, x.store, x.autoscaling(), func(id string) (bool, error) {
-		if id != instance(1) {
-			t.Errorf("asked after the key of %q", id)
+	x := &keeper{store: newStore(t), log: &lines{}, trail: &lines{}}
+	x.fakeAWS = &fakeAWS{groups: map[string]map[string]string{"web": {instance(1): "Pending:Wait"}, "salt": {}}}
+	x.left.Store(3)
+	cfg := Config{Groups: webAndMasters, Self: instance(2), Hooks: ourNames, Attempts: 2, Decisions: x.trail.logger(), Left: func() (int, error) {
+		n := int(x.left.Load())
+		if n < 0 {
+			return 0, errors.New("nothing listens")
 		}
-		return x.gone.Load(), nil
-	}, x.log.logger())
-	if err != nil {
+		return n, nil
+	}}
+	var err error
+	if x.hooks, err = NewHooks(cfg, x.store, x.autoscaling(), x.log.logger()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -118,29 +163,34 @@ func (x *keeper) results() (all []string) {
 }
 
 var (
-	added   = fleet.Add{InstanceID: instance(1), Group: "web", HookName: "up"}
+	added   = fleet.Add{InstanceID: instance(1), Group: "web", HookName: upHook}
 	bound   = fleet.Bind{InstanceID: instance(1), KeySHA256: "k", PublicKey: "p"}
 	claimed = fleet.Claim{InstanceID: instance(1), Owner: "m", JID: "j1", Attempt: 1}
 	done    = fleet.Finish{InstanceID: instance(1), JID: "j1", Outcome: fleet.Succeeded}
-	waiting = Message{Kind: Launched, InstanceID: instance(1), Group: "web", Hook: "up"}
-	leaving = Message{Kind: Ended, InstanceID: instance(1), Group: "web", Hook: "down"}
+	waiting = Message{Kind: Launched, InstanceID: instance(1), Group: "web", Hook: upHook}
+	leaving = Message{Kind: Ended, InstanceID: instance(1), Group: "web", Hook: downHook}
 )
 
-// A launching instance waits for its highstate, as long as that takes.
+func failed(from int64, jid string, attempt int) []fleet.Change {
+	return []fleet.Change{fleet.Claim{InstanceID: instance(1), From: from, Owner: "m", JID: jid, Attempt: attempt},
+		fleet.Finish{InstanceID: instance(1), JID: jid, Outcome: fleet.Erred, Retcode: 2}}
+}
+
+// A launching instance waits for its highstate, and is prolonged while it gets on.
 func TestLaunchHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newKeeper(t)
 		defer x.stop()
 		x.apply(t, added)
-		x.hooks.Tend(waiting)
-		time.Sleep(time.Hour)
-		if len(x.calls) != 0 {
-			t.Errorf("%d calls for one that has not knocked", len(x.calls))
+		x.hooks.Tend(waiting, Minions)
+		time.Sleep(hookTimeout / 2)
+		if n := x.count("RecordLifecycleActionHeartbeat"); n != 0 {
+			t.Errorf("%d heartbeats for one that has not knocked", n)
 		}
 		x.apply(t, bound, claimed)
-		time.Sleep(time.Hour)
-		if n := x.count("RecordLifecycleActionHeartbeat"); n < 26 || n > 30 || len(x.results()) != 0 {
-			t.Errorf("%d heartbeats in an hour, ended with %v", n, x.results())
+		time.Sleep(hookTimeout - time.Minute)
+		if n := x.count("RecordLifecycleActionHeartbeat"); n < 13 || n > 15 || len(x.results()) != 0 {
+			t.Errorf("%d heartbeats in half an hour, ended with %v", n, x.results())
 		}
 		x.apply(t, done)
 		time.Sleep(lookEvery)
@@ -149,8 +199,8 @@ func TestLaunchHook(t *testing.T) {
 		if len(calls) != 1 || !calls[0].bounds || x.hooks.Waiting() != 0 {
 			t.Fatalf("%+v, %d wait", calls, x.hooks.Waiting())
 		}
-		for key, want := range map[string]string{"AutoScalingGroupName": "web", "LifecycleHookName": "up", "InstanceId": instance(1),
-			"LifecycleActionResult": "CONTINUE", "LifecycleActionToken": ""} {
+		for key, want := range map[string]string{"AutoScalingGroupName": "web", "LifecycleHookName": upHook, "InstanceId": instance(1),
+			"LifecycleActionResult": goOn, "LifecycleActionToken": ""} {
 			if got := calls[0].form.Get(key); got != want {
 				t.Errorf("%s is %q, want %q", key, got, want)
 			}
@@ -163,95 +213,175 @@ func TestLaunchHook(t *testing.T) {
 	})
 }
 
+// A minion that dies, or whose states hang, is not prolonged beyond the hook's own
+// timeout, though its claim is taken over and refused as busy all the while.
+func TestHungHighstateIsAbandoned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newKeeper(t)
+		defer x.stop()
+		x.apply(t, added, bound, claimed)
+		x.hooks.Tend(waiting, Minions)
+		begun := time.Now()
+		for n := int64(1); len(x.results()) == 0 && time.Since(begun) < 3*hookTimeout; n += 2 {
+			time.Sleep(time.Minute)
+			jid := fmt.Sprintf("j%d", n)
+			x.apply(t, fleet.Finish{InstanceID: instance(1), JID: jid, Outcome: fleet.Busy},
+				fleet.Claim{InstanceID: instance(1), From: n + 1, Owner: "m", JID: fmt.Sprintf("j%d", n+2), Attempt: 1})
+		}
+		took := time.Since(begun)
+		if got := fmt.Sprint(x.results()); got != "[ABANDON]" || took < hookTimeout || took > hookTimeout+2*time.Minute {
+			t.Errorf("%v after %v", got, took)
+		}
+		if n := x.count("RecordLifecycleActionHeartbeat"); n > 16 {
+			t.Errorf("%d heartbeats", n)
+		}
+		if x.trail.count("launching instance abandoned") != 1 || x.trail.count("minion="+instance(1)) != 1 || x.trail.count("within the hook's timeout of 30m0s") != 1 {
+			t.Errorf("trail:\n%s", x.trail.text.String())
+		}
+		if x.hooks.Waiting() != 0 {
+			t.Error("it is tended still")
+		}
+	})
+}
+
 // After the last attempt an instance is given up, and not before.
 func TestLaunchHookIsAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newKeeper(t)
 		defer x.stop()
-		x.apply(t, added, bound, claimed, fleet.Finish{InstanceID: instance(1), JID: "j1", Outcome: fleet.Erred, Retcode: 2})
-		x.hooks.Tend(waiting)
+		x.apply(t, append([]fleet.Change{added, bound}, failed(0, "j1", 1)...)...)
+		x.hooks.Tend(waiting, Minions)
 		time.Sleep(10 * time.Minute)
 		if got := x.results(); len(got) != 0 {
 			t.Errorf("after the first attempt: %v", got)
 		}
-		x.apply(t, fleet.Claim{InstanceID: instance(1), From: 2, Owner: "m", JID: "j2", Attempt: 2},
-			fleet.Finish{InstanceID: instance(1), JID: "j2", Outcome: fleet.Erred, Retcode: 2})
+		x.apply(t, failed(2, "j2", 2)...)
 		time.Sleep(lookEvery)
 		synctest.Wait()
-		if got := fmt.Sprint(x.results()); got != "[ABANDON]" {
-			t.Errorf("after the last: %v", got)
+		if got := fmt.Sprint(x.results()); got != "[ABANDON]" || x.trail.count("2 of 2 attempts") != 1 {
+			t.Errorf("after the last: %v\n%s", got, x.trail.text.String())
 		}
 	})
 }
 
-// A terminating instance waits for its key to go from this master; not for ever.
-func TestTerminateHook(t *testing.T) {
-	for name, c := range map[string]struct {
-		gone time.Duration
-		ends time.Duration
-	}{
-		"key goes":  {time.Minute, time.Minute + lookEvery},
-		"key stays": {24 * time.Hour, keyWithin + lookEvery},
-	} {
-		t.Run(name, func(t *testing.T) {
+// Just before an instance is given up its state is asked for: one that AutoScaling does
+// not hold, or that is on its way into the warm pool, is left alone.
+func TestNotAbandoned(t *testing.T) {
+	for state, says := range map[string]string{"InService": "was over", "Warmed:Stopped": "was over", "Warmed:Pending:Wait": "of the warm pool not abandoned", "": "was over"} {
+		t.Run(state, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := newKeeper(t)
 				defer x.stop()
-				x.apply(t, added, fleet.Retire{InstanceID: instance(1), HookName: "down"})
-				begun := time.Now()
-				x.hooks.Tend(leaving)
-				key := time.AfterFunc(c.gone, func() { x.gone.Store(true) })
-				defer key.Stop()
+				x.set(func() {
+					delete(x.groups["web"], instance(1))
+					x.pool = map[string]string{instance(1): state}
+				})
+				x.apply(t, append(append([]fleet.Change{added, bound}, failed(0, "j1", 1)...), failed(2, "j2", 2)...)...)
+				x.hooks.Tend(waiting, Minions)
 				time.Sleep(time.Hour)
-				calls := x.of("CompleteLifecycleAction")
-				if len(calls) != 1 || calls[0].form.Get("LifecycleActionResult") != "CONTINUE" || calls[0].form.Get("LifecycleHookName") != "down" {
-					t.Fatalf("%+v", calls)
-				}
-				if took := calls[0].at.Sub(begun); took > c.ends {
-					t.Errorf("took %v", took)
+				synctest.Wait()
+				if got := x.results(); len(got) != 0 || x.hooks.Waiting() != 0 || x.log.count(says) != 1 {
+					t.Errorf("%v, %d wait\n%s", got, x.hooks.Waiting(), x.log.text.String())
 				}
 			})
 		})
 	}
 }
 
-// TestHookIsNeverEndedUnrecorded: without the row, or with one that says
-// otherwise, nothing is ended.
-func TestHookIsNeverEndedUnrecorded(t *testing.T) {
+// A terminating minion goes on at once: its row keeps it out.
+func TestTerminateHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newKeeper(t)
-		x.gone.Store(true)
-		x.hooks.Tend(leaving)
-		x.hooks.Tend(waiting)
-		time.Sleep(time.Hour)
-		x.apply(t, added)
-		time.Sleep(time.Hour)
-		x.stop()
-		if len(x.calls) != 0 {
-			t.Errorf("%+v", x.calls)
+		defer x.stop()
+		x.apply(t, added, fleet.Retire{InstanceID: instance(1), HookName: downHook})
+		x.hooks.Tend(leaving, Minions)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		calls := x.of("CompleteLifecycleAction")
+		if len(calls) != 1 || calls[0].form.Get("LifecycleActionResult") != goOn || calls[0].form.Get("LifecycleHookName") != downHook {
+			t.Fatalf("%+v", calls)
+		}
+		if x.hooks.Waiting() != 0 || x.count("RecordLifecycleActionHeartbeat") != 0 {
+			t.Errorf("%d wait, %d heartbeats", x.hooks.Waiting(), x.count("RecordLifecycleActionHeartbeat"))
 		}
 	})
 }
 
-// What AutoScaling answers to the end of a hook.
+// TestForeignHooks: a hook whose name is not configured is neither ended nor prolonged,
+// by whatever way it is heard of.
+func TestForeignHooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newKeeper(t)
+		defer x.stop()
+		x.apply(t, added, bound, claimed, done, fleet.Retire{InstanceID: instance(3)})
+		x.hooks.Tend(Message{Kind: Launched, InstanceID: instance(1), Group: "web", Hook: "ecs-managed-draining-termination-hook"}, Minions)
+		x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(3), Group: "web", Hook: "foreign"}, Minions)
+		time.Sleep(2 * time.Hour)
+		if len(x.calls) != 0 || x.hooks.Waiting() != 0 {
+			t.Errorf("%+v, %d wait", x.calls, x.hooks.Waiting())
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		x := newRig(t, nil, Item{"", "q"})
+		for n, event := range []string{"LAUNCHING", "TERMINATING"} {
+			body := message(event, instance(n), "web", time.Now())
+			x.send(strings.NewReplacer(upHook, "foreign", downHook, "foreign").Replace(body))
+		}
+		x.send(strings.ReplaceAll(string(fixture(t, "eventbridge-hook-into-pool.json")), downHook, "foreign"))
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if s := x.reader.Stats(); s.NotOurs != 3 || s.Ours != 0 || len(x.left()) != 0 {
+			t.Errorf("%+v, %d left", s, len(x.left()))
+		}
+		if n := x.count("CompleteLifecycleAction") + x.count("RecordLifecycleActionHeartbeat"); n != 0 || x.hooks.Waiting() != 0 {
+			t.Errorf("%d calls, %d wait", n, x.hooks.Waiting())
+		}
+		x.stop()
+	})
+}
+
+// TestHookIsNeverEndedUnrecorded: without the row, or with one that says otherwise,
+// nothing is ended.
+func TestHookIsNeverEndedUnrecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newKeeper(t)
+		x.hooks.Tend(leaving, Minions)
+		x.hooks.Tend(waiting, Minions)
+		time.Sleep(time.Hour)
+		x.apply(t, added)
+		time.Sleep(time.Hour)
+		x.stop()
+		if n := len(x.results()); n != 0 {
+			t.Errorf("%d were ended", n)
+		}
+	})
+}
+
+// What AutoScaling answers to the end of a hook. That there is no such action is
+// believed only if the instance no longer waits.
 func TestHookAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		code    string
 		times   int
-		calls   int // that were made, the SDK's own tries included
+		state   string // of the instance
+		calls   int    // that were made within five minutes, the SDK's own tries included
 		waiting int
 		says    string
 	}{
-		"over already":    {"ValidationError", 1, 1, 0, "lifecycle hook was over"},
-		"throttled once":  {"Throttling", 1, 2, 0, "lifecycle hook ended"},
-		"fails for a bit": {"InternalFailure", 7, 8, 0, "lifecycle hook ended"},
-		"denied":          {"AccessDenied", 1000, 5, 1, "lacks the permission"},
+		"over already":            {"ValidationError", 1, "InService", 1, 0, "lifecycle hook was over"},
+		"over, and no member":     {"ValidationError", 1, "", 1, 0, "lifecycle hook was over"},
+		"said to be over, is not": {"ValidationError", 3, "Pending:Wait", 4, 0, "lifecycle hook ended"},
+		"never over":              {"ValidationError", 1000, "Pending:Wait", 5, 1, "but the instance stands in Pending:Wait"},
+		"throttled once":          {"Throttling", 1, "Pending:Wait", 2, 0, "lifecycle hook ended"},
+		"fails for a bit":         {"InternalFailure", 7, "Pending:Wait", 8, 0, "lifecycle hook ended"},
+		"denied":                  {"AccessDenied", 1000, "Pending:Wait", 5, 1, "lacks the permission"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := newKeeper(t)
 				left := c.times
 				x.set(func() {
+					x.groups["web"][instance(1)] = c.state
 					x.fail = func(call fakeCall) string {
 						if call.action != "CompleteLifecycleAction" {
 							return ""
@@ -263,13 +393,13 @@ func TestHookAnswers(t *testing.T) {
 					}
 				})
 				x.apply(t, added, bound, claimed, done)
-				x.hooks.Tend(waiting)
-				time.Sleep(4*lookEvery + time.Second)
+				x.hooks.Tend(waiting, Minions)
+				time.Sleep(5 * time.Minute)
 				synctest.Wait()
-				if n := x.count("CompleteLifecycleAction"); n != c.calls || x.hooks.Waiting() != c.waiting || x.log.count(c.says) == 0 {
+				if n := x.count("CompleteLifecycleAction"); n != c.calls || x.hooks.Waiting() != c.waiting || x.log.count(c.says) != 1 {
 					t.Errorf("%d calls, %d wait\n%s", n, x.hooks.Waiting(), x.log.text.String())
 				}
-				if name == "over already" && x.log.count("level=WARN") != 0 {
+				if strings.HasPrefix(name, "over") && x.log.count("level=WARN") != 0 {
 					t.Errorf("it is no error:\n%s", x.log.text.String())
 				}
 				x.stop()
@@ -278,13 +408,38 @@ func TestHookAnswers(t *testing.T) {
 	}
 }
 
+// A call that hangs, for one instance, keeps no other waiting for longer than itself.
+func TestHookThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newKeeper(t)
+		defer x.stop()
+		x.set(func() {
+			x.fail = func(call fakeCall) string {
+				if call.action == "CompleteLifecycleAction" && call.form.Get("InstanceId") == instance(1) {
+					time.Sleep(completeWithin + time.Millisecond)
+				}
+				return ""
+			}
+		})
+		for n := 1; n < 20; n++ {
+			x.apply(t, fleet.Retire{InstanceID: instance(n)})
+			x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(n), Group: "web", Hook: downHook}, Minions)
+		}
+		time.Sleep(completeWithin + time.Second)
+		synctest.Wait()
+		if n := x.hooks.Waiting(); n != 1 {
+			t.Errorf("%d wait while one hangs", n)
+		}
+	})
+}
+
 // A bridge that stops ends the hook of what it has just recorded, on a context
 // that is not the one that was cancelled, and is bounded.
 func TestHookIsEndedWhileStopping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newKeeper(t)
 		x.apply(t, added, bound, claimed)
-		x.hooks.Tend(waiting)
+		x.hooks.Tend(waiting, Minions)
 		time.Sleep(lookEvery / 2)
 		x.apply(t, done)
 		begun := time.Now()
@@ -305,7 +460,10 @@ func TestParkedGoesOn(t *testing.T) {
 		if _, err := x.store.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: id}}); err != nil {
 			t.Fatal(err)
 		}
-		x.set(func() { x.fail = failing("CompleteLifecycleAction", "AccessDenied") })
+		x.set(func() {
+			x.pool = map[string]string{id: "Warmed:Pending:Wait"}
+			x.fail = failing("CompleteLifecycleAction", "ValidationError")
+		})
 		x.send(string(fixture(t, "eventbridge-hook-into-pool.json")))
 		time.Sleep(visible / 2)
 		if s := x.reader.Stats(); s.Transient != 1 || len(x.left()) != 1 {
@@ -331,11 +489,11 @@ func TestHookFromItsMessage(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		for n, status := range map[int]fleet.Status{1: fleet.Launch, 2: fleet.Terminate} {
-			if row, err := x.store.Minion(t.Context(), instance(n)); err != nil || row.HookName != "hook" || row.Status != status {
+			if row, err := x.store.Minion(t.Context(), instance(n)); err != nil || row.HookName == "" || row.Status != status {
 				t.Errorf("%+v, %v", row, err)
 			}
 		}
-		if x.hooks.Waiting() != 2 {
+		if x.hooks.Waiting() != 3 {
 			t.Errorf("%d hooks are tended", x.hooks.Waiting())
 		}
 		x.stop()

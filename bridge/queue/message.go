@@ -14,7 +14,7 @@ import (
 type Kind string
 
 const (
-	// Nothing: well-formed, and nothing follows from it.
+	// Nothing: readable, and nothing follows from it.
 	Nothing Kind = "nothing"
 	// Launched: the instance is there, or about to be.
 	Launched Kind = "launched"
@@ -23,16 +23,18 @@ const (
 	// Parked: the instance goes from its group to the warm pool. It is no
 	// termination, but a hook may wait for us to let it go.
 	Parked Kind = "parked"
+	// Warned: EC2 may take the Spot Instance back, in two minutes or later.
+	Warned Kind = "warned"
 )
 
-// Message is what Phoenix takes from a message of AutoScaling. Only Nothing
-// comes without instance and group.
+// Message is what Phoenix takes from a message. Nothing comes without instance and
+// group, Warned without group: EC2 does not name it.
 type Message struct {
 	Kind       Kind
 	InstanceID string
 	Group      string
 	Hook       string    // name of the lifecycle hook that waits; empty: none
-	At         time.Time // as AutoScaling wrote it; zero: it did not say
+	At         time.Time // as AWS wrote it; zero: it did not say
 	About      string    // the event's own name, for people
 }
 
@@ -45,6 +47,9 @@ const maxBody = 1 << 20
 
 // instanceID is every id that EC2 gave since 2006.
 var instanceID = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
+
+// maxName bounds the names of groups and of lifecycle hooks, as AutoScaling does.
+const maxName = 255
 
 // body is the union of what the three ways of delivery have on top.
 type body struct {
@@ -72,55 +77,99 @@ type notice struct {
 }
 
 // Parse reads the body of one message of a queue: SNS's envelope, SNS's raw
-// delivery (or a hook that sends to SQS itself), or EventBridge. An error is
-// ErrMalformed, and comes with the zero Message.
+// delivery (or a hook that sends to SQS itself), or EventBridge, within SNS's
+// envelope too. Valid JSON that is none of the events that Phoenix knows is somebody
+// else's, and Nothing. An error is ErrMalformed, and comes with the zero Message.
 func Parse(text []byte) (Message, error) {
-	m, err := parse(text)
+	m, err := parse(text, true)
 	if err != nil {
 		return Message{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return m, nil
 }
 
-func parse(text []byte) (Message, error) {
+// parse reads a body; outer is false for what came out of an envelope.
+func parse(text []byte, outer bool) (Message, error) {
 	if len(text) > maxBody {
 		return Message{}, fmt.Errorf("%d bytes are too many", len(text))
 	}
 	var b body
-	if err := json.Unmarshal(text, &b); err != nil {
+	if err := decode(text, &b); err != nil {
 		return Message{}, err
 	}
 	switch {
 	case b.Source != "" || b.DetailType != "":
 		return b.eventBridge()
-	case b.Message != nil:
+	case b.Message != nil && outer:
 		if b.Type != "" && b.Type != "Notification" {
-			return Message{}, fmt.Errorf("SNS says %q: the subscription must be confirmed by hand", b.Type)
+			return Message{}, fmt.Errorf("SNS says %.100q: the subscription must be confirmed by hand", b.Type)
 		}
-		// A fresh struct: nothing of the envelope may pass for the notice.
-		var inner notice
-		if err := json.Unmarshal([]byte(*b.Message), &inner); err != nil {
+		// Parsed anew: nothing of the envelope may pass for the notice.
+		m, err := parse([]byte(*b.Message), false)
+		if err != nil {
 			return Message{}, fmt.Errorf("message within SNS's envelope: %w", err)
 		}
-		return inner.read(inner.name())
+		return m, nil
 	}
 	return b.read(b.name())
 }
 
+// decode reads JSON. A field of another type than AWS gives it stays empty, as if
+// it were not there: the event's name decides whether that matters.
+func decode(text []byte, into any) error {
+	var odd *json.UnmarshalTypeError
+	if err := json.Unmarshal(text, into); err != nil && !errors.As(err, &odd) {
+		return err
+	}
+	return nil
+}
+
 func (b body) eventBridge() (Message, error) {
+	if b.Source == "aws.ec2" {
+		return b.warning()
+	}
 	// A rule may match all that AutoScaling says: instance refreshes, API calls
 	// that CloudTrail saw. SNS sends only what was asked for.
 	if _, _, known := meaning(b.DetailType); !known || b.Source != "aws.autoscaling" {
-		return Message{Kind: Nothing, About: b.DetailType}, nil
+		return nothing(b.DetailType), nil
 	}
 	var n notice
-	if err := json.Unmarshal(b.Detail, &n); err != nil {
+	if err := decode(b.Detail, &n); err != nil {
 		return Message{}, fmt.Errorf("detail of EventBridge: %w", err)
 	}
 	if n.Time == "" {
 		n.Time = b.At
 	}
 	return n.read(b.DetailType)
+}
+
+// warning reads what EC2 says of Spot Instances, two minutes before it takes one
+// back, or when that becomes likely.
+func (b body) warning() (Message, error) {
+	if b.DetailType != "EC2 Spot Instance Interruption Warning" && b.DetailType != "EC2 Instance Rebalance Recommendation" {
+		return nothing(b.DetailType), nil
+	}
+	var detail struct {
+		InstanceID string `json:"instance-id"`
+	}
+	if err := decode(b.Detail, &detail); err != nil {
+		return Message{}, fmt.Errorf("detail of EventBridge: %w", err)
+	}
+	if !instanceID.MatchString(detail.InstanceID) {
+		return Message{}, fmt.Errorf("%s: instance id %.100q", b.DetailType, detail.InstanceID)
+	}
+	m := Message{Kind: Warned, InstanceID: detail.InstanceID, About: b.DetailType}
+	at, err := time.Parse(time.RFC3339, b.At)
+	if err != nil && b.At != "" {
+		return Message{}, fmt.Errorf("%s: time: %.100q", b.DetailType, b.At)
+	}
+	m.At = at
+	return m, nil
+}
+
+// nothing is a message that nothing follows from.
+func nothing(about string) Message {
+	return Message{Kind: Nothing, About: about[:min(len(about), maxName)]}
 }
 
 // name is what a notice that came by SNS says that it is.
@@ -161,20 +210,16 @@ func (n notice) transits(kind Kind) bool {
 func (n notice) read(name string) (Message, error) {
 	kind, hook, known := meaning(name)
 	switch {
-	case name == "":
-		return Message{}, errors.New("no event is named")
-	case !known:
-		return Message{}, fmt.Errorf("event %.100q is not known", name)
-	case kind == Nothing:
-		return Message{Kind: Nothing, Group: n.AutoScalingGroupName, About: name}, nil
+	case !known || kind == Nothing:
+		return nothing(name), nil
 	case !instanceID.MatchString(n.EC2InstanceID):
 		return Message{}, fmt.Errorf("%s: instance id %.100q", name, n.EC2InstanceID)
-	case n.AutoScalingGroupName == "":
-		return Message{}, fmt.Errorf("%s: no group", name)
+	case n.AutoScalingGroupName == "" || len(n.AutoScalingGroupName) > maxName:
+		return Message{}, fmt.Errorf("%s: group %.100q", name, n.AutoScalingGroupName)
 	case hook && !n.transits(kind):
 		return Message{}, fmt.Errorf("%s: transition %.100q", name, n.LifecycleTransition)
-	case hook && n.LifecycleHookName == "":
-		return Message{}, fmt.Errorf("%s: no hook", name)
+	case hook && (n.LifecycleHookName == "" || len(n.LifecycleHookName) > maxName):
+		return Message{}, fmt.Errorf("%s: hook %.100q", name, n.LifecycleHookName)
 	}
 	m := Message{Kind: kind, InstanceID: n.EC2InstanceID, Group: n.AutoScalingGroupName, About: name}
 	if hook {
@@ -187,7 +232,7 @@ func (n notice) read(name string) (Message, error) {
 	if n.Time != "" {
 		at, err := time.Parse(time.RFC3339, n.Time)
 		if err != nil {
-			return Message{}, fmt.Errorf("%s: time: %w", name, err)
+			return Message{}, fmt.Errorf("%s: time: %.100q", name, n.Time)
 		}
 		m.At = at
 	}

@@ -42,12 +42,12 @@ func TestFixtures(t *testing.T) {
 			At: at(t, "2026-03-23T03:26:43.904Z")},
 		"sns-hook-terminating.json": {Kind: Ended, InstanceID: "i-05629ab7d9287e205", Group: "web", Hook: "phoenix-terminating",
 			At: at(t, "2026-03-23T04:26:43.904Z")},
-		"sns-test.json":         {Kind: Nothing, Group: "web"},
-		"sns-launch-error.json": {Kind: Nothing, Group: "web"},
+		"sns-test.json":         {Kind: Nothing},
+		"sns-launch-error.json": {Kind: Nothing},
 		"raw-launch.json":       {Kind: Launched, InstanceID: "i-18d9deb0", Group: "web", At: at(t, "2026-03-01T03:47:11.215Z")},
 		"raw-hook-terminating.json": {Kind: Ended, InstanceID: "i-59824f1c", Group: "web", Hook: "phoenix-terminating",
 			At: at(t, "2026-06-11T23:53:04.656Z")},
-		"raw-test.json": {Kind: Nothing, Group: "web"},
+		"raw-test.json": {Kind: Nothing},
 		"eventbridge-launch.json": {Kind: Launched, InstanceID: "i-1234567890abcdef0", Group: "web",
 			At: at(t, "2026-01-13T00:12:37Z")},
 		"eventbridge-terminate.json": {Kind: Ended, InstanceID: "i-1234567890abcdef0", Group: "web",
@@ -61,8 +61,10 @@ func TestFixtures(t *testing.T) {
 		"eventbridge-into-pool.json": {Kind: Parked, InstanceID: "i-1234567890abcdef0", Group: "web", At: at(t, "2026-01-13T04:13:00Z")},
 		"eventbridge-pool-terminate.json": {Kind: Ended, InstanceID: "i-1234567890abcdef0", Group: "web",
 			At: at(t, "2026-01-13T05:13:00Z")},
-		"eventbridge-refresh.json": {Kind: Nothing},
-		"eventbridge-ec2.json":     {Kind: Nothing},
+		"eventbridge-refresh.json":   {Kind: Nothing},
+		"eventbridge-ec2.json":       {Kind: Nothing},
+		"eventbridge-spot.json":      {Kind: Warned, InstanceID: "i-1234567890abcdef0", At: at(t, "2026-01-13T04:13:00Z")},
+		"eventbridge-rebalance.json": {Kind: Warned, InstanceID: "i-1234567890abcdef0", At: at(t, "2026-01-13T04:13:00Z")},
 	} {
 		got, err := Parse(fixture(t, name))
 		about := got.About
@@ -71,8 +73,8 @@ func TestFixtures(t *testing.T) {
 		}
 	}
 	files, err := filepath.Glob("testdata/*.json")
-	if err != nil || len(files) != 18 {
-		t.Errorf("%d fixtures (%v), 18 are read here", len(files), err)
+	if err != nil || len(files) != 20 {
+		t.Errorf("%d fixtures (%v), 20 are read here", len(files), err)
 	}
 }
 
@@ -89,14 +91,7 @@ func malformed() map[string]string {
 		"cut":                    `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good,
 		"two values":             `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good + `}{}`,
 		"NUL":                    "\x00\x00\x00\x00",
-		"null":                   "null",
-		"a list":                 "[1,2]",
-		"a string":               `"i-0598c7d356eba48d7"`,
-		"no event":               `{` + good + `}`,
-		"wrong types":            `{"Event":["autoscaling:EC2_INSTANCE_LAUNCH"],` + good + `}`,
 		"id is a number":         `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"web","EC2InstanceId":598}`,
-		"unknown event":          `{"Event":"autoscaling:EC2_INSTANCE_EXPLODE",` + good + `}`,
-		"unknown transition":     `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_DANCING","LifecycleHookName":"h",` + good + `}`,
 		"no instance":            `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"web"}`,
 		"no group":               `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","EC2InstanceId":"i-0598c7d356eba48d7"}`,
 		"no hook":                `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_LAUNCHING",` + good + `}`,
@@ -106,17 +101,74 @@ func malformed() map[string]string {
 		"newline":                `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598c7d356eba48d7\n"}`,
 		"upper case":             `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598C7D356EBA48D7"}`,
 		"sixteen digits":         `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598c7d356eba48d"}`,
-		"envelope, no message":   `{"Type":"Notification"}`,
 		"envelope, text":         envelope("Auto Scaling: launch"),
-		"envelope in envelope":   envelope(envelope(`{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good + `}`)),
-		"event beside message":   `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE",` + good + `,"Message":"{}"}`,
 		"subscription":           `{"Type":"SubscriptionConfirmation","Message":"You have chosen to subscribe","SubscribeURL":"https://sns"}`,
 		"EventBridge, no detail": `{"source":"aws.autoscaling","detail-type":"EC2 Instance Launch Successful",` + good + `}`,
 		"EventBridge, other transition": `{"source":"aws.autoscaling","detail-type":"EC2 Instance-launch Lifecycle Action","detail":{` +
 			`"LifecycleTransition":"autoscaling:EC2_INSTANCE_TERMINATING","LifecycleHookName":"h",` + good + `}}`,
-		"256 KiB": `{"Event":"` + strings.Repeat("x", 256<<10) + `"}`,
+		"long group":  `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"` + strings.Repeat("x", maxName+1) + `","EC2InstanceId":"i-0598c7d356eba48d7"}`,
+		"long hook":   `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_LAUNCHING","LifecycleHookName":"` + strings.Repeat("x", maxName+1) + `",` + good + `}`,
+		"long time":   `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","Time":"` + strings.Repeat("x", 1000) + `",` + good + `}`,
+		"odd warning": `{"source":"aws.ec2","detail-type":"EC2 Spot Instance Interruption Warning","detail":{"instance-id":"i-*"}}`,
+		"EventBridge in an envelope, no instance": envelope(`{"source":"aws.autoscaling","detail-type":"EC2 Instance Launch Successful","detail":{"AutoScalingGroupName":"web"}}`),
 		"deep":    strings.Repeat("[", 100_000),
 		"too big": `{"Event":"autoscaling:TEST_NOTIFICATION","x":"` + strings.Repeat("x", maxBody) + `"}`,
+	}
+}
+
+// strangers are other people's: valid JSON that says nothing to Phoenix.
+func strangers() map[string]string {
+	good := `"AutoScalingGroupName":"web","EC2InstanceId":"i-0598c7d356eba48d7"`
+	envelope := func(message string) string {
+		text, _ := json.Marshal(map[string]string{"Type": "Notification", "Message": message})
+		return string(text)
+	}
+	return map[string]string{
+		"null":                 "null",
+		"a list":               "[1,2]",
+		"a string":             `"i-0598c7d356eba48d7"`,
+		"no event":             `{` + good + `}`,
+		"another's event":      `{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"us-west-2"}`,
+		"a list of records":    `{"Records":[{"eventSource":"aws:s3"}]}`,
+		"another source":       `{"source":"com.example","detail-type":"EC2 Instance Terminate Successful","detail":{` + good + `}}`,
+		"EC2's, another event": `{"source":"aws.ec2","detail-type":"EC2 Instance State-change Notification","detail":{"instance-id":"i-0598c7d356eba48d7","state":"terminated"}}`,
+		"wrong types":          `{"Event":["autoscaling:EC2_INSTANCE_LAUNCH"],` + good + `}`,
+		"unknown event":        `{"Event":"autoscaling:EC2_INSTANCE_EXPLODE",` + good + `}`,
+		"unknown transition":   `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_DANCING","LifecycleHookName":"h",` + good + `}`,
+		"envelope, no message": `{"Type":"Notification"}`,
+		"in an envelope":       envelope(`{"Records":[]}`),
+		"envelope in envelope": envelope(envelope(`{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good + `}`)),
+		"event beside message": `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE",` + good + `,"Message":"{}"}`,
+		"256 KiB":              `{"Event":"` + strings.Repeat("x", 256<<10) + `"}`,
+	}
+}
+
+func TestStrangers(t *testing.T) {
+	for name, text := range strangers() {
+		if got, err := Parse([]byte(text)); err != nil || got.Kind != Nothing || got.InstanceID != "" || len(got.About) > maxName {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+// TestEventBridgeInAnEnvelope: a rule whose target is a topic that the queue subscribes
+// to is read as the rule's own message.
+func TestEventBridgeInAnEnvelope(t *testing.T) {
+	files, err := filepath.Glob("testdata/eventbridge-*.json")
+	if err != nil || len(files) < 9 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, name := range files {
+		inner := fixture(t, filepath.Base(name))
+		outer, err := json.Marshal(map[string]string{"Type": "Notification", "TopicArn": "arn:aws:sns:us-west-2:123456789012:t", "Message": string(inner)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, errWant := Parse(inner)
+		got, err := Parse(outer)
+		if got != want || err != nil || errWant != nil {
+			t.Errorf("%s:\n got %+v, %v\nwant %+v, %v", name, got, err, want, errWant)
+		}
 	}
 }
 
@@ -138,9 +190,11 @@ func FuzzEnvelope(f *testing.F) {
 	for _, name := range files {
 		f.Add(fixture(f, filepath.Base(name)))
 	}
-	for _, text := range malformed() {
-		if len(text) < 1<<10 {
-			f.Add([]byte(text))
+	for _, set := range []map[string]string{malformed(), strangers()} {
+		for _, text := range set {
+			if len(text) < 1<<10 {
+				f.Add([]byte(text))
+			}
 		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -154,9 +208,9 @@ func FuzzEnvelope(f *testing.F) {
 			if m.InstanceID != "" || m.Hook != "" {
 				t.Errorf("%+v", m)
 			}
-		case m.Kind != Launched && m.Kind != Ended && m.Kind != Parked:
+		case m.Kind != Launched && m.Kind != Ended && m.Kind != Parked && m.Kind != Warned:
 			t.Errorf("kind %q", m.Kind)
-		case !instanceID.MatchString(m.InstanceID) || m.Group == "" || !strings.Contains(string(text), m.InstanceID[3:]) && !strings.Contains(string(text), `\`):
+		case !instanceID.MatchString(m.InstanceID) || (m.Group == "") != (m.Kind == Warned) || !strings.Contains(string(text), m.InstanceID[3:]) && !strings.Contains(string(text), `\`):
 			t.Errorf("%+v", m)
 		}
 	})

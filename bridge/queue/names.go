@@ -29,6 +29,7 @@ type Names struct {
 	filter string // of DescribeInstances: its values are minion ids
 	of     func(types.Instance) string
 	log    *slog.Logger
+	away   patience
 
 	mu    sync.Mutex
 	known map[string]named
@@ -66,13 +67,17 @@ func NewNames(idFrom string, api EC2, log *slog.Logger) (*Names, error) {
 }
 
 // Instances gives the living instance that bears each id. One that several bear
-// at a time is nobody's, and is complained of.
+// at a time is nobody's, and is complained of. While EC2 does not answer it fails at
+// once, and gives those that are remembered beside the error.
 func (n *Names) Instances(ctx context.Context, minionIDs []string) (map[string]string, error) {
 	out, ask := n.remembered(minionIDs)
 	for chunk := range slices.Chunk(ask, describeAtOnce) {
+		if n.away.spent() {
+			return out, errAway
+		}
 		bearers, err := n.find(ctx, chunk)
-		if err != nil {
-			return nil, withHint(err)
+		if n.away.note(err); err != nil {
+			return out, withHint(err)
 		}
 		for _, id := range chunk {
 			switch of := bearers[id]; len(of) {

@@ -42,6 +42,8 @@ type facts struct {
 	rows      map[string]fleet.Minion // all that say LAUNCH, and those of members
 	masters   map[string]bool         // whose rows say LAUNCH
 	instances map[string]Instance     // EC2's words on those that it was asked for
+	away      bool                    // EC2 did not answer
+	bad       map[string]bool         // of which a row cannot be read: nothing is done
 	since     time.Time               // the fleet's birth
 	inferred  int                     // terminations that were inferred lately, by any master
 }
@@ -63,13 +65,6 @@ type plan struct {
 	next    memory
 }
 
-// brake: reconciling ends at most that many instances an hour by itself.
-const (
-	brakeLeast   = 10
-	brakePercent = 5
-	brakeWindow  = time.Hour
-)
-
 // ask gives the ids that EC2 must be asked for: those that are in no group, or
 // leaving it, and members without a row.
 func (f facts) ask() []string {
@@ -80,7 +75,7 @@ func (f facts) ask() []string {
 		}
 	}
 	for id, m := range f.members {
-		if _, found := f.rows[id]; !found && !m.leaving() {
+		if _, found := f.rows[id]; !found && !m.leaving() && !f.bad[id] {
 			ids[id] = true
 		}
 	}
@@ -99,7 +94,7 @@ func (f facts) launched() map[string]bool {
 			ids[id] = true
 		}
 	}
-	maps.DeleteFunc(ids, func(id string, _ bool) bool { return !instanceID.MatchString(id) })
+	maps.DeleteFunc(ids, func(id string, _ bool) bool { return f.bad[id] || !instanceID.MatchString(id) })
 	return ids
 }
 
@@ -112,6 +107,10 @@ func decide(f facts, m memory) plan {
 	p := plan{next: memory{gone: map[string]bool{}, held: map[string]bool{}}}
 	for _, id := range slices.Sorted(maps.Keys(f.members)) {
 		p.member(f, id, f.members[id])
+	}
+	if f.away { // what it said before still holds, and is not said twice
+		p.next = m
+		return p
 	}
 	asked := f.ask()
 	launched := f.launched()
@@ -132,8 +131,7 @@ func decide(f facts, m memory) plan {
 			p.unknown = append(p.unknown, id)
 		}
 	}
-	limit := max(brakeLeast, (len(launched)+f.inferred)*brakePercent/100)
-	if f.inferred+len(p.next.held)+len(ready) <= limit {
+	if f.inferred+len(p.next.held)+len(ready) <= limit(len(launched)+f.inferred) {
 		p.retire = ready
 		return p
 	}
@@ -147,14 +145,19 @@ func decide(f facts, m memory) plan {
 func (p *plan) member(f facts, id string, m member) {
 	row, found := f.rows[id]
 	i, known := f.instances[id]
+	added := false
 	switch {
+	case f.bad[id]:
+		return
 	case !found && known && !i.Gone() && !m.leaving():
-		p.adds = append(p.adds, fleet.Add{InstanceID: id, Group: m.group, Adopted: i.Launched.Before(f.since)})
+		p.adds, added = append(p.adds, fleet.Add{InstanceID: id, Group: m.group, Adopted: i.Launched.Before(f.since)}), true
 	case found && row.Status == fleet.Terminate && m.state == "InService":
 		p.revived = append(p.revived, id)
 	}
-	// A hook whose master is gone. Those that wait for a termination have one.
-	if kind := m.waits(); found && row.HookName != "" && (kind == Launched) == (row.Status == fleet.Launch) && kind != "" {
-		p.tend = append(p.tend, Message{Kind: kind, InstanceID: id, Group: m.group, Hook: row.HookName})
+	// A launch is tended if the row says so, or will; a termination if the row says so,
+	// and a master's always: its row says so only when it is gone.
+	launch, end := added || row.Status == fleet.Launch, row.Status == fleet.Terminate || f.masters[id]
+	if kind := m.waits(); kind == Launched && launch || kind == Ended && end {
+		p.tend = append(p.tend, Message{Kind: kind, InstanceID: id, Group: m.group})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,12 +27,11 @@ type Queue struct {
 	rec    *Reconciler // nil: no group is named
 }
 
-// New puts the parts together that the configuration asks for. gone says whether
-// this master holds no key of a minion any more.
-func New(cfg Config, store fleet.Store, api API, gone func(minionID string) (bool, error), log *slog.Logger) (*Queue, error) {
+// New puts the parts together that the configuration asks for.
+func New(cfg Config, store fleet.Store, api API, log *slog.Logger) (*Queue, error) {
 	var q Queue
 	var err error
-	if q.hooks, err = NewHooks(cfg, store, api.Lifecycle, gone, log); err != nil {
+	if q.hooks, err = NewHooks(cfg, store, api.Lifecycle, log); err != nil {
 		return nil, err
 	}
 	if len(cfg.Queues) > 0 {
@@ -43,6 +43,9 @@ func New(cfg Config, store fleet.Store, api API, gone func(minionID string) (boo
 		if q.rec, err = NewReconciler(cfg, store, api.Groups, api.EC2, q.hooks, log); err != nil {
 			return nil, err
 		}
+	}
+	if q.reader != nil && q.rec != nil {
+		q.rec.counted = q.reader.brake.resize
 	}
 	return &q, nil
 }
@@ -64,9 +67,11 @@ func (q *Queue) Run(ctx context.Context) error {
 
 // Status is what the parts say of themselves.
 type Status struct {
-	Messages  *Stats  `json:"messages"`  // null: no queue is named
-	Reconcile *Report `json:"reconcile"` // null: no group is named
-	Hooks     int     `json:"hooks"`     // instances that a lifecycle hook holds
+	Messages  *Stats   `json:"messages"`  // null: no queue is named
+	Held      []string `json:"held"`      // terminations that messages told, and that wait for EC2's word: see Release
+	Refuted   []string `json:"refuted"`   // told to be terminated within the last day; EC2 says that they live
+	Reconcile *Report  `json:"reconcile"` // null: no group is named
+	Hooks     int      `json:"hooks"`     // instances that a lifecycle hook holds
 }
 
 // Status may be called by any goroutine.
@@ -75,6 +80,7 @@ func (q *Queue) Status() Status {
 	if q.reader != nil {
 		stats := q.reader.Stats()
 		s.Messages = &stats
+		s.Held, s.Refuted = q.reader.Held()
 	}
 	if q.rec != nil {
 		report := q.rec.Report()
@@ -83,13 +89,17 @@ func (q *Queue) Status() Status {
 	return s
 }
 
-// ErrNoGroup: nothing is reconciled, and so nothing can be held.
-var ErrNoGroup = errors.New("autoscaling.groups names no group: nothing is held")
-
 // Release retires what the brake holds, an operator's word, and returns it.
-func (q *Queue) Release(ctx context.Context) ([]string, error) {
-	if q.rec == nil {
-		return nil, ErrNoGroup
+func (q *Queue) Release(ctx context.Context) (released []string, err error) {
+	var errs []error
+	if q.rec != nil {
+		ids, err := q.rec.Release(ctx)
+		released, errs = ids, append(errs, err)
 	}
-	return q.rec.Release(ctx)
+	if q.reader != nil {
+		ids, err := q.reader.Release(ctx)
+		released, errs = append(released, ids...), append(errs, err)
+	}
+	slices.Sort(released)
+	return slices.Compact(released), errors.Join(errs...)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +49,7 @@ type Stats struct {
 	Received  int64 `json:"received"`
 	Ours      int64 `json:"ours"`      // applied to the fleet
 	NotOurs   int64 `json:"not_ours"`  // nothing follows from them
+	Refuted   int64 `json:"refuted"`   // terminations of instances that live, as EC2 says
 	Malformed int64 `json:"malformed"` // left for the dead-letter queue
 	Transient int64 `json:"transient"` // left, to come again
 	Deleted   int64 `json:"deleted"`
@@ -58,14 +61,21 @@ type Reader struct {
 	store fleet.Store
 	sqs   SQS
 	ec2   EC2
-	hooks hooks
+	hooks *Hooks
 	log   *slog.Logger
 
-	received, ours, notOurs, malformed, transient, deleted atomic.Int64
+	received, ours, notOurs, refuted, malformed, transient, deleted atomic.Int64
+
+	brake  brake
+	ledger ledger
+	away   patience // AWS's own word
 
 	drained  chan struct{}
 	toDrain  sync.WaitGroup
-	complain limiter
+	complain limiter // of what nobody can read
+	unread   limiter // of rows that cannot be read
+	holds    limiter // of terminations that are held
+	refutes  limiter // of those that EC2 refutes, once there are many
 }
 
 // NewReader makes a Reader; it does nothing until Run is called.
@@ -79,13 +89,13 @@ func NewReader(cfg Config, store fleet.Store, queues SQS, instances EC2, h *Hook
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("read queues: %w", err)
 	}
-	return &Reader{cfg: cfg, store: store, sqs: queues, ec2: instances, hooks: h, log: log,
+	return &Reader{cfg: cfg, store: store, sqs: queues, ec2: instances, hooks: h, log: log, brake: brake{store: store},
 		drained: make(chan struct{})}, nil
 }
 
 // Stats may be called by any goroutine.
 func (r *Reader) Stats() Stats {
-	return Stats{Received: r.received.Load(), Ours: r.ours.Load(), NotOurs: r.notOurs.Load(),
+	return Stats{Received: r.received.Load(), Ours: r.ours.Load(), NotOurs: r.notOurs.Load(), Refuted: r.refuted.Load(),
 		Malformed: r.malformed.Load(), Transient: r.transient.Load(), Deleted: r.deleted.Load()}
 }
 
@@ -160,12 +170,46 @@ func (r *Reader) receive(ctx context.Context, queue Item, url *string) ([]types.
 	out, err := r.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: url, MaxNumberOfMessages: atOnce,
 		WaitTimeSeconds: int32(pollFor.Seconds()), VisibilityTimeout: int32(visible.Seconds()),
+		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("receive from %s: %w", queue.Name, err)
 	}
 	r.received.Add(int64(len(out.Messages)))
 	return out.Messages, nil
+}
+
+// Held gives the terminations that messages told and that wait for EC2's word, or
+// an operator's; and those that EC2 refuted within the last day.
+func (r *Reader) Held() (held, refuted []string) {
+	waiting, lives := r.ledger.lists()
+	slices.Sort(lives)
+	return slices.Sorted(maps.Keys(waiting)), lives
+}
+
+// Release retires what is held, an operator's word, and returns it. What EC2 says
+// lives is left out, if it answers.
+func (r *Reader) Release(ctx context.Context) ([]string, error) {
+	held, _ := r.ledger.lists()
+	ids := slices.Sorted(maps.Keys(held))
+	call, cancel := context.WithTimeout(ctx, wordWithin)
+	defer cancel()
+	if instances, err := describe(call, r.ec2, ids); err == nil {
+		ids = slices.DeleteFunc(ids, func(id string) bool { i, known := instances[id]; return known && !i.Gone() })
+	}
+	masters := map[string]bool{}
+	for id, role := range held {
+		masters[id] = role == Masters
+	}
+	rows, err := retire(ctx, r.store, ids, masters, false)
+	r.cfg.told(rows)
+	if err != nil {
+		return nil, fmt.Errorf("retire %d held instances: %w", len(ids), err)
+	}
+	for _, id := range ids {
+		r.ledger.settle(id)
+	}
+	return ids, nil
 }
 
 // limiter lets one in a while through, and counts the others.

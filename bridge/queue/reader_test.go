@@ -35,13 +35,13 @@ func newRig(t *testing.T, gate fleettest.Plan, queue Item, groups ...Item) *rig 
 		x.store = fleettest.NewFaulty(x.store, gate)
 	}
 	var mu sync.Mutex
-	cfg := Config{Queues: []Item{queue}, Groups: groups, Attempts: 3, Told: func(rows []fleet.Minion) {
+	cfg := Config{Queues: []Item{queue}, Groups: groups, Hooks: ourNames, Attempts: 3, Told: func(rows []fleet.Minion) {
 		mu.Lock()
 		defer mu.Unlock()
 		x.told = append(x.told, instancesOf(rows)...)
 	}}
 	var err error
-	x.hooks, err = NewHooks(cfg, x.store, x.autoscaling(), func(string) (bool, error) { return false, nil }, x.log.logger())
+	x.hooks, err = NewHooks(cfg, x.store, x.autoscaling(), x.log.logger())
 	if err == nil {
 		x.reader, err = NewReader(cfg, x.store, x.sqs(), x.ec2(), x.hooks, x.log.logger())
 	}
@@ -111,6 +111,11 @@ func TestG6WrittenBeforeDeleted(t *testing.T) {
 				Item{"", "q"}, webAndMasters...)
 			const n = 30
 			bare := x.store.(*fleettest.Faulty).Store
+			x.set(func() {
+				for i := range n / 2 {
+					x.instances[instance(i)] = fakeInstance{"terminated", time.Now()}
+				}
+			})
 			x.mu.Lock()
 			x.fail = func(c fakeCall) string {
 				for _, body := range c.bodies {
@@ -129,7 +134,7 @@ func TestG6WrittenBeforeDeleted(t *testing.T) {
 			for i := range n / 2 {
 				x.send(message("TERMINATE", instance(i), "salt", time.Now()))
 			}
-			for i := 0; i < 120 && len(x.left()) > 0; i++ {
+			for i := 0; i < 240 && len(x.left()) > 0; i++ {
 				time.Sleep(time.Minute)
 			}
 			if left := x.left(); len(left) > 0 {

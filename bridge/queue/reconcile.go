@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 
 	"phoenix/bridge/fleet"
@@ -50,6 +49,7 @@ type Report struct {
 	Unknown []string  `json:"unknown"` // LAUNCH, in no group, and EC2 does not know them
 	Missing []string  `json:"missing"` // groups that AutoScaling does not know
 	Revived []string  `json:"revived"` // in service, though their rows say TERMINATE
+	Bad     []string  `json:"bad"`     // whose rows cannot be read or written: passed over
 }
 
 // Reconciler compares the fleet with what AutoScaling and EC2 say.
@@ -58,11 +58,14 @@ type Reconciler struct {
 	store  fleet.Store
 	groups Groups
 	ec2    EC2
-	hooks  hooks
+	hooks  *Hooks
 	log    *slog.Logger
+
+	counted func(fleet int) // is told how many instances there are; may be nil
 
 	passing sync.Mutex // held by Pass and Release
 	told    string     // the last complaint, not to be repeated each pass
+	why     string     // what is wrong with one of the bad rows
 
 	mu     sync.Mutex // guards what follows, never while AWS or the store are asked
 	memory memory
@@ -137,14 +140,20 @@ func (r *Reconciler) Report() Report {
 // same: too many at once.
 func (r *Reconciler) Held() []string { return r.Report().Held }
 
-// Release retires what is held, an operator's word, and returns it.
+// Release retires what is held, an operator's word, and returns it. What EC2 says
+// lives by now is left out, if it answers.
 func (r *Reconciler) Release(ctx context.Context) ([]string, error) {
 	r.passing.Lock()
 	defer r.passing.Unlock()
 	held := r.Held()
-	masters, err := r.masters(ctx)
+	if instances, err := describe(ctx, r.ec2, held); err == nil {
+		held = slices.DeleteFunc(held, func(id string) bool { i, known := instances[id]; return known && !i.Gone() })
+	}
+	masters, _, err := r.masters(ctx)
 	if err == nil {
-		err = r.retire(ctx, held, masters, false)
+		var rows []fleet.Minion
+		rows, err = retire(ctx, r.store, held, masters, false)
+		r.cfg.told(rows)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("retire %d held instances: %w", len(held), err)
@@ -155,12 +164,12 @@ func (r *Reconciler) Release(ctx context.Context) ([]string, error) {
 	return held, nil
 }
 
-// Pass compares once. An error leaves all as it was: what could not be read, in
-// part or in whole, is no ground for anything.
+// Pass compares once. An error leaves as it was what it is about: what could not be
+// read, in part or in whole, is no ground for anything.
 func (r *Reconciler) Pass(ctx context.Context) error {
 	r.passing.Lock()
 	defer r.passing.Unlock()
-	p, missing, err := r.pass(ctx)
+	p, f, bad, err := r.pass(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -170,145 +179,32 @@ func (r *Reconciler) Pass(ctx context.Context) error {
 		}
 		return err
 	}
-	r.report = Report{Passed: time.Now(), Unknown: p.unknown, Missing: missing, Revived: p.revived}
+	r.report = Report{Passed: time.Now(), Unknown: p.unknown, Missing: f.missing, Revived: p.revived, Bad: slices.Sorted(maps.Keys(bad))}
+	r.why = ""
+	for _, id := range r.report.Bad[:min(len(r.report.Bad), 1)] {
+		r.why = bad[id].Error()
+	}
 	r.memory = p.next
 	r.complain()
 	return nil
 }
 
-func (r *Reconciler) pass(ctx context.Context) (p plan, missing []string, err error) {
+// pass does what follows from the facts. If EC2 does not answer, that is an error, and
+// yet done is what does not need its word.
+func (r *Reconciler) pass(ctx context.Context) (p plan, f found, bad map[string]error, err error) {
 	r.mu.Lock()
 	m := r.memory
 	r.mu.Unlock()
-	f, missing, err := r.find(ctx, m)
-	if err != nil {
-		return p, nil, err
+	if f, err = r.find(ctx, m); err != nil {
+		return p, f, nil, err
 	}
-	p = decide(f, m)
-	return p, missing, r.carryOut(ctx, p, f.masters)
-}
-
-// find gathers the facts.
-func (r *Reconciler) find(ctx context.Context, m memory) (f facts, missing []string, err error) {
-	f = facts{rows: map[string]fleet.Minion{}}
-	if f.members, missing, err = r.members(ctx); err != nil {
-		return f, nil, err
+	if r.counted != nil {
+		r.counted(len(f.launched()))
 	}
-	err = r.store.ByStatus(ctx, fleet.Launch, "", func(page []fleet.Minion) error {
-		for _, row := range page {
-			row.PublicKey = "" // half of a row, and nothing here needs it
-			f.rows[row.InstanceID] = row
-		}
-		return nil
-	})
-	bad, err := fleet.WithoutBadRows(err)
-	if err != nil {
-		return f, nil, fmt.Errorf("list minions: %w", err)
+	p = decide(f.facts, m)
+	bad, err = r.carryOut(ctx, p, f.masters)
+	for id, err := range f.unread {
+		bad[id] = err
 	}
-	// Members that the listing lacks: without a row, terminated, or written since.
-	var others []string
-	for id := range f.members {
-		if _, found := f.rows[id]; !found {
-			others = append(others, id)
-		}
-	}
-	for chunk := range slices.Chunk(others, applyAtOnce) {
-		rows, err := r.store.Minions(ctx, chunk)
-		more, err := fleet.WithoutBadRows(err)
-		if err != nil {
-			return f, nil, fmt.Errorf("look up %d instances: %w", len(chunk), err)
-		}
-		maps.Copy(f.rows, rows)
-		for id := range more { // what is not known of it is no ground for anything
-			delete(f.members, id)
-		}
-	}
-	for id := range bad {
-		delete(f.members, id)
-	}
-	if f.masters, err = r.masters(ctx); err != nil {
-		return f, nil, err
-	}
-	if f.since, err = r.store.Since(ctx); err != nil {
-		return f, nil, err
-	}
-	ids := f.ask()
-	if f.instances, err = describe(ctx, r.ec2, ids); err != nil {
-		return f, nil, err
-	}
-	if slices.ContainsFunc(ids, func(id string) bool { return m.gone[id] }) {
-		f.inferred, err = r.inferred(ctx)
-	}
-	return f, missing, err
-}
-
-// members asks for the named groups, and says which of them are not there.
-func (r *Reconciler) members(ctx context.Context) (map[string]member, []string, error) {
-	members, missing := map[string]member{}, map[string]bool{}
-	for _, g := range r.cfg.Groups {
-		missing[g.Name] = true
-	}
-	for names := range slices.Chunk(slices.Sorted(maps.Keys(missing)), groupsAtOnce) {
-		in := &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: names, MaxRecords: aws.Int32(groupsAtOnce)}
-		for pages := 1; ; pages++ {
-			out, err := r.groupPage(ctx, in)
-			if err == nil && pages > groupPages {
-				err = errors.New("pages without end")
-			}
-			if err != nil {
-				return nil, nil, fmt.Errorf("describe groups: %w", err)
-			}
-			for _, g := range out.AutoScalingGroups {
-				name := aws.ToString(g.AutoScalingGroupName)
-				delete(missing, name)
-				for _, i := range g.Instances {
-					if id := aws.ToString(i.InstanceId); instanceID.MatchString(id) {
-						members[id] = member{name, string(i.LifecycleState)}
-					}
-				}
-			}
-			if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
-				break
-			}
-		}
-	}
-	return members, slices.Sorted(maps.Keys(missing)), nil
-}
-
-func (r *Reconciler) groupPage(ctx context.Context, in *autoscaling.DescribeAutoScalingGroupsInput) (*autoscaling.DescribeAutoScalingGroupsOutput, error) {
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
-	defer cancel()
-	return r.groups.DescribeAutoScalingGroups(ctx, in)
-}
-
-func (r *Reconciler) masters(ctx context.Context) (map[string]bool, error) {
-	rows, err := r.store.Masters(ctx)
-	if _, err = fleet.WithoutBadRows(err); err != nil {
-		return nil, fmt.Errorf("list masters: %w", err)
-	}
-	masters := map[string]bool{}
-	for _, m := range rows {
-		if m.Status == fleet.Launch {
-			masters[m.InstanceID] = true
-		}
-	}
-	return masters, nil
-}
-
-// inferred counts the terminations that any master inferred lately: the brake is
-// one for all, and holds over a restart.
-func (r *Reconciler) inferred(ctx context.Context) (n int, err error) {
-	since := fleet.FormatTime(time.Now().Add(-brakeWindow))
-	err = r.store.ByStatus(ctx, fleet.Terminate, since, func(page []fleet.Minion) error {
-		for _, row := range page {
-			if row.Inferred {
-				n++
-			}
-		}
-		return nil
-	})
-	if _, err = fleet.WithoutBadRows(err); err != nil {
-		return 0, fmt.Errorf("list terminated minions: %w", err)
-	}
-	return n, nil
+	return p, f, bad, errors.Join(f.ec2, err)
 }

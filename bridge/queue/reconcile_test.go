@@ -38,8 +38,8 @@ func newPlace(t *testing.T, n int, gate fleettest.Plan) *place {
 
 func (x *place) reconciler(t *testing.T) (*Reconciler, *Hooks) {
 	t.Helper()
-	cfg := Config{Groups: webAndMasters, Attempts: 3, Told: func(rows []fleet.Minion) { x.told = append(x.told, instancesOf(rows)...) }}
-	hooks, err := NewHooks(cfg, x.store, x.autoscaling(), func(string) (bool, error) { return true, nil }, x.log.logger())
+	cfg := Config{Groups: webAndMasters, Hooks: ourNames, Attempts: 3, Told: func(rows []fleet.Minion) { x.told = append(x.told, instancesOf(rows)...) }}
+	hooks, err := NewHooks(cfg, x.store, x.autoscaling(), x.log.logger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,18 +422,41 @@ func TestReconcileDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-// A hook whose master is gone is taken up by the next that looks.
+// A hook whose message was lost, or whose master is gone, is taken up by the next that
+// looks: by the names that are ours, whatever the row says of it.
 func TestHookIsTakenUp(t *testing.T) {
-	x := newPlace(t, 2, nil)
+	x := newPlace(t, 3, nil)
 	x.groups["web"][instance(0)] = "Pending:Wait"
-	x.groups["web"][instance(1)] = "Pending:Wait" // another's hook: our row has none
-	if _, err := x.store.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: instance(0), HookName: "hook"}}); err != nil {
+	x.groups["web"][instance(1)] = "Terminating:Wait" // the row says LAUNCH: EC2 is waited for
+	x.groups["web"][instance(2)] = "Terminating:Wait"
+	x.groups["web"][instance(7)], x.instances[instance(7)] = "Pending:Wait", fakeInstance{"pending", time.Now().Add(time.Hour)} // not told of at all
+	x.groups["other"] = map[string]string{instance(8): "Pending:Wait"}                                                          // no group of ours
+	if _, err := x.store.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: instance(2)}}); err != nil {
 		t.Fatal(err)
 	}
 	x.pass(t, 2)
-	if x.hooks.Waiting() != 1 {
-		t.Errorf("%d hooks are tended", x.hooks.Waiting())
+	for key, want := range map[[2]string]bool{{instance(0), upHook}: true, {instance(7), upHook}: true, {instance(2), downHook}: true,
+		{instance(1), downHook}: false, {instance(2), "foreign"}: false, {instance(8), upHook}: false} {
+		if got := x.hooks.waits[key] != nil; got != want {
+			t.Errorf("%v is tended: %v", key, got)
+		}
 	}
+	if n := x.count("DescribeLifecycleHooks"); n != 1 {
+		t.Errorf("hooks were asked for %d times", n)
+	}
+	// A group of which ours is no hook.
+	x = newPlace(t, 1, nil)
+	x.only("web", fakeHook{"foreign", "LAUNCHING", time.Hour})
+	x.groups["web"][instance(0)] = "Pending:Wait"
+	x.pass(t, 1)
+	if x.hooks.Waiting() != 0 {
+		t.Error("a foreign hook is tended")
+	}
+}
+
+// only gives a group these hooks.
+func (f *fakeAWS) only(group string, hooks ...fakeHook) {
+	f.set(func() { f.hooks = map[string][]fakeHook{group: hooks} })
 }
 
 func TestNewReconcilerRefuses(t *testing.T) {
@@ -443,5 +466,43 @@ func TestNewReconcilerRefuses(t *testing.T) {
 	_, noStore := NewReconciler(Config{Groups: webAndMasters}, nil, x.autoscaling(), x.ec2(), x.hooks, log)
 	if noGroup == nil || noStore == nil {
 		t.Errorf("%v, %v", noGroup, noStore)
+	}
+}
+
+// EC2's silence keeps nothing waiting that does not need its word, and leaves what it
+// said before as it was.
+func TestHooksAreTendedWhileEC2IsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newPlace(t, 60, nil)
+		x.end(0, 11)
+		x.pass(t, 2)
+		x.set(func() {
+			x.fail = failing("DescribeInstances", "UnauthorizedOperation")
+			x.groups["web"][instance(20)] = "Pending:Wait"
+		})
+		if err := x.rec.Pass(t.Context()); err == nil || x.hooks.Waiting() != 1 || len(x.rec.Held()) != 11 || len(x.terminated(t)) != 0 {
+			t.Errorf("%v; %d hooks are tended, %d held, %d terminated", err, x.hooks.Waiting(), len(x.rec.Held()), len(x.terminated(t)))
+		}
+	})
+}
+
+// A master that its group terminates drains, though the hook's message was lost, and is
+// tended; its row says LAUNCH until EC2 says that it is gone.
+func TestLeavingMasterIsFound(t *testing.T) {
+	x := newPlace(t, 1, nil)
+	x.join(t, "salt", 1, 3)
+	for i := 1; i < 3; i++ {
+		if _, err := x.store.Beat(t.Context(), fleet.Beat{InstanceID: instance(i), IPAddr: "127.0.0.1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.groups["salt"][instance(1)] = "Terminating:Wait"
+	x.pass(t, 2)
+	masters, err := x.store.Masters(t.Context())
+	if err != nil || len(masters) != 2 || !masters[0].Draining || masters[0].Status != fleet.Launch || masters[1].Draining {
+		t.Errorf("%+v, %v", masters, err)
+	}
+	if x.hooks.waits[[2]string{instance(1), downHook}] == nil {
+		t.Error("its hook is not tended")
 	}
 }

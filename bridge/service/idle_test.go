@@ -43,6 +43,14 @@ func (inService) RecordLifecycleActionHeartbeat(context.Context, *autoscaling.Re
 	return nil, fmt.Errorf("no hook waits")
 }
 
+func (inService) DescribeLifecycleHooks(context.Context, *autoscaling.DescribeLifecycleHooksInput, ...func(*autoscaling.Options)) (*autoscaling.DescribeLifecycleHooksOutput, error) {
+	return nil, fmt.Errorf("no hook waits")
+}
+
+func (inService) DescribeAutoScalingInstances(context.Context, *autoscaling.DescribeAutoScalingInstancesInput, ...func(*autoscaling.Options)) (*autoscaling.DescribeAutoScalingInstancesOutput, error) {
+	return nil, fmt.Errorf("no hook waits")
+}
+
 // chore is something that a master, or an agent, does again and again.
 type chore struct {
 	name  string
@@ -123,7 +131,7 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 	beat := count("heartbeat", beatEvery, func() { beats.Tick(t.Context()) })
 	cfg := queue.Config{Groups: []queue.Item{{Name: "web"}}}
 	groups := inService(append(ids, "i-0000000000000000a"))
-	hooks, err := queue.NewHooks(cfg, store, groups, func(string) (bool, error) { return true, nil }, log)
+	hooks, err := queue.NewHooks(cfg, store, groups, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -112,12 +112,12 @@ var metrics = []Metric{
 		return one(r.Engine.CompareTook.Seconds())
 	}},
 
-	{"phoenix_queue_messages_total", "counter", "class", "Messages of the queues: applied, passed_over (nothing follows), malformed, or transient (to come again).", func(r Report, _ time.Time) map[string]float64 {
+	{"phoenix_queue_messages_total", "counter", "class", "Messages of the queues: applied, passed_over (nothing follows), refuted (EC2 says that the instance lives), malformed, or transient (to come again).", func(r Report, _ time.Time) map[string]float64 {
 		if r.Queue == nil || r.Queue.Messages == nil {
 			return nil
 		}
 		m := r.Queue.Messages
-		return map[string]float64{"applied": float64(m.Ours), "passed_over": float64(m.NotOurs), "malformed": float64(m.Malformed), "transient": float64(m.Transient)}
+		return map[string]float64{"applied": float64(m.Ours), "passed_over": float64(m.NotOurs), "refuted": float64(m.Refuted), "malformed": float64(m.Malformed), "transient": float64(m.Transient)}
 	}},
 	{"phoenix_hooks_waiting", "gauge", "", "Instances that a lifecycle hook holds.", func(r Report, _ time.Time) map[string]float64 {
 		if r.Queue == nil {
@@ -125,11 +125,21 @@ var metrics = []Metric{
 		}
 		return number(r.Queue.Hooks)
 	}},
-	{"phoenix_terminations_held", "gauge", "", "Terminations that the brake holds: too many at once.", func(r Report, _ time.Time) map[string]float64 {
-		if r.Queue == nil || r.Queue.Reconcile == nil {
+	{"phoenix_terminations_held", "gauge", "", "Terminations that the brake holds: too many at once, or waiting for EC2's own word.", func(r Report, _ time.Time) map[string]float64 {
+		if r.Queue == nil {
 			return nil
 		}
-		return number(len(r.Queue.Reconcile.Held))
+		n := len(r.Queue.Held)
+		if r.Queue.Reconcile != nil {
+			n += len(r.Queue.Reconcile.Held)
+		}
+		return number(n)
+	}},
+	{"phoenix_terminations_refuted", "gauge", "", "Instances that messages of the last day called terminated, and that live, as EC2 says.", func(r Report, _ time.Time) map[string]float64 {
+		if r.Queue == nil {
+			return nil
+		}
+		return number(len(r.Queue.Refuted))
 	}},
 	{"phoenix_autoscaling_age_seconds", "gauge", "", "Seconds since the fleet was last compared with AutoScaling.", func(r Report, now time.Time) map[string]float64 {
 		if r.Queue == nil || r.Queue.Reconcile == nil {

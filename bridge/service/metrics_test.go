@@ -27,7 +27,7 @@ func fullReport(now time.Time) Report {
 		Bus:    BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},
 		Engine: Status{Compared: true, CompareTook: 250 * time.Millisecond, Census: Census{decide.Foreign: 3, decide.Ran: 4}, Running: 5, Held: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
 		Counts: Counts{KeysAccepted: 7, Ended: map[fleet.Outcome]int64{fleet.Succeeded: 8}, StoreFailures: 9},
-		Queue: &queue.Status{Messages: &queue.Stats{Ours: 1, NotOurs: 2, Malformed: 3, Transient: 4}, Hooks: 6,
+		Queue: &queue.Status{Messages: &queue.Stats{Ours: 1, NotOurs: 2, Malformed: 3, Transient: 4}, Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
 			Reconcile: &queue.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}}}
 }
 
@@ -90,7 +90,9 @@ func TestMetricsAreTold(t *testing.T) {
 		"phoenix_work_held_up":                     1,
 		"phoenix_compare_duration_seconds":         0.25,
 		"phoenix_queue_messages_total transient":   4,
-		"phoenix_terminations_held":                2,
+		"phoenix_terminations_held":                3,
+		"phoenix_terminations_refuted":             2,
+		"phoenix_queue_messages_total refuted":     0,
 		"phoenix_autoscaling_age_seconds":          60,
 	} {
 		if got, there := samples[name]; !there || got != want {

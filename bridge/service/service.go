@@ -66,7 +66,7 @@ func New(opts Options) *Service {
 	if opts.Inbox == nil {
 		opts.Inbox = NewInbox()
 	}
-	s := &Service{opts: opts, inbox: opts.Inbox, started: time.Now(), audit: NewAudit(decisionLog(opts))}
+	s := &Service{opts: opts, inbox: opts.Inbox, started: time.Now(), audit: NewAudit(DecisionLog(opts.Log, opts.Trail, opts.Config.InstanceID))}
 	if opts.Counters != nil {
 		s.audit.counters = opts.Counters
 	}
@@ -76,13 +76,14 @@ func New(opts Options) *Service {
 	return s
 }
 
-func decisionLog(opts Options) *slog.Logger {
-	if opts.Trail == nil {
-		return opts.Log
+// DecisionLog is a log of decisions: they go to the trail, too, if there is one.
+func DecisionLog(log *slog.Logger, trail *audit.Trail, instanceID string) *slog.Logger {
+	if trail == nil {
+		return log
 	}
 	// Bridges of one machine may share a trail.
-	master := slog.String("master", opts.Config.InstanceID)
-	return slog.New(slog.NewMultiHandler(opts.Log.Handler(), opts.Trail.Handler().WithAttrs([]slog.Attr{master})))
+	master := slog.String("master", instanceID)
+	return slog.New(slog.NewMultiHandler(log.Handler(), trail.Handler().WithAttrs([]slog.Attr{master})))
 }
 
 // Run runs all loops until ctx ends or one of them must give up.

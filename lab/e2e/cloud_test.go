@@ -122,6 +122,14 @@ func (c *cloud) group(name string, instances int) (ids []string) {
 	return ids
 }
 
+// hook gives a group a lifecycle hook. Moto only remembers it: no instance waits.
+func (c *cloud) hook(group, name, transition string) {
+	c.t.Helper()
+	_, err := c.groups.PutLifecycleHook(c.t.Context(), &autoscaling.PutLifecycleHookInput{AutoScalingGroupName: &group, LifecycleHookName: &name,
+		LifecycleTransition: aws.String("autoscaling:EC2_INSTANCE_" + transition), HeartbeatTimeout: aws.Int32(300), DefaultResult: aws.String("ABANDON")})
+	c.must(err)
+}
+
 // end lets a group end an instance, and tells nobody.
 func (c *cloud) end(id string) {
 	c.t.Helper()

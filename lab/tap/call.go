@@ -78,6 +78,9 @@ func (c Call) write(w http.ResponseWriter, a Answer) {
 	case a.Code != "":
 		text = `<ErrorResponse><Error><Type>Sender</Type><Code>` + a.Code + `</Code><Message>as the test wants it</Message></Error><RequestId>r</RequestId></ErrorResponse>`
 	}
+	if a.Body != "" {
+		text = a.Body
+	}
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(a.Status)
 	_, _ = w.Write([]byte(text)) // a caller that is gone needs no answer

@@ -37,7 +37,8 @@ type Tap struct {
 // Answer is what the tap says in the endpoint's stead.
 type Answer struct {
 	Status int    // of HTTP
-	Code   string // AWS's error code; empty: success without a body
+	Code   string // AWS's error code; empty: success
+	Body   string // of a success; empty: the protocol's least
 }
 
 // Start runs a proxy to an endpoint until the test ends.

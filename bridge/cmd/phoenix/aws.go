@@ -16,7 +16,6 @@ import (
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/queue"
-	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
 
@@ -59,8 +58,9 @@ func engineOnAWS(engine *service.Config, config Config, loaded aws.Config, store
 
 // openQueue makes the AWS side of a bridge; nil if the configuration names
 // neither queue nor group.
-func openQueue(config Config, loaded aws.Config, store fleet.Store, keys *salt.Keys, told func([]fleet.Minion), log *slog.Logger) (*queue.Queue, error) {
-	c := queue.Config{Self: config.InstanceID, Told: told, Every: queue.ReconcileEvery}
+func openQueue(config Config, loaded aws.Config, store fleet.Store, left func() (int, error), told func([]fleet.Minion), decisions, log *slog.Logger) (*queue.Queue, error) {
+	c := queue.Config{Self: config.InstanceID, Hooks: config.AutoScaling.Hooks, Left: left, Decisions: decisions,
+		Told: told, Every: queue.ReconcileEvery}
 	if config.Highstate.Enabled {
 		c.Attempts = config.Highstate.Attempts
 	}
@@ -73,13 +73,7 @@ func openQueue(config Config, loaded aws.Config, store fleet.Store, keys *salt.K
 	})
 	api := queue.API{Groups: groups, Lifecycle: groups, EC2: instances(ec2.NewFromConfig(loaded).DescribeInstances),
 		SQS: sqs.NewFromConfig(loaded, func(o *sqs.Options) { o.BaseEndpoint = endpoint(config.SQS.Endpoint, o.BaseEndpoint) })}
-	valid := config.validID()
-	return queue.New(c, store, api, func(id string) (bool, error) {
-		if !valid(id) {
-			return true, nil // nobody accepts its key, or makes a path of it
-		}
-		return holdsNone(keys, id)
-	}, log)
+	return queue.New(c, store, api, log)
 }
 
 // instances is as much of EC2 as is asked. A client within an interface, or within
@@ -97,20 +91,6 @@ func endpoint(own string, given *string) *string {
 		return &own
 	}
 	return given // of the variables and the profile
-}
-
-// holdsNone says whether a key store has no key of a minion, in any state.
-func holdsNone(keys *salt.Keys, id string) (bool, error) {
-	for _, state := range []salt.State{salt.Accepted, salt.Pending, salt.Rejected, salt.Denied} {
-		switch _, err := keys.Read(id, state); {
-		case errors.Is(err, salt.ErrNoKey):
-		case errors.Is(err, salt.ErrUnsettled): // there is one, or will be
-			return false, nil
-		default:
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 // proofs reads what instances wrote under their ARNs, by their ids.

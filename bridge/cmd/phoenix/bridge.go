@@ -22,6 +22,7 @@ import (
 	"phoenix/bridge/bus"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/queue"
 	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
@@ -97,7 +98,9 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	}
 	inbox, counters := service.NewInbox(), &service.Counters{}
 	store = service.CountFailures(store, counters)
-	messages, err := openQueue(config, loaded, store, keys, inbox.Wrote, log)
+	trail := audit.New(config.Audit.File, log)
+	left := queue.Left(master.Interface, master.PublishPort)
+	messages, err := openQueue(config, loaded, store, left, inbox.Wrote, service.DecisionLog(log, trail, engine.InstanceID), log)
 	if err != nil {
 		return usageError(err)
 	}
@@ -110,7 +113,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 		"audit", config.Audit.File)
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
-		Trail: audit.New(config.Audit.File, log),
+		Trail: trail,
 		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},
 		Ready: ready(config, master), Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {

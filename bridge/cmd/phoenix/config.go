@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,7 @@ type Config struct {
 	}
 	AutoScaling struct {
 		Groups   []string
+		Hooks    []string
 		Endpoint string
 	}
 	Agent struct {
@@ -110,6 +112,7 @@ func defaultConfig() Config {
 	c.Agent.Restart = []string{"systemctl", "restart", "salt-minion"}
 	c.DynamoDB.MinionsTable, c.DynamoDB.MastersTable, c.DynamoDB.ProofsTable = "minions", "masters", "proofs"
 	c.Identity.Key = "phoenix/identity"
+	c.AutoScaling.Hooks = []string{"phoenix-launching", "phoenix-terminating"}
 	return c
 }
 
@@ -145,6 +148,7 @@ func (c *Config) settings() []setting {
 		{"sqs.queues", &c.SQS.Queues, "queues that AutoScaling's messages come by (a YAML list of names or URLs; masters:NAME for the masters' own)"},
 		{"sqs.endpoint", &c.SQS.Endpoint, "URL of SQS (default: AWS's own for the region)"},
 		{"autoscaling.groups", &c.AutoScaling.Groups, "Auto Scaling groups of the fleet, compared with it every few minutes (a YAML list; masters:NAME for the masters' own)"},
+		{"autoscaling.hooks", &c.AutoScaling.Hooks, "lifecycle hooks that Phoenix ends (a YAML list of names); no other is touched"},
 		{"autoscaling.endpoint", &c.AutoScaling.Endpoint, "URL of AutoScaling (default: AWS's own for the region)"},
 		{"agent.interval", &c.Agent.Interval, "how often an agent reads the masters while all is well"},
 		{"agent.splay", &c.Agent.Splay, "up to so long an agent waits before it restarts its minion (at most 3s if the minion's master is gone)"},
@@ -222,6 +226,9 @@ func (c *Config) Validate() error {
 				fault(key, "%v", err)
 			}
 		}
+	}
+	if slices.Contains(c.AutoScaling.Hooks, "") {
+		fault("autoscaling.hooks", "a name is empty")
 	}
 	if c.Bus != busAuto && c.Bus != busOff {
 		fault("bus", "%q is neither auto nor off", c.Bus)

@@ -230,9 +230,16 @@ func printQueue(w io.Writer, q *queue.Status) {
 		return
 	}
 	if m := q.Messages; m != nil {
-		fmt.Fprintf(w, "queues: %d messages: %d applied, %d passed over, %d malformed, %d to come again; %d hooks wait\n",
-			m.Received, m.Ours, m.NotOurs, m.Malformed, m.Transient, q.Hooks)
+		fmt.Fprintf(w, "queues: %d messages: %d applied, %d passed over, %d refuted, %d malformed, %d to come again; %d hooks wait\n",
+			m.Received, m.Ours, m.NotOurs, m.Refuted, m.Malformed, m.Transient, q.Hooks)
 	}
+	list := func(what string, ids []string) {
+		if len(ids) > 0 {
+			fmt.Fprintf(w, "  %s: %d: %s\n", what, len(ids), strings.Join(ids[:min(len(ids), shownIDs)], " "))
+		}
+	}
+	list("terminations HELD, told by messages, without EC2's word (phoenix minions retire --held)", q.Held)
+	list("told to be terminated, and EC2 says that they live", q.Refuted)
 	r := q.Reconcile
 	if r == nil {
 		return
@@ -245,19 +252,11 @@ func printQueue(w io.Writer, q *queue.Status) {
 	if r.Error != "" {
 		fmt.Fprintf(w, "  NOT compared: %s\n", r.Error)
 	}
-	for _, c := range []struct {
-		what string
-		ids  []string
-	}{
-		{"terminations HELD, too many at once (phoenix minions retire --held)", r.Held},
-		{"groups that AutoScaling does not know", r.Missing},
-		{"instances that EC2 does not know", r.Unknown},
-		{"in service, though called terminated", r.Revived},
-	} {
-		if len(c.ids) > 0 {
-			fmt.Fprintf(w, "  %s: %d: %s\n", c.what, len(c.ids), strings.Join(c.ids[:min(len(c.ids), shownIDs)], " "))
-		}
-	}
+	list("terminations HELD, too many at once (phoenix minions retire --held)", r.Held)
+	list("groups that AutoScaling does not know", r.Missing)
+	list("instances that EC2 does not know", r.Unknown)
+	list("in service, though called terminated", r.Revived)
+	list("passed over: their rows cannot be read or written", r.Bad)
 }
 
 // shownIDs is as many as a line bears; --json has them all.
