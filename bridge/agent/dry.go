@@ -62,8 +62,8 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 		}
 		haste, why := n.haste()
 		a.last = d
-		line("would run", "the restart of the minion within %v, once its jobs have ended: %s",
-			a.crowd().splay(haste, a.o.Splay, a.o.Settle).Round(time.Second), why)
+		_, most := a.crowd().splay(haste, a.o.Splay, a.o.Settle)
+		line("would run", "the restart of the minion within %v, once its jobs have ended: %s", most.Round(time.Second), why)
 	default:
 		line("would do", "nothing: the list is as it should be")
 	}

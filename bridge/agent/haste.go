@@ -11,6 +11,10 @@ type Haste int
 const (
 	// Whenever: within agent.settle. Masters that the minion knows serve it.
 	Whenever Haste = iota + 1
+	// OneLeft: of several masters that it follows one serves it still, and others
+	// are there. A restart is some seconds of silence for sure, and the one that is
+	// away often comes back: so after some minutes.
+	OneLeft
 	// Soon: within agent.splay. It could be served better.
 	Soon
 	// Leaving: its master goes, and still serves.
@@ -23,6 +27,8 @@ func (h Haste) String() string {
 	switch h {
 	case Whenever:
 		return "whenever"
+	case OneLeft:
+		return "one left"
 	case Soon:
 		return "soon"
 	case Leaving:
@@ -39,7 +45,7 @@ type Need struct {
 	Fit     []string // all that could stand in it: with agent.follow more than do
 	Running Running  // what the minion was started with
 	Current string   // the master that it is connected to, if it follows one at a time
-	Gone    bool     // that one does not answer
+	Gone    bool     // that one does not answer, or none of those that it follows
 	Lonely  bool     // it is connected to none, and not for a moment only
 	Back    []string // masters that left the list while the agent watched, and are fit again
 }
@@ -65,10 +71,12 @@ func (n Need) haste() (Haste, string) {
 	switch {
 	case n.Lonely:
 		return Now, "it is connected to no master"
+	case n.Running.Hot && len(living) == 0 && n.Gone:
+		return Now, "all masters that it follows are gone"
 	case n.Running.Hot && len(living) == 0:
-		return Now, "none of the masters that it follows is left"
+		return Leaving, "all masters that it follows left the list"
 	case n.Running.Hot && len(living) == 1 && len(n.List) > 1:
-		return Soon, "one is left of the masters that it follows"
+		return OneLeft, "one is left of the masters that it follows"
 	case n.Running.Hot:
 		return Whenever, "the list changed, and masters that it follows serve it"
 	case !slices.Contains(n.List, n.Current) && n.Gone:
@@ -98,6 +106,9 @@ const (
 	// interval of a minute all have gone within 102 s. A spot instance is told 120 s
 	// before its end.
 	leavingSplay = 30 * time.Second
+	// oneLeftLeast and oneLeftMost: a machine that is started again is back in that
+	// time, and if the last one is lost as well the minion is restarted at once.
+	oneLeftLeast, oneLeftMost = 5 * time.Minute, 15 * time.Minute
 	// splayMost bounds what a row that is wrong can make of a splay.
 	splayMost = time.Hour
 )
@@ -111,25 +122,30 @@ type Crowd struct {
 	OnFirst bool // all minions prefer the same master
 }
 
-// splay is the longest wait before a restart: what was configured, or as much
-// longer as keeps masters from being asked for more than authentications.
-func (c Crowd) splay(h Haste, splay, settle time.Duration) time.Duration {
+// splay is the shortest and the longest wait before a restart: what was
+// configured, or as much longer as keeps masters from being asked for more than
+// authentications.
+func (c Crowd) splay(h Haste, splay, settle time.Duration) (least, most time.Duration) {
 	masters := float64(max(c.Masters, 1))
 	if c.OnFirst {
 		masters = 1
 	}
 	whole := float64(c.Minions*max(c.Follow, 1)) / masters / authentications
-	configured := settle
-	switch h {
-	case Soon:
-		configured = splay
-	case Leaving:
-		configured = min(splay, leavingSplay)
-	case Now:
-		configured = min(splay, shortSplay)
-	}
 	if h >= Leaving && !c.OnFirst { // only the minions of those that left
 		whole *= float64(c.Lost) / float64(c.Lost+max(c.Masters, 1))
 	}
-	return max(configured, min(time.Duration(whole*float64(time.Second)), splayMost))
+	needed := time.Duration(min(whole, splayMost.Seconds()) * float64(time.Second))
+	switch h {
+	case OneLeft:
+		least, most = min(settle, oneLeftLeast), min(settle, oneLeftMost)
+	case Soon:
+		most = splay
+	case Leaving:
+		most = min(splay, leavingSplay)
+	case Now:
+		most = min(splay, shortSplay)
+	default:
+		most = settle
+	}
+	return least, max(most, least+needed)
 }

@@ -49,7 +49,10 @@ func (a *Agent) probe(ctx context.Context) {
 	for address, answers := range a.ask(ctx, watched) {
 		switch {
 		case !answers:
-			if a.missed[address]++; a.missed[address] == goneAfter {
+			switch a.missed[address]++; a.missed[address] {
+			case 1:
+				a.reads = 0
+			case goneAfter:
 				a.log.Warn("minion's master does not answer", "master", address)
 			}
 		case a.missed[address] >= goneAfter:
@@ -67,9 +70,22 @@ func (a *Agent) probe(ctx context.Context) {
 }
 
 // watched are the masters that are asked at each look: the one that the minion is
-// connected to, or all on the list of a minion that follows several.
+// connected to, or all that a minion follows, and those on its list.
 func (a *Agent) watched() []string {
-	if a.listed.Hot {
+	if !a.listed.Hot && !a.debt.Running.Hot {
+		return []string{a.current}
+	}
+	watched := append(a.serving(), addressesOf(a.listed.Masters)...)
+	slices.Sort(watched)
+	return slices.Compact(watched)
+}
+
+// serving are the masters by which the minion is served, as far as they live.
+func (a *Agent) serving() []string {
+	switch {
+	case a.debt.Owed && a.debt.Running.Hot && len(a.debt.Running.Masters) > 0:
+		return slices.Clone(a.debt.Running.Masters)
+	case !a.debt.Owed && a.listed.Hot:
 		return addressesOf(a.listed.Masters)
 	}
 	return []string{a.current}
@@ -106,7 +122,7 @@ func (a *Agent) pick(connected []string) string {
 
 // gone says whether the minion's masters are lost to it, as far as can be seen.
 func (a *Agent) gone() bool {
-	return a.current == "" || !slices.ContainsFunc(a.watched(), func(address string) bool { return a.missed[address] < goneAfter })
+	return a.current == "" || !slices.ContainsFunc(a.serving(), func(address string) bool { return a.missed[address] < goneAfter })
 }
 
 // lonely says whether the minion is connected to no master. A connection that was

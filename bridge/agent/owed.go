@@ -40,10 +40,10 @@ func (a *Agent) weigh() {
 	if a.restart.Owed() && haste == a.haste {
 		return
 	}
-	within := a.crowd().splay(haste, a.o.Splay, a.o.Settle)
-	splay := rand.N(within + 1)
-	if haste == Whenever { // it may have waited for a part of that already
-		splay = max(0, min(splay, within-time.Since(a.debt.Since)))
+	least, most := a.crowd().splay(haste, a.o.Splay, a.o.Settle)
+	splay := least + rand.N(most-least+1)
+	if haste <= OneLeft { // it may have waited for a part of that already
+		splay = max(0, min(splay, most-time.Since(a.debt.Since)))
 	}
 	a.restart.Owe(time.Now(), splay, haste < a.haste)
 	a.haste = haste
