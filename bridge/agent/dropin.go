@@ -32,7 +32,7 @@ type DropIn struct {
 }
 
 // NewDropIn gives the drop-in of the minion so configured.
-func NewDropIn(minion salt.MinionConfig) *DropIn { return &DropIn{minion: minion} }
+func NewDropIn(minion salt.MinionConfig) *DropIn { return &DropIn{minion: withPublishPort(minion)} }
 
 // Path is the drop-in's.
 func (d *DropIn) Path() string { return filepath.Join(d.minion.DropIns, dropInName) }

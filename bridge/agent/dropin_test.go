@@ -483,3 +483,144 @@ func python(t testing.TB, script string, args ...string) []byte {
 	}
 	return out
 }
+
+func withPorts(m Master, publish, ret int) Master {
+	m.Ports = Ports{publish, ret}
+	return m
+}
+
+// Ports come from the masters' rows. Where they are the same they stand once; where
+// they are not, each entry has its own, and the publish port is what each master
+// reports.
+func TestPorts(t *testing.T) {
+	a, b, six := master("i-a", "10.0.0.1"), master("i-b", "10.0.0.2"), master("i-c", "fd00::3")
+	own := Ports{4505, 4506}
+	for _, test := range []struct {
+		name      string
+		list      List
+		has, lack []string
+	}{
+		{"no row says any", NewList(a, b), []string{`- "10.0.0.1"`, `- "10.0.0.2"`, "master_alive_interval: 15"}, []string{"master_port", "publish_port"}},
+		{"all say the same", NewList(withPorts(a, 9005, 9006), withPorts(b, 9005, 9006)),
+			[]string{`- "10.0.0.1"` + "\n", "master_port: 9006", "publish_port: 9005", "master_alive_interval: 15"}, nil},
+		{"one of an older bridge", NewList(withPorts(a, 4505, 4506), b), []string{`- "10.0.0.1"` + "\n", "master_port: 4506", "publish_port: 4505"}, nil},
+		{"they differ", NewList(withPorts(a, 9005, 9006), b, six),
+			[]string{`- "10.0.0.1:9006"`, `- "10.0.0.2:4506"`, `- "[fd00::3]:4506"`, "publish_port: 4506", "master_alive_interval: 0"}, []string{"master_port"}},
+		{"they differ, and all are followed", NewList(withPorts(a, 9005, 9006), b).Hot(),
+			[]string{`- "10.0.0.1:9006"`, "publish_port: 4506", "master_type: str", "auth_tries: 2"}, []string{"failover"}},
+	} {
+		text, err := render(test.list, own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range append(test.has, "random_master: False", "master_shuffle: False", "master_failback: False", "cache_jobs: True", "minion_jid_queue_hwm: 10000") {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s: does not say %q:\n%s", test.name, want, text)
+			}
+		}
+		for _, not := range test.lack {
+			if strings.Contains(string(text), not) {
+				t.Errorf("%s: says %q:\n%s", test.name, not, text)
+			}
+		}
+		listed := parse(text)
+		if got := addressesOf(listed.Masters); !slices.Equal(got, test.list.Addresses()) || listed.Hot != test.list.hot {
+			t.Errorf("%s: is read as %+v", test.name, listed)
+		}
+		for i, m := range listed.Masters {
+			if want := test.list.masters[i].Ports; want.Ret != 0 && m.Ports.Ret != want.Ret {
+				t.Errorf("%s: port of %s is read as %+v", test.name, m.Address, m.Ports)
+			}
+		}
+	}
+}
+
+// prepare gives what Salt makes of each entry.
+const prepare = `
+import json, sys
+import salt.config, salt.minion
+opts = salt.config.minion_config(sys.argv[1])
+found = []
+for master in list(opts["master"]):
+    one = dict(opts, master=master)
+    one.update(salt.minion.prep_ip_port(one))
+    found.append([str(one["master"]), str(one["master_port"]), str(one["publish_port"])])
+print(json.dumps([found, opts["master_type"], opts["retry_dns"], opts["auth_tries"], opts["random_master"], opts["minion_jid_queue_hwm"]]))
+`
+
+// What Salt itself makes of a list with ports.
+func TestSaltReadsPorts(t *testing.T) {
+	d, _ := newTree(t)
+	d.minion.MasterPort = 4506
+	l := NewList(withPorts(master("i-a", "10.0.0.1"), 9005, 9006), withPorts(master("i-c", "fd00::3"), 4505, 4506)).Hot()
+	if _, err := d.Write(l, Running{}); err != nil {
+		t.Fatal(err)
+	}
+	const want = `[[["10.0.0.1", "9006", "4506"], ["fd00::3", "4506", "4506"]], "str", 0, 2, false, 10000]`
+	if got := strings.TrimSpace(string(python(t, prepare, d.minion.Path))); got != want {
+		t.Errorf("Salt reads %s, want %s", got, want)
+	}
+	if err := d.Check(l); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a minion runs with is known as long as it owes a restart, over any number of
+// lists.
+func TestDebtKnowsWhatRuns(t *testing.T) {
+	d, check := newTree(t)
+	connected := Running{Masters: []string{"10.0.0.9"}, Process: "7-1"}
+	third := NewList(master("i-d", "10.0.0.4"))
+	expect := func(when string, l List, running Running, owed bool, masters ...string) {
+		t.Helper()
+		if wrote, err := d.Write(l, running); err != nil || !wrote {
+			t.Fatalf("%s: wrote %v, %v", when, wrote, err)
+		}
+		debt, err := d.Debt()
+		if err != nil || debt.Owed != owed || owed && !slices.Equal(debt.Running.Masters, masters) {
+			t.Errorf("%s: %+v, %v", when, debt, err)
+		}
+	}
+	expect("the first list", oldList, connected, true, "10.0.0.9")
+	expect("another", newList, connected, true, "10.0.0.9")
+	if err := d.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	expect("after a restart", oldList, connected, true, newList.Addresses()...)
+	expect("one more", third.Hot(), connected, true, newList.Addresses()...)
+	expect("restarted by others meanwhile", oldList, Running{Process: "8-2"}, true, "10.0.0.4")
+	if debt, _ := d.Debt(); !debt.Running.Hot || debt.Running.Process != "8-2" {
+		t.Errorf("%+v", debt)
+	}
+	expect("what it runs with, again", third.Hot(), Running{Process: "8-2"}, false)
+	check()
+	// What an agent wrote that knew no more.
+	put(t, d.owedPath(), digest([]byte(get(t, d.Path())))+"\n")
+	if debt, err := d.Debt(); err != nil || !debt.Owed || len(debt.Running.Masters) > 0 {
+		t.Errorf("%+v, %v", debt, err)
+	}
+	// What is there must not crash or bloat it.
+	put(t, d.owedPath(), "masters\nprocess\n\x00 \nhot")
+	if debt, err := d.Debt(); err != nil || debt.Owed {
+		t.Errorf("%+v, %v", debt, err)
+	}
+}
+
+// The process of a minion is another after each start.
+func TestProcess(t *testing.T) {
+	l := newLocal(t)
+	if got := l.Process(); got != "" {
+		t.Errorf("%q, and there is no pid file", got)
+	}
+	// The file's process must look like Salt's: this one is named so.
+	cmd := exec.Command("sh", "-c", "sleep 60; : salt-minion")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	put(t, l.minion.PIDFile, fmt.Sprint(cmd.Process.Pid))
+	got := l.Process()
+	if !strings.HasPrefix(got, fmt.Sprintf("%d-", cmd.Process.Pid)) || got != l.Process() {
+		t.Errorf("%q", got)
+	}
+}

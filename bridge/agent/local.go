@@ -48,7 +48,7 @@ func NewLocal(minion salt.MinionConfig, command []string) (*Local, error) {
 		return nil, errors.New("restart command is empty")
 	}
 	transport, said := minion.Options["transport"]
-	return &Local{minion: minion, command: command, proc: "/proc", zeromq: !said || transport == "zeromq"}, nil
+	return &Local{minion: withPublishPort(minion), command: command, proc: "/proc", zeromq: !said || transport == "zeromq"}, nil
 }
 
 // Connected gives the addresses of the masters whose publish port the minion is

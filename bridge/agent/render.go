@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"phoenix/bridge/salt"
 )
 
 // common holds for each minion that follows masters of a list.
@@ -53,6 +55,15 @@ master_alive_interval: 0
 // reported is the value of publish_port that Salt takes for "none was set: take
 // the one that the master reports" (3006 to 3008, AsyncPubChannel.connect).
 const reported = 4506
+
+// withPublishPort takes that value for Salt's default, where a drop-in of ours was
+// read with the rest.
+func withPublishPort(minion salt.MinionConfig) salt.MinionConfig {
+	if minion.PublishPort == reported {
+		minion.PublishPort = 4505
+	}
+	return minion
+}
 
 func masterType(hot bool) string {
 	if hot {
