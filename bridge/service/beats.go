@@ -158,14 +158,6 @@ func (b *Beats) SetKey(digest string) {
 	b.mu.Unlock()
 }
 
-// SetMinions says in the next beat of how many ids this master holds a key: agents
-// spread their restarts by it.
-func (b *Beats) SetMinions(n int) {
-	b.mu.Lock()
-	b.beat.Minions = n
-	b.mu.Unlock()
-}
-
 // last is when the last beat ended, and when the last one that reached the store began.
 func (b *Beats) last() (ticked, reached time.Time) {
 	b.mu.Lock()
@@ -186,4 +178,12 @@ func (b *Beats) Row() fleet.Master {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.row
+}
+
+// SetMinions says in the next beat of how many ids this master holds a key: agents
+// spread their restarts by it.
+func (b *Beats) SetMinions(n int) {
+	b.mu.Lock()
+	b.beat.Minions = n
+	b.mu.Unlock()
 }
