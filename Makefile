@@ -46,7 +46,7 @@ kills: build ## masters die under minions, by kill -9 and by silence: how long t
 
 follow: build ## minions that follow two masters, as one dies or cannot be reached, on three Salts: half an hour
 	@go run ./lab/install
-	@PHOENIX_SALTS="3006 3007 3008" go test -count=1 -parallel 1 -timeout 60m -v -run '^(TestFollowSeveral|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
+	@PHOENIX_FOLLOW=1 go test -count=1 -parallel 1 -timeout 60m -v -run '^(TestFollowSeveral|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	@packaging/build
