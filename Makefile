@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench scale long kills package package-test salts clean
+.PHONY: help build docs demo test check fuzz bench scale long kills follow package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -43,6 +43,10 @@ long: build ## two tests in full length: a state run that hangs for 10 minutes, 
 kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone: an hour
 	@go run ./lab/install 3007 3008
 	@go run ./lab/kills
+
+follow: build ## minions that follow two masters, as one dies or cannot be reached, on three Salts: half an hour
+	@go run ./lab/install
+	@PHOENIX_FOLLOW=1 go test -count=1 -parallel 1 -timeout 60m -v -run '^(TestFollowSeveral|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	@packaging/build

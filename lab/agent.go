@@ -52,6 +52,7 @@ func (l *Lab) StartAgent(o AgentOptions) *Agent {
 	settings := map[string]any{
 		// A list that grows is no haste; nobody wants to wait a minute for it here.
 		"splay":   "5s",
+		"settle":  "10s",
 		"restart": []string{"sh", "-c", fmt.Sprintf("touch %[1]s; while [ -e %[1]s ]; do sleep 0.05; done", a.asked())},
 	}
 	if o.Interval > 0 {

@@ -109,3 +109,8 @@ func decodeJSON(text string, into any) error {
 func noAnswer(text string) bool {
 	return strings.HasPrefix(text, "Minion did not return")
 }
+
+// Call runs a function by salt-call, with the minion's configuration in configDir.
+func (s Salt) Call(configDir, function string, args ...string) (string, error) {
+	return s.run(configDir, "salt-call", append([]string{function}, args...)...)
+}

@@ -32,8 +32,12 @@ const (
 	// intervalJitter lengthens each interval by up to that share, so that agents
 	// which were started together drift apart.
 	intervalJitter = 0.2
+	// doubtEvery: what must be seen twice is looked at again after so long.
+	doubtEvery = 5 * time.Second
 	// goneAfter looks without an answer the current master counts as gone.
 	goneAfter = 2
+	// lonelyAfter looks without a connection the minion counts as served by nobody.
+	lonelyAfter = 3
 	// MinInterval: a heartbeat moves every 5 s; reading more often shows no more.
 	MinInterval = 5 * time.Second
 )
@@ -45,8 +49,9 @@ type Masters interface {
 
 // Minion is what the agent sees and does of the minion, see [Local].
 type Minion interface {
-	Connected(ctx context.Context, listed []string) ([]string, error)
-	Answers(ctx context.Context, address string) bool
+	Connected(ctx context.Context, listed []Master) ([]string, error)
+	Answers(ctx context.Context, m Master) bool
+	Process() string
 	Jobs() ([]Job, error)
 	TrustedKey() (string, error)
 	OwnKey() (string, error)
@@ -55,9 +60,9 @@ type Minion interface {
 
 // File keeps the list, see [DropIn].
 type File interface {
-	Read() ([]string, error)
-	Write(l List) (wrote bool, err error)
-	Owed() (bool, error)
+	Read() (Listed, error)
+	Write(l List, running Running) (wrote bool, err error)
+	Debt() (Debt, error)
 	Settle() error
 	Check(l List) error
 	ForgetAlive(listed []string) (forgotten []string, err error)
@@ -67,9 +72,13 @@ type File interface {
 type Options struct {
 	MinionID   string // says its place in the order
 	Order      Order
+	Follow     Follow
 	Interval   time.Duration // between two reads of the masters while all is well
-	Splay      time.Duration // a restart that is not urgent waits for up to that
+	Splay      time.Duration // a restart that is to be soon waits for up to that
+	Settle     time.Duration // one that has time, for up to that
 	Highstates []string      // functions that may be a first highstate
+	// Hands says why the minion is to be left alone; empty: it is not.
+	Hands string
 
 	Masters Masters
 	Minion  Minion
@@ -85,14 +94,20 @@ type Agent struct {
 	restart *Restart
 	log     *slog.Logger
 
-	listed   []string  // as last read from the file
-	current  string    // the master that the minion is connected to, or was last
-	missed   int       // looks in a row at which current did not answer
-	lonely   bool      // the minion is connected to none
-	reads    int       // reads in a row that were made because current did not answer
-	nextRead time.Time // of the masters
-	good     time.Time // when a read last led to a list
-	told     map[string]string
+	listed    Listed            // as last read from the file
+	places    map[string]Master // by address: those listed, and those that rows name
+	connected []string          // the masters that the minion is connected to
+	current   string            // the one that it is connected to, or was last
+	missed    map[string]int    // looks in a row at which one of its masters did not answer
+	alone     int               // looks in a row at which it was connected to none
+	reads     int               // reads in a row that were made because one did not answer
+	nextRead  time.Time         // of the masters
+	good      time.Time         // when a read last led to a list
+	told      map[string]string
+
+	debt  Debt     // as last read from the file
+	last  Decision // the last that led to a list
+	haste Haste    // of the restart that is owed
 
 	turned    atomic.Int64 // when keep last came round, in Unix nanoseconds
 	unsettled bool         // the minion was restarted, but the file says that it is owed
@@ -110,8 +125,11 @@ func New(o Options) (*Agent, error) {
 	if o.Interval < MinInterval {
 		faults = append(faults, errors.New("interval is shorter than "+MinInterval.String()))
 	}
-	if o.Splay < 0 {
-		faults = append(faults, errors.New("splay is negative"))
+	if o.Splay < 0 || o.Settle < 0 {
+		faults = append(faults, errors.New("splay or settle is negative"))
+	}
+	if o.Follow < 0 || o.Follow > maxFollow {
+		faults = append(faults, errors.New("follow is out of range"))
 	}
 	if o.Masters == nil || o.Minion == nil || o.File == nil || o.Log == nil {
 		faults = append(faults, errors.New("masters, minion, file or log is missing"))
@@ -119,8 +137,8 @@ func New(o Options) (*Agent, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	a := &Agent{o: o, watch: NewWatch(o.MinionID, o.Order), restart: NewRestart(o.Highstates...), log: o.Log,
-		told: map[string]string{}}
+	a := &Agent{o: o, watch: NewWatch(o.MinionID, o.Order, o.Follow), restart: NewRestart(o.Highstates...), log: o.Log,
+		places: map[string]Master{}, missed: map[string]int{}, told: map[string]string{}}
 	a.turned.Store(time.Now().UnixNano())
 	return a, nil
 }
@@ -145,14 +163,14 @@ func (a *Agent) keep(ctx context.Context) error {
 		if now := time.Now(); !now.Before(nextLook) {
 			a.look(ctx)
 			nextLook = now.Add(lookEvery)
-			if a.missed > 0 {
+			if len(a.missed) > 0 {
 				nextLook = now.Add(lookAgain)
 			}
 		}
 		if !time.Now().Before(a.nextRead) {
 			a.read(ctx)
 		}
-		if a.restart.Due(time.Now(), a.gone()) {
+		if a.restart.Due(time.Now(), a.urgent()) {
 			a.restartMinion(ctx)
 		}
 		wake := minTime(nextLook, a.nextRead)
@@ -180,6 +198,9 @@ func (a *Agent) read(ctx context.Context) {
 	if !a.good.IsZero() {
 		age = time.Since(a.good).Round(time.Second).String() + " ago"
 	}
+	if doubt := time.Now().Add(doubtEvery); err == nil && d.Doubt && doubt.Before(a.nextRead) {
+		a.nextRead = doubt
+	}
 	if err == nil && d.Hold != "" {
 		err = errors.New(d.Hold)
 	}
@@ -192,30 +213,52 @@ func (a *Agent) read(ctx context.Context) {
 
 // decide reads the masters, asks those in doubt, and decides.
 func (a *Agent) decide(ctx context.Context) (Decision, error) {
+	s, err := a.sight(ctx)
+	if err != nil {
+		return Decision{}, err
+	}
+	if a.o.Hands != "" {
+		return hold(a.o.Hands), nil
+	}
+	ask := a.watch.Ask(s)
+	// Those were looked at just now, and one whose packets vanish is slow to ask.
+	ask = slices.DeleteFunc(ask, func(address string) bool { return a.missed[address] >= goneAfter })
+	s.Answers = a.ask(ctx, ask)
+	for address, missed := range a.missed {
+		if missed >= goneAfter {
+			s.Answers[address] = false
+		}
+	}
+	return a.watch.Decide(s, time.Now()), nil
+}
+
+// sight reads what a decision leans on, but for who answers.
+func (a *Agent) sight(ctx context.Context) (Sight, error) {
 	reading, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
 	masters, err := a.o.Masters.Masters(reading)
+	// One row that nobody can read says nothing of the others.
 	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
-		return Decision{}, err
+		return Sight{}, err
 	}
-	// A listed master whose row is bad has no row: it stays while it answers.
 	a.tell("rows", slog.LevelWarn, "rows of masters passed over", fleet.BadRows(bad))
-	a.watch.Observe(masters, a.listed, time.Now())
+	clear(a.places)
+	for _, m := range a.listed.Masters {
+		a.places[m.Address] = m
+	}
+	for _, row := range masters {
+		if m, err := NewMaster(row); err == nil {
+			a.places[m.Address] = m
+		}
+	}
+	listed := addressesOf(a.listed.Masters)
+	a.watch.Observe(masters, listed, time.Now())
 	trusted, err := a.o.Minion.TrustedKey()
 	if err != nil {
-		return Decision{}, err
+		return Sight{}, err
 	}
-	s := Sight{Masters: masters, Listed: a.listed, Trusted: trusted, Current: a.current}
-	ask := a.watch.Ask(s)
-	if a.gone() { // looked at just now, and one whose packets vanish is slow to ask
-		ask = slices.DeleteFunc(ask, func(address string) bool { return address == a.current })
-	}
-	s.Answers = a.ask(ctx, ask)
-	if a.gone() {
-		s.Answers[a.current] = false
-	}
-	return a.watch.Decide(s, time.Now()), nil
+	return Sight{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Current: a.current}, nil
 }
 
 // ask probes addresses, all at once: masters are few.
@@ -227,7 +270,11 @@ func (a *Agent) ask(ctx context.Context, addresses []string) map[string]bool {
 	}
 	got := make(chan answer, len(addresses))
 	for _, address := range addresses {
-		go func() { got <- answer{address, a.o.Minion.Answers(ctx, address)} }()
+		m, known := a.places[address]
+		if !known {
+			m = Master{Address: address}
+		}
+		go func() { got <- answer{address, a.o.Minion.Answers(ctx, m)} }()
 	}
 	for range addresses {
 		one := <-got
@@ -239,19 +286,19 @@ func (a *Agent) ask(ctx context.Context, addresses []string) map[string]bool {
 // write makes the file say what was decided. If it says so already nothing is
 // written, and no restart follows.
 func (a *Agent) write(d Decision) {
-	wrote, err := a.o.File.Write(d.List)
+	a.last = d
+	process := a.o.Minion.Process()
+	wrote, err := a.o.File.Write(d.List, Running{Masters: a.connected, Hot: len(a.connected) > 1, Process: process})
 	a.tell("write", slog.LevelError, "list of masters is not written", err)
 	if err != nil {
 		return
 	}
 	a.tell("check", slog.LevelError, "the minion does not see the list as it is", a.o.File.Check(d.List))
-	if !wrote {
-		a.recall()
-		return
+	if wrote {
+		a.listed = Listed{d.List.masters, d.List.hot}
+		a.log.Info("list of masters written", "masters", d.List, "type", masterType(d.List.hot), "joined", reasons(d.Joined), "left", reasons(d.Left))
 	}
-	a.listed = d.List.Addresses()
-	a.log.Info("list of masters written", "masters", d.List, "joined", reasons(d.Joined), "left", reasons(d.Left))
-	a.owe("the list changed")
+	a.recall()
 }
 
 // tell logs an error when it comes, changes or goes; not each time that it is

@@ -99,6 +99,13 @@ func (s *simAgent) die(w *world, vanish bool) *simMaster {
 	return m
 }
 
+// drain marks the master that the minion is on.
+func (s *simAgent) drain(w *world) *simMaster {
+	m, _ := w.lives(s.minion.master())
+	w.set(func() { m.draining = true })
+	return m
+}
+
 func TestFollowsTheLiving(t *testing.T) {
 	for _, vanish := range []bool{false, true} {
 		settled(t, 2, nil, func(w *world, s *simAgent) {
@@ -121,8 +128,17 @@ func TestFollowsTheLiving(t *testing.T) {
 // or a store that nobody reaches.
 func TestG5_HoldsStill(t *testing.T) {
 	for name, change := range map[string]func(w *world, m *simMaster){
-		"the bridge is away":      func(w *world, m *simMaster) { m.bridgeDied = time.Now() },
-		"the bridge is not ready": func(w *world, m *simMaster) { m.ready, m.key = false, "" },
+		"the bridge is away": func(w *world, m *simMaster) { m.bridgeDied = time.Now() },
+		"no bridge is ready": func(w *world, m *simMaster) {
+			for _, m := range w.masters {
+				m.ready, m.key = false, ""
+			}
+		},
+		"all drain": func(w *world, m *simMaster) {
+			for _, m := range w.masters {
+				m.draining = true
+			}
+		},
 		"the store is away": func(w *world, m *simMaster) {
 			w.broken = func([]fleet.Master) ([]fleet.Master, error) { return nil, fleet.ErrUnavailable }
 			m.died = time.Now() // even so
@@ -230,7 +246,7 @@ func TestJobsPutARestartOff(t *testing.T) {
 				if test.die {
 					s.die(w, false)
 				} else {
-					w.join()
+					s.drain(w)
 				}
 				wait(8 * time.Minute)
 				s.minion.mu.Lock()
@@ -254,13 +270,13 @@ func TestFailedRestartDoesNotWriteAgain(t *testing.T) {
 		s.minion.mu.Lock()
 		s.minion.fail, s.minion.tried = 5, 0
 		s.minion.mu.Unlock()
-		w.join()
+		s.drain(w)
 		wait(10 * time.Minute)
 		if n := s.file.(*memory).writes - writes; n != 1 {
 			t.Errorf("written %d times", n)
 		}
-		if len(s.minion.since(changed)) != 1 || s.minion.tried != 6 || s.file.(*memory).owed {
-			t.Errorf("%d restarts after %d tries, owed %v", len(s.minion.since(changed)), s.minion.tried, s.file.(*memory).owed)
+		if len(s.minion.since(changed)) != 1 || s.minion.tried != 6 || s.file.(*memory).debt.Owed {
+			t.Errorf("%d restarts after %d tries, owed %v", len(s.minion.since(changed)), s.minion.tried, s.file.(*memory).debt.Owed)
 		}
 	})
 }
@@ -269,11 +285,12 @@ func TestFailedRestartDoesNotWriteAgain(t *testing.T) {
 // the next one.
 func TestG8_NextAgentRestartsWhatIsOwed(t *testing.T) {
 	with(t, 2, func(w *world, s *simAgent) {
-		if _, err := s.file.Write(NewList(Master{"i-00000001", "10.0.0.1"}, Master{"i-00000002", "10.0.0.2"})); err != nil {
+		if _, err := s.file.Write(NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2")), Running{}); err != nil {
 			t.Fatal(err)
 		}
 		s.minion.connect([]string{"10.0.0.1"})
 		w.broken = func([]fleet.Master) ([]fleet.Master, error) { return nil, fleet.ErrUnavailable } // even so
+		s.Settle = time.Minute
 	}, func(w *world, s *simAgent) {
 		wait(2 * time.Minute)
 		if n := len(s.minion.since(w.began)); n != 1 || !slices.Equal(s.minion.running, []string{"10.0.0.1", "10.0.0.2"}) {

@@ -69,9 +69,9 @@ func kernelAddr(text string) (netip.AddrPort, error) {
 }
 
 // publishers gives the addresses that the minion of that process is connected to
-// on port. Where the process is not known, or may not be looked into, the
+// on one of these ports. Where the process is not known, or may not be looked into, the
 // connections of the whole machine count: there is seldom another minion.
-func publishers(proc string, pid int, port int) ([]netip.Addr, error) {
+func publishers(proc string, pid int, ports []int) ([]netip.Addr, error) {
 	own, known := sockets(proc, pid)
 	dir := filepath.Join(proc, "net")
 	if pid > 0 {
@@ -94,7 +94,7 @@ func publishers(proc string, pid int, port int) ([]netip.Addr, error) {
 			return nil, fmt.Errorf("read connections: %s: %w", name, err)
 		}
 		for _, c := range table {
-			if int(c.remote.Port()) == port && (!known || own[c.inode]) && !slices.Contains(found, c.remote.Addr()) {
+			if slices.Contains(ports, int(c.remote.Port())) && (!known || own[c.inode]) && !slices.Contains(found, c.remote.Addr()) {
 				found = append(found, c.remote.Addr())
 			}
 		}

@@ -16,6 +16,10 @@ const (
 	// stillFor: a master's bridge beats every 5 s, so one beat did not come, by half
 	// its time. That alone takes no master off the list: its ports must be silent too.
 	stillFor = 7500 * time.Millisecond
+	// unreadyReads of a row that says "not ready" in a row are believed, or the first
+	// if the master does not answer either: a bridge of before, at its start, says so
+	// for a moment of a master that serves.
+	unreadyReads = 2
 	// rowlessFor: an address on the list that no row names is of a master whose
 	// tombstone is gone, or the answer was partial. The former can wait.
 	rowlessFor = 10 * time.Minute
@@ -23,11 +27,12 @@ const (
 
 // Sight is what one decision leans on.
 type Sight struct {
-	Masters []fleet.Master  // the whole table, as it was just read
-	Listed  []string        // the addresses in the drop-in, in their order; none: it is not there
-	Trusted string          // digest of the key that the minion trusts; empty: it has met no master yet
-	Current string          // the address that the minion is connected to; empty: to none
-	Answers map[string]bool // by address: both ports took a connection just now
+	Masters []fleet.Master   // the whole table, as it was just read
+	Bad     map[string]error // rows that nobody can read, by instance
+	Listed  []string         // the addresses in the drop-in, in their order; none: it is not there
+	Trusted string           // digest of the key that the minion trusts; empty: it has met no master yet
+	Current string           // the address that the minion is connected to; empty: to none
+	Answers map[string]bool  // by address: both ports took a connection just now
 }
 
 // Decision is what follows. Either Hold says why nothing is to be done, or List
@@ -35,10 +40,17 @@ type Sight struct {
 type Decision struct {
 	Hold string
 	List List
+	// Doubt: what was seen must be seen again, so the next read should be soon.
+	Doubt bool
 	// Joined and Left are the addresses by which List differs from what was
 	// listed, with the reason of each. While both are empty the list's order stays
 	// too: order alone is not worth a restart.
 	Joined, Left map[string]string
+
+	Fit   []string // all that could be on the list: with agent.follow more than are
+	Lost  int      // masters that left because they serve no more
+	Crowd int      // minions of the fleet, as masters' rows say
+	Back  []string // fit masters that had left while the agent watched
 }
 
 // Changed says whether masters joined or left.
@@ -49,15 +61,19 @@ func (d Decision) Changed() bool { return len(d.Joined)+len(d.Left) > 0 }
 type Watch struct {
 	minion string
 	order  Order
+	follow Follow
 
 	pulses  decide.Pulses
+	unready map[string]int       // reads in a row in which a row was not ready, by instance
 	rowless map[string]time.Time // listed addresses without a row, since when
 	losing  []string             // what would have left by the last look
+	away    map[string]bool      // addresses that left because they served no more
 }
 
 // NewWatch watches for the minion of that name, which only says its order.
-func NewWatch(minion string, order Order) *Watch {
-	return &Watch{minion: minion, order: order, rowless: map[string]time.Time{}}
+func NewWatch(minion string, order Order, follow Follow) *Watch {
+	return &Watch{minion: minion, order: order, follow: follow,
+		unready: map[string]int{}, rowless: map[string]time.Time{}, away: map[string]bool{}}
 }
 
 // Observe takes in the table. now must be read after the table was. Only what was
@@ -67,10 +83,15 @@ func (w *Watch) Observe(masters []fleet.Master, listed []string, now time.Time) 
 		return // says nothing, see Decide
 	}
 	w.pulses.Observe(masters, now)
-	named := map[string]bool{}
+	named, unready := map[string]bool{}, map[string]int{}
 	for _, m := range masters {
 		named[m.IPAddr] = true
+		if !m.Ready {
+			unready[m.InstanceID] = w.unready[m.InstanceID] + 1
+		}
 	}
+	w.unready = unready
+	maps.DeleteFunc(w.away, func(address string, _ bool) bool { return !named[address] })
 	for _, address := range listed {
 		if _, since := w.rowless[address]; !since {
 			w.rowless[address] = now
@@ -82,13 +103,13 @@ func (w *Watch) Observe(masters []fleet.Master, listed []string, now time.Time) 
 }
 
 // Ask gives the addresses of which Decide wants to know whether they answer: of
-// masters that could join, and of those on the list that do not beat. While all is
-// well there are none.
+// masters that could join, and of those on the list that do not beat or are not
+// ready. While all is well there are none.
 func (w *Watch) Ask(s Sight) []string {
 	var ask []string
 	for _, m := range s.Masters {
 		listed := slices.Contains(s.Listed, m.IPAddr)
-		if _, err := NewMaster(m); err != nil || listed && w.beats(m) || !listed && !(m.Ready && m.Status == fleet.Launch) {
+		if _, err := NewMaster(m); err != nil || listed && w.beats(m) && m.Ready || !listed && !(m.Ready && m.Status == fleet.Launch) {
 			continue
 		}
 		ask = append(ask, m.IPAddr)
@@ -116,22 +137,7 @@ func (w *Watch) Decide(s Sight, now time.Time) Decision {
 	}
 	s.Trusted = trusted
 	d := Decision{Joined: map[string]string{}, Left: map[string]string{}}
-	var members []Master
-	for _, address := range s.Listed {
-		if m, why := w.stays(address, s, now); why == "" {
-			members = append(members, m)
-		} else {
-			d.Left[address] = why
-		}
-	}
-	for _, row := range s.Masters {
-		if m, err := NewMaster(row); err == nil && w.joins(row, s) && !slices.Contains(s.Listed, m.Address) {
-			if _, twice := d.Joined[m.Address]; !twice {
-				members = append(members, m)
-				d.Joined[m.Address] = "ready"
-			}
-		}
-	}
+	members := w.members(s, now, &d)
 	before := w.losing
 	w.losing = slices.Sorted(maps.Keys(d.Left))
 	switch {
@@ -140,7 +146,30 @@ func (w *Watch) Decide(s Sight, now time.Time) Decision {
 	case len(members) == 0:
 		return hold("no master would be left: " + reasons(d.Left))
 	case len(w.losing) > 1 && !subset(w.losing, before):
-		return hold(fmt.Sprintf("%d masters would leave at once, which must be seen twice: %s", len(w.losing), reasons(d.Left)))
+		held := hold(fmt.Sprintf("%d masters would leave at once, which must be seen twice: %s", len(w.losing), reasons(d.Left)))
+		held.Doubt = true
+		return held
+	}
+	d.Doubt = slices.ContainsFunc(s.Masters, func(row fleet.Master) bool {
+		return w.unready[row.InstanceID] == 1 && slices.Contains(s.Listed, row.IPAddr)
+	})
+	d.Fit, d.Lost = addressesOf(members), len(d.Left)
+	for address := range d.Left {
+		w.away[address] = true
+	}
+	for _, address := range d.Fit {
+		if w.away[address] {
+			d.Back = append(d.Back, address)
+		}
+	}
+	for _, row := range s.Masters {
+		if row.Status == fleet.Launch {
+			d.Crowd = max(d.Crowd, row.Minions)
+		}
+	}
+	if w.follow.hot() {
+		d.List = w.followed(members, s, &d).Hot()
+		return d
 	}
 	if d.Changed() {
 		w.arrange(members, s, d.Joined)
@@ -149,24 +178,106 @@ func (w *Watch) Decide(s Sight, now time.Time) Decision {
 	return d
 }
 
+// members are the masters that could be on the list, those that are on it first,
+// in its order. d is told who joins and who leaves.
+func (w *Watch) members(s Sight, now time.Time, d *Decision) []Master {
+	var members, weak []Master
+	for _, address := range s.Listed {
+		m, why, poor := w.stays(address, s, now)
+		switch {
+		case why != "":
+			d.Left[address] = why
+		case poor != "":
+			weak = append(weak, m)
+			d.Left[address] = poor
+		default:
+			members = append(members, m)
+		}
+	}
+	strong := slices.ContainsFunc(s.Masters, func(row fleet.Master) bool {
+		return row.Ready && !row.Draining && slices.ContainsFunc(members, func(m Master) bool { return m.Address == row.IPAddr })
+	})
+	join := func(could func(fleet.Master) bool, why string) {
+		for _, row := range s.Masters {
+			if m, err := NewMaster(row); err == nil && could(row) && row.MasterKeySHA256 == s.Trusted && !slices.Contains(s.Listed, m.Address) {
+				if _, twice := d.Joined[m.Address]; !twice {
+					members = append(members, m)
+					d.Joined[m.Address] = why
+				}
+			}
+		}
+	}
+	join(func(row fleet.Master) bool { return !row.Draining && w.could(row, s) }, "ready")
+	if strong || len(d.Joined) > 0 {
+		return members
+	}
+	// Nobody is there who serves better: what is left of the list stays as it is.
+	if len(weak) > 0 {
+		members = members[:0]
+		for _, address := range s.Listed {
+			if m, why, _ := w.stays(address, s, now); why == "" {
+				members = append(members, m)
+			}
+		}
+		for _, m := range weak {
+			delete(d.Left, m.Address)
+		}
+	}
+	if len(members) == 0 && len(s.Listed) == 0 {
+		join(func(row fleet.Master) bool { return w.could(row, s) }, "ready, though it drains")
+	}
+	return members
+}
+
+// followed are those of the members that a minion is connected to at once. The
+// order stays while the same are.
+func (w *Watch) followed(members []Master, s Sight, d *Decision) List {
+	ordered := slices.Clone(members)
+	w.rank(ordered, s)
+	list := w.follow.choose(ordered)
+	chosen := addressesOf(list)
+	maps.DeleteFunc(d.Joined, func(address string, _ string) bool { return !slices.Contains(chosen, address) })
+	for _, address := range s.Listed {
+		if _, left := d.Left[address]; !left && !slices.Contains(chosen, address) {
+			d.Left[address] = "others come first"
+		}
+	}
+	for _, address := range chosen {
+		if _, joined := d.Joined[address]; !joined && !slices.Contains(s.Listed, address) {
+			d.Joined[address] = "comes first now"
+		}
+	}
+	if !d.Changed() { // members begin with the listed ones, in their order
+		list = slices.DeleteFunc(slices.Clone(members), func(m Master) bool { return !slices.Contains(chosen, m.Address) })
+	}
+	return NewList(list[0], list[1:]...)
+}
+
+// rank puts members into the minion's order, those that do not answer last.
+func (w *Watch) rank(members []Master, s Sight) {
+	w.order.sort(w.minion, members)
+	slices.SortStableFunc(members, func(a, b Master) int { return s.silent(a) - s.silent(b) })
+}
+
+// silent is 1 for a master that was asked and did not answer.
+func (s Sight) silent(m Master) int {
+	if answers, asked := s.Answers[m.Address]; asked && !answers {
+		return 1
+	}
+	return 0
+}
+
 // arrange orders members, those that do not answer last. The minion is restarted
 // in any case; so that it moves only when it has to, its current master stays the
 // first, unless one that joins is the minion's own choice: that is how a new
 // master comes by its share.
 func (w *Watch) arrange(members []Master, s Sight, joined map[string]string) {
-	w.order.sort(w.minion, members)
-	silent := func(m Master) int {
-		if answers, asked := s.Answers[m.Address]; asked && !answers {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(members, func(a, b Master) int { return silent(a) - silent(b) })
+	w.rank(members, s)
 	if _, joins := joined[members[0].Address]; joins {
 		return
 	}
 	i := slices.IndexFunc(members, func(m Master) bool { return m.Address == s.Current })
-	if i > 0 && silent(members[i]) == 0 {
+	if i > 0 && s.silent(members[i]) == 0 {
 		m := members[i]
 		copy(members[1:i+1], members[:i])
 		members[0] = m
@@ -174,27 +285,47 @@ func (w *Watch) arrange(members []Master, s Sight, joined map[string]string) {
 }
 
 // stays says why an address that is listed should not be any more, or gives its
-// entry. Addresses come again: one good row is enough.
-func (w *Watch) stays(address string, s Sight, now time.Time) (m Master, why string) {
+// entry; poor says why it should not where a better one is. Addresses come again:
+// one good row is enough.
+func (w *Watch) stays(address string, s Sight, now time.Time) (m Master, why, poor string) {
 	for _, row := range s.Masters {
 		if row.IPAddr != address {
 			continue
 		}
-		if why = w.leaves(row, s); why == "" {
-			return Master{row.InstanceID, address}, ""
+		entry, leaves, is := w.entry(row, s)
+		switch {
+		case leaves == "" && is == "":
+			return entry, "", ""
+		case leaves == "":
+			m, poor = entry, is
+		default:
+			why = leaves
 		}
 	}
+	if m.Address != "" {
+		return m, "", poor
+	}
 	if why != "" {
-		return m, why
+		return m, why, ""
 	}
 	if since, rowless := w.rowless[address]; rowless && now.Sub(since) >= rowlessFor && !s.Answers[address] {
-		return m, "has no row and does not answer"
+		return m, "has no row and does not answer", ""
 	}
-	return Master{"", address}, ""
+	return Master{Address: address}, "", ""
 }
 
-// leaves says why a master is to be taken off the list; empty: it is not. One
-// that is no longer ready stays: its bridge restarts.
+func (w *Watch) entry(row fleet.Master, s Sight) (m Master, why, poor string) {
+	if why = w.leaves(row, s); why != "" {
+		return m, why, ""
+	}
+	m, err := NewMaster(row)
+	if err != nil { // it was listed by hand
+		m = Master{InstanceID: row.InstanceID, Address: row.IPAddr}
+	}
+	return m, "", w.poor(row, s)
+}
+
+// leaves says why a master is to be taken off the list; empty: it is not.
 func (w *Watch) leaves(row fleet.Master, s Sight) string {
 	switch {
 	case row.Status == fleet.Terminate:
@@ -207,13 +338,23 @@ func (w *Watch) leaves(row fleet.Master, s Sight) string {
 	return ""
 }
 
-// joins: what a row says was true when it was written, so the master must be seen
-// to live as well.
-func (w *Watch) joins(row fleet.Master, s Sight) bool {
-	return w.could(row, s) && row.MasterKeySHA256 == s.Trusted
+// poor says why a master is to be taken off the list if another is better.
+func (w *Watch) poor(row fleet.Master, s Sight) string {
+	answers, asked := s.Answers[row.IPAddr]
+	switch {
+	case row.Draining:
+		return "drains"
+	case !row.Ready && asked && !answers:
+		return "is not ready and does not answer"
+	case w.unready[row.InstanceID] >= unreadyReads:
+		return "is not ready"
+	}
+	return ""
 }
 
-// could says whether a master would be let in, were its key the right one.
+// could says whether a master would be let in, were its key the right one. What a
+// row says was true when it was written, so the master must be seen to live as
+// well.
 func (w *Watch) could(row fleet.Master, s Sight) bool {
 	return row.Status == fleet.Launch && row.Ready && row.MasterKeySHA256 != "" && w.beats(row) && s.Answers[row.IPAddr]
 }

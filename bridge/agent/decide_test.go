@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -18,7 +19,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 //	A its name (upper case: it is listed)
 //	b beats, s its heartbeat stands still
 //	a answers on its ports, - does not
-//	r ready, n not ready, T terminated
+//	r ready, n not ready, d ready and draining, T terminated
 //	1 its key is the one the minion trusts, 2 another, 0 not said yet
 //
 // "Aba r1" with the space for reading. The address of A and a is "a".
@@ -27,6 +28,8 @@ type scene struct {
 	trusted string // "1" unless said otherwise; "none": it has met no master
 	current string
 	extra   []string // listed addresses without a row
+	follow  string   // "1" unless said otherwise
+	zones   string   // of the masters, a letter each; none: not known
 }
 
 func (s scene) read(t *testing.T) (rows []fleet.Master, sight Sight) {
@@ -44,7 +47,7 @@ func (s scene) read(t *testing.T) (rows []fleet.Master, sight Sight) {
 			t.Fatalf("master %q", text)
 		}
 		row := fleet.Master{InstanceID: "i-" + strings.ToLower(text[:1]), IPAddr: strings.ToLower(text[:1]), Status: fleet.Launch,
-			Heartbeat: 7, Incarnation: "x", Ready: text[3] == 'r', MasterKeySHA256: strings.Trim(text[4:], "0"),
+			Heartbeat: 7, Incarnation: "x", Ready: text[3] == 'r' || text[3] == 'd', Draining: text[3] == 'd', MasterKeySHA256: strings.Trim(text[4:], "0"),
 			// The hour of another host says nothing.
 			Modified: fleet.FormatTime(start.Add(time.Duration(rand.IntN(48)-24) * time.Hour))}
 		if text[3] == 'T' {
@@ -52,6 +55,9 @@ func (s scene) read(t *testing.T) (rows []fleet.Master, sight Sight) {
 		}
 		if text[:1] == strings.ToUpper(text[:1]) {
 			sight.Listed = append(sight.Listed, row.IPAddr)
+		}
+		if n := len(rows); n < len(s.zones) {
+			row.Zone = s.zones[n : n+1]
 		}
 		sight.Answers[row.IPAddr] = text[2] == 'a'
 		rows = append(rows, row)
@@ -78,7 +84,11 @@ func after(rows []fleet.Master, n int) []fleet.Master {
 func (s scene) seen(t *testing.T, order Order, looks int) Decision {
 	t.Helper()
 	rows, sight := s.read(t)
-	w := NewWatch("minion", order)
+	follow, err := ParseFollow(cmp.Or(s.follow, "1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewWatch("minion", order, follow)
 	for n := range looks {
 		now := start.Add(time.Duration(n) * 5 * time.Second)
 		sight.Masters = after(rows, n)
@@ -119,8 +129,19 @@ func TestRules(t *testing.T) {
 		{"stays while it does not answer, but its bridge beats", scene{masters: "Abar1, Bb-r1"}, long, "a b"},
 		{"stays until its heartbeat was seen to stand still", scene{masters: "Abar1, Bs-r1"}, once, "a b"},
 		{"and that for longer than a beat takes", scene{masters: "Abar1, Bs-r1"}, twice, "a b"},
-		{"stays while it is not ready: its bridge restarts", scene{masters: "Abar1, Bban1"}, long, "a b"},
-		{"stays while its key is not said: its bridge restarts", scene{masters: "Abar1, Bban0"}, long, "a b"},
+		{"leaves when it was seen not to be ready twice", scene{masters: "Abar1, Bban1"}, twice, "a"},
+		{"not at first sight: its bridge may have restarted", scene{masters: "Abar1, Bban0"}, once, "a b"},
+		{"but at first sight if it does not answer", scene{masters: "Abar1, Bb-n1"}, once, "a"},
+		{"leaves for one whose bridge is away, which was ready", scene{masters: "Asar1, Bban1"}, long, "a"},
+		{"leaves for one that joins", scene{masters: "Aban1, bbar1"}, long, "b"},
+		{"not when nobody is ready", scene{masters: "Aban1, Bban1"}, long, "a b"},
+		{"not when the only other one drains", scene{masters: "Aban1, Bbad1"}, long, "a b"},
+		{"leaves when it drains", scene{masters: "Abar1, Bbad1"}, once, "a"},
+		{"not when all drain", scene{masters: "Abad1, Bbad1"}, long, "a b"},
+		{"the last one stays, though it drains", scene{masters: "AbaT1, Bbad1"}, once, "b"},
+		{"one that drains does not join", scene{masters: "Abad1, bbad1"}, long, "a"},
+		{"unless there is nobody at all", scene{masters: "abad1, bbaT1"}, long, "a"},
+		{"nor does it keep out one that joins", scene{masters: "abad1, bbar1"}, long, "b"},
 		{"leaves when its key is another", scene{masters: "Abar1, Bbar2"}, once, "a"},
 
 		{"the last one stays, dead as it is", scene{masters: "As-r1"}, long, "hold: no master would be left: a its heartbeat stands still and it does not answer"},
@@ -166,7 +187,7 @@ func TestRules(t *testing.T) {
 // An address that no row names any more goes once it was silent for long.
 func TestRowlessLeavesLate(t *testing.T) {
 	rows, sight := scene{masters: "Abar1", extra: []string{"b"}}.read(t)
-	w := NewWatch("minion", Sorted)
+	w := NewWatch("minion", Sorted, FollowOne)
 	for at := time.Duration(0); ; at += time.Minute {
 		now := start.Add(at)
 		sight.Masters = after(rows, int(at/time.Second))
@@ -191,13 +212,13 @@ func TestRowlessLeavesLate(t *testing.T) {
 // While all is well nobody is asked.
 func TestAsksOnlyInDoubt(t *testing.T) {
 	for masters, want := range map[string][]string{
-		"Abar1, Bban1":               nil,
+		"Abar1, Bban1":               {"b"},
 		"Abar1, Bs-r1":               {"b"},
 		"Abar1, bbar1, cban1, dbaT1": {"b"},
 		"abar2":                      {"a"},
 	} {
 		rows, sight := scene{masters: masters}.read(t)
-		w := NewWatch("minion", Sorted)
+		w := NewWatch("minion", Sorted, FollowOne)
 		for n := range 4 {
 			sight.Masters = after(rows, n)
 			w.Observe(sight.Masters, sight.Listed, start.Add(time.Duration(n)*5*time.Second))
@@ -217,7 +238,7 @@ func TestG5_NeverEmpty(t *testing.T) {
 	pick := func(from string) string { i := random.IntN(len(from)); return from[i : i+1] }
 	writes, holds := 0, 0
 	for range 2000 {
-		w := NewWatch("minion", Orders()[random.IntN(2)])
+		w := NewWatch("minion", Orders()[random.IntN(2)], Follow(random.IntN(4)))
 		var listed []string
 		now := start
 		for range 8 {
@@ -265,13 +286,48 @@ func TestOneLostMovesOnlyItsMinions(t *testing.T) {
 	masters := []string{"A", "B", "C", "D"}
 	for i := range 400 {
 		current := strings.ToLower(masters[i%4])
-		w := NewWatch(fmt.Sprintf("i-%d", i), Spread)
+		w := NewWatch(fmt.Sprintf("i-%d", i), Spread, FollowOne)
 		rows, sight := scene{masters: "Abar1, Bbar1, CbaT1, Dbar1", current: current}.read(t)
 		sight.Masters = after(rows, 0)
 		w.Observe(sight.Masters, sight.Listed, start)
 		d := w.Decide(sight, start)
 		if first := d.List.Addresses()[0]; current != "c" && first != current {
 			t.Fatalf("minion %d moves from %s to %s", i, current, first)
+		}
+	}
+}
+
+// What a minion follows that follows several at once.
+func TestFollowsSeveral(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		scene scene
+		want  string
+	}{
+		{"two of three", scene{masters: "abar1, bbar1, cbar1", follow: "2"}, "a b"},
+		{"as many as there are", scene{masters: "abar1, bbar1", follow: "3"}, "a b"},
+		{"all", scene{masters: "abar1, bbar1, cbar1", follow: "all"}, "a b c"},
+		{"in two zones", scene{masters: "abar1, bbar1, cbar1", follow: "2", zones: "xxy"}, "a c"},
+		{"in three zones", scene{masters: "abar1, bbar1, cbar1, dbar1, ebar1", follow: "3", zones: "xxyyz"}, "a c e"},
+		{"three in two zones", scene{masters: "abar1, bbar1, cbar1, dbar1", follow: "3", zones: "xxyy"}, "a b c"},
+		{"zones that are not known", scene{masters: "abar1, bbar1, cbar1", follow: "2", zones: "x"}, "a b"},
+		{"the listed order stays", scene{masters: "Bbar1, Abar1, cbar1", follow: "2"}, "b a"},
+		{"a dead one leaves, and another joins", scene{masters: "As-r1, Bbar1, cbar1", follow: "2"}, "b c"},
+		{"one that drains leaves, and another joins", scene{masters: "Abar1, Bbad1, cbar1", follow: "2"}, "a c"},
+		{"one that comes first joins, and another leaves", scene{masters: "Bbar1, Cbar1, abar1", follow: "2"}, "a b"},
+		{"one that comes later does not", scene{masters: "Abar1, Bbar1, cbar1", follow: "2"}, "a b"},
+		{"one that does not answer goes last", scene{masters: "Ab-r1, bbar1", follow: "2"}, "b a"},
+		{"the last one stays", scene{masters: "As-r1", follow: "2"}, "hold: no master would be left: a its heartbeat stands still and it does not answer"},
+	} {
+		d := test.scene.seen(t, Sorted, 4)
+		got := strings.Join(d.List.Addresses(), " ")
+		if d.Hold != "" {
+			got = "hold: " + d.Hold
+		} else if !d.List.hot {
+			t.Errorf("%s: the list is not of masters that are followed at once", test.name)
+		}
+		if got != test.want {
+			t.Errorf("%s: got %q, want %q; joined %v, left %v", test.name, got, test.want, d.Joined, d.Left)
 		}
 	}
 }

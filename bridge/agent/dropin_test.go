@@ -21,9 +21,11 @@ import (
 )
 
 var (
-	oldList = NewList(Master{"i-a", "10.0.0.1"}, Master{"i-b", "10.0.0.2"})
-	newList = NewList(Master{"i-b", "10.0.0.2"}, Master{"i-c", "fd00::3"})
+	oldList = NewList(master("i-a", "10.0.0.1"), master("i-b", "10.0.0.2"))
+	newList = NewList(master("i-b", "10.0.0.2"), master("i-c", "fd00::3"))
 )
+
+func master(id, address string) Master { return Master{InstanceID: id, Address: address} }
 
 // others are the operator's files, which nobody but the operator changes.
 var others = map[string]string{
@@ -79,7 +81,7 @@ func get(t testing.TB, path string) string {
 
 func rendered(t testing.TB, l List) string {
 	t.Helper()
-	text, err := render(l)
+	text, err := render(l, Ports{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,20 +100,20 @@ func identity(t testing.TB, path string) string {
 
 func TestWritesOnlyWhatIsNew(t *testing.T) {
 	d, check := newTree(t)
-	if listed, err := d.Read(); err != nil || listed != nil {
+	if listed, err := d.Read(); err != nil || listed.Masters != nil {
 		t.Fatalf("lists %v, %v, before anything was written", listed, err)
 	}
-	if wrote, err := d.Write(oldList); err != nil || !wrote {
+	if wrote, err := d.Write(oldList, Running{}); err != nil || !wrote {
 		t.Fatalf("wrote %v, %v", wrote, err)
 	}
 	before := identity(t, d.Path())
-	if wrote, err := d.Write(oldList); err != nil || wrote {
+	if wrote, err := d.Write(oldList, Running{}); err != nil || wrote {
 		t.Errorf("wrote %v again, %v", wrote, err)
 	}
 	if after := identity(t, d.Path()); after != before {
 		t.Errorf("the file was touched: %s, before %s", after, before)
 	}
-	if listed, err := d.Read(); err != nil || !slices.Equal(listed, oldList.Addresses()) {
+	if listed, err := d.Read(); err != nil || !slices.Equal(addressesOf(listed.Masters), oldList.Addresses()) {
 		t.Errorf("lists %v, %v", listed, err)
 	}
 	if err := d.Check(oldList); err != nil {
@@ -119,14 +121,14 @@ func TestWritesOnlyWhatIsNew(t *testing.T) {
 	}
 	check()
 	// The debt lasts until it is settled.
-	if owed, err := d.Owed(); err != nil || !owed {
-		t.Errorf("owed %v, %v", owed, err)
+	if debt, err := d.Debt(); err != nil || !debt.Owed {
+		t.Errorf("owed %v, %v", debt, err)
 	}
 	if err := d.Settle(); err != nil {
 		t.Fatal(err)
 	}
-	if owed, err := d.Owed(); err != nil || owed {
-		t.Errorf("owed %v, %v, after it was settled", owed, err)
+	if debt, err := d.Debt(); err != nil || debt.Owed {
+		t.Errorf("owed %v, %v, after it was settled", debt, err)
 	}
 }
 
@@ -135,10 +137,10 @@ func TestForeignTextIsNoList(t *testing.T) {
 	for _, text := range []string{"", "\x00", "master: [", "master: {a: b}", "master:", "- a", "master: ['']"} {
 		d, _ := newTree(t)
 		put(t, d.Path(), text)
-		if listed, err := d.Read(); err != nil || len(listed) > 0 {
+		if listed, err := d.Read(); err != nil || len(listed.Masters) > 0 {
 			t.Errorf("%q lists %v, %v", text, listed, err)
 		}
-		if wrote, err := d.Write(newList); err != nil || !wrote {
+		if wrote, err := d.Write(newList, Running{}); err != nil || !wrote {
 			t.Errorf("%q: wrote %v, %v", text, wrote, err)
 		}
 	}
@@ -161,7 +163,7 @@ func TestKeepsModeOwnerAndLink(t *testing.T) {
 	if err := os.Symlink(real, d.Path()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Write(newList); err != nil {
+	if _, err := d.Write(newList, Running{}); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Lstat(d.Path())
@@ -179,7 +181,7 @@ func TestKeepsModeOwnerAndLink(t *testing.T) {
 	if err := os.Remove(real); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Write(oldList); err == nil {
+	if _, err := d.Write(oldList, Running{}); err == nil {
 		t.Error("wrote over a link to nothing")
 	}
 }
@@ -188,12 +190,12 @@ func TestKeepsModeOwnerAndLink(t *testing.T) {
 func steps(t testing.TB) []string {
 	t.Helper()
 	d, _ := newTree(t)
-	if _, err := d.Write(oldList); err != nil {
+	if _, err := d.Write(oldList, Running{}); err != nil {
 		t.Fatal(err)
 	}
 	var labels []string
 	d.step = func(label string) error { labels = append(labels, label); return nil }
-	if _, err := d.Write(newList); err != nil {
+	if _, err := d.Write(newList, Running{}); err != nil {
 		t.Fatal(err)
 	}
 	return labels
@@ -210,15 +212,15 @@ func whole(t *testing.T, d *DropIn, first bool) {
 	if text != old && text != rendered(t, newList) {
 		t.Errorf("neither the old text nor the new one: %q", text)
 	}
-	if owed, err := d.Owed(); err != nil || owed != (text != old) {
-		t.Errorf("restart owed %v, %v, with the text %q", owed, err, text)
+	if debt, err := d.Debt(); err != nil || debt.Owed != (text != old) {
+		t.Errorf("restart owed %v, %v, with the text %q", debt, err, text)
 	}
 	d.step = nil
-	if _, err := d.Write(newList); err != nil {
+	if _, err := d.Write(newList, Running{}); err != nil {
 		t.Error(err)
 	}
-	if owed, err := d.Owed(); err != nil || !owed {
-		t.Errorf("restart owed %v, %v, after the next agent wrote", owed, err)
+	if debt, err := d.Debt(); err != nil || !debt.Owed {
+		t.Errorf("restart owed %v, %v, after the next agent wrote", debt, err)
 	}
 	if get(t, d.Path()) != rendered(t, newList) {
 		t.Error("the next agent did not put it right")
@@ -243,7 +245,7 @@ func TestMain(m *testing.M) {
 			}
 			return nil
 		}
-		_, err := d.Write(newList)
+		_, err := d.Write(newList, Running{})
 		if strings.HasPrefix(label, "schedule: ") {
 			_, err = d.ForgetAlive(newList.Addresses())
 		}
@@ -265,7 +267,7 @@ func TestG5_KilledAtEachStep(t *testing.T) {
 				t.Parallel()
 				d, check := newTree(t)
 				if !first {
-					if _, err := d.Write(oldList); err != nil {
+					if _, err := d.Write(oldList, Running{}); err != nil {
 						t.Fatal(err)
 					}
 					if err := d.Settle(); err != nil {
@@ -297,7 +299,7 @@ func killedAt(t *testing.T, label string, d *DropIn) {
 func TestG5_EachStepMayFail(t *testing.T) {
 	for _, label := range steps(t) {
 		d, check := newTree(t)
-		if _, err := d.Write(oldList); err != nil {
+		if _, err := d.Write(oldList, Running{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.Settle(); err != nil {
@@ -312,7 +314,7 @@ func TestG5_EachStepMayFail(t *testing.T) {
 			}
 			return nil
 		}
-		_, err := d.Write(newList)
+		_, err := d.Write(newList, Running{})
 		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), label) {
 			t.Errorf("%s: %v", label, err)
 		}
@@ -330,7 +332,7 @@ func TestG5_EachStepMayFail(t *testing.T) {
 // Who reads while lists are written sees one of them, whole.
 func TestG5_ReadersSeeWholeLists(t *testing.T) {
 	d, _ := newTree(t)
-	if _, err := d.Write(oldList); err != nil {
+	if _, err := d.Write(oldList, Running{}); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -353,7 +355,7 @@ func TestG5_ReadersSeeWholeLists(t *testing.T) {
 		})
 	}
 	for i := range 40 {
-		if _, err := d.Write([]List{newList, oldList}[i%2]); err != nil {
+		if _, err := d.Write([]List{newList, oldList}[i%2], Running{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -371,7 +373,7 @@ func TestCheckFindsWhoWins(t *testing.T) {
 	} {
 		d, _ := newTree(t)
 		put(t, filepath.Join(filepath.Dir(d.minion.Path), name), text)
-		if _, err := d.Write(newList); err != nil {
+		if _, err := d.Write(newList, Running{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.Check(newList); err == nil || !strings.Contains(err.Error(), "another file") {
@@ -390,15 +392,18 @@ func FuzzRender(f *testing.F) {
 		f.Add(host)
 	}
 	f.Fuzz(func(t *testing.T, host string) {
-		text, err := render(NewList(Master{"", host}, Master{"", "last"}))
+		text, err := render(NewList(master("", host), master("", "last")), Ports{})
 		if (err == nil) != utf8.ValidString(host) {
 			t.Fatalf("%q: %v", host, err)
 		}
 		if err != nil || host == "" {
 			return
 		}
-		if got := parse(text); got[0] != host {
-			t.Errorf("%q is read as %q", host, got)
+		if _, port := splitPort(host); port != 0 {
+			return // it says a port
+		}
+		if got := parse(text).Masters; got[0].Address != host {
+			t.Errorf("%q is read as %q", host, got[0].Address)
 		}
 		if bytes.IndexFunc(text, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) >= 0 {
 			t.Errorf("%q is written beyond ASCII: %q", host, text)
@@ -435,10 +440,10 @@ func TestSaltReadsWhatIsRendered(t *testing.T) {
 	for _, list := range lists {
 		var masters []Master
 		for _, host := range list {
-			masters = append(masters, Master{"", host})
+			masters = append(masters, master("", host))
 		}
 		d, _ := newTree(t)
-		if _, err := d.Write(NewList(masters[0], masters[1:]...)); err != nil {
+		if _, err := d.Write(NewList(masters[0], masters[1:]...), Running{}); err != nil {
 			t.Fatal(err)
 		}
 		paths = append(paths, d.minion.Path)
@@ -477,4 +482,145 @@ func python(t testing.TB, script string, args ...string) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+func withPorts(m Master, publish, ret int) Master {
+	m.Ports = Ports{publish, ret}
+	return m
+}
+
+// Ports come from the masters' rows. Where they are the same they stand once; where
+// they are not, each entry has its own, and the publish port is what each master
+// reports.
+func TestPorts(t *testing.T) {
+	a, b, six := master("i-a", "10.0.0.1"), master("i-b", "10.0.0.2"), master("i-c", "fd00::3")
+	own := Ports{4505, 4506}
+	for _, test := range []struct {
+		name      string
+		list      List
+		has, lack []string
+	}{
+		{"no row says any", NewList(a, b), []string{`- "10.0.0.1"`, `- "10.0.0.2"`, "master_alive_interval: 15"}, []string{"master_port", "publish_port"}},
+		{"all say the same", NewList(withPorts(a, 9005, 9006), withPorts(b, 9005, 9006)),
+			[]string{`- "10.0.0.1"` + "\n", "master_port: 9006", "publish_port: 9005", "master_alive_interval: 15"}, nil},
+		{"one of an older bridge", NewList(withPorts(a, 4505, 4506), b), []string{`- "10.0.0.1"` + "\n", "master_port: 4506", "publish_port: 4505"}, nil},
+		{"they differ", NewList(withPorts(a, 9005, 9006), b, six),
+			[]string{`- "10.0.0.1:9006"`, `- "10.0.0.2:4506"`, `- "[fd00::3]:4506"`, "publish_port: 4506", "master_alive_interval: 0"}, []string{"master_port"}},
+		{"they differ, and all are followed", NewList(withPorts(a, 9005, 9006), b).Hot(),
+			[]string{`- "10.0.0.1:9006"`, "publish_port: 4506", "master_type: str", "auth_tries: 2"}, []string{"failover"}},
+	} {
+		text, err := render(test.list, own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range append(test.has, "random_master: False", "master_shuffle: False", "master_failback: False", "cache_jobs: True", "minion_jid_queue_hwm: 10000") {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s: does not say %q:\n%s", test.name, want, text)
+			}
+		}
+		for _, not := range test.lack {
+			if strings.Contains(string(text), not) {
+				t.Errorf("%s: says %q:\n%s", test.name, not, text)
+			}
+		}
+		listed := parse(text)
+		if got := addressesOf(listed.Masters); !slices.Equal(got, test.list.Addresses()) || listed.Hot != test.list.hot {
+			t.Errorf("%s: is read as %+v", test.name, listed)
+		}
+		for i, m := range listed.Masters {
+			if want := test.list.masters[i].Ports; want.Ret != 0 && m.Ports.Ret != want.Ret {
+				t.Errorf("%s: port of %s is read as %+v", test.name, m.Address, m.Ports)
+			}
+		}
+	}
+}
+
+// prepare gives what Salt makes of each entry.
+const prepare = `
+import json, sys
+import salt.config, salt.minion
+opts = salt.config.minion_config(sys.argv[1])
+found = []
+for master in list(opts["master"]):
+    one = dict(opts, master=master)
+    one.update(salt.minion.prep_ip_port(one))
+    found.append([str(one["master"]), str(one["master_port"]), str(one["publish_port"])])
+print(json.dumps([found, opts["master_type"], opts["retry_dns"], opts["auth_tries"], opts["random_master"], opts["minion_jid_queue_hwm"]]))
+`
+
+// What Salt itself makes of a list with ports.
+func TestSaltReadsPorts(t *testing.T) {
+	d, _ := newTree(t)
+	d.minion.MasterPort = 4506
+	l := NewList(withPorts(master("i-a", "10.0.0.1"), 9005, 9006), withPorts(master("i-c", "fd00::3"), 4505, 4506)).Hot()
+	if _, err := d.Write(l, Running{}); err != nil {
+		t.Fatal(err)
+	}
+	const want = `[[["10.0.0.1", "9006", "4506"], ["fd00::3", "4506", "4506"]], "str", 0, 2, false, 10000]`
+	if got := strings.TrimSpace(string(python(t, prepare, d.minion.Path))); got != want {
+		t.Errorf("Salt reads %s, want %s", got, want)
+	}
+	if err := d.Check(l); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a minion runs with is known as long as it owes a restart, over any number of
+// lists.
+func TestDebtKnowsWhatRuns(t *testing.T) {
+	d, check := newTree(t)
+	connected := Running{Masters: []string{"10.0.0.9"}, Process: "7-1"}
+	third := NewList(master("i-d", "10.0.0.4"))
+	expect := func(when string, l List, running Running, owed bool, masters ...string) {
+		t.Helper()
+		if wrote, err := d.Write(l, running); err != nil || !wrote {
+			t.Fatalf("%s: wrote %v, %v", when, wrote, err)
+		}
+		debt, err := d.Debt()
+		if err != nil || debt.Owed != owed || owed && !slices.Equal(debt.Running.Masters, masters) {
+			t.Errorf("%s: %+v, %v", when, debt, err)
+		}
+	}
+	expect("the first list", oldList, connected, true, "10.0.0.9")
+	expect("another", newList, connected, true, "10.0.0.9")
+	if err := d.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	expect("after a restart", oldList, connected, true, newList.Addresses()...)
+	expect("one more", third.Hot(), connected, true, newList.Addresses()...)
+	expect("restarted by others meanwhile", oldList, Running{Process: "8-2"}, true, "10.0.0.4")
+	if debt, _ := d.Debt(); !debt.Running.Hot || debt.Running.Process != "8-2" {
+		t.Errorf("%+v", debt)
+	}
+	expect("what it runs with, again", third.Hot(), Running{Process: "8-2"}, false)
+	check()
+	// What an agent wrote that knew no more.
+	put(t, d.owedPath(), digest([]byte(get(t, d.Path())))+"\n")
+	if debt, err := d.Debt(); err != nil || !debt.Owed || len(debt.Running.Masters) > 0 {
+		t.Errorf("%+v, %v", debt, err)
+	}
+	// What is there must not crash or bloat it.
+	put(t, d.owedPath(), "masters\nprocess\n\x00 \nhot")
+	if debt, err := d.Debt(); err != nil || debt.Owed {
+		t.Errorf("%+v, %v", debt, err)
+	}
+}
+
+// The process of a minion is another after each start.
+func TestProcess(t *testing.T) {
+	l := newLocal(t)
+	if got := l.Process(); got != "" {
+		t.Errorf("%q, and there is no pid file", got)
+	}
+	// The file's process must look like Salt's: this one is named so.
+	cmd := exec.Command("sh", "-c", "sleep 60; : salt-minion")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	put(t, l.minion.PIDFile, fmt.Sprint(cmd.Process.Pid))
+	got := l.Process()
+	if !strings.HasPrefix(got, fmt.Sprintf("%d-", cmd.Process.Pid)) || got != l.Process() {
+		t.Errorf("%q", got)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,45 +21,49 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 		fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("minion", "%s", a.o.MinionID)
+	line("follows", "%s", a.o.Follow)
 	line("drop-in", "%s", path)
-	line("listed", "%s", cmp.Or(strings.Join(a.listed, ", "), "(the agent has written no list yet)"))
-	answers := "answers"
-	if a.missed > 0 {
-		answers = "does not answer"
+	line("listed", "%s", cmp.Or(strings.Join(addressesOf(a.listed.Masters), ", "), "(the agent has written no list yet)"))
+	for _, address := range a.connected {
+		answers := "answers"
+		if !a.ask(ctx, []string{address})[address] {
+			answers = "does not answer"
+		}
+		line("connected", "%s, %s", address, answers)
 	}
-	if a.current == "" {
-		line("current", "(connected to no master)")
-	} else {
-		line("current", "%s, %s", a.current, answers)
+	if len(a.connected) == 0 {
+		line("connected", "(to no master)")
 	}
-	trusted, err := a.o.Minion.TrustedKey()
+	s, err := a.sight(ctx)
 	if err != nil {
 		return err
 	}
-	line("trusts", "%s", cmp.Or(trusted, "(has met no master yet)"))
-	reading, cancel := context.WithTimeout(ctx, readWithin)
-	defer cancel()
-	masters, err := a.o.Masters.Masters(reading)
-	bad, err := fleet.WithoutBadRows(err)
-	if err != nil {
-		return err
+	line("trusts", "%s", cmp.Or(s.Trusted, "(has met no master yet)"))
+	for _, id := range slices.Sorted(maps.Keys(s.Bad)) {
+		line("passed over", "%s", s.Bad[id])
 	}
-	for _, why := range bad {
-		line("passed over", "%s", why)
-	}
-	a.watch.Observe(masters, a.listed, time.Now())
-	s := Sight{Masters: masters, Listed: a.listed, Trusted: trusted, Current: a.current}
 	s.Answers = a.ask(ctx, a.watch.Ask(s))
 	d := a.watch.Decide(s, time.Now())
-	for _, m := range masters {
+	if a.o.Hands != "" {
+		d = hold(a.o.Hands)
+	}
+	for _, m := range s.Masters {
 		line("master", "%s at %s: %s", m.InstanceID, m.IPAddr, a.standing(m, s, d))
 	}
 	switch {
 	case d.Hold != "":
 		line("would do", "nothing: %s", d.Hold)
-	case d.Changed():
-		line("would write", "%s", d.List)
-		line("would run", "the restart of the minion, once its jobs have ended")
+	case d.Changed() || len(s.Listed) > 0 && d.List.hot != a.listed.Hot:
+		line("would write", "%s (master_type: %s)", d.List, masterType(d.List.hot))
+		n := Need{List: d.List.Addresses(), Fit: d.Fit, Running: Running{Masters: a.connected, Hot: len(a.connected) > 1},
+			Current: a.current, Lonely: len(a.connected) == 0}
+		if len(s.Listed) > 0 {
+			n.Running = Running{Masters: s.Listed, Hot: a.listed.Hot}
+		}
+		haste, why := n.haste()
+		a.last = d
+		_, most := a.crowd().splay(haste, a.o.Splay, a.o.Settle)
+		line("would run", "the restart of the minion within %v, once its jobs have ended: %s", most.Round(time.Second), why)
 	default:
 		line("would do", "nothing: the list is as it should be")
 	}
@@ -82,6 +87,8 @@ func (a *Agent) standing(m fleet.Master, s Sight, d Decision) string {
 		return "terminated"
 	case !m.Ready:
 		return "is not ready"
+	case m.Draining:
+		return "drains"
 	case s.Trusted != "" && m.MasterKeySHA256 != s.Trusted:
 		return "has another key than the one that the minion trusts"
 	case !s.Answers[m.IPAddr]:

@@ -17,6 +17,24 @@ import (
 type Master struct {
 	InstanceID string // empty for an address that no row names
 	Address    string
+	Ports      Ports
+	Zone       string // empty: not known
+}
+
+// Ports are those of a master; 0: as the minion's own configuration says.
+type Ports struct{ Publish, Ret int }
+
+// or fills in what is not known.
+func (p Ports) or(own Ports) Ports {
+	return Ports{cmp.Or(p.Publish, own.Publish), cmp.Or(p.Ret, own.Ret)}
+}
+
+// portOf takes what is no port for one that is not known.
+func portOf(n int) int {
+	if n < 1 || n > 65535 {
+		return 0
+	}
+	return n
 }
 
 // hostName is what Salt takes for one (salt.utils.network.sanitize_host), and no
@@ -27,21 +45,32 @@ var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9]
 // minion can use. (The Phoenix of 2015 wrote "no-ip-yet" into new rows, which
 // looks like the name of a host.)
 func NewMaster(row fleet.Master) (Master, error) {
+	m := Master{InstanceID: row.InstanceID, Address: row.IPAddr, Zone: row.Zone,
+		Ports: Ports{Publish: portOf(row.PublishPort), Ret: portOf(row.RetPort)}}
 	if addr, err := netip.ParseAddr(row.IPAddr); err == nil {
 		if addr.IsUnspecified() || addr.Zone() != "" {
 			return Master{}, fmt.Errorf("master %s: %s is no address for others", row.InstanceID, row.IPAddr)
 		}
-		return Master{row.InstanceID, row.IPAddr}, nil
+		return m, nil
 	}
 	if !hostName.MatchString(row.IPAddr) || row.IPAddr == "no-ip-yet" {
 		return Master{}, fmt.Errorf("master %s: %.64q is no address", row.InstanceID, row.IPAddr)
 	}
-	return Master{row.InstanceID, row.IPAddr}, nil
+	return m, nil
 }
 
 // List is the masters that a minion may turn to, the preferred one first. It has
 // at least one, by the only way to make it; the zero List cannot be written.
-type List struct{ masters []Master }
+type List struct {
+	masters []Master
+	hot     bool // the minion is connected to all of them at once
+}
+
+// Hot is the list of a minion that follows all of its masters at once.
+func (l List) Hot() List {
+	l.hot = true
+	return l
+}
 
 // errNoMaster is returned for the zero List.
 var errNoMaster = errors.New("a list of no masters")
@@ -58,9 +87,11 @@ func NewList(first Master, rest ...Master) List {
 }
 
 // Addresses are those of the masters, in order.
-func (l List) Addresses() []string {
-	addresses := make([]string, len(l.masters))
-	for i, m := range l.masters {
+func (l List) Addresses() []string { return addressesOf(l.masters) }
+
+func addressesOf(masters []Master) []string {
+	addresses := make([]string, len(masters))
+	for i, m := range masters {
 		addresses[i] = m.Address
 	}
 	return addresses

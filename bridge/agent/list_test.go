@@ -13,17 +13,17 @@ import (
 func entries(ids ...string) []Master {
 	var masters []Master
 	for i, id := range ids {
-		masters = append(masters, Master{id, fmt.Sprintf("10.0.0.%d", i+1)})
+		masters = append(masters, master(id, fmt.Sprintf("10.0.0.%d", i+1)))
 	}
 	return masters
 }
 
 // G5: the list that is not made by NewList is not written, and NewList needs one.
 func TestG5_ZeroListIsNotWritten(t *testing.T) {
-	if text, err := render(List{}); !errors.Is(err, errNoMaster) {
+	if text, err := render(List{}, Ports{}); !errors.Is(err, errNoMaster) {
 		t.Errorf("rendered %q, %v", text, err)
 	}
-	l := NewList(Master{"a", "10.0.0.1"}, Master{"b", "10.0.0.2"}, Master{"c", "10.0.0.1"})
+	l := NewList(master("a", "10.0.0.1"), master("b", "10.0.0.2"), master("c", "10.0.0.1"))
 	if want := []string{"10.0.0.1", "10.0.0.2"}; !slices.Equal(l.Addresses(), want) {
 		t.Errorf("got %v, want %v: each address once", l.Addresses(), want)
 	}
@@ -77,7 +77,7 @@ func TestSpread(t *testing.T) {
 }
 
 func TestSorted(t *testing.T) {
-	masters := []Master{{"a", "name"}, {"b", "10.0.0.10"}, {"c", "::1"}, {"d", "10.0.0.9"}}
+	masters := []Master{master("a", "name"), master("b", "10.0.0.10"), master("c", "::1"), master("d", "10.0.0.9")}
 	Sorted.sort("any", masters)
 	if got := NewList(masters[0], masters[1:]...).String(); got != "10.0.0.9, 10.0.0.10, ::1, name" {
 		t.Error(got)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,7 @@ type Local struct {
 	minion  salt.MinionConfig
 	command []string
 	proc    string // /proc
+	zeromq  bool   // Salt's transport; others greet nobody
 }
 
 // NewLocal gives this machine, with the minion so configured, which that command
@@ -45,20 +47,27 @@ func NewLocal(minion salt.MinionConfig, command []string) (*Local, error) {
 	if len(command) == 0 || command[0] == "" {
 		return nil, errors.New("restart command is empty")
 	}
-	return &Local{minion: minion, command: command, proc: "/proc"}, nil
+	transport, said := minion.Options["transport"]
+	return &Local{minion: withPublishPort(minion), command: command, proc: "/proc", zeromq: !said || transport == "zeromq"}, nil
 }
 
 // Connected gives the addresses of the masters whose publish port the minion is
 // connected to; those of listed as they are written there.
-func (l *Local) Connected(ctx context.Context, listed []string) ([]string, error) {
-	found, err := publishers(l.proc, l.pid(), l.minion.PublishPort)
+func (l *Local) Connected(ctx context.Context, listed []Master) ([]string, error) {
+	ports := []int{l.minion.PublishPort}
+	for _, m := range listed {
+		if m.Ports.Publish != 0 && !slices.Contains(ports, m.Ports.Publish) {
+			ports = append(ports, m.Ports.Publish)
+		}
+	}
+	found, err := publishers(l.proc, l.pid(), ports)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
 	name := map[netip.Addr]string{}
-	for _, address := range listed {
-		for _, addr := range lookUp(ctx, address) {
-			name[addr] = address
+	for _, m := range listed {
+		for _, addr := range lookUp(ctx, m.Address) {
+			name[addr] = m.Address
 		}
 	}
 	var addresses []string
@@ -98,26 +107,59 @@ func (l *Local) pid() int {
 	return pid
 }
 
-// Answers says whether a master takes connections on both of its ports.
-func (l *Local) Answers(ctx context.Context, address string) bool {
+// Process names the minion's main process: its number, and when it began as the
+// kernel counts. Empty: not known.
+func (l *Local) Process() string {
+	pid := l.pid()
+	if pid == 0 {
+		return ""
+	}
+	text, err := os.ReadFile(filepath.Join(l.proc, strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return ""
+	}
+	// The name of the program, in brackets, may hold anything.
+	_, rest, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
+	const starttime = 19 // field 22 of proc(5), of which the third is the first here
+	if fields := strings.Fields(rest); len(fields) > starttime {
+		return strconv.Itoa(pid) + "-" + fields[starttime]
+	}
+	return ""
+}
+
+// Answers says whether a master answers on both of its ports. With ZeroMQ that
+// is the first byte of a greeting, which each side sends unasked: a process that
+// was stopped, or hangs, still takes connections, for its kernel does.
+func (l *Local) Answers(ctx context.Context, m Master) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	ports := []int{l.minion.PublishPort, l.minion.MasterPort}
-	answers := make(chan bool, len(ports))
-	for _, port := range ports {
-		go func() {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port)))
-			if err == nil {
-				conn.Close()
-			}
-			answers <- err == nil
-		}()
+	ports := m.Ports.or(Ports{Publish: l.minion.PublishPort, Ret: l.minion.MasterPort})
+	answers := make(chan bool, 2)
+	for _, port := range []int{ports.Publish, ports.Ret} {
+		go func() { answers <- l.answers(ctx, net.JoinHostPort(m.Address, strconv.Itoa(port))) }()
 	}
-	both := true
-	for range ports {
-		both = <-answers && both
+	one, other := <-answers, <-answers
+	return one && other
+}
+
+// zmtpSignature begins each greeting of ZeroMQ (RFC 23/ZMTP).
+const zmtpSignature = 0xff
+
+func (l *Local) answers(ctx context.Context, endpoint string) bool {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
+	if err != nil {
+		return false
 	}
-	return both
+	defer conn.Close()
+	if !l.zeromq {
+		return true
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetReadDeadline(deadline)
+	}
+	var first [1]byte
+	n, err := conn.Read(first[:])
+	return err == nil && n == 1 && first[0] == zmtpSignature
 }
 
 // Jobs are those that run on the minion.

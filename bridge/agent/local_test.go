@@ -27,6 +27,27 @@ func listen(t *testing.T, address string) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// greet is listen with the greeting of ZeroMQ, as each of its sockets sends it.
+func greet(t *testing.T, address string) int {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte{zmtpSignature, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f})
+			defer conn.Close()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
 // The kernel's own table of connections, of this very process.
 func TestConnectionsOfTheProcess(t *testing.T) {
 	for _, address := range []string{"127.0.0.3", "::1"} {
@@ -37,7 +58,7 @@ func TestConnectionsOfTheProcess(t *testing.T) {
 		}
 		want := []netip.Addr{netip.MustParseAddr(address)}
 		for name, pid := range map[string]int{"this process": os.Getpid(), "the whole machine": 0, "no such process": 1 << 30} {
-			if got, err := publishers("/proc", pid, port); err != nil || !slices.Equal(got, want) {
+			if got, err := publishers("/proc", pid, []int{port}); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s: connected to %v, %v, want %v", name, got, err, want)
 			}
 		}
@@ -46,13 +67,13 @@ func TestConnectionsOfTheProcess(t *testing.T) {
 		if err := other.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := publishers("/proc", other.Process.Pid, port); err != nil || len(got) > 0 {
+		if got, err := publishers("/proc", other.Process.Pid, []int{port}); err != nil || len(got) > 0 {
 			t.Errorf("another process: connected to %v, %v", got, err)
 		}
 		_ = other.Process.Kill()
 		_ = other.Wait()
 		conn.Close()
-		if got, err := publishers("/proc", os.Getpid(), port); err != nil || len(got) > 0 {
+		if got, err := publishers("/proc", os.Getpid(), []int{port}); err != nil || len(got) > 0 {
 			t.Errorf("after it was closed: connected to %v, %v", got, err)
 		}
 	}
@@ -95,14 +116,23 @@ func newLocal(t *testing.T, ports ...int) *Local {
 }
 
 func TestAnswersNeedsBothPorts(t *testing.T) {
-	one, two := listen(t, "127.0.0.4"), listen(t, "127.0.0.4")
-	if l := newLocal(t, one, two); !l.Answers(t.Context(), "127.0.0.4") {
-		t.Error("both listen, and it does not answer")
+	at := Master{Address: "127.0.0.4"}
+	one, two, silent := greet(t, at.Address), greet(t, at.Address), listen(t, at.Address)
+	if l := newLocal(t, one, two); !l.Answers(t.Context(), at) {
+		t.Error("both greet, and it does not answer")
 	}
-	for _, ports := range [][]int{{one, 1}, {1, two}, {1, 2}} {
-		if l := newLocal(t, ports...); l.Answers(t.Context(), "127.0.0.4") {
+	for _, ports := range [][]int{{one, 1}, {1, two}, {1, 2}, {one, silent}, {silent, two}} {
+		if l := newLocal(t, ports...); l.Answers(t.Context(), at) {
 			t.Errorf("answers on %v", ports)
 		}
+	}
+	at.Ports = Ports{one, two} // as its row says
+	if l := newLocal(t, 1, 2); !l.Answers(t.Context(), at) {
+		t.Error("is asked on the ports of the minion's own configuration")
+	}
+	l := newLocal(t, one, silent)
+	if l.zeromq = false; !l.Answers(t.Context(), Master{Address: at.Address}) {
+		t.Error("a transport without a greeting is waited for")
 	}
 }
 
@@ -117,7 +147,11 @@ func TestConnectedByName(t *testing.T) {
 	defer conn.Close()
 	l := newLocal(t, port, port)
 	for _, listed := range [][]string{{"localhost"}, {"127.0.0.1"}, {"10.0.0.1", "127.0.0.1"}} {
-		got, err := l.Connected(t.Context(), listed)
+		var masters []Master
+		for _, address := range listed {
+			masters = append(masters, Master{Address: address})
+		}
+		got, err := l.Connected(t.Context(), masters)
 		if want := listed[len(listed)-1:]; err != nil || !slices.Equal(got, want) {
 			t.Errorf("%v: connected to %v, %v", listed, got, err)
 		}
@@ -230,7 +264,7 @@ func TestUnreadable(t *testing.T) {
 	if listed, err := d.Read(); err == nil {
 		t.Errorf("lists %v", listed)
 	}
-	if wrote, err := d.Write(newList); err == nil {
+	if wrote, err := d.Write(newList, Running{}); err == nil {
 		t.Errorf("wrote %v", wrote)
 	}
 }

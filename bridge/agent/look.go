@@ -3,42 +3,92 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
+	"maps"
 	"slices"
 	"time"
 )
 
-// look finds out which master the minion is connected to, and whether it answers.
+// look finds out which masters the minion is connected to, and whether they answer.
 func (a *Agent) look(ctx context.Context) {
 	listed, err := a.o.File.Read()
 	a.tell("file", slog.LevelError, "drop-in is not read", err)
 	if err == nil {
 		a.listed = listed
+		for _, m := range listed.Masters {
+			if _, named := a.places[m.Address]; !named {
+				a.places[m.Address] = m
+			}
+		}
 	}
-	connected, err := a.o.Minion.Connected(ctx, a.listed)
+	connected, err := a.o.Minion.Connected(ctx, a.listed.Masters)
 	a.tell("connections", slog.LevelWarn, "minion's connections are not known", err)
-	a.lonely = err == nil && len(connected) == 0
+	a.connected = connected
+	if err != nil || len(connected) > 0 {
+		a.alone = 0
+	} else {
+		a.alone++
+	}
 	if current := a.pick(connected); current != a.current {
 		a.log.Debug("minion's master", "master", current, "before", a.current)
-		a.current, a.missed, a.reads = current, 0, 0
+		a.current, a.reads = current, 0
 	}
+	a.restartedByOthers()
 	if a.current == "" { // it has no list yet, and nobody serves it
-		a.missed = 0
+		clear(a.missed)
 		a.readNow()
 		return
 	}
-	if a.o.Minion.Answers(ctx, a.current) {
-		if a.missed >= goneAfter {
-			a.log.Info("minion's master answers again", "master", a.current)
+	a.probe(ctx)
+	a.weigh()
+}
+
+// probe asks the masters whose loss matters to the minion.
+func (a *Agent) probe(ctx context.Context) {
+	watched := a.watched()
+	maps.DeleteFunc(a.missed, func(address string, _ int) bool { return !slices.Contains(watched, address) })
+	for address, answers := range a.ask(ctx, watched) {
+		switch {
+		case !answers:
+			switch a.missed[address]++; a.missed[address] {
+			case 1:
+				a.reads = 0
+			case goneAfter:
+				a.log.Warn("minion's master does not answer", "master", address)
+			}
+		case a.missed[address] >= goneAfter:
+			a.log.Info("minion's master answers again", "master", address)
+			fallthrough
+		default:
+			delete(a.missed, address)
 		}
-		a.missed, a.reads = 0, 0
-		return
 	}
-	a.readNow()
-	if a.missed++; a.missed == goneAfter {
-		a.log.Warn("minion's master does not answer", "master", a.current)
-		a.restart.Hurry(time.Now(), a.splay())
+	if len(a.missed) > 0 {
+		a.readNow()
+	} else {
+		a.reads = 0
 	}
+}
+
+// watched are the masters that are asked at each look: the one that the minion is
+// connected to, or all that a minion follows, and those on its list.
+func (a *Agent) watched() []string {
+	if !a.listed.Hot && !a.debt.Running.Hot {
+		return []string{a.current}
+	}
+	watched := append(a.serving(), addressesOf(a.listed.Masters)...)
+	slices.Sort(watched)
+	return slices.Compact(watched)
+}
+
+// serving are the masters by which the minion is served, as far as they live.
+func (a *Agent) serving() []string {
+	switch {
+	case a.debt.Owed && a.debt.Running.Hot && len(a.debt.Running.Masters) > 0:
+		return slices.Clone(a.debt.Running.Masters)
+	case !a.debt.Owed && a.listed.Hot:
+		return addressesOf(a.listed.Masters)
+	}
+	return []string{a.current}
 }
 
 // readNow lets the masters be read at once, for as long as that promises something
@@ -58,26 +108,28 @@ func (a *Agent) pick(connected []string) string {
 	case slices.Contains(connected, a.current):
 		return a.current
 	case len(connected) > 0:
-		for _, address := range a.listed {
-			if slices.Contains(connected, address) {
-				return address
+		for _, m := range a.listed.Masters {
+			if slices.Contains(connected, m.Address) {
+				return m.Address
 			}
 		}
 		return connected[0]
-	case a.current == "" && len(a.listed) > 0:
-		return a.listed[0]
+	case a.current == "" && len(a.listed.Masters) > 0:
+		return a.listed.Masters[0].Address
 	}
 	return a.current
 }
 
-// gone says whether the minion's master is lost to it, as far as can be seen.
-func (a *Agent) gone() bool { return a.current == "" || a.missed >= goneAfter }
-
-// splay is a random wait before a restart: short where the minion serves nobody.
-func (a *Agent) splay() time.Duration {
-	most := a.o.Splay
-	if a.gone() || a.lonely {
-		most = min(most, shortSplay)
-	}
-	return rand.N(most + 1)
+// gone says whether the minion's masters are lost to it, as far as can be seen.
+func (a *Agent) gone() bool {
+	return a.current == "" || !slices.ContainsFunc(a.serving(), func(address string) bool { return a.missed[address] < goneAfter })
 }
+
+// lonely says whether the minion is connected to no master. A connection that was
+// closed is often back at the next look: its master was restarted.
+func (a *Agent) lonely() bool {
+	return a.alone >= lonelyAfter || a.alone > 0 && len(a.debt.Running.Masters) == 0
+}
+
+// urgent says whether a restart that is owed is not to wait.
+func (a *Agent) urgent() bool { return a.gone() || a.haste == Now }

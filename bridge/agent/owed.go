@@ -4,30 +4,83 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
 
-// recall takes up a restart that is owed, though this agent did not write the
-// list, or does not know that it did.
+// recall looks whether a restart is owed, which another agent may have left
+// behind, and how soon it is to be.
 func (a *Agent) recall() {
-	if a.restart.Owed() {
-		return
-	}
 	if a.unsettled {
 		a.settle()
 		return
 	}
-	owed, err := a.o.File.Owed()
+	debt, err := a.o.File.Debt()
 	a.tell("owed", slog.LevelError, "restart that may be owed is not known", err)
-	if owed {
-		a.owe("the list was written, and the minion not restarted since")
+	if err != nil {
+		return
 	}
+	if a.debt.Owed && !debt.Owed && a.restart.Owed() {
+		a.log.Info("minion needs no restart: it runs with the list that is there")
+		a.restart.Forgive()
+		a.haste = 0
+	}
+	a.debt = debt
+	a.weigh()
 }
 
-func (a *Agent) owe(why string) {
-	splay := a.splay()
-	a.restart.Owe(time.Now(), splay)
-	a.log.Info("minion is to be restarted", "why", why, "splay", splay.Round(time.Millisecond), "urgent", a.gone())
+// weigh says by when the minion is to be restarted, if it is. It is asked again
+// when anything changed that this hangs on.
+func (a *Agent) weigh() {
+	if !a.debt.Owed || len(a.listed.Masters) == 0 {
+		return
+	}
+	haste, why := Need{List: addressesOf(a.listed.Masters), Fit: a.fit(), Running: a.debt.Running, Current: a.current,
+		Gone: a.gone(), Lonely: a.lonely(), Back: a.last.Back}.haste()
+	if a.restart.Owed() && haste == a.haste {
+		return
+	}
+	least, most := a.crowd().splay(haste, a.o.Splay, a.o.Settle)
+	splay := least + rand.N(most-least+1)
+	if haste <= OneLeft { // it may have waited for a part of that already
+		splay = max(0, min(splay, most-time.Since(a.debt.Since)))
+	}
+	a.restart.Owe(time.Now(), splay, haste < a.haste)
+	a.haste = haste
+	a.log.Info("minion is to be restarted", "why", why, "splay", splay.Round(time.Millisecond), "urgent", haste == Now)
+}
+
+// fit are the masters that could be on the list. Before the first decision, those
+// that are.
+func (a *Agent) fit() []string {
+	if a.last.Fit == nil {
+		return addressesOf(a.listed.Masters)
+	}
+	return a.last.Fit
+}
+
+// crowd is what is known of the other agents. At its first start a minion is none
+// of those that masters count.
+func (a *Agent) crowd() Crowd {
+	c := Crowd{Minions: a.last.Crowd, Masters: len(a.fit()), Lost: max(a.last.Lost, 1), Follow: 1,
+		OnFirst: a.o.Order == Sorted && !a.o.Follow.hot()}
+	if a.listed.Hot {
+		c.Follow = len(a.listed.Masters)
+	}
+	if len(a.debt.Running.Masters) == 0 && a.lonely() {
+		c.Minions = 0
+	}
+	return c
+}
+
+// restartedByOthers settles the debt of a minion that was restarted by somebody
+// else: its process is another than the one that ran when the list was written.
+func (a *Agent) restartedByOthers() {
+	if !a.debt.Owed || a.o.Minion.Process() == "" || a.debt.Running.sameProcess(a.o.Minion.Process()) {
+		return
+	}
+	a.log.Info("minion was restarted, by others, with the list that is there", "masters", addressesOf(a.listed.Masters))
+	a.restarted(time.Now())
 }
 
 // restartMinion restarts the minion if nothing speaks against it.
@@ -37,12 +90,13 @@ func (a *Agent) restartMinion(ctx context.Context) {
 	if err != nil {
 		running = []Job{{JID: "(unknown)"}} // waits as for any job
 	}
-	if wait := a.restart.Decide(running, a.gone(), time.Now()); wait != "" {
+	if wait := a.restart.Decide(running, a.urgent(), time.Now()); wait != "" {
 		a.tell("wait", slog.LevelInfo, "restart of the minion waits", errors.New(wait))
 		return
 	}
 	a.tell("wait", slog.LevelInfo, "restart of the minion waits", nil)
-	forgotten, err := a.o.File.ForgetAlive(a.listed)
+	listed := addressesOf(a.listed.Masters)
+	forgotten, err := a.o.File.ForgetAlive(listed)
 	a.tell("schedule", slog.LevelWarn, "stale jobs stay in the minion's schedule", err)
 	begun := time.Now()
 	if err := a.o.Minion.Restart(ctx); err != nil {
@@ -50,14 +104,23 @@ func (a *Agent) restartMinion(ctx context.Context) {
 		a.log.Error("minion is not restarted", "err", err, "again_in", pause)
 		return
 	}
+	a.log.Info("minion restarted", "took", time.Since(begun).Round(time.Millisecond), "masters", listed, "forgotten", forgotten)
+	a.restarted(begun)
+}
+
+// restarted notes that the minion runs with the list that is there.
+func (a *Agent) restarted(begun time.Time) {
 	a.restart.Done(begun)
-	a.current, a.missed = "", 0 // it turns to the first on its list
-	a.log.Info("minion restarted", "took", time.Since(begun).Round(time.Millisecond), "masters", a.listed, "forgotten", forgotten)
+	a.current, a.haste = "", 0 // it turns to the first on its list
+	clear(a.missed)
 	a.settle()
 }
 
 func (a *Agent) settle() {
 	err := a.o.File.Settle()
 	a.unsettled = err != nil
+	if err == nil {
+		a.debt = Debt{}
+	}
 	a.tell("settle", slog.LevelError, "restart is not noted: the next agent will restart the minion again", err)
 }

@@ -7,9 +7,6 @@ import (
 )
 
 const (
-	// shortSplay keeps the minions of a lost master from knocking at the next one
-	// at the same moment; longer would only leave them alone for longer.
-	shortSplay = 3 * time.Second
 	// jobsMost: how long a running job can put off a restart that is not urgent.
 	// What runs for longer may as well hang.
 	jobsMost = 10 * time.Minute
@@ -39,8 +36,9 @@ func (j Job) String() string { return strings.Join(j.Funs, ",") + " " + j.JID }
 type Restart struct {
 	highstates []string // functions that are a highstate
 
-	owed     time.Time // since when; zero: it is not
+	owed     bool
 	due      time.Time
+	from     time.Time // when it was due first: jobs are waited for from then
 	last     time.Time // when the last one began that went through
 	failures int
 }
@@ -49,24 +47,22 @@ type Restart struct {
 func NewRestart(highstates ...string) *Restart { return &Restart{highstates: highstates} }
 
 // Owe says that a restart is needed, after that splay. One that is due earlier
-// stays so.
-func (r *Restart) Owe(now time.Time, splay time.Duration) {
-	if r.owed.IsZero() {
-		r.owed, r.due, r.failures = now, now.Add(splay), 0
-		return
+// stays so, unless it is put off. One that failed keeps its pause.
+func (r *Restart) Owe(now time.Time, splay time.Duration, putOff bool) {
+	due := now.Add(splay)
+	switch {
+	case !r.owed:
+		r.owed, r.due, r.from, r.failures = true, due, due, 0
+	case r.failures == 0 && (putOff || due.Before(r.due)):
+		r.due, r.from = due, due
 	}
-	r.Hurry(now, splay)
 }
 
-// Hurry brings a restart that is owed forward, if it was due later.
-func (r *Restart) Hurry(now time.Time, splay time.Duration) {
-	if due := now.Add(splay); !r.owed.IsZero() && r.failures == 0 && due.Before(r.due) {
-		r.due = due
-	}
-}
+// Forgive says that no restart is needed any more.
+func (r *Restart) Forgive() { *r = Restart{highstates: r.highstates, last: r.last} }
 
 // Owed says whether a restart is needed.
-func (r *Restart) Owed() bool { return !r.owed.IsZero() }
+func (r *Restart) Owed() bool { return r.owed }
 
 // Due says whether it is time to look at the jobs, and to decide.
 func (r *Restart) Due(now time.Time, gone bool) bool {
@@ -80,7 +76,7 @@ func (r *Restart) Due(now time.Time, gone bool) bool {
 // Decide says what a restart that is due still waits for; empty: go. gone: the
 // minion's current master does not answer, so that the minion serves nobody.
 func (r *Restart) Decide(jobs []Job, gone bool, now time.Time) (wait string) {
-	waited := now.Sub(r.owed)
+	waited := now.Sub(r.from)
 	for _, job := range jobs {
 		switch {
 		case slices.ContainsFunc(job.Funs, r.isHighstate) && waited < highstateMost:

@@ -24,17 +24,20 @@ type world struct {
 	masters []*simMaster
 	broken  func(rows []fleet.Master) ([]fleet.Master, error) // the store's answer, if it is not the plain one
 	reads   int
+	minions int // as masters' rows say
 }
 
 // simMaster is a master and its bridge.
 type simMaster struct {
 	id, address, key string
-	ready            bool
+	ready, draining  bool
+	zone             string
 	status           fleet.Status
 	joined           time.Time
 	died             time.Time // both; zero: they live
 	bridgeDied       time.Time
 	vanished         bool // its packets are lost, instead of refused
+	hung             bool // its kernel takes connections, and nobody greets
 }
 
 func newWorld(n int) *world {
@@ -90,7 +93,7 @@ func (w *world) Masters(ctx context.Context) ([]fleet.Master, error) {
 				until = end
 			}
 		}
-		rows = append(rows, fleet.Master{InstanceID: m.id, IPAddr: m.address, Status: m.status, Ready: m.ready, MasterKeySHA256: m.key,
+		rows = append(rows, fleet.Master{InstanceID: m.id, IPAddr: m.address, Status: m.status, Ready: m.ready, Draining: m.draining, Zone: m.zone, MasterKeySHA256: m.key, Minions: w.minions,
 			Incarnation: "1", Heartbeat: 1 + int64(until.Sub(m.joined)/(5*time.Second))})
 	}
 	if w.broken != nil {
@@ -106,52 +109,66 @@ type simMinion struct {
 
 	mu       sync.Mutex
 	trusts   string
-	to       string // the master that it is connected to
+	to       []string // the masters that it is connected to
 	served   time.Time
 	running  []string // the list that it was started with
 	jobs     []Job
 	fail     int // restarts that will fail
 	restarts []time.Time
 	tried    int
+	process  int
+	asked    map[string][]time.Time // authentications, by master
 }
 
 // startsWithin is what a minion needs from its restart until it is served.
 const startsWithin = 6 * time.Second
 
-func (m *simMinion) connect(list []string) {
+// connect is the start of a minion that follows one at a time.
+func (m *simMinion) connect(list []string) { m.start(list, false) }
+
+func (m *simMinion) start(list []string, hot bool) {
 	m.mu.Lock()
-	m.running, m.to = list, ""
+	m.running, m.to, m.process = list, nil, m.process+1
 	m.mu.Unlock()
 	for _, address := range list {
 		if _, lives := m.w.lives(address); lives {
 			m.mu.Lock()
-			m.to, m.served, m.trusts = address, time.Now(), "key"
+			if m.asked == nil {
+				m.asked = map[string][]time.Time{}
+			}
+			m.asked[address] = append(m.asked[address], time.Now())
+			m.to, m.served, m.trusts = append(m.to, address), time.Now(), "key"
 			m.mu.Unlock()
-			return
+			if !hot {
+				return
+			}
 		}
 	}
 }
 
 // Connected: a connection to a master whose packets are lost stays in the table.
-func (m *simMinion) Connected(context.Context, []string) ([]string, error) {
+func (m *simMinion) Connected(context.Context, []Master) ([]string, error) {
 	m.mu.Lock()
-	to := m.to
+	to := slices.Clone(m.to)
 	m.mu.Unlock()
-	if to == "" {
-		return nil, nil
-	}
-	if master, lives := m.w.lives(to); lives || master != nil && master.vanished {
-		return []string{to}, nil
-	}
-	return nil, nil
+	return slices.DeleteFunc(to, func(address string) bool {
+		master, lives := m.w.lives(address)
+		return !lives && (master == nil || !master.vanished)
+	}), nil
 }
 
-func (m *simMinion) Answers(ctx context.Context, address string) bool {
-	master, lives := m.w.lives(address)
+func (m *simMinion) Process() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fmt.Sprint(m.process)
+}
+
+func (m *simMinion) Answers(ctx context.Context, at Master) bool {
+	master, lives := m.w.lives(at.Address)
 	if !lives && (master == nil || master.vanished) {
 		sleep(ctx, answerWithin)
 	}
-	return lives
+	return lives && !master.hung
 }
 
 func (m *simMinion) Jobs() ([]Job, error) {
@@ -177,11 +194,11 @@ func (m *simMinion) Restart(ctx context.Context) error {
 		return errors.New("exit status 1")
 	}
 	m.restarts = append(m.restarts, time.Now())
-	m.to = ""
+	m.to = nil
 	m.mu.Unlock()
 	sleep(ctx, startsWithin)
-	list, err := m.file.Read()
-	m.connect(list)
+	listed, err := m.file.Read()
+	m.start(addressesOf(listed.Masters), listed.Hot)
 	return err
 }
 
@@ -194,7 +211,10 @@ func (m *simMinion) master() string {
 func (m *simMinion) where() (to string, since time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.to, m.served
+	if len(m.to) == 0 {
+		return "", m.served
+	}
+	return m.to[0], m.served
 }
 
 // since gives the restarts from then on.
@@ -212,39 +232,49 @@ func (m *simMinion) between(from, to time.Time) []time.Time {
 type memory struct {
 	mu     sync.Mutex
 	text   []byte
-	listed []string
-	owed   bool
+	listed Listed
+	ran    []byte // the text that the minion was started with
+	debt   Debt
 	writes int
 }
 
-func (f *memory) Read() ([]string, error) {
+func (f *memory) Read() (Listed, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.listed, nil
 }
 
-func (f *memory) Write(l List) (bool, error) {
+func (f *memory) Write(l List, running Running) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	text, err := render(l)
+	text, err := render(l, Ports{})
 	if err != nil || bytes.Equal(text, f.text) {
 		return false, err
 	}
-	f.text, f.listed, f.owed = text, parse(text), true
+	switch process := running.Process; {
+	case f.debt.Owed && f.debt.Running.sameProcess(process):
+	case f.text == nil:
+		f.debt.Running = running
+	default:
+		f.ran = f.text
+		f.debt.Running = Running{addressesOf(f.listed.Masters), f.listed.Hot, process}
+	}
+	f.text, f.listed = text, parse(text)
+	f.debt.Owed, f.debt.Since = !bytes.Equal(text, f.ran), time.Now()
 	f.writes++
 	return true, nil
 }
 
-func (f *memory) Owed() (bool, error) {
+func (f *memory) Debt() (Debt, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.owed, nil
+	return f.debt, nil
 }
 
 func (f *memory) Settle() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.owed = false
+	f.debt, f.ran = Debt{}, f.text
 	return nil
 }
 
@@ -290,7 +320,7 @@ func (w *world) newAgent(t testing.TB, id string, file File) *simAgent {
 		file = &memory{}
 	}
 	s := &simAgent{minion: &simMinion{w: w, file: file}, file: file, store: &counted{world: w}, log: &strings.Builder{}}
-	s.options = Options{MinionID: id, Order: Spread, Interval: time.Minute, Splay: time.Minute, Highstates: []string{"state.highstate"},
+	s.options = Options{MinionID: id, Order: Spread, Follow: FollowOne, Interval: time.Minute, Splay: time.Minute, Settle: 6 * time.Hour, Highstates: []string{"state.highstate"},
 		Masters: s.store, Minion: s.minion, File: file, Log: slog.New(slog.NewTextHandler(s.log, nil))}
 	return s
 }

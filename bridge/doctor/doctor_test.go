@@ -112,7 +112,8 @@ func TestFindings(t *testing.T) {
 		{"jid-queue", Note, "remembers 100 job ids", func(m *Minion) { delete(m.Config.Options, "minion_jid_queue_hwm"); m.DropIn = map[string]any{} }},
 		{"masters", Note, "named salt", func(m *Minion) { m.Config.Masters = nil }},
 		{"masters", Note, "one master", func(m *Minion) { m.Config.Masters, m.Config.MasterType = []string{"a"}, "str" }},
-		{"masters", Warning, "master_type is str", func(m *Minion) { m.Config.MasterType = "str" }},
+		{"masters", Note, "until agent.follow is set", func(m *Minion) { m.Config.MasterType, m.DropIn = "str", nil }},
+		{"masters", Warning, "master_type is distributed", func(m *Minion) { m.Config.MasterType = "distributed" }},
 		{"alive-interval", Warning, "is off", func(m *Minion) { m.set("master_alive_interval", 0) }},
 		{"keep-alive", Warning, "ends after 975 s", func(m *Minion) {
 			m.set("tcp_keepalive_idle", 300)
@@ -307,6 +308,17 @@ func TestDocumentation(t *testing.T) {
 		}
 		if !strings.Contains(string(text), table) {
 			t.Errorf("docs/doctor.md has not this table of what is looked at (%s):\n%s", where, table)
+		}
+	}
+}
+
+// A minion that follows several masters because its agent says so is as it should be.
+func TestFollowsSeveral(t *testing.T) {
+	m := plainMinion()
+	m.Config.MasterType, m.DropIn = "str", map[string]any{"master_type": "str"}
+	for _, f := range ExamineMinion(m) {
+		if f.Check == "masters" && (f.Severity != OK || !strings.Contains(f.What, "follows 2 at once")) {
+			t.Errorf("%+v", f)
 		}
 	}
 }

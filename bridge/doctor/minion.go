@@ -122,6 +122,11 @@ func examineMasters(r *report, m Minion) {
 		r.add(Note, "masters", "phoenix agent --dry-run", "no master is set: the minion looks for a host named salt")
 	case len(c.Masters) == 1 && c.MasterType != "failover":
 		r.add(Note, "masters", "phoenix agent --dry-run", "one master, %s, and master_type is %s", list, quote(c.MasterType))
+	case c.MasterType == "str" && m.DropIn != nil && m.DropIn["master_type"] == "str":
+		r.add(OK, "masters", "", "follows %d at once: %s", len(c.Masters), list)
+	case c.MasterType == "str":
+		r.add(Note, "masters", "set agent.follow to all (as it is), to a number, or to 1 (one at a time, with failover)",
+			"follows %d at once by its own configuration: %s; an agent leaves it so until agent.follow is set", len(c.Masters), list)
 	case c.MasterType != "failover":
 		r.add(Warning, "masters", mendMinion(m.Config, "master_type", "failover"), "masters %s, and master_type is %s", list, quote(c.MasterType))
 	default:

@@ -17,6 +17,7 @@ type Master struct {
 	PublishPort     int    `json:"publish_port,omitempty"` // Salt's publish_port; 0: written by an older bridge
 	RetPort         int    `json:"ret_port,omitempty"`     // Salt's ret_port; 0: written by an older bridge
 	Relay           string `json:"relay,omitempty"`        // ADDRESS:PORT of its relay; empty: none
+	Minions         int    `json:"minions,omitempty"`      // ids that it holds a key of; 0: not known yet
 	// Cleared counts, in one incarnation, how often this master had read the
 	// terminations and then held no key of them.
 	Cleared int64 `json:"cleared,omitempty"`
@@ -45,6 +46,7 @@ type Beat struct {
 	PublishPort     int
 	RetPort         int
 	Relay           string
+	Minions         int
 }
 
 // Apply gives the master's row after the beat: the counter goes up by one,
@@ -59,6 +61,7 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 	row.Incarnation, row.Ready, row.MasterKeySHA256 = b.Incarnation, b.Ready, b.MasterKeySHA256
 	row.Cleared = b.Cleared
 	row.Zone, row.PublishPort, row.RetPort, row.Relay = b.Zone, b.PublishPort, b.RetPort, b.Relay
+	row.Minions = b.Minions
 	row.Heartbeat++
 	return row, nil
 }

@@ -179,3 +179,11 @@ func (b *Beats) Row() fleet.Master {
 	defer b.mu.Unlock()
 	return b.row
 }
+
+// SetMinions says in the next beat of how many ids this master holds a key: agents
+// spread their restarts by it.
+func (b *Beats) SetMinions(n int) {
+	b.mu.Lock()
+	b.beat.Minions = n
+	b.mu.Unlock()
+}

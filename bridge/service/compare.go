@@ -107,6 +107,7 @@ func (e *Engine) endSweep() {
 	e.tidyJobs(s.begun)
 	e.audit.keep(func(id string) bool { _, here := s.held[id]; return here })
 	e.census = s.census
+	e.beats.SetMinions(s.keys)
 	e.comparedAt = s.wall
 	if !s.begun.Before(e.compareFullAt) {
 		e.compareFullAt = s.begun.Add(fullEvery)

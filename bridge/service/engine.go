@@ -52,6 +52,7 @@ type Pulse interface {
 	Pulse(row fleet.Minion) decide.Pulse
 	Changed() <-chan struct{}
 	Cleared()
+	SetMinions(n int)
 }
 
 // Config is what an operator may say to the engine.

@@ -91,6 +91,7 @@ type beating struct{}
 func (beating) Reach(time.Time) bool            { return true }
 func (beating) Pulse(fleet.Minion) decide.Pulse { return decide.Beating }
 func (beating) Cleared()                        {}
+func (beating) SetMinions(int)                  {}
 func (beating) Changed() <-chan struct{}        { return nil }
 
 // rig is an engine whose clock stands until a test moves it.

@@ -60,12 +60,20 @@ func runAgent(c *cli.Context) error {
 	}
 	file := agent.NewDropIn(minion)
 	o := agent.Options{
-		Order: agent.Order(config.Agent.Order), Interval: config.Agent.Interval, Splay: config.Agent.Splay,
+		Order: agent.Order(config.Agent.Order), Follow: agent.FollowOne, Interval: config.Agent.Interval,
+		Splay: config.Agent.Splay, Settle: config.Agent.Settle,
 		Highstates: []string{"state.highstate", "state.apply", config.Highstate.Function},
 		Masters:    store, Minion: local, File: file, Log: log,
 	}
 	if o.MinionID, err = nameOf(minion, config); err != nil {
 		return err
+	}
+	if config.Agent.Follow != "" {
+		if o.Follow, err = agent.ParseFollow(config.Agent.Follow); err != nil {
+			return usageError(fmt.Errorf("agent.follow: %w", err))
+		}
+	} else if listed, err := file.Read(); err == nil {
+		o.Hands = leftAlone(minion, listed)
 	}
 	if writer, ok := store.(agent.ProofWriter); ok {
 		if o.Proof, err = agent.NewProof(writer, instanceARN); err != nil {
@@ -83,13 +91,24 @@ func runAgent(c *cli.Context) error {
 		log.Warn("included file left out, as Salt leaves it out", "err", fault)
 	}
 	log.Info("agent starts", "version", version, "minion", o.MinionID, "store", config.Store, "drop_in", file.Path(),
-		"order", o.Order, "interval", o.Interval, "splay", o.Splay, "restart", config.Agent.Restart)
+		"follow", o.Follow, "order", o.Order, "interval", o.Interval, "splay", o.Splay, "settle", o.Settle, "restart", config.Agent.Restart)
 	attend(c.Context, a.Turned, log)
 	if err := a.Run(c.Context); err != nil {
 		return err
 	}
 	log.Info("agent stops")
 	return nil
+}
+
+// leftAlone says why nothing is to be changed of a minion: it follows several
+// masters at once by its own configuration, and nobody said that it is to go on so.
+func leftAlone(minion salt.MinionConfig, listed agent.Listed) string {
+	masters, hot := agent.HotByHand(minion, listed.Masters)
+	if !hot {
+		return ""
+	}
+	return fmt.Sprintf("the minion follows %d masters at once by its own configuration (%s; master_type: str), and agent.follow is not set: "+
+		"set it to all (as it is now), to a number, or to 1 (one at a time, with failover)", len(masters), strings.Join(masters, ", "))
 }
 
 // openMasters opens the store as agents read it: they are many, and a table of
@@ -137,6 +156,14 @@ func (c *Config) checkAgent(fault func(key, format string, args ...any)) {
 	}
 	if a.Splay < 0 || a.Splay > time.Hour {
 		fault("agent.splay", "%v is not between 0s and 1h", a.Splay)
+	}
+	if a.Settle < 0 || a.Settle > 7*24*time.Hour {
+		fault("agent.settle", "%v is not between 0s and 168h", a.Settle)
+	}
+	if a.Follow != "" {
+		if _, err := agent.ParseFollow(a.Follow); err != nil {
+			fault("agent.follow", "%v", err)
+		}
 	}
 	if !slices.Contains(agent.Orders(), agent.Order(a.Order)) {
 		fault("agent.order", "%q is neither spread nor sorted", a.Order)

@@ -27,6 +27,9 @@ func TestAgentRefuses(t *testing.T) {
 		"no minion": {[]string{"--salt-config", filepath.Join(dir, "none")}, exitUsage, "salt_config"},
 		"order":     {[]string{"--agent-order", "random"}, exitUsage, "agent.order"},
 		"interval":  {[]string{"--agent-interval", "1s"}, exitUsage, "agent.interval"},
+		"settle":    {[]string{"--agent-settle", "-1s"}, exitUsage, "agent.settle"},
+		"follow":    {[]string{"--agent-follow", "none"}, exitUsage, "agent.follow"},
+		"follow 0":  {[]string{"--agent-follow", "0"}, exitUsage, "agent.follow"},
 		"command":   {[]string{"--agent-restart", "[]"}, exitUsage, "agent.restart"},
 	} {
 		var out, errs bytes.Buffer
@@ -74,5 +77,55 @@ func TestAgentDryRun(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "minion.d")); err == nil {
 		t.Error("the dry run made minion.d")
+	}
+}
+
+// A minion that follows several masters at once by its own configuration is left
+// alone until agent.follow says what it is to be. One that an agent has been
+// beside already is not asked about.
+func TestAgentLeavesHotMinionsAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "fleet.db")
+	store, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "master-1", IPAddr: "127.0.0.1", Incarnation: "1", Ready: true, MasterKeySHA256: "k"}); err != nil {
+		t.Fatal(err)
+	}
+	const alone = "the minion follows 2 masters at once by its own configuration (salt-a, salt-b; master_type: str), and agent.follow is not set"
+	for name, test := range map[string]struct {
+		config, dropIn string
+		args           []string
+		alone          bool
+	}{
+		"hot":                   {"master: [salt-a, salt-b]\n", "", nil, true},
+		"hot, in so many words": {"master: [salt-a, salt-b]\nmaster_type: str\n", "", nil, true},
+		"hot, and told so":      {"master: [salt-a, salt-b]\n", "", []string{"--agent-follow", "all"}, false},
+		"hot, and told not":     {"master: [salt-a, salt-b]\n", "", []string{"--agent-follow", "1"}, false},
+		"a list of one":         {"master: [salt-a]\n", "", nil, false},
+		"failover":              {"master: [salt-a, salt-b]\nmaster_type: failover\n", "", nil, false},
+		"an agent was here":     {"master: [salt-a, salt-b]\n", "master: ['10.0.0.1']\nmaster_type: failover\n", nil, false},
+	} {
+		tree := t.TempDir()
+		minion := filepath.Join(tree, "minion")
+		text := "id: web-1\nroot_dir: " + tree + "\n" + test.config
+		if err := os.WriteFile(minion, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if test.dropIn != "" {
+			if err := os.Mkdir(filepath.Join(tree, "minion.d"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(tree, "minion.d", "99-phoenix.conf"), []byte(test.dropIn), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out, errs bytes.Buffer
+		args := append([]string{"phoenix", "agent", "--dry-run", "--store", "sqlite:" + path, "--salt-config", minion}, test.args...)
+		if code := run(t.Context(), args, &out, &errs); code != exitOK || strings.Contains(out.String(), alone) != test.alone {
+			t.Errorf("%s: exit code %d\n%s%s", name, code, &out, &errs)
+		}
 	}
 }

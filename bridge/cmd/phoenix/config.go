@@ -63,6 +63,8 @@ type Config struct {
 	Agent struct {
 		Interval time.Duration
 		Splay    time.Duration
+		Settle   time.Duration
+		Follow   string
 		Order    string
 		Restart  []string
 	}
@@ -108,6 +110,7 @@ func defaultConfig() Config {
 	c.Highstate.Concurrency = 100
 	c.Highstate.Lease = 30 * time.Second
 	c.Agent.Interval, c.Agent.Splay = time.Minute, time.Minute
+	c.Agent.Settle = 6 * time.Hour
 	c.Agent.Order = string(agent.Spread)
 	c.Agent.Restart = []string{"systemctl", "restart", "salt-minion"}
 	c.DynamoDB.MinionsTable, c.DynamoDB.MastersTable, c.DynamoDB.ProofsTable = "minions", "masters", "proofs"
@@ -151,7 +154,9 @@ func (c *Config) settings() []setting {
 		{"autoscaling.hooks", &c.AutoScaling.Hooks, "lifecycle hooks that Phoenix ends (a YAML list of names); no other is touched"},
 		{"autoscaling.endpoint", &c.AutoScaling.Endpoint, "URL of AutoScaling (default: AWS's own for the region)"},
 		{"agent.interval", &c.Agent.Interval, "how often an agent reads the masters while all is well"},
-		{"agent.splay", &c.Agent.Splay, "up to so long an agent waits before it restarts its minion (at most 3s if the minion's master is gone)"},
+		{"agent.splay", &c.Agent.Splay, "up to so long an agent waits before it restarts a minion that could be served better (at most 3s if its master is gone, 30s if it drains; longer in a fleet of thousands)"},
+		{"agent.settle", &c.Agent.Settle, "within so long a minion is restarted whose list changed, and whose masters serve it"},
+		{"agent.follow", &c.Agent.Follow, "how many masters a minion is connected to at once: a number, or all (default: 1, which fails over; a minion that follows several by its own configuration is left alone until this is set)"},
 		{"agent.order", &c.Agent.Order, "spread (minions share the masters) or sorted (all prefer the lowest address)"},
 		{"agent.restart", &c.Agent.Restart, "the command that restarts the minion (a YAML list: the program and its arguments)"},
 		{"identity.bucket", &c.Identity.Bucket, "S3 bucket by which the masters share their key pair"},

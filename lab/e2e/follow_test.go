@@ -1,0 +1,206 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"phoenix/lab"
+)
+
+const (
+	// followers are the minions of TestFollowSeveral that follow two masters, and
+	// loners those that follow one. "make follow" has more of the former.
+	followers, loners = 3, 2
+	manyFollowers     = 6
+	// unheard is how long a minion that follows two may be silent as one of them dies.
+	// A ping is sent each second; the rest is room for a machine that is busy with
+	// other tests.
+	unheard = 8 * time.Second
+	// lately is how old the last answer of a minion that is served may be there.
+	lately = 20 * time.Second
+)
+
+// salts are the versions of tests that "make test" runs on one alone; "make follow"
+// runs them on all.
+func salts() (versions []string, all bool) {
+	if os.Getenv("PHOENIX_FOLLOW") != "" {
+		return lab.Versions(), true
+	}
+	return []string{lab.Salt3007}, false
+}
+
+// TestFollowSeveral: three masters, and minions that follow two of them at once
+// beside such that follow one. A master is killed, its packets vanish, it hangs:
+// how long is each minion without an answer to a ping each second?
+func TestFollowSeveral(t *testing.T) {
+	t.Parallel()
+	versions, all := salts()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			child, err := lab.Isolate("-test.run=^TestFollowSeveral$/^"+regexp.QuoteMeta(version)+"$", "-test.v", "-test.timeout=25m")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !child {
+				return
+			}
+			n := followers
+			if all {
+				n = manyFollowers
+			}
+			f := newFollowing(t, version, n)
+			f.dies("killed", func(s *site) { s.master.Kill(); s.bridge.Kill() },
+				func(s *site) { s.master.Start(); s.master.Ready(); s.bridge.Start() })
+			f.dies("vanished", func(s *site) { s.host.Vanish(); s.bridge.Kill() },
+				func(s *site) { s.host.Return(); s.bridge.Start() })
+			f.dies("hung", func(s *site) { s.master.Signal(syscall.SIGSTOP); s.bridge.Signal(syscall.SIGSTOP) },
+				func(s *site) { s.master.Signal(syscall.SIGCONT); s.bridge.Signal(syscall.SIGCONT) })
+		})
+	}
+}
+
+// site is a master with what belongs to it.
+type site struct {
+	host   *lab.Host
+	master *lab.Master
+	bridge *lab.Bridge
+}
+
+// following is the fleet of TestFollowSeveral.
+type following struct {
+	t      *testing.T
+	lab    *lab.Lab
+	sites  []*site
+	agents map[string]*lab.Agent // by minion
+	served *lab.Served
+}
+
+func newFollowing(t *testing.T, version string, n int) *following {
+	f := &following{t: t, lab: lab.New(t), agents: map[string]*lab.Agent{}}
+	for range 3 {
+		s := &site{host: f.lab.NewHost()}
+		o := lab.MasterOptions{Version: version, Host: s.host}
+		if len(f.sites) > 0 {
+			o.KeyFrom = f.sites[0].master
+		}
+		s.master = f.lab.StartMaster(o)
+		s.master.Ready()
+		s.bridge = f.lab.StartBridge(lab.BridgeOptions{Master: s.master})
+		f.sites = append(f.sites, s)
+	}
+	var ids []string
+	for i := range n {
+		ids = append(ids, fmt.Sprintf("two-%d", i+1))
+	}
+	for i := range loners {
+		ids = append(ids, fmt.Sprintf("one-%d", i+1))
+	}
+	f.served = lab.NewServed(ids...)
+	for _, s := range f.sites {
+		s.bridge.Ready()
+		f.served.By(s.master)
+	}
+	for _, id := range ids {
+		f.sites[0].bridge.Phoenix("minions", "add", id)
+		// It has never met a master, and at the address that it knows there is none.
+		m := f.lab.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{f.sites[0].master}, Extra: map[string]any{"master": f.lab.Addr()}})
+		follow := "1"
+		if follows(id) == 2 {
+			follow = "2"
+		}
+		// As by default: nobody is restarted because something changed.
+		f.agents[id] = f.lab.StartAgent(lab.AgentOptions{Minion: m, Interval: 15 * time.Second,
+			Env: []string{"PHOENIX_AGENT_FOLLOW=" + follow, "PHOENIX_AGENT_SETTLE=6h"}})
+	}
+	f.settled()
+	for _, id := range ids {
+		if !f.agents[id].Owed() {
+			continue
+		}
+		t.Fatalf("%s is owed a restart from the start\n%s", id, f.agents[id].Log())
+	}
+	return f
+}
+
+func follows(id string) int {
+	if strings.HasPrefix(id, "two-") {
+		return 2
+	}
+	return 1
+}
+
+// settled waits until each minion is served, and has as many masters on its list
+// as it should.
+func (f *following) settled() {
+	f.t.Helper()
+	f.lab.Eventually(2*within, "each minion is served, with a full list", func() (bool, string) {
+		for id, a := range f.agents {
+			want := len(f.sites)
+			if follows(id) == 2 {
+				want = 2
+			}
+			if len(a.Listed()) != want || f.served.Last(id).At.IsZero() || time.Since(f.served.Last(id).At) > lately {
+				return false, fmt.Sprintf("%s lists %v, last answer %v\n%s", id, a.Listed(), f.served.Last(id), a.Log())
+			}
+		}
+		return true, ""
+	})
+}
+
+// dies lets the master die that serves the first of the minions that follow one,
+// and tells how long each of its minions was silent.
+func (f *following) dies(how string, die, revive func(*site)) {
+	f.t.Helper()
+	on := f.served.Last("one-1").Master
+	i := slices.IndexFunc(f.sites, func(s *site) bool { return s.master.Name == on })
+	dead := f.sites[i]
+	var hit []string // minions that the master serves
+	for id, a := range f.agents {
+		if follows(id) == 2 && slices.Contains(a.Listed(), dead.master.Addr) || f.served.Last(id).Master == on && follows(id) == 1 {
+			hit = append(hit, id)
+		}
+	}
+	slices.Sort(hit)
+	restarts := map[string]int{}
+	for id, a := range f.agents {
+		restarts[id] = a.Restarts()
+	}
+	f.served.Gaps()
+	died := time.Now()
+	die(dead)
+	f.lab.Eventually(within, "the dead master is off all lists, and all are served by others", func() (bool, string) {
+		for id, a := range f.agents {
+			last := f.served.Last(id)
+			if slices.Contains(a.Listed(), dead.master.Addr) || last.Master == on || last.At.Before(died) {
+				return false, fmt.Sprintf("%s lists %v, last answer %v\n%s", id, a.Listed(), last, a.Log())
+			}
+		}
+		return true, ""
+	})
+	f.t.Logf("%s: off all lists, and all served by others, after %.1f s", how, time.Since(died).Seconds())
+	gaps := f.served.Gaps()
+	for _, id := range hit {
+		f.t.Logf("%s: %s follows %d, longest time without an answer %.1f s, restarted %d times", how, id, follows(id), gaps[id].Seconds(), f.agents[id].Restarts()-restarts[id])
+	}
+	for id, gap := range gaps {
+		if follows(id) == 2 && gap > unheard {
+			f.t.Errorf("%s: %s follows two masters, and did not answer for %.1f s\n%s", how, id, gap.Seconds(), f.agents[id].Log())
+		}
+	}
+	revive(dead)
+	dead.master.Ready()
+	dead.bridge.Ready()
+	f.settled()
+	for id, a := range f.agents {
+		if n := a.Restarts() - restarts[id]; follows(id) == 2 && n > 0 || n > 1 {
+			f.t.Errorf("%s: %s was restarted %d times\n%s", how, id, n, a.Log())
+		}
+	}
+}
