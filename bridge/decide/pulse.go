@@ -12,11 +12,12 @@ type Pulse int
 const (
 	Unseen  Pulse = iota // not observed for long enough to say anything
 	Beating              // its counter moves
-	Stopped              // its counter stood still for a whole lease of ours
+	Stopped              // its counter stood still, or its row said "not ready", for a whole lease of ours
 	Retired              // its row says TERMINATE
 )
 
-// Pulses watches the heartbeats of masters. Only counters are compared, and only
+// Pulses watches the heartbeats of masters. One that beats and is not ready is a
+// bridge beside a master that does not serve: it can hold no claim either. Only counters are compared, and only
 // the observer's own clock is used: how far other hosts' clocks are off does not
 // matter.
 type Pulses struct {
@@ -29,6 +30,7 @@ type pulse struct {
 	status      fleet.Status
 	since       time.Time // first observation of this counter
 	last        time.Time // last observation of it
+	unready     time.Time // first observation of "not ready" since one of "ready"; zero: it is
 }
 
 // Observe takes in the masters table. now must be read after the table was: a
@@ -38,9 +40,15 @@ func (p *Pulses) Observe(masters []fleet.Master, now time.Time) {
 	for _, m := range masters {
 		old, known := p.seen[m.InstanceID]
 		if !known || old.counter != m.Heartbeat || old.incarnation != m.Incarnation {
-			old = pulse{counter: m.Heartbeat, incarnation: m.Incarnation, since: now}
+			old = pulse{counter: m.Heartbeat, incarnation: m.Incarnation, since: now, unready: old.unready}
 		}
 		old.last, old.status = now, m.Status
+		switch {
+		case m.Ready:
+			old.unready = time.Time{}
+		case old.unready.IsZero():
+			old.unready = now
+		}
 		next[m.InstanceID] = old
 	}
 	// A master without a row cannot beat: its counter stands still too.
@@ -73,7 +81,7 @@ func (p *Pulses) Of(id string, lease time.Duration) Pulse {
 		return Retired
 	case seen.since.IsZero():
 		return Unseen
-	case seen.last.Sub(seen.since) >= lease:
+	case seen.last.Sub(seen.since) >= lease, !seen.unready.IsZero() && seen.last.Sub(seen.unready) >= lease:
 		return Stopped
 	}
 	return Beating

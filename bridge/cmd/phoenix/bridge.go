@@ -111,8 +111,9 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
 		Trail: audit.New(config.Audit.File, log),
-		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},
-		Ready: ready(config, master), Version: version, Counters: counters, Monitor: monitor,
+		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation,
+			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
+		Ready: ready(config, master), Prove: client.Prove, Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			attend(ctx, s.Turned, log) // it serves: what it waits for, status says
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
@@ -185,7 +186,7 @@ func ready(config Config, master salt.Config) service.Ready {
 	if len(command) == 0 {
 		return r
 	}
-	r.Command = func(ctx context.Context) error {
+	r.Gate = func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, readyWithin)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
@@ -199,7 +200,7 @@ func ready(config Config, master salt.Config) service.Ready {
 		if len(out) > maxReadyOutput {
 			out = out[len(out)-maxReadyOutput:]
 		}
-		return fmt.Errorf("%v: %w: %s", command, err, out)
+		return fmt.Errorf("run ready.command: %v: %w: %s", command, err, out)
 	}
 	return r
 }

@@ -23,6 +23,7 @@ type place struct {
 	Account    string
 	Region     string
 	Address    string // private, the instance's first
+	Zone       string // availability zone
 	partition  string // aws, aws-cn, aws-us-gov
 }
 
@@ -43,7 +44,7 @@ func whereAmI(ctx context.Context) (place, error) {
 	if err != nil {
 		return place{}, fmt.Errorf("ask instance metadata: %w", brief(ctx, err))
 	}
-	here := place{InstanceID: doc.InstanceID, Account: doc.AccountID, Region: doc.Region, Address: doc.PrivateIP}
+	here := place{InstanceID: doc.InstanceID, Account: doc.AccountID, Region: doc.Region, Address: doc.PrivateIP, Zone: doc.AvailabilityZone}
 	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: "services/partition"})
 	if err != nil {
 		return place{}, fmt.Errorf("ask instance metadata: %w", brief(ctx, err))

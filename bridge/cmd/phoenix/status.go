@@ -192,6 +192,12 @@ func printBridge(w io.Writer, r service.Report) error {
 	e := r.Engine
 	fmt.Fprintf(w, "bridge: %s, up %v; store %s\n", r.InstanceID, time.Since(r.Started).Round(time.Second),
 		map[bool]string{true: "reached", false: "NOT reached"}[r.Reach])
+	if r.Twin != "" {
+		fmt.Fprintf(w, "TWO BRIDGES: %s\n", plain(r.Twin))
+	}
+	if r.NotReady != "" {
+		fmt.Fprintf(w, "NOT READY: %s\n", plain(r.NotReady))
+	}
 	state := "NOT connected: " + r.Bus.Error
 	if r.Bus.Connected {
 		state = "connected, framing " + r.Bus.Framing
