@@ -167,6 +167,11 @@ func (a *Audit) Published(id string, row fleet.Minion, err error) {
 	a.line(slog.LevelInfo, "highstate published", id, "jid", row.ClaimJID, "attempt", row.Attempt)
 }
 
+// Drained tells that this master is to be left.
+func (a *Audit) Drained(id, why string) {
+	a.line(slog.LevelWarn, "master drained", id, "reason", why)
+}
+
 // Finished tells how a first highstate ended.
 func (a *Audit) Finished(id string, end decide.Ended, row fleet.Minion) {
 	a.counters.ended(end.Outcome)

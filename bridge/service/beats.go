@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Beats struct {
 	row     fleet.Master
 	failing bool
 	twin    decide.Twin
+	another bool // master is ready, and stays, as they were last read
 	pulses  decide.Pulses
 	watched map[string]time.Time // owners that somebody asked for lately
 }
@@ -79,7 +81,7 @@ func (b *Beats) Tick(ctx context.Context) {
 	row, err := b.store.Beat(ctx, beat)
 	b.mu.Lock()
 	b.ticked = b.now()
-	was, drained := b.reach(begun), b.row.Draining
+	was, drained := b.reach(begun), b.row.Draining && b.another
 	if err == nil {
 		b.twin.Beat(row)
 		b.reached, b.row = begun, row
@@ -97,8 +99,8 @@ func (b *Beats) Tick(ctx context.Context) {
 			b.log.Info("heartbeat reaches the store")
 		}
 	}
-	changed := was != b.reach(b.now()) || drained != b.row.Draining
-	watch := b.anyWatched(begun)
+	changed := was != b.reach(b.now()) || drained != (b.row.Draining && b.another)
+	watch := b.anyWatched(begun) || b.row.Draining
 	b.mu.Unlock()
 	if watch && err == nil {
 		if _, err := b.Others(ctx); err == nil {
@@ -116,6 +118,9 @@ func (b *Beats) Others(ctx context.Context) ([]fleet.Master, error) {
 	if _, err = fleet.WithoutBadRows(err); err == nil {
 		b.mu.Lock()
 		b.pulses.Observe(masters, b.now())
+		b.another = slices.ContainsFunc(masters, func(m fleet.Master) bool {
+			return m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining
+		})
 		b.mu.Unlock()
 	}
 	return masters, err
@@ -201,12 +206,12 @@ func (b *Beats) within(at, now time.Time) bool {
 	return !at.IsZero() && now.Sub(at) < b.lease-publishTakes
 }
 
-// Draining says whether minions are to leave this master, and no first highstate
-// is to begin here.
+// Draining says whether no first highstate is to begin here: minions are to leave
+// this master, and there is another one.
 func (b *Beats) Draining() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.row.Draining
+	return b.row.Draining && b.another
 }
 
 // Pulse says how the owner of a row's claim looks, and keeps an eye on it.
@@ -251,6 +256,15 @@ func (b *Beats) SetReady(ready bool) {
 func (b *Beats) SetKey(digest string) {
 	b.mu.Lock()
 	b.beat.MasterKeySHA256 = digest
+	b.mu.Unlock()
+}
+
+// SetZone says in the next beat in which availability zone this master is.
+func (b *Beats) SetZone(zone string) {
+	b.mu.Lock()
+	if zone != "" {
+		b.beat.Zone = zone
+	}
 	b.mu.Unlock()
 }
 

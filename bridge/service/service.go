@@ -40,8 +40,10 @@ type Options struct {
 	// Prove makes a request that a worker of the master must answer, again and
 	// again; nil: that is not asked.
 	Prove func(ctx context.Context) error
-	Log   *slog.Logger
-	Trail *audit.Trail // decisions go there, and to Log
+	// Metadata is the instance's, which says when it is about to end; nil off AWS.
+	Metadata health.Metadata
+	Log      *slog.Logger
+	Trail    *audit.Trail // decisions go there, and to Log
 
 	Version string // of phoenix, for people
 
@@ -86,6 +88,16 @@ func New(opts Options) *Service {
 	return s
 }
 
+// leave marks this master as one that is about to end: minions are to move away.
+func (s *Service) leave(ctx context.Context, why string) error {
+	id := s.opts.Config.InstanceID
+	if err := s.opts.Store.DrainMaster(ctx, id, true); err != nil {
+		return fmt.Errorf("drain master %s: %w", id, err)
+	}
+	s.audit.Drained(id, why)
+	return nil
+}
+
 func decisionLog(opts Options) *slog.Logger {
 	if opts.Trail == nil {
 		return opts.Log
@@ -110,6 +122,11 @@ func (s *Service) Run(ctx context.Context) error {
 	s.readKey()
 	g.Go(func() error { return s.beats.Run(ctx) })
 	g.Go(func() error { return s.health.Run(ctx) })
+	if s.opts.Metadata != nil {
+		g.Go(func() error {
+			return health.WatchInstance(ctx, s.opts.Metadata, s.beats.SetZone, s.leave, s.opts.Log)
+		})
+	}
 	g.Go(func() error { return s.engine.Run(ctx) })
 	g.Go(func() error { return s.passGate(ctx) })
 	g.Go(func() error { return s.tendReady(ctx) })

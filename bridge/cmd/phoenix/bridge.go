@@ -22,6 +22,7 @@ import (
 	"phoenix/bridge/bus"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/health"
 	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
@@ -108,12 +109,16 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	log.Info("bridge starts", "version", version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
 		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", config.Socket,
 		"audit", config.Audit.File)
+	var metadata health.Metadata
+	if config.onAWS() {
+		metadata = instanceMetadata()
+	}
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
 		Trail: audit.New(config.Audit.File, log),
 		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation,
 			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
-		Ready: ready(config, master), Prove: client.Prove, Version: version, Counters: counters, Monitor: monitor,
+		Ready: ready(config, master), Prove: client.Prove, Metadata: metadata, Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			attend(ctx, s.Turned, log) // it serves: what it waits for, status says
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,

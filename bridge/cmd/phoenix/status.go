@@ -153,9 +153,10 @@ func countMinions(ctx context.Context, config Config, store fleet.Store, o *over
 }
 
 func printStatus(w io.Writer, config Config, o overview) error {
-	t := newTable(w, "MASTER", "STATUS", "ADDRESS", "READY", "HEARTBEAT", "SEEN")
+	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "HEARTBEAT", "SEEN")
+	now := time.Now()
 	for _, m := range o.Masters {
-		t.row(m.InstanceID, m.Status, m.IPAddr, m.Ready, m.Heartbeat, m.Modified)
+		t.row(m.InstanceID, m.Status, masterState(m, config.Highstate.Lease, now), m.IPAddr, m.Heartbeat, seenAgo(m, now))
 	}
 	if err := t.flush(); err != nil {
 		return err
