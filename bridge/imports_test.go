@@ -11,8 +11,8 @@ import (
 // floors lists the packages from the ground up: each may import those on floors
 // below its own, and none beside or above.
 var floors = [][]string{
-	{"fleet", "zmtp", "event", "api", "audit", "health"},
-	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity"},
+	{"fleet", "zmtp", "event", "api", "audit"},
+	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity", "health"},
 	{"service", "agent", "doctor"},
 	{"cmd/phoenix"},
 }

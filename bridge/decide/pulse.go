@@ -24,12 +24,16 @@ type Pulses struct {
 	seen map[string]pulse
 }
 
+// watchGap: a master that nobody looked at for longer was not watched.
+const watchGap = time.Minute
+
 type pulse struct {
 	counter     int64
 	incarnation string
 	status      fleet.Status
 	since       time.Time // first observation of this counter
 	last        time.Time // last observation of it
+	first       time.Time // first observation since the last gap between two
 	unready     time.Time // first observation of "not ready" since one of "ready"; zero: it is
 }
 
@@ -40,7 +44,10 @@ func (p *Pulses) Observe(masters []fleet.Master, now time.Time) {
 	for _, m := range masters {
 		old, known := p.seen[m.InstanceID]
 		if !known || old.counter != m.Heartbeat || old.incarnation != m.Incarnation {
-			old = pulse{counter: m.Heartbeat, incarnation: m.Incarnation, since: now, unready: old.unready}
+			old = pulse{counter: m.Heartbeat, incarnation: m.Incarnation, since: now, unready: old.unready, first: old.first, last: old.last}
+		}
+		if old.first.IsZero() || now.Sub(old.last) > watchGap {
+			old.first = now
 		}
 		old.last, old.status = now, m.Status
 		switch {
@@ -85,4 +92,11 @@ func (p *Pulses) Of(id string, lease time.Duration) Pulse {
 		return Stopped
 	}
 	return Beating
+}
+
+// Steady says whether master id beats and is ready, and was watched for a lease at
+// least: a row that nobody writes any more looks well at first.
+func (p *Pulses) Steady(id string, lease time.Duration) bool {
+	seen := p.seen[id]
+	return p.Of(id, lease) == Beating && seen.unready.IsZero() && !seen.first.IsZero() && seen.last.Sub(seen.first) >= lease
 }

@@ -126,6 +126,23 @@ func (b *Beats) Others(ctx context.Context) ([]fleet.Master, error) {
 	return masters, err
 }
 
+// Another reads the masters, and says whether one of them serves besides this one:
+// it is ready, stays, and was seen to beat for a lease.
+func (b *Beats) Another(ctx context.Context) (bool, error) {
+	masters, err := b.Others(ctx)
+	if err != nil {
+		return false, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range masters {
+		if m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining && b.pulses.Steady(m.InstanceID, b.lease) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // lookForTwin reads this master's row before it is written, while there is reason
 // to think that another bridge writes it too.
 func (b *Beats) lookForTwin(ctx context.Context) {

@@ -40,6 +40,7 @@ type Options struct {
 	// Prove makes a request that a worker of the master must answer, again and
 	// again; nil: that is not asked.
 	Prove func(ctx context.Context) error
+	Heal  Heal
 	// Metadata is the instance's, which says when it is about to end; nil off AWS.
 	Metadata health.Metadata
 	Log      *slog.Logger
@@ -122,6 +123,9 @@ func (s *Service) Run(ctx context.Context) error {
 	s.readKey()
 	g.Go(func() error { return s.beats.Run(ctx) })
 	g.Go(func() error { return s.health.Run(ctx) })
+	if h := s.opts.Heal; h.After > 0 && h.Heals != nil && h.Unhealthy != nil {
+		g.Go(func() error { return s.tendHeal(ctx) })
+	}
 	if s.opts.Metadata != nil {
 		g.Go(func() error {
 			return health.WatchInstance(ctx, s.opts.Metadata, s.beats.SetZone, s.leave, s.opts.Log)

@@ -48,8 +48,8 @@ type Service struct {
 	mu     sync.Mutex
 	tokens map[string]bool
 	says   map[string]string // see Say
-	calls  []string // "GET /latest/…", those refused included
-	v1     int      // calls without a token
+	calls  []string          // "GET /latest/…", those refused included
+	v1     int               // calls without a token
 }
 
 // Start runs the service of an instance until the test ends.
