@@ -139,12 +139,12 @@ func examineBridge(r *report, f Fleet) {
 		r.add(Note, "bridge", "systemctl start phoenix-bridge", "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
 		r.add(Error, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it does not reach its store")
+	case !b.Ready && b.Unproven:
+		r.add(Error, "bridge", "systemctl status salt-master; systemctl restart salt-master", "its master does not serve: %s", b.Why)
 	case b.Bus != "":
 		r.add(Warning, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it does not hear the event bus: %s", b.Bus)
 	case b.Twin != "":
 		r.add(Error, "bridge", "phoenix masters list; give each master its own instance_id", "%s", b.Twin)
-	case !b.Ready && b.Unproven:
-		r.add(Error, "bridge", "systemctl status salt-master; systemctl restart salt-master", "its master does not serve: %s", b.Why)
 	case b.Held != "":
 		r.add(Warning, "bridge", "journalctl -u phoenix-bridge", "its work is held up: %s", b.Held)
 	case b.Brake > 0:
