@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench scale long kills package package-test salts clean
+.PHONY: help build docs demo test check fuzz bench scale long kills health package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -43,6 +43,9 @@ long: build ## two tests in full length: a state run that hangs for 10 minutes, 
 kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone: an hour
 	@go run ./lab/install 3007 3008
 	@go run ./lab/kills
+
+health: build ## masters that only look alive, and gates that are not passed, on each Salt: 20 minutes
+	@go test -count=1 -v -timeout 60m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate)$$' ./lab/e2e -args -versions.all
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	@packaging/build

@@ -311,3 +311,55 @@ func TestTwoBridgesWithOneInstanceID(t *testing.T) {
 		}
 	})
 }
+
+// A master whose instance is about to end marks itself, says so once, and begins no
+// highstate as long as another master is ready; the last one goes on.
+func TestDrainingByTheInstancesOwnWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &shelf{}
+		var mu sync.Mutex
+		ends := false
+		s, stop := serve(t, store, "1", func(_ *served, o *Options) {
+			o.Metadata = func(_ context.Context, path string) (string, bool, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case path == "placement/availability-zone":
+					return "eu-west-1b", true, nil
+				case path == "autoscaling/target-lifecycle-state" && ends:
+					return "Terminated", true, nil
+				}
+				return "", false, nil
+			}
+		})
+		time.Sleep(30 * time.Second)
+		if row := store.row("m"); row.Draining || row.Zone != "eu-west-1b" {
+			t.Fatalf("%+v", row)
+		}
+		mu.Lock()
+		ends = true
+		mu.Unlock()
+		time.Sleep(2 * beatEvery)
+		if row := store.row("m"); !row.Draining || !row.Ready {
+			t.Errorf("%+v", row)
+		}
+		if s.beats.Draining() {
+			t.Error("the only master takes no claims")
+		}
+		other := fleet.Beat{InstanceID: "other", Incarnation: "1", Ready: true}
+		if _, err := store.Beat(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * beatEvery)
+		if !s.beats.Draining() {
+			t.Error("it takes claims, though another master is ready")
+		}
+		time.Sleep(time.Hour)
+		if n := s.log.count("master drained"); n != 1 {
+			t.Errorf("said %d times", n)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
