@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench scale long kills follow package package-test salts clean
+.PHONY: help build docs demo test check fuzz bench scale long kills follow health package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -47,6 +47,8 @@ kills: build ## masters die under minions, by kill -9 and by silence: how long t
 follow: build ## minions that follow two masters, as one dies or cannot be reached, on three Salts: half an hour
 	@go run ./lab/install
 	@PHOENIX_FOLLOW=1 go test -count=1 -parallel 1 -timeout 60m -v -run '^(TestFollowSeveral|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
+health: build ## masters that only look alive, and gates that are not passed, on each Salt: 20 minutes
+	@go test -count=1 -v -timeout 60m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate)$$' ./lab/e2e -args -versions.all
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	@packaging/build

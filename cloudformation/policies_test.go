@@ -19,7 +19,7 @@ func TestPolicies(t *testing.T) {
 	base, fleet := parse(t, "base.yaml"), parse(t, "fleet.yaml")
 	master := slices.Concat(base.policy("MasterPolicy"), fleet.policy("RepositoriesPolicy"), base.policyOfKey("IdentityKey", "MasterRole.Arn"))
 	for role, c := range map[string]struct{ allowed, needed []string }{
-		"master": {master, recorded(t, "iam-master.txt", "iam-minion.txt", "iam-bootstrap-master.txt", "iam-bootstrap-minion.txt")},
+		"master": {master, recorded(t, "iam-master.txt", "iam-heal.txt", "iam-minion.txt", "iam-bootstrap-master.txt", "iam-bootstrap-minion.txt")},
 		"minion": {base.policy("MinionPolicy"), recorded(t, "iam-minion.txt", "iam-bootstrap-minion.txt")},
 	} {
 		t.Run(role, func(t *testing.T) {
@@ -216,7 +216,8 @@ var words = map[string]string{
 	"${Packages.Arn}/*":                "packages",
 	"RepositoriesSecret":               "repositories",
 	"*":                                "*",
-	"arn:${AWS::Partition}:autoscaling:${AWS::Region}:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/${AWS::StackName}-*": "groups",
+	"arn:${AWS::Partition}:autoscaling:${AWS::Region}:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/${AWS::StackName}-*":       "groups",
+	"arn:${AWS::Partition}:autoscaling:${AWS::Region}:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/${AWS::StackName}-masters": "groups",
 }
 
 func permissions(t *testing.T, allowed []string) []string {

@@ -77,9 +77,10 @@ func (b *Bridge) Ready() {
 		}
 		var status struct {
 			Bridge struct {
-				Incarnation string       `json:"incarnation"`
-				Master      fleet.Master `json:"master"`
-				Bus         struct {
+				Ready    bool         `json:"ready"` // not of a run before this one, as the row may be
+				NotReady string       `json:"not_ready"`
+				Master   fleet.Master `json:"master"`
+				Bus      struct {
 					Connected bool `json:"connected"`
 				} `json:"bus"`
 			} `json:"bridge"`
@@ -92,9 +93,7 @@ func (b *Bridge) Ready() {
 		if err := json.Unmarshal([]byte(out), &status); err != nil {
 			b.lab.tb.Fatalf("read status: %v: %s", err, out)
 		}
-		// The row of a run before this one may still say ready.
-		now := status.Bridge
-		if now.Bus.Connected && now.Master.Ready && now.Master.Incarnation == now.Incarnation {
+		if now := status.Bridge; now.Bus.Connected && now.Ready {
 			return true, ""
 		}
 		return false, fmt.Sprintf("%+v", status)

@@ -114,7 +114,7 @@ func (l *Local) Process() string {
 	if pid == 0 {
 		return ""
 	}
-	text, err := os.ReadFile(filepath.Join(l.proc, strconv.Itoa(pid), "stat"))
+	text, err := files.Head(filepath.Join(l.proc, strconv.Itoa(pid), "stat"), 4<<10)
 	if err != nil {
 		return ""
 	}

@@ -57,6 +57,9 @@ const (
 	// fails a first highstate is often something that is not up yet.
 	retryFirst = 15 * time.Second
 	retryMost  = 10 * time.Minute
+	// unreadyWait: a master that is not ready may become so any moment. Asking again
+	// is a look at memory.
+	unreadyWait = 5 * time.Second
 	// rereadEvery: while another master runs the job, only the row tells.
 	rereadEvery = 30 * time.Second
 )
@@ -65,7 +68,8 @@ const (
 type Self struct {
 	ID          string
 	Incarnation string
-	Beating     bool // its own heartbeats reach the store; if not, it publishes nothing
+	Beating     bool // its own heartbeats reach the store and say ready; if not, it publishes nothing
+	Draining    bool // it is to be left: it takes no claim
 	Slots       int  // highstates that may still be started (highstate.concurrency)
 }
 
@@ -182,7 +186,7 @@ func Next(p Policy, self Self, owner Pulse, c Course, now time.Time) Step {
 	case !c.Accepted:
 		return Step{Act: Rest, Reason: "its key is not accepted on this master"}
 	case !self.Beating:
-		return wait(now.Add(rereadEvery), "this master's heartbeat does not reach the store")
+		return wait(now.Add(unreadyWait), "this master is not ready, or its heartbeat does not reach the store")
 	}
 	switch r.ClaimState {
 	case fleet.Claimed:
@@ -206,6 +210,8 @@ func Next(p Policy, self Self, owner Pulse, c Course, now time.Time) Step {
 	switch {
 	case !c.here(now):
 		return c.ping(now, "it is not connected here, as far as this master knows")
+	case self.Draining:
+		return wait(now.Add(rereadEvery), drained)
 	case self.Slots <= 0:
 		return Step{Act: Queue, Reason: "as many highstates run as highstate.concurrency allows"}
 	}
@@ -256,6 +262,8 @@ func grow(first time.Duration, n int, most time.Duration) time.Duration {
 	return min(first<<min(max(n, 0), 16), most)
 }
 
+const drained = "this master is being drained: another one runs it"
+
 // tells says whether an outcome is news to a row in that state.
 func tells(s fleet.ClaimState, o fleet.Outcome) bool {
 	return s == fleet.Claimed || s == fleet.Failed && o == fleet.Succeeded
@@ -265,7 +273,11 @@ func tells(s fleet.ClaimState, o fleet.Outcome) bool {
 func claimed(self Self, owner Pulse, c Course, now time.Time) Step {
 	r := c.Row
 	if r.ClaimOwner != self.ID {
-		return others(owner, c, now)
+		step := others(owner, c, now)
+		if step.Act == Take && self.Draining {
+			return wait(now.Add(rereadEvery), drained)
+		}
+		return step
 	}
 	if r.ClaimIncarnation != self.Incarnation {
 		return Step{Act: Take, Reason: "this master's own claim, from before its bridge restarted"}

@@ -66,7 +66,7 @@ func TestNext(t *testing.T) {
 		{name: "adopted", course: []change{func(c *Course) { c.Row.HighstateRunner = fleet.RunnerAdopted }}, want: Rest},
 		{name: "switched off", policy: func(p *Policy) { p.Enabled = false }, want: Rest},
 		{name: "key not accepted here", course: []change{func(c *Course) { c.Accepted = false }}, want: Rest},
-		{name: "own beats fail", self: func(s *Self) { s.Beating = false }, want: Wait, in: rereadEvery},
+		{name: "own beats fail", self: func(s *Self) { s.Beating = false }, want: Wait, in: unreadyWait},
 
 		{name: "wanted", want: Take},
 		{name: "wanted, no slot", self: func(s *Self) { s.Slots = 0 }, want: Queue},

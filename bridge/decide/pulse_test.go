@@ -32,7 +32,7 @@ func (w *watcher) want(t *testing.T, id string, want Pulse) {
 }
 
 func beat(counter int64, incarnation string) fleet.Master {
-	return fleet.Master{InstanceID: "m", Status: fleet.Launch, Heartbeat: counter, Incarnation: incarnation,
+	return fleet.Master{InstanceID: "m", Status: fleet.Launch, Ready: true, Heartbeat: counter, Incarnation: incarnation,
 		Modified: "2099-01-01T00:00:00.000Z"} // another host's clock: nobody may look at it
 }
 
@@ -96,5 +96,77 @@ func TestPulseOfNobodyAskedFor(t *testing.T) {
 	w.want(t, "other", Unseen)
 	if w.Of("m", 0) != Stopped {
 		t.Error("a lease of nothing does not end at once")
+	}
+}
+
+// A bridge that beats beside a master that does not serve.
+func TestPulseOfAMasterThatIsNotReady(t *testing.T) {
+	unready := func(counter int64, incarnation string) fleet.Master {
+		m := beat(counter, incarnation)
+		m.Ready = false
+		return m
+	}
+	w := watch().after(0, beat(1, "a"))
+	n := int64(2)
+	for range 5 { // a stretch that is shorter than the lease, again and again
+		for range 5 {
+			w.after(lease/6, unready(n, "a")).want(t, "m", Beating)
+			n++
+		}
+		w.after(time.Second, beat(n, "a")).want(t, "m", Beating)
+		n++
+	}
+	// Its bridge may be started anew meanwhile.
+	w.after(time.Second, unready(n, "a")).after(lease/2, unready(n+1, "b")).want(t, "m", Beating)
+	w.after(lease/2, unready(n+2, "c")).want(t, "m", Stopped)
+	w.after(time.Second, beat(n+3, "c")).want(t, "m", Beating)
+}
+
+// The claim of a hot minion is not held by a bridge whose master does not serve:
+// it is taken over, and the minion is asked before anything is published.
+func TestPulseLetsAClaimBeTakenFromAMasterThatDoesNotServe(t *testing.T) {
+	w := watch()
+	c := Course{Accepted: true, Here: w.now, Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k", ClaimState: fleet.Claimed,
+		ClaimOwner: "m", ClaimIncarnation: "a", ClaimJID: "20260101000000000001", ClaimVersion: 1, Attempt: 1}}
+	c.Saw(c.Row, w.now)
+	begun := w.now
+	me := Self{ID: "other", Incarnation: "1", Beating: true, Slots: 10}
+	for n := int64(1); ; n++ {
+		m := beat(n, "a")
+		m.Ready = false
+		c.Here = w.after(5*time.Second, m).now
+		step := Next(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, w.Of("m", lease), c, w.now)
+		if step.Act == Take {
+			break
+		}
+		if step.Act == Ask {
+			c.AskedAt(w.now)
+			c.Answered(Answer{JID: c.Row.ClaimJID, Asked: w.now}, w.now) // "I do not know it"
+		}
+		if w.now.Sub(begun) > 2*lease {
+			t.Fatalf("after %v: %+v", w.now.Sub(begun), step)
+		}
+	}
+	row := c.Row
+	row.ClaimOwner, row.ClaimIncarnation, row.ClaimVersion = me.ID, me.Incarnation, 2
+	c.Took(row, w.now)
+	if step := Next(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, Unseen, c, w.now); step.Act != Ask {
+		t.Errorf("after the takeover: %+v", step)
+	}
+	me.Draining = true
+	row.ClaimOwner, row.ClaimVersion = "m", 3
+	c.Saw(row, w.now)
+	c.Here = w.now
+	if step := Next(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, Stopped, c, w.now); step.Act != Wait || step.Reason != drained {
+		t.Errorf("while this master is drained: %+v", step)
+	}
+}
+
+func TestNoClaimIsBegunWhileDraining(t *testing.T) {
+	now := time.Now()
+	c := Course{Accepted: true, Here: now, Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k"}}
+	c.Saw(c.Row, now)
+	if step := Next(Policy{Enabled: true, Attempts: 3}, Self{ID: "m", Beating: true, Slots: 1, Draining: true}, Unseen, c, now); step.Act != Wait {
+		t.Errorf("%+v", step)
 	}
 }

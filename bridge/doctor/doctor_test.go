@@ -139,7 +139,11 @@ func TestFindings(t *testing.T) {
 		{"bridge", Warning, "event bus: away", func(f *Fleet) { f.Bridge.Bus = "away" }},
 		{"bridge", Warning, "held up: x", func(f *Fleet) { f.Bridge.Held = "x" }},
 		{"bridge", Warning, "holds 3 terminations", func(f *Fleet) { f.Bridge.Brake = 3 }},
-		{"bridge", Warning, "not ready", func(f *Fleet) { f.Bridge.Ready = false }},
+		{"bridge", Warning, "not ready: keys are not compared", func(f *Fleet) { f.Bridge.Ready, f.Bridge.Why = false, "keys are not compared" }},
+		{"bridge", Error, "another bridge", func(f *Fleet) { f.Bridge.Twin = "m: another bridge runs" }},
+		{"bridge", Error, "does not serve: no worker", func(f *Fleet) {
+			f.Bridge.Ready, f.Bridge.Unproven, f.Bridge.Why = false, true, "no worker answers"
+		}},
 		{"store", Note, "not exist", func(f *Fleet) { f.StoreErr = gone }},
 		{"store", Error, "damaged", func(f *Fleet) { f.StoreErr = errors.New("damaged") }},
 		{"store-rows", Error, "1 cannot be decoded, and are left out everywhere: row web-1 is damaged", func(f *Fleet) { f.BadRows = []error{errors.New("row web-1 is damaged")} }},

@@ -41,10 +41,14 @@ type Fleet struct {
 // Bridge is what a bridge on this machine says of itself.
 type Bridge struct {
 	Ready bool
-	Bus   string // why it is not connected; empty: it is, or is told not to be
-	Reach bool   // to its store
-	Held  string // what holds its work up
-	Brake int    // terminations that its brake holds
+	Why   string // it is not ready
+	Twin  string // another bridge runs under the same instance_id
+	// Unproven: the master beside it is not proven to serve.
+	Unproven bool
+	Bus      string // why it is not connected; empty: it is, or is told not to be
+	Reach    bool   // to its store
+	Held     string // what holds its work up
+	Brake    int    // terminations that its brake holds
 }
 
 // Table is one of DynamoDB's.
@@ -135,14 +139,18 @@ func examineBridge(r *report, f Fleet) {
 		r.add(Note, "bridge", "systemctl start phoenix-bridge", "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
 		r.add(Error, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it does not reach its store")
+	case !b.Ready && b.Unproven:
+		r.add(Error, "bridge", "systemctl status salt-master; systemctl restart salt-master", "its master does not serve: %s", b.Why)
 	case b.Bus != "":
 		r.add(Warning, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it does not hear the event bus: %s", b.Bus)
+	case b.Twin != "":
+		r.add(Error, "bridge", "phoenix masters list; give each master its own instance_id", "%s", b.Twin)
 	case b.Held != "":
 		r.add(Warning, "bridge", "journalctl -u phoenix-bridge", "its work is held up: %s", b.Held)
 	case b.Brake > 0:
 		r.add(Warning, "bridge", "phoenix minions retire --held, if they are right", "it holds %s: too many at once", count(b.Brake, "termination"))
 	case !b.Ready:
-		r.add(Warning, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it is not ready")
+		r.add(Warning, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it is not ready: %s", b.Why)
 	default:
 		r.add(OK, "bridge", "", "it answers on %s, and is ready", quote(f.Socket))
 	}

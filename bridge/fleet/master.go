@@ -40,6 +40,7 @@ type Beat struct {
 	IPAddr          string
 	Incarnation     string
 	Ready           bool
+	KeepReady       bool // the row's ready stays as it is: a bridge that starts does not know yet
 	MasterKeySHA256 string
 	Cleared         int64
 	Zone            string
@@ -58,7 +59,10 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 		return row, ErrTerminated
 	}
 	row.InstanceID, row.Status, row.IPAddr = b.InstanceID, Launch, b.IPAddr
-	row.Incarnation, row.Ready, row.MasterKeySHA256 = b.Incarnation, b.Ready, b.MasterKeySHA256
+	row.Incarnation, row.MasterKeySHA256 = b.Incarnation, b.MasterKeySHA256
+	if !b.KeepReady {
+		row.Ready = b.Ready
+	}
 	row.Cleared = b.Cleared
 	row.Zone, row.PublishPort, row.RetPort, row.Relay = b.Zone, b.PublishPort, b.RetPort, b.Relay
 	row.Minions = b.Minions

@@ -113,6 +113,34 @@ func (b *Bucket) Get(ctx context.Context) (Identity, string, error) {
 	return id, aws.ToString(out.ETag), nil
 }
 
+// Deleted looks at the versions of the object: one that was written, or a mark that
+// it was deleted. Without versioning there is nothing to look at; a store that is
+// not AWS's may know no versions.
+func (b *Bucket) Deleted(ctx context.Context) (bool, error) {
+	bounded, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	// Names that begin with this one come after it.
+	out, err := b.client.ListObjectVersions(bounded, &s3.ListObjectVersionsInput{Bucket: &b.config.Bucket, Prefix: &b.config.Key, MaxKeys: aws.Int32(1)})
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "NotImplemented" {
+		return false, nil
+	}
+	if err != nil {
+		return false, b.explain(ctx, "list versions of", err)
+	}
+	for _, v := range out.Versions {
+		if aws.ToString(v.Key) == b.config.Key {
+			return true, nil
+		}
+	}
+	for _, m := range out.DeleteMarkers {
+		if aws.ToString(m.Key) == b.config.Key {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Put writes the object, encrypted with KMS, if it still is as tag says. A write
 // whose answer was lost is tried again and may so fail with ErrChanged, by what
 // it wrote itself.

@@ -162,3 +162,38 @@ func TestRetriesAreBounded(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// A master that has its key starts without S3 and without KMS, and says so; one that
+// has none does not make one.
+func TestInstallWithoutTheBucket(t *testing.T) {
+	for name, w := range map[string]wire{
+		"unreachable": func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		},
+		"S3 out of order": says(503, "ServiceUnavailable", "try again"),
+		"denied":          says(403, "AccessDenied", "Access Denied"),
+		"KMS disabled":    says(400, "KMS.DisabledException", "key is disabled"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, has, fresh := bucketOn(t, w), newPlace(t), newPlace(t)
+			own := newPair(t)
+			put(t, own.Private, 0o400, has.path("master.pem"))
+			before := inodes(t, has.dir)
+			r, err := Install(t.Context(), b, has, Options{})
+			if err != nil || r.Action != Kept || r.Fault == nil || r.Pair.Digest != own.Digest || inodes(t, has.dir) != before {
+				t.Errorf("%+v, %v", r.Action, err)
+			}
+			if r, err := Install(t.Context(), b, fresh, Options{}); err == nil {
+				t.Errorf("a new master: %v", r.Action)
+			}
+			if _, err := fresh.Pair(); !errors.Is(err, ErrNone) {
+				t.Errorf("a new master has a key: %v", err)
+			}
+			listed := newPlace(t, "master_sign.pem")
+			put(t, own.Private, 0o400, listed.path("master.pem"))
+			if r, err := Install(t.Context(), b, listed, Options{}); err == nil {
+				t.Errorf("without a file of identity.files: %v", r.Action)
+			}
+		})
+	}
+}

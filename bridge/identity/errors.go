@@ -92,7 +92,7 @@ func (b *Bucket) classifyCode(api smithy.APIError) diagnosis {
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem":
 		// Without s3:ListBucket S3 says so of an object that is not there, too.
 		return diagnosis{fleet.ErrDenied, "access denied", "the role of this machine must allow s3:GetObject and s3:PutObject on the object " +
-			"and s3:ListBucket on the bucket; the bucket's own policy and its endpoint's must let it"}
+			"and s3:ListBucket and s3:ListBucketVersions on the bucket; the bucket's own policy and its endpoint's must let it"}
 	case "ExpiredToken", "TokenRefreshRequired", "RequestExpired", "RequestTimeTooSkewed":
 		return diagnosis{fleet.ErrDenied, "credentials expired", "renew them; is this machine's clock right?"}
 	case "InvalidAccessKeyId", "InvalidToken", "InvalidSecurity", "SignatureDoesNotMatch":

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"phoenix/bridge/fleet"
 )
 
 // ErrOtherKey is returned when the master and the fleet have different keys. Both
@@ -15,6 +17,10 @@ var ErrOtherKey = errors.New("this master has another key")
 
 // ErrChanged is returned by a Put that came second.
 var ErrChanged = errors.New("the shared identity was written by another master meanwhile")
+
+// ErrDeleted is returned where the shared identity was there once, and is not any
+// more: another one would part the masters, and the minions from them.
+var ErrDeleted = errors.New("the shared identity was deleted")
 
 // maxRounds bounds how often a write that came second looks again. The second
 // look finds what the first writer wrote, unless somebody deletes it at once.
@@ -26,6 +32,9 @@ const maxRounds = 4
 type bucket interface {
 	Get(ctx context.Context) (id Identity, tag string, err error)
 	Put(ctx context.Context, id Identity, tag string) error
+	// Deleted says whether an object that is not there was there before, as far as
+	// its versions tell.
+	Deleted(ctx context.Context) (bool, error)
 }
 
 // Action is what became of this master's key.
@@ -36,6 +45,7 @@ const (
 	Offered   Action = "offered"   // this master's own is now the shared one
 	Installed Action = "installed" // this master has the shared one now
 	Unchanged Action = "unchanged" // it had it before
+	Kept      Action = "kept"      // it has one, and what the fleet shares could not be read
 	Updated   Action = "updated"   // it had it; the files beside it are shared anew
 )
 
@@ -44,6 +54,7 @@ const (
 type Report struct {
 	Action Action
 	Pair   Pair
+	Fault  error // why the shared identity was not read (Kept)
 	Written
 }
 
@@ -68,7 +79,17 @@ func Install(ctx context.Context, b bucket, p *Place, o Options) (Report, error)
 func install(ctx context.Context, b bucket, p *Place, o Options) (Report, error) {
 	shared, _, err := b.Get(ctx)
 	if errors.Is(err, ErrNone) {
+		deleted, asked := b.Deleted(ctx)
+		switch {
+		case asked != nil:
+			return keepOwn(p, asked)
+		case deleted:
+			return keepOwn(p, fmt.Errorf("%w: restore it (delete the delete marker of %v, or copy an earlier version), or share the key of a master that minions trust: phoenix identity import", ErrDeleted, b))
+		}
 		return offer(ctx, b, p, o, true)
+	}
+	if errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, fleet.ErrDenied) {
+		return keepOwn(p, err)
 	}
 	if err != nil {
 		return Report{}, err
@@ -90,6 +111,23 @@ func install(ctx context.Context, b bucket, p *Place, o Options) (Report, error)
 		r.Written, err = p.write(shared, o.Replace)
 	}
 	return r, err
+}
+
+// keepOwn lets a master start with the pair that it has, if it is whole, and so are the
+// files beside it: without S3 or KMS, or an object that somebody deleted, it is
+// still the master that its minions trust.
+func keepOwn(p *Place, fault error) (Report, error) {
+	pair, err := p.Pair()
+	if errors.Is(err, ErrNone) {
+		return Report{}, fault
+	}
+	if err == nil {
+		_, err = p.files()
+	}
+	if err != nil {
+		return Report{}, errors.Join(fault, err)
+	}
+	return Report{Action: Kept, Pair: pair, Fault: fault}, nil
 }
 
 // offer shares what this master has. The object is written first: were the

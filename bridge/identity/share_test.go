@@ -36,6 +36,7 @@ func TestMoto(t *testing.T) {
 	t.Run("Garbage", m.garbage)
 	t.Run("DryRun", m.dryRun)
 	t.Run("NoBucket", m.noBucket)
+	t.Run("Deleted", m.deleted)
 }
 
 type motoLab struct {
@@ -262,5 +263,43 @@ func (m *motoLab) noBucket(t *testing.T) {
 	if _, err := Install(t.Context(), m.bucket(t, "nowhere"), newPlace(t), Options{}); !errors.Is(err, fleet.ErrUnavailable) ||
 		!strings.Contains(err.Error(), "no such bucket") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// deleted: a master that starts after the object was deleted makes no other key; one
+// that has the key starts with it; once the object is back, all is as before.
+func (m *motoLab) deleted(t *testing.T) {
+	const name = "versioned"
+	if _, err := m.client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(name),
+		CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: moto.Region}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{Bucket: aws.String(name),
+		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled}}); err != nil {
+		t.Fatal(err)
+	}
+	b, first, next := m.bucket(t, name), newPlace(t), newPlace(t)
+	made, err := Install(t.Context(), b, first, Options{})
+	if err != nil || made.Action != Made {
+		t.Fatalf("%v, %v", made.Action, err)
+	}
+	gone, err := m.client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(name), Key: aws.String(t.Name())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Install(t.Context(), b, next, Options{}); !errors.Is(err, ErrDeleted) || !strings.Contains(err.Error(), "restore it") {
+		t.Errorf("a new master: %v, %v", r.Action, err)
+	}
+	if _, err := next.Pair(); !errors.Is(err, ErrNone) {
+		t.Errorf("a new master has a key: %v", err)
+	}
+	if r, err := Install(t.Context(), b, first, Options{}); err != nil || r.Action != Kept || !errors.Is(r.Fault, ErrDeleted) || r.Pair.Digest != made.Pair.Digest {
+		t.Errorf("a master that has it: %v, %v", r.Action, err)
+	}
+	if _, err := m.client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(name), Key: aws.String(t.Name()), VersionId: gone.VersionId}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Install(t.Context(), b, next, Options{}); err != nil || r.Action != Installed || r.Pair.Digest != made.Pair.Digest {
+		t.Errorf("restored: %v, %v", r.Action, err)
 	}
 }

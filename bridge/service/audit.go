@@ -167,6 +167,20 @@ func (a *Audit) Published(id string, row fleet.Minion, err error) {
 	a.line(slog.LevelInfo, "highstate published", id, "jid", row.ClaimJID, "attempt", row.Attempt)
 }
 
+// Drained tells that this master is to be left.
+func (a *Audit) Drained(id, why string) {
+	a.line(slog.LevelWarn, "master drained", id, "reason", why)
+}
+
+// Healed tells what this master said of its own instance, to have it replaced.
+func (a *Audit) Healed(id, why string, err error) {
+	if err != nil {
+		a.line(slog.LevelError, "master is not called unhealthy", id, "reason", why, "err", err)
+		return
+	}
+	a.line(slog.LevelError, "master called unhealthy", id, "reason", why)
+}
+
 // Finished tells how a first highstate ended.
 func (a *Audit) Finished(id string, end decide.Ended, row fleet.Minion) {
 	a.counters.ended(end.Outcome)

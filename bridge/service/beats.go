@@ -3,7 +3,9 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,8 +35,11 @@ type Beats struct {
 	beat    fleet.Beat
 	ticked  time.Time // end of the last beat, whatever came of it
 	reached time.Time // begin of the last beat that reached the store
+	ready   time.Time // begin of the last beat after which the row said ready
 	row     fleet.Master
 	failing bool
+	twin    decide.Twin
+	another bool // master is ready, and stays, as they were last read
 	pulses  decide.Pulses
 	watched map[string]time.Time // owners that somebody asked for lately
 }
@@ -45,10 +50,17 @@ func NewBeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now func(
 		changed: make(chan struct{}, 1), say: make(chan struct{}, 1), watched: map[string]time.Time{}}
 }
 
-// Run beats until ctx ends.
+// ErrTwin: another bridge beats under the same instance_id.
+var ErrTwin = errors.New("another bridge runs under this instance_id (each master needs its own)")
+
+// Run beats until ctx ends, or until it turns out that another bridge had this
+// instance_id before.
 func (b *Beats) Run(ctx context.Context) error {
 	for {
 		b.Tick(ctx)
+		if err := b.Twin(); err != nil && b.younger() {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -60,6 +72,7 @@ func (b *Beats) Run(ctx context.Context) error {
 
 // Tick beats once and, if another master's claim matters, looks at the others.
 func (b *Beats) Tick(ctx context.Context) {
+	b.lookForTwin(ctx)
 	// Counted from before the write: the observers count from after their read.
 	begun := b.now()
 	b.mu.Lock()
@@ -68,9 +81,13 @@ func (b *Beats) Tick(ctx context.Context) {
 	row, err := b.store.Beat(ctx, beat)
 	b.mu.Lock()
 	b.ticked = b.now()
-	was := b.reach(begun)
+	was, drained := b.reach(begun), b.row.Draining && b.another
 	if err == nil {
+		b.twin.Beat(row)
 		b.reached, b.row = begun, row
+		if row.Ready && (b.beat.Ready || b.beat.KeepReady) { // not withdrawn meanwhile
+			b.ready = begun
+		}
 	} else if errors.Is(err, fleet.ErrTerminated) {
 		b.reached = time.Time{}
 	}
@@ -82,31 +99,109 @@ func (b *Beats) Tick(ctx context.Context) {
 			b.log.Info("heartbeat reaches the store")
 		}
 	}
-	changed := was != b.reach(b.now())
-	watch := b.anyWatched(begun)
+	changed := was != b.reach(b.now()) || drained != (b.row.Draining && b.another)
+	watch := b.anyWatched(begun) || b.row.Draining
 	b.mu.Unlock()
 	if watch && err == nil {
-		masters, err := b.store.Masters(ctx)
-		if _, err = fleet.WithoutBadRows(err); err == nil {
-			b.mu.Lock()
-			b.pulses.Observe(masters, b.now())
-			b.mu.Unlock()
+		if _, err := b.Others(ctx); err == nil {
 			changed = true
 		}
 	}
 	if changed {
-		select {
-		case b.changed <- struct{}{}:
-		default:
+		b.wake()
+	}
+}
+
+// Others reads the masters, and takes in how they look.
+func (b *Beats) Others(ctx context.Context) ([]fleet.Master, error) {
+	masters, err := b.store.Masters(ctx)
+	if _, err = fleet.WithoutBadRows(err); err == nil {
+		b.mu.Lock()
+		b.pulses.Observe(masters, b.now())
+		b.another = slices.ContainsFunc(masters, func(m fleet.Master) bool {
+			return m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining
+		})
+		b.mu.Unlock()
+	}
+	return masters, err
+}
+
+// Another reads the masters, and says whether one of them serves besides this one:
+// it is ready, stays, and was seen to beat for a lease.
+func (b *Beats) Another(ctx context.Context) (bool, error) {
+	masters, err := b.Others(ctx)
+	if err != nil {
+		return false, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range masters {
+		if m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining && b.pulses.Steady(m.InstanceID, b.lease) {
+			return true, nil
 		}
 	}
+	return false, nil
+}
+
+// lookForTwin reads this master's row before it is written, while there is reason
+// to think that another bridge writes it too.
+func (b *Beats) lookForTwin(ctx context.Context) {
+	b.mu.Lock()
+	suspects := b.twin.Suspects()
+	own := b.beat
+	b.mu.Unlock()
+	if !suspects {
+		return
+	}
+	masters, err := b.Others(ctx)
+	if err != nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range masters {
+		if m.InstanceID != own.InstanceID {
+			continue
+		}
+		was := b.twin.Found()
+		b.twin.Look(m, own.Incarnation)
+		if is := b.twin.Found(); is != was && is {
+			b.log.Error(ErrTwin.Error(), "instance", own.InstanceID, "its_address", m.IPAddr, "its_incarnation", m.Incarnation)
+		} else if is != was {
+			b.log.Info("no other bridge runs under this instance_id any more", "instance", own.InstanceID)
+		}
+	}
+}
+
+// Twin says whether another bridge runs under the same instance_id.
+func (b *Beats) Twin() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.twin.Found() {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", b.beat.InstanceID, ErrTwin)
+}
+
+// younger says whether the other bridge was there when this one began.
+func (b *Beats) younger() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.twin.Younger()
 }
 
 // Changed delivers a token when something that decisions lean on has changed.
 func (b *Beats) Changed() <-chan struct{} { return b.changed }
 
-// Reach says whether this master's beats reach the store, so that nobody can
-// have taken its claims over yet.
+func (b *Beats) wake() {
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Reach says whether this master may publish: its beats reach the store and its
+// row says ready, so that nobody can have taken its claims over yet.
 func (b *Beats) Reach(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +209,26 @@ func (b *Beats) Reach(now time.Time) bool {
 }
 
 func (b *Beats) reach(now time.Time) bool {
-	return !b.reached.IsZero() && now.Sub(b.reached) < b.lease-publishTakes
+	return b.within(b.reached, now) && b.within(b.ready, now)
+}
+
+// Stored says whether this master's beats reach the store.
+func (b *Beats) Stored(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.within(b.reached, now)
+}
+
+func (b *Beats) within(at, now time.Time) bool {
+	return !at.IsZero() && now.Sub(at) < b.lease-publishTakes
+}
+
+// Draining says whether no first highstate is to begin here: minions are to leave
+// this master, and there is another one.
+func (b *Beats) Draining() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.row.Draining && b.another
 }
 
 // Pulse says how the owner of a row's claim looks, and keeps an eye on it.
@@ -143,8 +257,12 @@ func (b *Beats) anyWatched(now time.Time) bool {
 // SetReady says, with a beat at once, whether minions may be sent here.
 func (b *Beats) SetReady(ready bool) {
 	b.mu.Lock()
-	b.beat.Ready = ready
+	b.beat.Ready, b.beat.KeepReady = ready, false
+	if !ready {
+		b.ready = time.Time{}
+	}
 	b.mu.Unlock()
+	b.wake()
 	select {
 	case b.say <- struct{}{}:
 	default:
@@ -156,6 +274,22 @@ func (b *Beats) SetKey(digest string) {
 	b.mu.Lock()
 	b.beat.MasterKeySHA256 = digest
 	b.mu.Unlock()
+}
+
+// SetZone says in the next beat in which availability zone this master is.
+func (b *Beats) SetZone(zone string) {
+	b.mu.Lock()
+	if zone != "" {
+		b.beat.Zone = zone
+	}
+	b.mu.Unlock()
+}
+
+// Key is what SetKey was last told.
+func (b *Beats) Key() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.beat.MasterKeySHA256
 }
 
 // last is when the last beat ended, and when the last one that reached the store began.

@@ -251,7 +251,7 @@ func (e *Engine) next() acts {
 	}
 	slices.Sort(due) // the same work gives the same calls, in the same order
 	self := decide.Self{ID: e.cfg.InstanceID, Incarnation: e.cfg.Incarnation,
-		Beating: e.beats.Reach(now), Slots: slots}
+		Beating: e.beats.Reach(now), Draining: e.beats.Draining(), Slots: slots}
 	for _, id := range due {
 		c := e.courses[id]
 		step := e.rule(e.cfg.Highstate, self, e.beats.Pulse(c.Row), c.Course, now)

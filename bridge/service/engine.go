@@ -49,6 +49,7 @@ type Proofs interface {
 // Pulse is what the engine asks of the heartbeats; see Beats.
 type Pulse interface {
 	Reach(now time.Time) bool
+	Draining() bool
 	Pulse(row fleet.Minion) decide.Pulse
 	Changed() <-chan struct{}
 	Cleared()

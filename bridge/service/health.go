@@ -43,13 +43,13 @@ func (s *Service) Alive() error {
 
 // Ready says why no minions may be sent here, if so.
 func (s *Service) Ready() error {
-	switch r := s.Report(); {
-	case !r.Reach:
+	if !s.beats.Stored(time.Now()) {
 		return errors.New("the heartbeat does not reach the store")
-	case !r.Ready:
-		if err := s.notReady(); err != nil {
-			return err
-		}
+	}
+	if err := s.notReady(); err != nil {
+		return err
+	}
+	if row := s.beats.Row(); !row.Ready || row.Incarnation != s.opts.Config.Incarnation {
 		return errors.New("not ready yet")
 	}
 	return nil

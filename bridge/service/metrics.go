@@ -65,6 +65,8 @@ var metrics = []Metric{
 		return one(float64(r.Started.UnixMilli()) / 1000)
 	}},
 	{"phoenix_ready", "gauge", "", "1 if minions may be sent to this master.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Ready) }},
+	{"phoenix_proof_age_seconds", "gauge", "", "Seconds since the master was last proven to serve: a worker answered, and the event bus was connected.", func(r Report, now time.Time) map[string]float64 { return age(r.Proven, now) }},
+	{"phoenix_draining", "gauge", "", "1 if minions are to leave this master.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Master.Draining) }},
 	{"phoenix_store_reached", "gauge", "", "1 if the heartbeat reaches the store.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Reach) }},
 	{"phoenix_heartbeat_age_seconds", "gauge", "", "Seconds since the last heartbeat that reached the store.", func(r Report, now time.Time) map[string]float64 { return age(r.Beat, now) }},
 	{"phoenix_store_failures_total", "counter", "", "Calls of the store that failed.", func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.StoreFailures) }},

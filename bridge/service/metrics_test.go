@@ -23,7 +23,7 @@ import (
 
 // fullReport is one of a bridge that has everything to tell.
 func fullReport(now time.Time) Report {
-	return Report{Version: `v1 "odd"\`, Started: now.Add(-time.Hour), Ready: true, Reach: true, Beat: now.Add(-1500 * time.Millisecond),
+	return Report{Version: `v1 "odd"\`, Started: now.Add(-time.Hour), Ready: true, Reach: true, Beat: now.Add(-1500 * time.Millisecond), Proven: now.Add(-2 * time.Second),
 		Bus:    BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},
 		Engine: Status{Compared: true, CompareTook: 250 * time.Millisecond, Census: Census{decide.Foreign: 3, decide.Ran: 4}, Running: 5, Held: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
 		Counts: Counts{KeysAccepted: 7, Ended: map[fleet.Outcome]int64{fleet.Succeeded: 8}, StoreFailures: 9},
@@ -81,6 +81,7 @@ func TestMetricsAreTold(t *testing.T) {
 		`phoenix_build_info v1 \"odd\"\\`:          1,
 		"phoenix_ready":                            1,
 		"phoenix_heartbeat_age_seconds":            1.5,
+		"phoenix_proof_age_seconds":                2,
 		"phoenix_bus_events_total":                 12,
 		"phoenix_keys foreign":                     3,
 		"phoenix_keys_accepted_total":              7,

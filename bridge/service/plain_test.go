@@ -89,6 +89,7 @@ func (p *plain) knock(id string, key []byte) {
 type beating struct{}
 
 func (beating) Reach(time.Time) bool            { return true }
+func (beating) Draining() bool                  { return false }
 func (beating) Pulse(fleet.Minion) decide.Pulse { return decide.Beating }
 func (beating) Cleared()                        {}
 func (beating) SetMinions(int)                  {}

@@ -14,6 +14,7 @@ import (
 	"phoenix/bridge/audit"
 	"phoenix/bridge/bus"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/health"
 	"phoenix/bridge/queue"
 )
 
@@ -36,8 +37,14 @@ type Options struct {
 	Queue  *queue.Queue
 	Beat   fleet.Beat
 	Ready  Ready
-	Log    *slog.Logger
-	Trail  *audit.Trail // decisions go there, and to Log
+	// Prove makes a request that a worker of the master must answer, again and
+	// again; nil: that is not asked.
+	Prove func(ctx context.Context) error
+	Heal  Heal
+	// Metadata is the instance's, which says when it is about to end; nil off AWS.
+	Metadata health.Metadata
+	Log      *slog.Logger
+	Trail    *audit.Trail // decisions go there, and to Log
 
 	Version string // of phoenix, for people
 
@@ -54,6 +61,8 @@ type Service struct {
 	opts    Options
 	engine  *Engine
 	beats   *Beats
+	health  *health.Watch
+	gate    gate
 	audit   *Audit
 	inbox   *Inbox
 	started time.Time
@@ -70,10 +79,24 @@ func New(opts Options) *Service {
 	if opts.Counters != nil {
 		s.audit.counters = opts.Counters
 	}
+	// A bridge's restart moves no minion: what the row says of ready stays, until
+	// this bridge knows.
+	opts.Beat.KeepReady = true
 	s.beats = NewBeats(opts.Store, opts.Beat, opts.Config.Highstate.Lease, time.Now, opts.Log)
+	s.health = health.NewWatch(opts.Prove, s.busConnected())
 	s.engine = NewEngine(opts.Config, opts.Store, opts.Master, opts.Keys, s.beats, s.inbox,
 		s.audit, time.Now, opts.Log)
 	return s
+}
+
+// leave marks this master as one that is about to end: minions are to move away.
+func (s *Service) leave(ctx context.Context, why string) error {
+	id := s.opts.Config.InstanceID
+	if err := s.opts.Store.DrainMaster(ctx, id, true); err != nil {
+		return fmt.Errorf("drain master %s: %w", id, err)
+	}
+	s.audit.Drained(id, why)
+	return nil
 }
 
 // DecisionLog is a log of decisions: they go to the trail, too, if there is one.
@@ -98,9 +121,20 @@ func (s *Service) Run(ctx context.Context) error {
 		}()
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	s.readKey()
 	g.Go(func() error { return s.beats.Run(ctx) })
+	g.Go(func() error { return s.health.Run(ctx) })
+	if h := s.opts.Heal; h.After > 0 && h.Heals != nil && h.Unhealthy != nil {
+		g.Go(func() error { return s.tendHeal(ctx) })
+	}
+	if s.opts.Metadata != nil {
+		g.Go(func() error {
+			return health.WatchInstance(ctx, s.opts.Metadata, s.beats.SetZone, s.leave, s.opts.Log)
+		})
+	}
 	g.Go(func() error { return s.engine.Run(ctx) })
-	g.Go(func() error { return s.getReady(ctx) })
+	g.Go(func() error { return s.passGate(ctx) })
+	g.Go(func() error { return s.tendReady(ctx) })
 	if s.opts.Bus != nil {
 		g.Go(func() error { return s.opts.Bus.Run(ctx, s.inbox) })
 	}
@@ -140,6 +174,10 @@ type Report struct {
 	Master      fleet.Master  `json:"master"`
 	Version     string        `json:"version"`
 	Ready       bool          `json:"ready"`         // minions may be sent here
+	NotReady    string        `json:"not_ready"`     // why not; empty: they may
+	Proven      time.Time     `json:"proven"`        // when the master was last proven to serve; zero: never
+	Unproven    bool          `json:"unproven"`      // it is not proven to serve now
+	Twin        string        `json:"twin"`          // another bridge runs under this instance_id; empty: none
 	Reach       bool          `json:"store_reached"` // by the heartbeat, lately
 	Beat        time.Time     `json:"beat"`          // the last that reached the store; zero: none
 	Counts      Counts        `json:"counts"`
@@ -177,10 +215,17 @@ func (s *Service) Turned() time.Time {
 // Report may be called by any goroutine.
 func (s *Service) Report() Report {
 	r := Report{InstanceID: s.opts.Config.InstanceID, Incarnation: s.opts.Config.Incarnation, Started: s.started,
-		Version: s.opts.Version, Master: s.beats.Row(), Reach: s.beats.Reach(time.Now()), Engine: s.engine.Status(),
+		Version: s.opts.Version, Master: s.beats.Row(), Reach: s.beats.Stored(time.Now()), Engine: s.engine.Status(),
 		Counts: s.audit.counters.Counts()}
 	_, r.Beat = s.beats.last()
-	r.Ready = r.Master.Ready && r.Master.Incarnation == r.Incarnation
+	r.Proven, r.Unproven = s.health.Proven(), s.health.Fault() != nil
+	if err := s.Ready(); err != nil {
+		r.NotReady = err.Error()
+	}
+	r.Ready = r.NotReady == ""
+	if err := s.beats.Twin(); err != nil {
+		r.Twin = err.Error()
+	}
 	r.Bus.Error = "bus: off"
 	if s.opts.Bus != nil {
 		r.Bus = reportOf(s.opts.Bus.State())
@@ -190,73 +235,4 @@ func (s *Service) Report() Report {
 		r.Queue = &status
 	}
 	return r
-}
-
-// Ready is what must be so before minions are sent to a master.
-type Ready struct {
-	// Command must exit 0; nil: none. On AWS: salt-run fileserver.update, since a
-	// first highstate without states fails for nothing.
-	Command func(ctx context.Context) error
-	// Key gives the digest of the master's own public key.
-	Key func() (string, error)
-}
-
-const (
-	// readyEvery: how often a master that is not ready looks again; a look at
-	// memory. A command that failed is given longer.
-	readyEvery = 200 * time.Millisecond
-	// quietFor: what is usual at a start is not worth a warning.
-	quietFor = 5 * time.Second
-)
-
-// getReady waits until bus, keys and fleet are as they must be, then says so.
-func (s *Service) getReady(ctx context.Context) error {
-	told, wait := "", readyEvery
-	for {
-		err := s.notReady()
-		if err == nil {
-			if err = s.runReady(ctx); err == nil {
-				break
-			}
-			wait = min(wait*2, retryMost)
-		}
-		if err.Error() != told && time.Since(s.started) > quietFor && ctx.Err() == nil {
-			told = err.Error()
-			s.opts.Log.Warn("not ready", "err", err)
-		}
-		if !sleep(ctx, wait) {
-			return nil
-		}
-	}
-	s.beats.SetReady(true)
-	s.opts.Log.Info("ready", "took", time.Since(s.started).Round(time.Millisecond))
-	return nil
-}
-
-func (s *Service) runReady(ctx context.Context) error {
-	if s.opts.Ready.Command == nil {
-		return nil
-	}
-	if err := s.opts.Ready.Command(ctx); err != nil {
-		return fmt.Errorf("run ready.command: %w", err)
-	}
-	return nil
-}
-
-// notReady says what is still missing.
-func (s *Service) notReady() error {
-	if s.opts.Bus != nil && s.opts.Bus.State().Since.IsZero() {
-		return errors.New("event bus is not connected")
-	}
-	if st := s.engine.Status(); !st.Compared {
-		return fmt.Errorf("keys and fleet are not compared yet: %s", st.Held)
-	}
-	if s.opts.Ready.Key != nil {
-		digest, err := s.opts.Ready.Key()
-		if err != nil {
-			return fmt.Errorf("read master key: %w", err)
-		}
-		s.beats.SetKey(digest)
-	}
-	return nil
 }

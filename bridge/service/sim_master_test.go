@@ -51,7 +51,7 @@ func (m *machine) start() {
 	log := slog.New(slog.DiscardHandler)
 	store := &line{memory: w.store, bridge: b}
 	b.inbox = NewInbox()
-	b.beats = NewBeats(store, fleet.Beat{InstanceID: m.id, Incarnation: b.incarnation}, simLease, m.clock.now, log)
+	b.beats = NewBeats(store, fleet.Beat{InstanceID: m.id, Incarnation: b.incarnation, Ready: true}, simLease, m.clock.now, log)
 	b.engine = NewEngine(cfg, store, b, b, b.beats, b.inbox, NewAudit(log), m.clock.now, log)
 	b.engine.rule = b.decides
 	m.bridge = b

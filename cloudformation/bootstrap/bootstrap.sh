@@ -244,6 +244,9 @@ configure_phoenix() {
 			  endpoint: '${AWS_ENDPOINT_URL_S3:-}'
 			ready:
 			  command: [salt-run, fileserver.update]
+			  top: [${STATES_REPOSITORY:+base/top.sls}]
+			heal:
+			  after: 5m
 		END
 	} >/etc/phoenix/phoenix.yaml
 }

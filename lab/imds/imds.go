@@ -47,8 +47,9 @@ type Service struct {
 
 	mu     sync.Mutex
 	tokens map[string]bool
-	calls  []string // "GET /latest/…", those refused included
-	v1     int      // calls without a token
+	says   map[string]string // see Say
+	calls  []string          // "GET /latest/…", those refused included
+	v1     int               // calls without a token
 }
 
 // Start runs the service of an instance until the test ends.
@@ -57,7 +58,7 @@ func Start(t testing.TB, is Instance) *Service {
 	if is.Partition == "" {
 		is.Partition = "aws"
 	}
-	s := &Service{is: is, tokens: map[string]bool{}}
+	s := &Service{is: is, tokens: map[string]bool{}, says: map[string]string{}}
 	server := httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(server.Close)
 	s.URL = server.URL
@@ -69,6 +70,14 @@ func (s *Service) Calls() (all []string, v1 int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.calls...), s.v1
+}
+
+// Say lets the service answer with text below /latest/meta-data/, as of now: a spot
+// interruption, a recommendation, what AutoScaling is about to do.
+func (s *Service) Say(path, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.says["/latest/meta-data/"+path] = text
 }
 
 func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
@@ -114,6 +123,9 @@ func (s *Service) token(w http.ResponseWriter, r *http.Request) {
 // text gives what stands at a path.
 func (s *Service) text(path string) (text string, found bool) {
 	is := s.is
+	if text, found := s.says[path]; found {
+		return text, true
+	}
 	switch path {
 	case "/latest/dynamic/instance-identity/document":
 		return encode(map[string]any{
@@ -127,6 +139,10 @@ func (s *Service) text(path string) (text string, found bool) {
 		return is.Partition, true
 	case "/latest/meta-data/placement/region":
 		return is.Region, true
+	case "/latest/meta-data/placement/availability-zone":
+		return is.Region + "a", true
+	case "/latest/meta-data/autoscaling/target-lifecycle-state":
+		return "InService", true
 	case "/latest/meta-data/iam/security-credentials/":
 		return is.Role, is.Role != ""
 	case "/latest/meta-data/iam/security-credentials/" + is.Role:

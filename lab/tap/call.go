@@ -38,6 +38,9 @@ func read(r *http.Request, body []byte) Call {
 	default:
 		c.Service, c.On = scope(r), strings.TrimPrefix(r.URL.Path, "/")
 		c.Action = map[string]string{http.MethodGet: "GetObject", http.MethodHead: "HeadObject", http.MethodPut: "PutObject"}[r.Method]
+		if r.URL.Query().Has("versions") {
+			c.Action = "ListObjectVersions"
+		}
 	}
 	return c
 }

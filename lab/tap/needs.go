@@ -11,6 +11,7 @@ import (
 var permissions = map[string]string{
 	"sqs:DeleteMessageBatch":           "sqs:DeleteMessage",
 	"sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+	"s3:ListObjectVersions":            "s3:ListBucketVersions",
 	"s3:HeadObject":                    "s3:GetObject",
 }
 

@@ -76,6 +76,22 @@ func openQueue(config Config, loaded aws.Config, store fleet.Store, left func() 
 	return queue.New(c, store, api, log)
 }
 
+// unhealthy says to AutoScaling that this instance is to be replaced. A grace period
+// after its launch does not keep it: it has served before.
+func unhealthy(config Config, loaded aws.Config) func(context.Context) error {
+	groups := autoscaling.NewFromConfig(loaded, func(o *autoscaling.Options) {
+		o.BaseEndpoint = endpoint(config.AutoScaling.Endpoint, o.BaseEndpoint)
+	})
+	return func(ctx context.Context) error {
+		_, err := groups.SetInstanceHealth(ctx, &autoscaling.SetInstanceHealthInput{InstanceId: &config.InstanceID,
+			HealthStatus: aws.String("Unhealthy"), ShouldRespectGracePeriod: aws.Bool(false)})
+		if err != nil {
+			return fmt.Errorf("call %s unhealthy: %w", config.InstanceID, err)
+		}
+		return nil
+	}
+}
+
 // instances is as much of EC2 as is asked. A client within an interface, or within
 // a struct in one, would bring all of its 700 calls into the binary, 30 MB: the
 // linker drops no method that the templates of help texts might call by its name.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -9,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -22,8 +19,8 @@ import (
 	"phoenix/bridge/bus"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/health"
 	"phoenix/bridge/queue"
-	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
 
@@ -96,6 +93,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	if config.Bus == busOff {
 		events, where = nil, bus.Config{Path: busOff}
 	}
+	heals, _ := store.(fleet.Heals) // each store of ours is one
 	inbox, counters := service.NewInbox(), &service.Counters{}
 	store = service.CountFailures(store, counters)
 	trail := audit.New(config.Audit.File, log)
@@ -111,11 +109,18 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	log.Info("bridge starts", "version", version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
 		"store", config.Store, "admit", config.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", config.Socket,
 		"audit", config.Audit.File)
+	var metadata health.Metadata
+	var heal service.Heal
+	if config.onAWS() {
+		metadata = instanceMetadata()
+		heal = service.Heal{After: config.Heal.After, Heals: heals, Unhealthy: unhealthy(config, loaded)}
+	}
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
 		Trail: trail,
-		Beat:  fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation},
-		Ready: ready(config, master), Version: version, Counters: counters, Monitor: monitor,
+		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation,
+			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
+		Ready: ready(config, master), Prove: client.Prove, Metadata: metadata, Heal: heal, Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			attend(ctx, s.Turned, log) // it serves: what it waits for, status says
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
@@ -172,39 +177,6 @@ func engineConfig(config Config) (service.Config, error) {
 		Function:  h.Function, Args: h.Args, Kwargs: h.Kwargs, Concurrency: h.Concurrency,
 		CompareEvery: service.CompareEvery, PollEvery: poll, UnknownFor: unknown,
 	}, nil
-}
-
-const (
-	// readyWithin bounds ready.command: a fileserver that clones a large
-	// repository for the first time takes minutes.
-	readyWithin = 10 * time.Minute
-	// maxReadyOutput is as much of its output as an error line bears.
-	maxReadyOutput = 400
-)
-
-func ready(config Config, master salt.Config) service.Ready {
-	r := service.Ready{Key: func() (string, error) { return salt.MasterKeyDigest(master) }}
-	command := config.Ready.Command
-	if len(command) == 0 {
-		return r
-	}
-	r.Command = func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, readyWithin)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-		cmd.WaitDelay = 5 * time.Second // a child that keeps the output open does not keep us
-		cmd.Env = os.Environ()
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			return nil
-		}
-		out = bytes.TrimSpace(out)
-		if len(out) > maxReadyOutput {
-			out = out[len(out)-maxReadyOutput:]
-		}
-		return fmt.Errorf("%v: %w: %s", command, err, out)
-	}
-	return r
 }
 
 // listenHTTP listens for whoever watches the bridge; nil if nobody shall.

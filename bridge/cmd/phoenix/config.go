@@ -43,6 +43,11 @@ type Config struct {
 	}
 	Ready struct {
 		Command []string
+		Top     []string
+		Pillar  []string
+	}
+	Heal struct {
+		After time.Duration
 	}
 	DynamoDB struct {
 		Region       string
@@ -143,6 +148,9 @@ func (c *Config) settings() []setting {
 		{"highstate.concurrency", &c.Highstate.Concurrency, "first highstates that this master runs at a time"},
 		{"highstate.lease", &c.Highstate.Lease, "a master whose heartbeat stands still for so long has lost its claims"},
 		{"ready.command", &c.Ready.Command, "must exit 0 before minions are sent here (a YAML list: the program and its arguments)"},
+		{"ready.top", &c.Ready.Top, "files that the master's file server must have by then (a YAML list of SALTENV/PATH, as base/top.sls)"},
+		{"ready.pillar", &c.Ready.Pillar, "whose pillar must be rendered without errors by then (a YAML list: the id of a minion, which need not exist, then GRAIN=VALUE)"},
+		{"heal.after", &c.Heal.After, "a master that does not serve for so long calls its instance unhealthy, if another one is ready: AutoScaling replaces it (0: never)"},
 		{"dynamodb.region", &c.DynamoDB.Region, "AWS region of the tables (default: as the AWS command line finds it)"},
 		{"dynamodb.endpoint", &c.DynamoDB.Endpoint, "URL of DynamoDB (default: AWS's own for the region)"},
 		{"dynamodb.minions_table", &c.DynamoDB.MinionsTable, "name of the table of minions"},
@@ -242,6 +250,17 @@ func (c *Config) Validate() error {
 	if _, err := logLevel(c.LogLevel); err != nil {
 		fault("log_level", "%v", err)
 	}
+	for _, item := range c.Ready.Top {
+		if env, path, ok := strings.Cut(item, "/"); !ok || env == "" || path == "" {
+			fault("ready.top", "%q is not SALTENV/PATH", item)
+		}
+	}
+	if (len(c.Ready.Top) > 0 || len(c.Ready.Pillar) > 0) && filepath.Base(c.SaltConfig) != "master" {
+		fault("salt_config", "ready.top and ready.pillar need one that is called master, as salt-run does")
+	}
+	if c.Heal.After != 0 && (c.Heal.After < minHeal || c.Heal.After > 24*time.Hour) {
+		fault("heal.after", "%v is neither 0 nor between %v and 24h", c.Heal.After, minHeal)
+	}
 	h := c.Highstate
 	if h.Function == "" {
 		fault("highstate.function", "is empty")
@@ -264,6 +283,10 @@ const auditFile = "audit.log"
 // minLease: a master beats every 5 s, and stops publishing 10 s before its lease
 // could be seen to have run out.
 const minLease = 20 * time.Second
+
+// minHeal: a restart of salt-master takes some 10 s, and a minute on a machine
+// that is busy.
+const minHeal = time.Minute
 
 // validID gives the check of minion ids. Whatever the operator's pattern says,
 // an id that Salt takes for a glob or a list, or that leaves a folder, is refused.

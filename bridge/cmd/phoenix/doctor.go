@@ -201,7 +201,7 @@ func (v *visit) askBridge(ctx context.Context) {
 	if v.fleet.BridgeErr = api.NewClient(v.config.Socket).Status(ctx, &r); v.fleet.BridgeErr != nil {
 		return
 	}
-	b := &doctor.Bridge{Ready: r.Master.Ready, Reach: r.Reach, Held: r.Engine.Held}
+	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.Reach, Held: r.Engine.Held}
 	if !r.Bus.Connected && v.config.Bus != busOff {
 		b.Bus = cmp.Or(r.Bus.Error, "not connected")
 	}

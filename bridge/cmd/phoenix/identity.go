@@ -182,6 +182,7 @@ type changedIdentity struct {
 	shownKey
 	Files  []string `json:"files"`
 	Kept   []string `json:"kept"`
+	Fault  string   `json:"fault,omitempty"` // why what is shared was not read
 	DryRun bool     `json:"dry_run"`
 }
 
@@ -213,6 +214,9 @@ func changeIdentity(do change) cli.ActionFunc {
 		if !out.DryRun || out.Action != identity.Made { // a key that would be made has no name yet
 			out.shownKey = shownKey{r.Pair.Digest, identity.Finger(r.Pair.Public)}
 		}
+		if r.Fault != nil {
+			out.Fault = describeError(r.Fault)
+		}
 		if c.Bool("json") {
 			return printJSON(c.App.Writer, out)
 		}
@@ -227,12 +231,16 @@ func printChange(c *cli.Context, done changedIdentity, bucket *identity.Bucket) 
 		identity.Offered:   "this master's key is shared as %s",
 		identity.Installed: "the key of %s is installed",
 		identity.Unchanged: "this master has the key of %s",
+		identity.Kept:      "this master's own key stays; it was not held against %s",
 		identity.Updated:   "files are shared anew in %s",
 	}[done.Action]
 	if done.DryRun {
 		text = "would be so: " + text
 	}
 	fmt.Fprintf(w, text+"\n", plain(bucket.String()))
+	if done.Fault != "" {
+		fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", plain(done.Fault))
+	}
 	if done.KeySHA256 != "" {
 		fmt.Fprintf(w, "key_sha256     %s\nmaster_finger  %s\n", done.KeySHA256, done.MasterFinger)
 	}

@@ -7,14 +7,17 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"phoenix/bridge/decide"
+	"phoenix/bridge/health"
 )
 
 // place is where this process runs, as the instance says itself (IMDSv2).
@@ -23,6 +26,7 @@ type place struct {
 	Account    string
 	Region     string
 	Address    string // private, the instance's first
+	Zone       string // availability zone
 	partition  string // aws, aws-cn, aws-us-gov
 }
 
@@ -43,7 +47,7 @@ func whereAmI(ctx context.Context) (place, error) {
 	if err != nil {
 		return place{}, fmt.Errorf("ask instance metadata: %w", brief(ctx, err))
 	}
-	here := place{InstanceID: doc.InstanceID, Account: doc.AccountID, Region: doc.Region, Address: doc.PrivateIP}
+	here := place{InstanceID: doc.InstanceID, Account: doc.AccountID, Region: doc.Region, Address: doc.PrivateIP, Zone: doc.AvailabilityZone}
 	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: "services/partition"})
 	if err != nil {
 		return place{}, fmt.Errorf("ask instance metadata: %w", brief(ctx, err))
@@ -56,6 +60,27 @@ func whereAmI(ctx context.Context) (place, error) {
 	here.partition = strings.TrimSpace(string(text))
 	return here, nil
 }
+
+// instanceMetadata reads one path of the instance's metadata.
+func instanceMetadata() health.Metadata {
+	client := imds.New(imds.Options{EnableFallback: aws.FalseTernary})
+	return func(ctx context.Context, path string) (string, bool, error) {
+		out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
+		var response *smithyhttp.ResponseError
+		if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotFound {
+			return "", false, nil
+		}
+		if err != nil {
+			return "", false, fmt.Errorf("ask instance metadata: %w", brief(ctx, err))
+		}
+		defer out.Content.Close()
+		text, err := io.ReadAll(io.LimitReader(out.Content, maxMetadata))
+		return string(text), true, err
+	}
+}
+
+// maxMetadata: the longest that is asked for is a spot interruption, of 70 bytes.
+const maxMetadata = 4 << 10
 
 // ARN is the name under which an instance of this account and region writes its
 // proof: what IAM calls ec2:SourceInstanceARN.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"phoenix/bridge/health"
 	"phoenix/lab/imds"
 )
 
@@ -185,4 +186,23 @@ func versionOneOnly(t *testing.T) string {
 	}))
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+// What the instance says of its zone and its end, and what it does not say.
+func TestInstanceMetadata(t *testing.T) {
+	service := onInstance(t, someInstance)
+	get := instanceMetadata()
+	if zone, err := health.Zone(t.Context(), get); zone != "eu-west-1a" || err != nil {
+		t.Errorf("zone %q, %v", zone, err)
+	}
+	if why, err := health.Leaving(t.Context(), get); why != "" || err != nil {
+		t.Errorf("leaves: %q, %v", why, err)
+	}
+	service.Say("spot/instance-action", `{"action":"terminate","time":"2026-01-01T00:02:00Z"}`)
+	if why, err := health.Leaving(t.Context(), get); !strings.Contains(why, "spot") || err != nil {
+		t.Errorf("leaves: %q, %v", why, err)
+	}
+	if calls, v1 := service.Calls(); v1 > 0 {
+		t.Errorf("%d calls of version 1 among %v", v1, calls)
+	}
 }

@@ -153,9 +153,10 @@ func countMinions(ctx context.Context, config Config, store fleet.Store, o *over
 }
 
 func printStatus(w io.Writer, config Config, o overview) error {
-	t := newTable(w, "MASTER", "STATUS", "ADDRESS", "READY", "HEARTBEAT", "SEEN")
+	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "HEARTBEAT", "SEEN")
+	now := time.Now()
 	for _, m := range o.Masters {
-		t.row(m.InstanceID, m.Status, m.IPAddr, m.Ready, m.Heartbeat, m.Modified)
+		t.row(m.InstanceID, m.Status, masterState(m, config.Highstate.Lease, now), m.IPAddr, m.Heartbeat, seenAgo(m, now))
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -192,6 +193,12 @@ func printBridge(w io.Writer, r service.Report) error {
 	e := r.Engine
 	fmt.Fprintf(w, "bridge: %s, up %v; store %s\n", r.InstanceID, time.Since(r.Started).Round(time.Second),
 		map[bool]string{true: "reached", false: "NOT reached"}[r.Reach])
+	if r.Twin != "" {
+		fmt.Fprintf(w, "TWO BRIDGES: %s\n", plain(r.Twin))
+	}
+	if r.NotReady != "" {
+		fmt.Fprintf(w, "NOT READY: %s\n", plain(r.NotReady))
+	}
 	state := "NOT connected: " + r.Bus.Error
 	if r.Bus.Connected {
 		state = "connected, framing " + r.Bus.Framing

@@ -68,7 +68,7 @@ func (s *Store) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
 }
 
 // beat is the write of all that a beat says but for the counter. What it leaves to
-// the row that it finds is draining and expires.
+// the row that it finds is draining and expires, and ready where it says so.
 func beat(b fleet.Beat) (*write, error) {
 	next, err := b.Apply(fleet.Master{}, false)
 	if err != nil {
@@ -79,6 +79,10 @@ func beat(b fleet.Beat) (*write, error) {
 	for name, v := range attributes(&next) {
 		switch name {
 		case "instanceid", "modified", "expires", "draining", "heartbeat":
+		case "ready":
+			if !b.KeepReady {
+				w.set(name, v.Interface())
+			}
 		default:
 			w.set(name, v.Interface())
 		}

@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) fleet.Store, spoil Spoil) {
 		{"ByStatus", byStatus},
 		{"Watermark", watermark},
 		{"Masters", masters},
+		{"Heals", heals},
 		{"Since", since},
 		{"Prune", prune},
 		{"ConcurrentClaims", concurrentClaims},

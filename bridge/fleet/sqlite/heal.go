@@ -1,0 +1,61 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"phoenix/bridge/fleet"
+)
+
+// metaHeal is the key of meta under which the record of heals stands: its count, a
+// space, and the last instance. A store in which nobody was ever healed lacks it.
+const metaHeal = "heal"
+
+var _ fleet.Heals = (*Store)(nil)
+
+// LastHeal implements fleet.Heals.
+func (s *Store) LastHeal(ctx context.Context) (heal fleet.Heal, err error) {
+	err = s.call(ctx, "read", func(ctx context.Context) (err error) {
+		heal, err = readHeal(ctx, s.read)
+		return err
+	})
+	return heal, err
+}
+
+// ClaimHeal implements fleet.Heals.
+func (s *Store) ClaimHeal(ctx context.Context, instanceID string, seen int64) (now fleet.Heal, mine bool, err error) {
+	next := fleet.Heal{Count: seen + 1, InstanceID: instanceID}
+	err = s.update(ctx, "write", func(ctx context.Context, tx *sql.Tx) (err error) {
+		if now, err = readHeal(ctx, tx); err != nil || now.Count != seen {
+			return err
+		}
+		now = next
+		return writeMeta(ctx, tx, metaHeal, fmt.Sprintf("%d %s", next.Count, next.InstanceID))
+	})
+	return now, err == nil && now == next, err
+}
+
+func readHeal(ctx context.Context, q querier) (fleet.Heal, error) {
+	var there int
+	err := q.QueryRowContext(ctx, `SELECT 1 FROM meta WHERE key = ?`, metaHeal).Scan(&there)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fleet.Heal{}, nil
+	}
+	if err != nil {
+		return fleet.Heal{}, err
+	}
+	value, err := readMeta(ctx, q, metaHeal)
+	if err != nil {
+		return fleet.Heal{}, err
+	}
+	count, id, _ := strings.Cut(value, " ")
+	n, err := strconv.ParseInt(count, 10, 64)
+	if err != nil {
+		return fleet.Heal{}, damaged("meta: " + metaHeal + ": " + err.Error())
+	}
+	return fleet.Heal{Count: n, InstanceID: id}, nil
+}

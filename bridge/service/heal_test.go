@@ -1,0 +1,109 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/health"
+)
+
+// record is a fleet's record of heals.
+type record struct {
+	mu   sync.Mutex
+	heal fleet.Heal
+}
+
+func (r *record) LastHeal(context.Context) (fleet.Heal, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heal, nil
+}
+
+func (r *record) ClaimHeal(_ context.Context, id string, seen int64) (fleet.Heal, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.heal.Count == seen {
+		r.heal = fleet.Heal{Count: seen + 1, InstanceID: id}
+	}
+	return r.heal, r.heal.InstanceID == id, nil
+}
+
+// TestHeal lets masters fail, and counts which are called unhealthy, and when.
+func TestHeal(t *testing.T) {
+	const after = 5 * time.Minute
+	fault := errors.New("connection refused")
+	for _, c := range []struct {
+		name   string
+		before fleet.Heal    // the record as masters find it
+		fails  []string      // of m1, m2, m3
+		lasts  time.Duration // until they serve again; 0: they do not
+		want   []time.Duration
+	}{
+		{"one of three", fleet.Heal{}, []string{"m1"}, 0, []time.Duration{after}},
+		{"two together: the second waits", fleet.Heal{}, []string{"m1", "m2"}, 0, []time.Duration{after, after + health.Apart}},
+		{"all: the last ready one never, nor any other then", fleet.Heal{}, []string{"m1", "m2", "m3"}, 0, nil},
+		{"it comes back in time", fleet.Heal{}, []string{"m1"}, after - time.Minute, nil},
+		{"another was healed, who knows when", fleet.Heal{Count: 7, InstanceID: "m9"}, []string{"m1"}, 0, []time.Duration{health.Apart}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, rec := &shelf{}, &record{heal: c.before}
+				var mu sync.Mutex
+				var told []string
+				var at []time.Duration
+				begun := time.Now()
+				bridges := map[string]*served{}
+				for _, id := range []string{"m1", "m2", "m3"} {
+					s, stop := serve(t, store, "1", func(_ *served, o *Options) {
+						o.Beat.InstanceID, o.Config.InstanceID = id, id
+						o.Heal = Heal{After: after, Heals: rec, Unhealthy: func(context.Context) error {
+							mu.Lock()
+							defer mu.Unlock()
+							told, at = append(told, id), append(at, time.Since(begun))
+							return nil
+						}}
+					})
+					bridges[id] = s
+					defer func() {
+						if err := stop(); err != nil {
+							t.Error(err)
+						}
+					}()
+				}
+				time.Sleep(2 * time.Second)
+				for _, id := range c.fails {
+					bridges[id].set(&bridges[id].fault, fault)
+				}
+				if c.lasts > 0 {
+					time.Sleep(c.lasts)
+					for _, id := range c.fails {
+						bridges[id].set(&bridges[id].fault, nil)
+					}
+				}
+				time.Sleep(3 * time.Hour)
+				mu.Lock()
+				defer mu.Unlock()
+				if len(told) != len(c.want) {
+					t.Fatalf("called unhealthy: %v after %v, want %v", told, at, c.want)
+				}
+				for i, want := range c.want {
+					if late := at[i] - want; late < 0 || late > 2*time.Minute {
+						t.Errorf("%s after %v, want %v", told[i], at[i], want)
+					}
+					if n := bridges[told[i]].log.count("master called unhealthy"); n != 1 {
+						t.Errorf("%s: %d lines of audit", told[i], n)
+					}
+				}
+				if len(told) == 2 && told[0] == told[1] {
+					t.Error(fmt.Sprint(told), "is one master twice")
+				}
+			})
+		})
+	}
+}

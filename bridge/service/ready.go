@@ -1,0 +1,170 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"phoenix/bridge/health"
+)
+
+// Ready is what must be so before minions are sent to a master.
+type Ready struct {
+	// Gate must return nil; nil: there is none. On AWS it looks for what a first
+	// highstate needs, since one without states fails for nothing.
+	Gate func(ctx context.Context) error
+	// Key gives the digest of the master's own public key.
+	Key func() (string, error)
+}
+
+const (
+	// readyEvery: how often it is decided anew whether a master is ready; a look at
+	// memory. A gate that was not passed is given longer.
+	readyEvery = 200 * time.Millisecond
+	// stillEvery: so often where it is.
+	stillEvery = time.Second
+	// quietFor: what is usual at a start is not worth a warning.
+	quietFor = 5 * time.Second
+	// againAfter: another reason is told no sooner than that.
+	againAfter = 10 * time.Second
+	// keepFor bounds for how long the row may say ready of the bridge before this
+	// one. It is longer than a comparison of 20,000 keys and a gate of two salt-runs
+	// take on a machine that is busy.
+	keepFor = 2 * time.Minute
+)
+
+// gate is what has become of Ready.Gate. It is passed once in a bridge's life: the
+// master goes on to serve what it has fetched.
+type gate struct {
+	mu     sync.Mutex
+	passed bool
+	fault  error
+}
+
+func (g *gate) set(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.passed, g.fault = err == nil, err
+}
+
+// closed says why the gate is not passed.
+func (g *gate) closed() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.passed && g.fault == nil {
+		return errors.New("what a first highstate needs is being looked for")
+	}
+	return g.fault
+}
+
+// passGate tries the gate until it is passed.
+func (s *Service) passGate(ctx context.Context) error {
+	wait := readyEvery
+	for {
+		switch {
+		case s.opts.Ready.Gate == nil:
+			s.gate.set(nil)
+			return nil
+		case s.unable() == nil:
+			err := s.opts.Ready.Gate(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if s.gate.set(err); err == nil {
+				return nil
+			}
+			wait = min(wait*2, retryMost)
+		}
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// tendReady says in the row whether minions may be sent here, for as long as the
+// bridge runs.
+func (s *Service) tendReady(ctx context.Context) error {
+	var says, known bool // what the row says; whether this bridge has said it
+	var told string
+	var toldAt time.Time
+	for {
+		err := s.notReady()
+		ready := err == nil
+		news := ready != says
+		if news || !ready && !known && !s.mayKeep() {
+			s.beats.SetReady(ready)
+			says, known = ready, true
+		}
+		switch now := time.Now(); {
+		case ready && news:
+			s.opts.Log.Info("ready", "after", now.Sub(s.started).Round(time.Millisecond))
+			told = ""
+		case ready, ctx.Err() != nil:
+		case news, err.Error() != told && now.Sub(s.started) > quietFor && now.Sub(toldAt) > againAfter:
+			s.opts.Log.Warn("not ready", "err", err)
+			told, toldAt = err.Error(), now
+		}
+		wait := readyEvery
+		if ready {
+			wait = stillEvery
+		}
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// mayKeep says whether the row may go on to say ready, if it does, until this
+// bridge knows better.
+func (s *Service) mayKeep() bool {
+	up := time.Since(s.started)
+	if s.health.Fault() != nil {
+		return up < health.Lost
+	}
+	return up < keepFor
+}
+
+// notReady says what is missing.
+func (s *Service) notReady() error {
+	if err := s.unable(); err != nil {
+		return err
+	}
+	return s.gate.closed()
+}
+
+// unable says what is missing, the gate apart.
+func (s *Service) unable() error {
+	if err := s.health.Fault(); err != nil {
+		return err
+	}
+	if st := s.engine.Status(); !st.Compared {
+		return fmt.Errorf("keys and fleet are not compared yet: %s", st.Held)
+	}
+	return s.readKey()
+}
+
+// readKey reads which key the master has, for the next beat.
+func (s *Service) readKey() error {
+	if s.opts.Ready.Key == nil {
+		return nil
+	}
+	digest, err := s.opts.Ready.Key()
+	if err != nil {
+		if s.beats.Key() != "" {
+			return nil // the master goes on with the one that it has read
+		}
+		return fmt.Errorf("read master key: %w", err)
+	}
+	s.beats.SetKey(digest)
+	return nil
+}
+
+// busConnected tells the watch of the event bus; nil where there is none.
+func (s *Service) busConnected() func() bool {
+	if s.opts.Bus == nil {
+		return nil
+	}
+	return func() bool { return !s.opts.Bus.State().Since.IsZero() }
+}
