@@ -12,7 +12,7 @@ import (
 // below its own, and none beside or above.
 var floors = [][]string{
 	{"fleet", "zmtp", "event", "api", "audit"},
-	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity"},
+	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity", "member"},
 	{"service", "agent", "doctor"},
 	{"cmd/phoenix"},
 }
