@@ -13,6 +13,7 @@ import (
 var floors = [][]string{
 	{"fleet", "zmtp", "event", "api", "audit"},
 	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity", "member"},
+	{"relay"},
 	{"service", "agent", "doctor"},
 	{"cmd/phoenix"},
 }

@@ -64,6 +64,10 @@ type Config struct {
 		Order    string
 		Restart  []string
 	}
+	Relay struct {
+		Listen string
+		Jobs   string
+	}
 	Identity struct {
 		Bucket   string
 		Key      string
@@ -105,6 +109,7 @@ func defaultConfig() Config {
 	c.Highstate.Attempts = 3
 	c.Highstate.Concurrency = 100
 	c.Highstate.Lease = 30 * time.Second
+	c.Relay.Jobs = relayOwn
 	c.Agent.Interval, c.Agent.Splay = time.Minute, time.Minute
 	c.Agent.Order = string(agent.Spread)
 	c.Agent.Restart = []string{"systemctl", "restart", "salt-minion"}
@@ -150,6 +155,8 @@ func (c *Config) settings() []setting {
 		{"agent.splay", &c.Agent.Splay, "up to so long an agent waits before it restarts its minion (at most 3s if the minion's master is gone)"},
 		{"agent.order", &c.Agent.Order, "spread (minions share the masters) or sorted (all prefer the lowest address)"},
 		{"agent.restart", &c.Agent.Restart, "the command that restarts the minion (a YAML list: the program and its arguments)"},
+		{"relay.listen", &c.Relay.Listen, "TCP address of the relay, by which commands on one master reach the minions of all, as :4507 (default: none)"},
+		{"relay.jobs", &c.Relay.Jobs, "whose returns come to this master's job cache: own (of its own jobs), or all (of every master's)"},
 		{"identity.bucket", &c.Identity.Bucket, "S3 bucket by which the masters share their key pair"},
 		{"identity.key", &c.Identity.Key, "key of the object in it"},
 		{"identity.kms_key", &c.Identity.KMSKey, "id or ARN of the KMS key that encrypts it (default: AWS's own for S3)"},
@@ -227,6 +234,7 @@ func (c *Config) Validate() error {
 		fault("bus", "%q is neither auto nor off", c.Bus)
 	}
 	c.checkAgent(fault)
+	c.checkRelay(fault)
 	if _, err := logLevel(c.LogLevel); err != nil {
 		fault("log_level", "%v", err)
 	}
