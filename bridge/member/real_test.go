@@ -122,8 +122,8 @@ func (r *real) all() {
 		t.Fatal(err)
 	}
 	r.lab.Eventually(within, "the return is in the job cache", func() (bool, string) {
-		out := m.Run("salt-run", "--out=json", "jobs.lookup_jid", jid)
-		return strings.Contains(out, "elsewhere"), out
+		out, err := m.TryRun("salt-run", "--out=json", "jobs.lookup_jid", jid)
+		return strings.Contains(out, "elsewhere"), fmt.Sprint(out, err)
 	})
 	m.Run("salt-key", "--delete=gone", "--yes") // rotates the keys, within loop_interval
 	r.lab.Eventually(within, "the keys rotated", func() (bool, string) {

@@ -227,8 +227,8 @@ var anyJID = regexp.MustCompile(`[0-9]{20}`)
 func (f *relayed) jobCache(t *testing.T) {
 	jid := anyJID.FindString(f.masters[0].Run("salt", "--async", "*", "test.sleep", "2"))
 	f.lab.Eventually(within, "the job cache has all returns", func() (bool, string) {
-		out := f.masters[0].Run("salt-run", "--out=json", "jobs.lookup_jid", jid)
-		return strings.Count(out, "web-") == 3, out
+		out, err := f.masters[0].TryRun("salt-run", "--out=json", "jobs.lookup_jid", jid)
+		return strings.Count(out, "web-") == 3, fmt.Sprint(out, err)
 	})
 	if list := f.masters[0].Run("salt-run", "--out=json", "jobs.list_jobs"); !strings.Contains(list, jid) {
 		t.Errorf("jobs.list_jobs does not have %s", jid)
