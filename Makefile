@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench scale long kills follow health package package-test salts clean
+.PHONY: help build docs demo test check fuzz bench scale long kills follow health relay package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -55,6 +55,10 @@ package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the s
 
 package-test: ## install, run, upgrade and purge them on a Debian of its own, set up machines; as root
 	@lab/package-test
+
+relay: build ## commands over several masters, on three Salts: some minutes
+	@go run ./lab/install
+	@PHOENIX_RELAY_SALTS="3006.28 3007.15 3008.3" go test -count=1 -timeout 60m -run '^(TestRealMasters|TestG11_Relay)$$' ./bridge/member ./lab/e2e
 
 salts: ## install the five Salts that tests run on, below .cache
 	@go run ./lab/install

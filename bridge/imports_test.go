@@ -12,7 +12,8 @@ import (
 // below its own, and none beside or above.
 var floors = [][]string{
 	{"fleet", "zmtp", "event", "api", "audit", "files"},
-	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity", "health"},
+	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity", "health", "member"},
+	{"relay"},
 	{"service", "agent", "doctor"},
 	{"cmd/phoenix"},
 }

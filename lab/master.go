@@ -130,6 +130,12 @@ func (m *Master) Run(command string, args ...string) string {
 // noTarget stands before the JSON if the key is not accepted (yet).
 const noTarget = "No minions matched the target"
 
+// TryRun is Run for what may fail: salt-run jobs.lookup_jid fails in the moment in
+// which a return is written (seen on 3008.3).
+func (m *Master) TryRun(command string, args ...string) (string, error) {
+	return m.Salt.run(m.configDir(), command, args...)
+}
+
 // Call runs a function on one minion by the salt command. answered is false if
 // the minion did not answer.
 func (m *Master) Call(id, function string, args ...string) (answer any, answered bool) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -54,6 +55,18 @@ func (c *Client) Release(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("ask bridge: %w", err)
 	}
 	return out.IDs, nil
+}
+
+// Jobs fills out with the jobs that the relay carried; jid: with that one.
+func (c *Client) Jobs(ctx context.Context, jid string, out any) error {
+	path := "/v1/jobs"
+	if jid != "" {
+		path += "?jid=" + url.QueryEscape(jid)
+	}
+	if err := c.call(ctx, http.MethodGet, path, nil, out); err != nil {
+		return fmt.Errorf("ask bridge: %w", err)
+	}
+	return nil
 }
 
 // Restore asks the bridge to write known keys again that were deleted by hand.

@@ -53,6 +53,7 @@ func newHandler(b Bridge) *handler {
 		decoding: make(chan struct{}, decodings), running: make(chan struct{}, 1)}
 	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"GET /v1/status":   h.status,
+		"GET /v1/jobs":     h.jobs,
 		"POST /v1/look":    h.takeIDs(b.Look),
 		"POST /v1/hints":   h.hints,
 		"POST /v1/command": h.command,
@@ -133,6 +134,18 @@ func reply(w http.ResponseWriter, answer any) error {
 
 func (h *handler) status(w http.ResponseWriter, _ *http.Request) error {
 	return reply(w, h.b.Status())
+}
+
+// jobs answers ?jid=JID with that job, and else with all.
+func (h *handler) jobs(w http.ResponseWriter, r *http.Request) error {
+	if h.b.Jobs == nil {
+		return failure{http.StatusNotFound, errors.New("no relay runs here (relay.listen)")}
+	}
+	answer, err := h.b.Jobs(r.URL.Query().Get("jid"))
+	if err != nil {
+		return failure{http.StatusNotFound, err}
+	}
+	return reply(w, answer)
 }
 
 // takeIDs answers a request that hands ids to do.

@@ -47,6 +47,9 @@ type Bridge struct {
 	// It is called once at a time.
 	Command func(ctx context.Context, args []string) (Answer, error)
 
+	// Jobs tells of the jobs that the relay carried, or of one; nil: there is no relay.
+	Jobs func(jid string) (any, error)
+
 	Users []int // who may ask, besides root and the bridge's own user
 	Log   *slog.Logger
 }

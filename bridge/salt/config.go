@@ -289,6 +289,12 @@ func (c Config) RetEndpoint() string {
 	return "tcp://" + net.JoinHostPort(host, strconv.Itoa(c.RetPort))
 }
 
+// PublishAddress is where the master publishes jobs, as for net.Dial.
+func (c Config) PublishAddress() string {
+	host, _, _ := net.SplitHostPort(strings.TrimPrefix(c.RetEndpoint(), "tcp://"))
+	return net.JoinHostPort(host, strconv.Itoa(c.PublishPort))
+}
+
 // RootKeyPath is the file with the key that Salt's own command line shows to the
 // master.
 func (c Config) RootKeyPath() string {

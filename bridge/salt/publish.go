@@ -62,6 +62,14 @@ func (m *Master) publish(ctx context.Context, j Job) ([]string, error) {
 		}
 		load["fun"], load["arg"] = funs, args
 	}
+	if m.noted != nil {
+		m.noted(j.JID)
+	}
+	return m.handOut(ctx, j.JID, load)
+}
+
+// handOut has the master publish a load.
+func (m *Master) handOut(ctx context.Context, jid string, load map[string]any) ([]string, error) {
 	answer, err := m.call(ctx, publishTimeout, load)
 	if err != nil {
 		return nil, err
@@ -73,7 +81,7 @@ func (m *Master) publish(ctx context.Context, j Job) ([]string, error) {
 	switch done["jid"] {
 	case nil: // {"jid": null, "minions": [], "error": "Master could not resolve minions …"}
 		return nil, nil
-	case j.JID:
+	case jid:
 		return texts(done["minions"]), nil
 	}
 	other, _ := done["jid"].(string)

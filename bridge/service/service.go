@@ -13,9 +13,11 @@ import (
 
 	"phoenix/bridge/audit"
 	"phoenix/bridge/bus"
+	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/health"
 	"phoenix/bridge/queue"
+	"phoenix/bridge/relay"
 )
 
 // Defaults of what an operator cannot say.
@@ -51,6 +53,8 @@ type Options struct {
 	Counters *Counters // nil: its own; those of Store's failures, else: see CountFailures
 
 	Monitor net.Listener // of metrics and health; nil: none
+
+	Relay *relay.Relay // of jobs between masters; nil: none. It needs Bus
 
 	// Serve answers runners and admins until ctx ends.
 	Serve func(ctx context.Context, s *Service) error
@@ -136,7 +140,12 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.passGate(ctx) })
 	g.Go(func() error { return s.tendReady(ctx) })
 	if s.opts.Bus != nil {
-		g.Go(func() error { return s.opts.Bus.Run(ctx, s.inbox) })
+		var ears bus.Handler = s.inbox
+		if s.opts.Relay != nil {
+			ears = both{s.inbox, s.opts.Relay}
+			g.Go(func() error { return s.opts.Relay.Run(ctx) })
+		}
+		g.Go(func() error { return s.opts.Bus.Run(ctx, ears) })
 	}
 	if s.opts.Queue != nil {
 		g.Go(func() error { return s.opts.Queue.Run(ctx) })
@@ -152,6 +161,21 @@ func (s *Service) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// both hands each event to two handlers.
+type both [2]bus.Handler
+
+func (b both) Event(e event.Event) {
+	for _, h := range b {
+		h.Event(e)
+	}
+}
+
+func (b both) Gap(reason string) {
+	for _, h := range b {
+		h.Gap(reason)
+	}
 }
 
 // ErrNoQueue: this bridge is told of neither queues nor groups.
@@ -184,6 +208,7 @@ type Report struct {
 	Bus         BusReport     `json:"bus"`
 	Engine      Status        `json:"engine"`
 	Queue       *queue.Status `json:"queue"` // null: neither queue nor group is named
+	Relay       *relay.Status `json:"relay"` // null: there is none (relay.listen)
 }
 
 // BusReport is how the master's event bus is doing.
@@ -233,6 +258,10 @@ func (s *Service) Report() Report {
 	if s.opts.Queue != nil {
 		status := s.opts.Queue.Status()
 		r.Queue = &status
+	}
+	if s.opts.Relay != nil {
+		status := s.opts.Relay.Status()
+		r.Relay = &status
 	}
 	return r
 }

@@ -86,10 +86,11 @@ func Subscribe(ctx context.Context, conn net.Conn, limit int, fn func([]byte) er
 			if err != nil {
 				return err
 			}
-			if len(frames) != 1 {
-				return fmt.Errorf("message of %d frames", len(frames))
+			// With zmq_filtering a topic goes before the message.
+			if n := len(frames); n != 1 && n != 2 {
+				return fmt.Errorf("message of %d frames", n)
 			}
-			if err := fn(frames[0]); err != nil {
+			if err := fn(frames[len(frames)-1]); err != nil {
 				return err
 			}
 		}

@@ -102,6 +102,10 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	if err != nil {
 		return usageError(err)
 	}
+	relay, relayAt, err := openRelay(config, engine, master, client, store, trail, log)
+	if err != nil {
+		return err
+	}
 	for _, fault := range master.Skipped {
 		log.Warn("included file left out, as Salt leaves it out", "err", fault)
 	}
@@ -117,14 +121,14 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	}
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
-		Trail: trail,
-		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation,
+		Trail: trail, Relay: relay,
+		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation, Relay: relayAt,
 			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
 		Ready: ready(config, master), Prove: client.Prove, Metadata: metadata, Heal: heal, Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			attend(ctx, s.Turned, log) // it serves: what it waits for, status says
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
-				Hint: hinted(inbox), Command: command(config, store), Users: []int{uid}, Log: log})
+				Hint: hinted(inbox), Jobs: relayedJobs(relay), Command: command(config, store), Users: []int{uid}, Log: log})
 		},
 	})
 	if err := s.Run(c.Context); err != nil {

@@ -73,6 +73,10 @@ type Config struct {
 		Order    string
 		Restart  []string
 	}
+	Relay struct {
+		Listen string
+		Jobs   string
+	}
 	Identity struct {
 		Bucket   string
 		Key      string
@@ -114,6 +118,7 @@ func defaultConfig() Config {
 	c.Highstate.Attempts = 3
 	c.Highstate.Concurrency = 100
 	c.Highstate.Lease = 30 * time.Second
+	c.Relay.Jobs = relayOwn
 	c.Agent.Interval, c.Agent.Splay = time.Minute, time.Minute
 	c.Agent.Settle = 6 * time.Hour
 	c.Agent.Order = string(agent.Spread)
@@ -167,6 +172,8 @@ func (c *Config) settings() []setting {
 		{"agent.follow", &c.Agent.Follow, "how many masters a minion is connected to at once: a number, or all (default: 1, which fails over; a minion that follows several by its own configuration is left alone until this is set)"},
 		{"agent.order", &c.Agent.Order, "spread (minions share the masters) or sorted (all prefer the lowest address)"},
 		{"agent.restart", &c.Agent.Restart, "the command that restarts the minion (a YAML list: the program and its arguments)"},
+		{"relay.listen", &c.Relay.Listen, "TCP address of the relay, by which commands on one master reach the minions of all, as :4507 (default: none)"},
+		{"relay.jobs", &c.Relay.Jobs, "whose returns come to this master's job cache: own (of its own jobs), or all (of every master's)"},
 		{"identity.bucket", &c.Identity.Bucket, "S3 bucket by which the masters share their key pair"},
 		{"identity.key", &c.Identity.Key, "key of the object in it"},
 		{"identity.kms_key", &c.Identity.KMSKey, "id or ARN of the KMS key that encrypts it (default: AWS's own for S3)"},
@@ -247,6 +254,7 @@ func (c *Config) Validate() error {
 		fault("bus", "%q is neither auto nor off", c.Bus)
 	}
 	c.checkAgent(fault)
+	c.checkRelay(fault)
 	if _, err := logLevel(c.LogLevel); err != nil {
 		fault("log_level", "%v", err)
 	}

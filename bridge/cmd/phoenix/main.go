@@ -58,7 +58,7 @@ func newApp(out, errs io.Writer) *cli.App {
 		},
 		Commands: []*cli.Command{
 			bridgeCommand(), agentCommand(), statusCommand(), minionsCommand(), adoptCommand(),
-			mastersCommand(), keysCommand(), highstateCommand(), eventsCommand(), rosterCommand(), pruneCommand(),
+			mastersCommand(), keysCommand(), highstateCommand(), jobsCommand(), eventsCommand(), rosterCommand(), pruneCommand(),
 			identityCommand(), doctorCommand(), completionCommand(), completeCommand(), manCommand(),
 		},
 	}

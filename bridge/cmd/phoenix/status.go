@@ -207,6 +207,7 @@ func printBridge(w io.Writer, r service.Report) error {
 	fmt.Fprintf(w, "waiting: %d looked at next, %d highstates run here, %d queued, %d keys to delete\n",
 		e.Waiting, e.Running, e.Queued, e.Deletes)
 	printQueue(w, r.Queue)
+	printRelay(w, r.Relay)
 	for _, stage := range slices.Sorted(maps.Keys(e.Stages)) {
 		fmt.Fprintf(w, "held up: %s: %s\n", stage, plain(e.Stages[stage]))
 	}

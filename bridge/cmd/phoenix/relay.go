@@ -1,0 +1,73 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+
+	"phoenix/bridge/audit"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/member"
+	"phoenix/bridge/relay"
+	"phoenix/bridge/salt"
+	"phoenix/bridge/service"
+)
+
+// Values of relay.jobs.
+const (
+	relayOwn = "own"
+	relayAll = "all"
+)
+
+func (c *Config) checkRelay(fault func(key, format string, args ...any)) {
+	if c.Relay.Jobs != relayOwn && c.Relay.Jobs != relayAll {
+		fault("relay.jobs", "%q is neither own nor all", c.Relay.Jobs)
+	}
+	if c.Relay.Listen == "" {
+		return
+	}
+	if _, port, err := net.SplitHostPort(c.Relay.Listen); err != nil {
+		fault("relay.listen", "%q is not HOST:PORT, or :PORT for each address of this machine", c.Relay.Listen)
+	} else if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		fault("relay.listen", "%q is no port", port)
+	}
+	if c.Bus == busOff {
+		fault("relay.listen", "the relay needs the event bus (bus: auto)")
+	}
+}
+
+// openRelay makes the relay, and gives the address that other masters reach it at;
+// nil and none where none is wanted.
+func openRelay(config Config, engine service.Config, master salt.Config, client *salt.Master, store fleet.Store, trail *audit.Trail,
+	log *slog.Logger) (*relay.Relay, string, error) {
+	if config.Relay.Listen == "" {
+		return nil, "", nil
+	}
+	us, err := member.New(member.Config{RetEndpoint: master.RetEndpoint(), Publish: master.PublishAddress(),
+		KeyFolder: filepath.Join(master.PKIDir, string(salt.Accepted)), Sessions: filepath.Join(master.CacheDir, "sessions"),
+		MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }})
+	if err != nil {
+		return nil, "", err
+	}
+	listener, err := net.Listen("tcp", config.Relay.Listen)
+	if err != nil {
+		return nil, "", fmt.Errorf("listen on relay.listen: %w", err)
+	}
+	host, port, _ := net.SplitHostPort(config.Relay.Listen)
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = ""
+	}
+	decisions := slog.New(slog.NewMultiHandler(log.Handler(),
+		trail.Handler().WithAttrs([]slog.Attr{slog.String("master", engine.InstanceID)})))
+	r, err := relay.New(relay.Options{Instance: engine.InstanceID, Incarnation: engine.Incarnation, Listener: listener,
+		All: config.Relay.Jobs == relayAll, Member: us, Publisher: client, Masters: store.Masters, MastersIn: engine.PollEvery,
+		Pair: relay.ReadPair(master.PKIDir, master.ID), Log: log, Decisions: decisions})
+	if err != nil {
+		return nil, "", err
+	}
+	client.Note(r.Note)
+	return r, net.JoinHostPort(cmp.Or(host, config.Address), port), nil
+}

@@ -1,0 +1,141 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"phoenix/bridge/event"
+	"phoenix/bridge/salt"
+)
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// maxLoad bounds a job that is carried. A list of 200,000 instance ids fits.
+const maxLoad = 8 << 20
+
+// heard takes in a job that the master has published, and offers it to each peer,
+// unless it was published for a peer, or by Phoenix.
+func (r *Relay) heard(published map[string][]byte) {
+	load, jid, err := salt.CutLoad(published)
+	m := message{Kind: kindJob, JID: jid, Load: load}
+	if err == nil && m.size() > maxLoad {
+		err = fmt.Errorf("job %s has %d bytes", jid, m.size())
+	}
+	if err != nil {
+		r.count(func(c *Counts) { c.Skipped++ })
+		r.o.Log.Warn("relay: a job stays on this master", "err", err)
+		return
+	}
+	switch r.memory.take(jid, ofMaster, digestOfLoad(load)) {
+	case known:
+		return
+	case crowded:
+		r.count(func(c *Counts) { c.Skipped++ })
+		return
+	}
+	r.mu.Lock()
+	peers := maps.Clone(r.peers)
+	r.counts.Carried++
+	r.mu.Unlock()
+	if len(peers) == 0 {
+		return
+	}
+	states := make(map[string]*told, len(peers))
+	for name := range peers {
+		states[name] = &told{State: stateSent}
+	}
+	r.records.add(jid, functionOf(load), targetOf(load), load.Text("user"), states)
+	for name, p := range peers {
+		if t := p.offer(m); t.State != stateSent {
+			r.records.ack(jid, name, t)
+		}
+	}
+	time.AfterFunc(tellAfter, func() { r.tellMissing(jid) })
+}
+
+func (r *Relay) count(change func(*Counts)) {
+	r.mu.Lock()
+	change(&r.counts)
+	r.mu.Unlock()
+}
+
+func functionOf(load salt.Load) string {
+	v, _ := event.Any(load["fun"])
+	if list, ok := v.([]any); ok {
+		names := make([]string, len(list))
+		for i, name := range list {
+			names[i] = fmt.Sprint(name)
+		}
+		return clip(strings.Join(names, ","))
+	}
+	return clip(fmt.Sprint(v))
+}
+
+func targetOf(load salt.Load) string {
+	v, _ := event.Any(load["tgt"])
+	if list, ok := v.([]any); ok {
+		if len(list) > 3 {
+			return clip(fmt.Sprintf("%v … (%d)", list[:3], len(list)))
+		}
+		return clip(fmt.Sprint(list))
+	}
+	text := clip(fmt.Sprint(v))
+	if kind := load.Text("tgt_type"); kind != "" && kind != "glob" {
+		text = kind + ":" + text
+	}
+	return text
+}
+
+// clip bounds what is kept of a text for people.
+func clip(text string) string {
+	const most = 200
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}
+
+// tellAfter is how long a peer is given to say what became of a job before its
+// minions are called missing: a publish takes 12 to 70 ms.
+const tellAfter = 2 * time.Second
+
+// maxNamed bounds the minions that one event names.
+const maxNamed = 100
+
+// tellMissing puts an event on the master's bus for each peer that did not publish a
+// job, with the minions that were seen there last.
+func (r *Relay) tellMissing(jid string) {
+	job, ok := r.records.show(jid, r.o.Instance, false)
+	if !ok || job.Function == "saltutil.find_job" {
+		return
+	}
+	for _, p := range job.Peers {
+		if p.State == statePublished || p.State == stateNobody {
+			continue
+		}
+		ids := []string{}
+		for _, m := range job.Missing {
+			if m.Master == p.Master || m.Master == "" {
+				ids = append(ids, m.Minion)
+			}
+		}
+		why := cmp.Or(p.Why, "it has not said that it published the job")
+		r.o.Log.Warn("relay: a job did not reach a master", "jid", jid, "fun", job.Function, "peer", p.Master, "state", p.State,
+			"why", why, "minions", len(ids))
+		ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
+		data := map[string]any{"jid": jid, "fun": job.Function, "master": p.Master, "state": p.State, "why": why,
+			"minions": ids[:min(len(ids), maxNamed)], "count": len(ids)}
+		if err := r.o.Member.Fire(ctx, "phoenix/relay/"+jid+"/missing", data); err != nil {
+			r.o.Log.Debug("relay: event not fired", "jid", jid, "err", err)
+		}
+		cancel()
+	}
+}
+
+// tellWithin bounds the event about a job: after it, nobody waits for that any more.
+const tellWithin = 10 * time.Second

@@ -1,0 +1,144 @@
+package relay
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"phoenix/bridge/member"
+)
+
+const (
+	// maxWaiting bounds the returns that wait for the master, in bytes.
+	maxWaiting = 16 << 20
+	// batchReturns, batchBytes bound one request to the master. It keeps one of its
+	// workers for some 5 ms a return.
+	batchReturns = 100
+	batchBytes   = 2 << 20
+	// handTries, handPause: a master that restarts is back within some 10 s.
+	handTries = 6
+	handPause = 2 * time.Second
+)
+
+// inbox is what came from other masters and is to be handed to this one.
+type inbox struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	queue []message
+	bytes int
+}
+
+func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
+
+func (in *inbox) put(m message) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	size := m.size()
+	if in.bytes+size > maxWaiting {
+		return false
+	}
+	in.queue = append(in.queue, m)
+	in.bytes += size
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take gives what one request bears.
+func (in *inbox) take() []message {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(in.queue) && n < batchReturns && (n == 0 || bytes+in.queue[n].size() <= batchBytes) {
+		bytes += in.queue[n].size()
+		n++
+	}
+	batch := in.queue[:n:n]
+	in.queue = in.queue[n:]
+	in.bytes -= bytes
+	return batch
+}
+
+// takes takes in what a peer answers.
+func (r *Relay) takes(from string, m message) {
+	switch m.Kind {
+	case kindAck:
+		switch m.State {
+		case statePublished, stateNobody, stateRefused:
+			r.records.ack(m.JID, from, told{State: m.State, Why: clip(m.Why), Count: m.Count})
+		}
+	case kindReturn:
+		if !validJID(m.JID) || !validID(m.ID) || m.Values["return"] == nil {
+			return
+		}
+		name, err := msgpack.Marshal(from)
+		if err != nil {
+			return
+		}
+		m.Values[mark] = name
+		r.count(func(c *Counts) { c.Returns++ })
+		r.records.came(m.JID, m.ID, from)
+		if !r.inject.put(m) {
+			r.count(func(c *Counts) { c.Dropped++ })
+		}
+	}
+}
+
+// handIn hands returns to the master, those that came meanwhile together.
+func (r *Relay) handIn(ctx context.Context) {
+	for {
+		batch := r.inject.take()
+		if len(batch) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.inject.wake:
+			}
+			continue
+		}
+		r.hand(ctx, gather(batch), len(batch))
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// hand tries for as long as a master that restarts is away. Twice handed in is as
+// once: the same return of the same job.
+func (r *Relay) hand(ctx context.Context, returns []member.Returns, n int) {
+	var err error
+	for range handTries {
+		if err = r.o.Member.Return(ctx, returns); err == nil || ctx.Err() != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(handPause):
+		}
+	}
+	r.count(func(c *Counts) { c.Dropped += uint64(n) })
+	r.o.Log.Warn("relay: returns of other masters were not taken", "returns", n, "err", err)
+}
+
+// gather puts the returns of each job together. A minion that returned twice keeps
+// the last, as in the job cache.
+func gather(batch []message) []member.Returns {
+	var list []member.Returns
+	at := map[string]int{}
+	for _, m := range batch {
+		i, ok := at[m.JID]
+		if !ok {
+			i = len(list)
+			at[m.JID] = i
+			list = append(list, member.Returns{JID: m.JID, Values: map[string]map[string]msgpack.RawMessage{}})
+		}
+		list[i].Values[m.ID] = m.Values
+	}
+	return list
+}

@@ -1,0 +1,176 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// maxUnsent bounds the jobs that wait for the writer of one connection: they are
+	// written as fast as a socket takes them.
+	maxUnsent = 256
+	// retryFirst, retryMost: how long until a peer is dialled again.
+	retryFirst = 200 * time.Millisecond
+	retryMost  = 5 * time.Second
+)
+
+// peer is another master, as this one asks it.
+type peer struct {
+	name    string
+	address string
+	hello   message
+	pair    Pair
+	now     func() time.Time
+	takes   func(from string, m message) // acks and returns
+	changed func(p *peer, err error)     // it was reached (nil), or no longer is
+
+	mu    sync.Mutex
+	jobs  chan message // of the connection; nil: there is none
+	link  *link
+	since time.Time // of the connection, or of its end
+	err   error     // why there is none
+}
+
+// run keeps a connection until ctx ends.
+func (p *peer) run(ctx context.Context) {
+	wait := retryFirst
+	for ctx.Err() == nil {
+		began := p.now()
+		err := p.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		p.lost(err)
+		if p.now().Sub(began) > retryMost {
+			wait = retryFirst
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait + rand.N(wait)):
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+func (p *peer) lost(err error) {
+	p.mu.Lock()
+	was := p.link != nil || p.err == nil
+	if p.link != nil || p.since.IsZero() {
+		p.since = p.now()
+	}
+	p.jobs, p.link, p.err = nil, nil, err
+	p.mu.Unlock()
+	if was {
+		p.changed(p, err)
+	}
+}
+
+// session is one connection, from dialling to its end.
+func (p *peer) session(ctx context.Context) error {
+	config, err := tlsConfig(p.pair)
+	if err != nil {
+		return err
+	}
+	dialer := net.Dialer{Timeout: dialWithin}
+	conn, err := dialer.DialContext(ctx, "tcp", p.address)
+	if err != nil {
+		if op := (*net.OpError)(nil); errors.As(err, &op) {
+			err = op.Err // the address is told already
+		}
+		return err
+	}
+	defer conn.Close()
+	l, err := shake(ctx, conn, config, false, p.hello, p.now)
+	if err != nil {
+		return explain(err)
+	}
+	if l.peer.Instance != p.name {
+		return fmt.Errorf("%s answers there", l.peer.Instance)
+	}
+	jobs := make(chan message, maxUnsent)
+	p.mu.Lock()
+	p.jobs, p.link, p.since, p.err = jobs, l, p.now(), nil
+	p.mu.Unlock()
+	p.changed(p, nil)
+
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	g.Go(func() error { return p.write(ctx, l, jobs) })
+	g.Go(func() error {
+		for {
+			m, err := l.read()
+			if err != nil {
+				return err
+			}
+			p.takes(p.name, m)
+		}
+	})
+	return g.Wait()
+}
+
+func (p *peer) write(ctx context.Context, l *link, jobs <-chan message) error {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case m := <-jobs:
+			err = l.write(m)
+		case <-tick.C:
+			err = l.send(message{Kind: kindPing})
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// offer hands a job over, now or not at all, and says what became of that.
+func (p *peer) offer(m message) told {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.link == nil {
+		t := told{State: stateUnreachable, Why: "it was not reached yet"}
+		if p.err != nil {
+			t.Why = p.err.Error()
+		}
+		return t
+	}
+	select {
+	case p.jobs <- p.link.stamp(m):
+		return told{State: stateSent}
+	default:
+		return told{State: stateUnreachable, Why: "it takes no more jobs now"}
+	}
+}
+
+// explain says in plain words why no connection came about.
+func explain(err error) error {
+	var alert tls.AlertError
+	if errors.As(err, &alert) {
+		return fmt.Errorf("it refuses this bridge's key: %w", err)
+	}
+	return err
+}
+
+// status is for people.
+func (p *peer) status() Peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Peer{Master: p.name, Address: p.address, Connected: p.link != nil, Since: p.since}
+	if p.err != nil {
+		s.Error = p.err.Error()
+	}
+	return s
+}

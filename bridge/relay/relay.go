@@ -1,0 +1,279 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/member"
+	"phoenix/bridge/salt"
+)
+
+// Member is what the relay asks of the bridge as a member of its master's fleet; see
+// member.Member.
+type Member interface {
+	Sweep() error
+	Leave() error
+	Listen(ctx context.Context, connected func(), heard func(load map[string][]byte)) error
+	Return(ctx context.Context, returns []member.Returns) error
+	Fire(ctx context.Context, tag string, data map[string]any) error
+}
+
+// Publisher publishes another master's job here; see salt.Master.
+type Publisher interface {
+	Republish(ctx context.Context, jid string, load salt.Load) (minions []string, err error)
+}
+
+// Options are the parts of a relay.
+type Options struct {
+	Instance    string // this master's
+	Incarnation string
+	Listener    net.Listener
+	All         bool // every master's returns come here, not only those of this one's jobs
+	Member      Member
+	Publisher   Publisher
+	Masters     func(ctx context.Context) ([]fleet.Master, error)
+	MastersIn   time.Duration // how often they are read
+	Pair        Pair
+	Now         func() time.Time
+	Log         *slog.Logger
+	Decisions   *slog.Logger // what was published here for whom; nil: Log
+}
+
+// Relay is the relay of one bridge.
+type Relay struct {
+	o       Options
+	memory  *memory
+	records *records
+	inject  *inbox
+	look    chan struct{} // a master came that the table may tell of by now
+
+	mu       sync.Mutex
+	peers    map[string]*peer
+	guests   map[string]*guest
+	asked    map[string]string // whose job it is, of those that were published here for another
+	askedBy  []string          // keys of asked, oldest first
+	listens  bool
+	deaf     error // why it does not listen
+	counts   Counts
+	refusals int // since the last line about them
+	toldThen time.Time
+}
+
+// Counts are what a relay did since it began.
+type Counts struct {
+	Carried   uint64 `json:"carried"`   // jobs of this master that were offered to others
+	Skipped   uint64 `json:"skipped"`   // jobs that could not be: too large, no jid of Salt's
+	Published uint64 `json:"published"` // jobs of others that were published here
+	Declined  uint64 `json:"declined"`  // jobs of others that were not
+	Returns   uint64 `json:"returns"`   // that came from others
+	Sent      uint64 `json:"sent"`      // returns that went to others
+	Dropped   uint64 `json:"dropped"`   // returns that nobody had room for
+	Refused   uint64 `json:"refused"`   // connections without the masters' key, or otherwise amiss
+}
+
+// New puts a relay together.
+func New(o Options) (*Relay, error) {
+	if o.Instance == "" || o.Listener == nil || o.Member == nil || o.Publisher == nil || o.Masters == nil || o.Pair == nil {
+		return nil, errors.New("make relay: incomplete options")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Decisions == nil {
+		o.Decisions = o.Log
+	}
+	if o.MastersIn == 0 {
+		o.MastersIn = 5 * time.Second
+	}
+	return &Relay{o: o, memory: newMemory(o.Now), records: newRecords(o.Now), inject: newInbox(), look: make(chan struct{}, 1),
+		peers: map[string]*peer{}, guests: map[string]*guest{}, asked: map[string]string{}}, nil
+}
+
+// Run relays until ctx ends.
+func (r *Relay) Run(ctx context.Context) error {
+	if err := r.o.Member.Sweep(); err != nil {
+		r.o.Log.Warn("relay", "err", err)
+	}
+	defer func() {
+		if err := r.o.Member.Leave(); err != nil {
+			r.o.Log.Warn("relay", "err", err)
+		}
+	}()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.serve(ctx) })
+	g.Go(func() error { r.listen(ctx); return nil })
+	g.Go(func() error { r.handIn(ctx); return nil })
+	g.Go(func() error { r.meet(ctx); return nil })
+	return g.Wait()
+}
+
+func (r *Relay) hello() message {
+	return message{Kind: kindHello, Instance: r.o.Instance, Incarnation: r.o.Incarnation, All: r.o.All}
+}
+
+const (
+	listenFirst = 200 * time.Millisecond
+	// listenMost bounds how long after a restart of its master a bridge is deaf.
+	listenMost = 2 * time.Second
+)
+
+// listen hears what the master publishes. Jobs that it publishes while nobody listens
+// stay on this master.
+func (r *Relay) listen(ctx context.Context) {
+	wait := listenFirst
+	for ctx.Err() == nil {
+		err := r.o.Member.Listen(ctx, func() {
+			wait = listenFirst
+			r.hears(true, nil)
+		}, r.heard)
+		if ctx.Err() != nil {
+			return
+		}
+		r.hears(false, err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, listenMost)
+	}
+}
+
+func (r *Relay) hears(yes bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if yes == r.listens && (yes || r.deaf != nil) {
+		r.deaf = err
+		return
+	}
+	r.listens, r.deaf = yes, err
+	if yes {
+		r.o.Log.Info("relay: hears what the master publishes")
+	} else {
+		r.o.Log.Warn("relay: does not hear what the master publishes; its jobs stay here", "err", err)
+	}
+}
+
+// Note makes a job known that is not to be relayed: Phoenix's own.
+func (r *Relay) Note(jid string) { r.memory.take(jid, ofPhoenix, digest{}) }
+
+// meet keeps a peer for each other master that has a relay.
+func (r *Relay) meet(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	ends := map[string]context.CancelFunc{}
+	told := ""
+	for {
+		masters, err := r.o.Masters(ctx)
+		switch {
+		case err == nil:
+			told = ""
+			r.follow(ctx, masters, ends, &running)
+		case ctx.Err() == nil && err.Error() != told:
+			told = err.Error()
+			r.o.Log.Warn("relay: masters not read; the peers stay as they are", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(r.o.MastersIn):
+		case <-r.look:
+		}
+	}
+}
+
+// follow begins with the peers that are new, and ends those that are none any more.
+func (r *Relay) follow(ctx context.Context, masters []fleet.Master, ends map[string]context.CancelFunc, running *sync.WaitGroup) {
+	wanted := peersOf(masters, r.o.Instance)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, p := range r.peers {
+		if wanted[name] != p.address {
+			ends[name]()
+			delete(ends, name)
+			delete(r.peers, name)
+		}
+	}
+	for name, address := range wanted {
+		if r.peers[name] != nil {
+			continue
+		}
+		p := &peer{name: name, address: address, hello: r.hello(), pair: r.o.Pair, now: r.o.Now, takes: r.takes, changed: r.changed}
+		own, end := context.WithCancel(ctx)
+		r.peers[name], ends[name] = p, end
+		running.Go(func() { p.run(own) })
+	}
+}
+
+// peersOf gives the addresses of the other masters' relays.
+func peersOf(masters []fleet.Master, self string) map[string]string {
+	peers := map[string]string{}
+	for _, m := range masters {
+		if m.InstanceID != self && m.Status == fleet.Launch && m.Relay != "" && len(peers) < maxGuests {
+			peers[m.InstanceID] = m.Relay
+		}
+	}
+	return peers
+}
+
+func (r *Relay) changed(p *peer, err error) {
+	if err == nil {
+		r.o.Log.Info("relay: peer reached", "peer", p.name, "address", p.address)
+		return
+	}
+	r.o.Log.Warn("relay: peer not reached; commands run on the other masters", "peer", p.name, "address", p.address, "err", err)
+}
+
+// Status is how the relay is doing.
+type Status struct {
+	Listen string `json:"listen"`
+	Hears  bool   `json:"hears"` // what the master publishes
+	Error  string `json:"error"` // why not
+	Peers  []Peer `json:"peers"`
+	Counts
+}
+
+// Peer is another master.
+type Peer struct {
+	Master    string    `json:"master"`
+	Address   string    `json:"address"`
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since"`
+	Error     string    `json:"error,omitempty"`
+}
+
+// Status may be called by any goroutine.
+func (r *Relay) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Status{Listen: r.o.Listener.Addr().String(), Hears: r.listens, Peers: []Peer{}, Counts: r.counts}
+	if r.deaf != nil {
+		s.Error = r.deaf.Error()
+	}
+	for _, name := range sorted(r.peers) {
+		s.Peers = append(s.Peers, r.peers[name].status())
+	}
+	return s
+}
+
+// Jobs gives the jobs of this master, newest first.
+func (r *Relay) Jobs() []Job { return r.records.list(r.o.Instance, maxRecords) }
+
+// Job gives one of them.
+func (r *Relay) Job(jid string) (Job, error) {
+	job, ok := r.records.show(jid, r.o.Instance, true)
+	if !ok {
+		return Job{}, fmt.Errorf("job %s is not among the last %d that this master published since its bridge started", jid, maxRecords)
+	}
+	return job, nil
+}

@@ -1,0 +1,183 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// maxShaking bounds the connections that have not shown the masters' key yet, and
+	// so what strangers can cost: a signature each.
+	maxShaking = 16
+	// maxGuests bounds the connections of masters.
+	maxGuests = 64
+	// refusedEvery: at most one line in so long tells of refused connections.
+	refusedEvery = 10 * time.Second
+)
+
+// serve takes connections until ctx ends. It closes the listener.
+func (r *Relay) serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { r.o.Listener.Close() })
+	defer stop()
+	var open sync.WaitGroup
+	defer open.Wait()
+	shaking := make(chan struct{}, maxShaking)
+	for {
+		conn, err := r.o.Listener.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil { // out of descriptors, or a connection that went already
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
+		}
+		select {
+		case shaking <- struct{}{}:
+		default:
+			conn.Close()
+			r.refused(conn, errors.New("too many connections that have not shown a key"))
+			continue
+		}
+		open.Go(func() {
+			defer conn.Close()
+			l, err := r.admit(ctx, conn)
+			<-shaking
+			if err != nil {
+				if ctx.Err() == nil {
+					r.refused(conn, err)
+				}
+				return
+			}
+			r.attend(ctx, conn, l)
+		})
+	}
+}
+
+func (r *Relay) admit(ctx context.Context, conn net.Conn) (*link, error) {
+	config, err := tlsConfig(r.o.Pair)
+	if err != nil {
+		return nil, err
+	}
+	return shake(ctx, conn, config, true, r.hello(), r.o.Now)
+}
+
+// refused tells of connections that came to nothing; anybody can make many.
+func (r *Relay) refused(conn net.Conn, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts.Refused++
+	r.refusals++
+	if now := r.o.Now(); now.Sub(r.toldThen) >= refusedEvery {
+		r.o.Log.Warn("relay: connection refused", "from", conn.RemoteAddr().String(), "err", err, "times", r.refusals)
+		r.refusals, r.toldThen = 0, now
+	}
+}
+
+// guest is another master that asks this one.
+type guest struct {
+	outbox *outbox
+	all    bool   // it wants the returns of all jobs
+	link   *link  // nil: it is away
+	leave  func() // ends the connection
+}
+
+// attend serves one connection of a master that asks.
+func (r *Relay) attend(ctx context.Context, conn net.Conn, l *link) {
+	name := l.peer.Instance
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	guest, ok := r.welcome(l, leave)
+	if !ok {
+		r.refused(conn, errors.New("too many masters"))
+		return
+	}
+	defer r.farewell(guest, l)
+	jobs := make(chan message, maxUnsent)
+	g.Go(func() error { return guest.outbox.drain(ctx, l) })
+	for range publishers {
+		g.Go(func() error {
+			for {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case m := <-jobs:
+					guest.outbox.put(r.publish(ctx, name, l, m))
+				}
+			}
+		})
+	}
+	g.Go(func() error {
+		defer leave()
+		for {
+			m, err := l.read()
+			if err != nil {
+				return err
+			}
+			switch m.Kind {
+			case kindPing:
+				if err := l.send(message{Kind: kindPong}); err != nil {
+					return err
+				}
+			case kindJob:
+				select {
+				case jobs <- m:
+				default:
+					guest.outbox.put(message{Kind: kindAck, JID: m.JID, State: stateRefused, Why: "too many jobs wait here"})
+				}
+			}
+		}
+	})
+	err := g.Wait()
+	r.o.Log.Debug("relay: a master that asked has left", "peer", name, "err", err)
+}
+
+// welcome makes the connection that of its master; an earlier one, which the master
+// has given up, ends.
+func (r *Relay) welcome(l *link, leave func()) (*guest, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.guests[l.peer.Instance]
+	if g == nil {
+		if len(r.guests) >= maxGuests { // masters come and go; those that are away make room
+			maps.DeleteFunc(r.guests, func(_ string, g *guest) bool { return g.link == nil })
+		}
+		if len(r.guests) >= maxGuests {
+			return nil, false
+		}
+		g = &guest{outbox: newOutbox(r.o.Now)}
+		r.guests[l.peer.Instance] = g
+	}
+	if g.leave != nil {
+		g.leave()
+	}
+	g.link, g.leave, g.all = l, leave, l.peer.All
+	g.outbox.here(true)
+	if r.peers[l.peer.Instance] == nil { // new: the table tells of it by now
+		select {
+		case r.look <- struct{}{}:
+		default:
+		}
+	}
+	return g, true
+}
+
+func (r *Relay) farewell(g *guest, l *link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g.link == l {
+		g.link, g.leave = nil, nil
+		g.outbox.here(false)
+	}
+}
