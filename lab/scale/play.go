@@ -35,7 +35,7 @@ type way struct {
 
 // The ways that are held against each other.
 var ways = []way{
-	// The floor: who is connected is told at once, by one publish to all.
+	// The floor: all connect, and are told by one publish. The two do not overlap.
 	{name: floor, open: true, retry: 10 * time.Second},
 	// Salt with its doors open: no key is checked, and nothing is remembered.
 	{name: open, open: true, startup: true, retry: 10 * time.Second},
