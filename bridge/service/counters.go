@@ -79,6 +79,7 @@ type counted struct {
 }
 
 func (s *counted) count(ctx context.Context, err error) {
+	_, err = fleet.WithoutBadRows(err) // the store did its part
 	failed := errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, fleet.ErrCorrupt) || errors.Is(err, fleet.ErrDenied)
 	if failed && ctx.Err() == nil { // else the caller gave up
 		s.counters.storeFailures.Add(1)
