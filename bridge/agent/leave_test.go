@@ -73,7 +73,7 @@ func must[T any](v T, err error) T {
 func TestG12_BadRowBlindsNoAgent(t *testing.T) {
 	broken := func(w *world, s *simAgent) {
 		w.broken = func(rows []fleet.Master) ([]fleet.Master, error) {
-			return rows, &fleet.BadRowsError{Rows: map[string]error{"i-bad": errors.New("heartbeat is no number")}}
+			return rows, &fleet.BadRowsError{Rows: map[string]error{"i-bad": errors.New("row i-bad: heartbeat is no number")}}
 		}
 	}
 	settled(t, 2, broken, func(w *world, s *simAgent) {
