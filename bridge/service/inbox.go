@@ -5,12 +5,12 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
 )
 
 // What an engine that is held up (the store does not answer) can have waiting.
@@ -21,12 +21,9 @@ const (
 	maxWaiting = 20_000
 	// maxReturned bounds the bodies of returns, all together.
 	maxReturned = 16 << 20
-	// maxAnswer bounds the body of an answer to a question: the cached return of a
-	// highstate of some thousand states.
-	maxAnswer = 2 << 20
-	// maxBody bounds any other body. All that is read of it is the line which says
-	// that another state run is under way.
-	maxBody = 4 << 10
+	// maxBody bounds each, after it was reduced to what is decided on: a list of the
+	// jobs that run on a minion is the longest.
+	maxBody = 64 << 10
 )
 
 // maxID is longer than any id that Phoenix lets in (id_pattern), and bounds what
@@ -103,7 +100,7 @@ func (in *Inbox) Event(e event.Event) {
 			return
 		}
 		if r, err := e.Return(); err == nil {
-			r.Body = slices.Clone(needed(r))
+			r.Body = needed(r)
 			in.Return(r)
 		}
 	}
@@ -166,16 +163,14 @@ func (in *Inbox) Wrote(rows []fleet.Minion) {
 	}
 }
 
-// needed is as much of the body of a return as anything is decided on.
+// needed is as much of the body of a return as anything is decided on, apart from
+// the frame that it came in.
 func needed(r event.Return) []byte {
-	most := maxBody
-	if strings.HasPrefix(r.Fun, "saltutil.") {
-		most = maxAnswer
-	}
-	if len(r.Body) > most {
+	body := salt.Brief(r.Fun, r.Body)
+	if len(body) > maxBody {
 		return nil
 	}
-	return r.Body
+	return slices.Clone(body)
 }
 
 // Restore asks the engine to write known keys as accepted again that were deleted

@@ -48,7 +48,7 @@ func (w *world) disaster() {
 	w.after(w.about(w.perils.calm), w.disaster)
 	m := w.machines[w.rng.IntN(len(w.machines))]
 	minion := w.minions[w.rng.IntN(len(w.minions))]
-	switch w.rng.IntN(10) {
+	switch w.rng.IntN(11) {
 	case 0, 1:
 		if m.bridge != nil {
 			m.crashed()
@@ -58,7 +58,12 @@ func (w *world) disaster() {
 	case 3: // salt-master restarts
 		if m.up && !m.gone {
 			m.down()
-			w.after(w.about(40*time.Second), m.back)
+			away := 40 * time.Second
+			if w.chance(0.2) { // it is dead, beside a bridge that lives
+				away = 10 * time.Minute
+				w.saw("salt-master dead beside its bridge")
+			}
+			w.after(w.about(away), m.back)
 		}
 	case 4, 5:
 		w.log("%s: cut from the store", m.id)
@@ -79,6 +84,10 @@ func (w *world) disaster() {
 		}
 	case 9:
 		minion.byHand()
+	case 10:
+		if w.chance(0.5) {
+			minion.terminate()
+		}
 	}
 }
 

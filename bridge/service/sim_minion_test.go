@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -32,6 +33,11 @@ type minion struct {
 	runs   map[string]*run // the proc folder: what runs, by jid
 	queued map[string]bool // jids that wait in its queue, as state_queue and process_count_max have it
 	ended  map[string]event.Return
+
+	births     int  // of its instance: a name may come again
+	terminated bool // its row says so
+	dead       bool // its instance is gone
+	awaited    bool // its name comes again
 
 	first     map[string]int // jid -> life in which it first came
 	succeeded string         // jid of the first highstate that did
@@ -97,6 +103,9 @@ func publicKey(n int) []byte {
 func (m *minion) knock() {
 	w := m.world
 	w.after(w.between(8*time.Second, 12*time.Second), m.knock)
+	if m.dead {
+		return
+	}
 	if !m.failover {
 		for _, machine := range w.machines {
 			m.connect(machine)
@@ -114,9 +123,16 @@ func (m *minion) knock() {
 
 func (m *minion) connect(to *machine) {
 	w := m.world
+	if !to.up || m.links[to] != nil {
+		return
+	}
+	of := func(state salt.State) []byte { return to.keys[state][m.id] }
 	switch {
-	case !to.up || m.links[to] != nil:
-	case to.keys[salt.Accepted][m.id] == nil:
+	case of(salt.Accepted) != nil && !bytes.Equal(of(salt.Accepted), m.key),
+		of(salt.Accepted) == nil && of(salt.Pending) != nil && !bytes.Equal(of(salt.Pending), m.key):
+		to.keys[salt.Denied][m.id] = m.key
+		to.event(func(b *bridge) { b.inbox.Look(m.id, false) })
+	case of(salt.Accepted) == nil:
 		to.keys[salt.Pending][m.id] = m.key
 		to.event(func(b *bridge) { b.inbox.Look(m.id, false) })
 	default:
@@ -154,10 +170,53 @@ func (m *minion) restart() {
 	w.log("%s: restarts", m.id)
 }
 
+// terminate ends its instance: first its row says so, as the queue of some master
+// writes it, then it is gone. Its name may come again, for another.
+func (m *minion) terminate() {
+	w := m.world
+	if m.terminated {
+		return
+	}
+	w.log("%s: is terminated", m.id)
+	w.saw("terminated")
+	m.terminated = true
+	w.message(fleet.Retire{InstanceID: m.id})
+	w.after(w.about(time.Minute), func() {
+		w.log("%s: is gone", m.id)
+		m.life++
+		m.dead, m.links = true, map[*machine]*link{}
+		clear(m.runs)
+		clear(m.queued)
+		if w.chance(0.5) && w.faulty {
+			m.awaited = true
+			w.after(w.about(3*time.Minute), m.comesAgain)
+		}
+	})
+}
+
+// comesAgain: another instance bears the name, with a key of its own. An operator
+// says so once no master holds a key of the former any more, an unanswered knock
+// included: who knocks first under a listed id is let in.
+func (m *minion) comesAgain() {
+	w := m.world
+	if len(w.held(m, salt.Accepted, salt.Pending)) > 0 {
+		w.after(30*time.Second, m.comesAgain)
+		return
+	}
+	w.log("%s: its name comes again", m.id)
+	w.saw("revived")
+	m.births++
+	m.key = publicKey(1000*m.births + len(w.minions))
+	m.terminated, m.dead, m.awaited, m.succeeded, m.excused = false, false, false, "", false
+	m.seen, m.ended, m.first = memory100{rate: m.seen.rate, last: w.now}, map[string]event.Return{}, map[string]int{}
+	w.message(fleet.Add{InstanceID: m.id, Again: true})
+	w.jids[m.id] = nil
+}
+
 // byHand runs a highstate that is not ours: salt-call, a schedule.
 func (m *minion) byHand() {
 	w := m.world
-	if len(m.runs) > 0 {
+	if len(m.runs) > 0 || m.dead {
 		return
 	}
 	w.log("%s: runs a highstate by hand", m.id)
@@ -214,8 +273,10 @@ func (m *minion) highstate(from *machine, jid string) func() {
 			w.saw("queued by the minion")
 			m.queued[jid] = true // a file: it survives the process
 			w.after(w.about(time.Minute), func() {
-				delete(m.queued, jid)
-				m.begin(from, jid, late, forgotten)
+				if m.queued[jid] {
+					delete(m.queued, jid)
+					m.begin(from, jid, late, forgotten)
+				}
 			})
 			return
 		}
@@ -285,7 +346,11 @@ func (m *minion) begin(from *machine, jid string, late, forgotten bool) {
 // _prepare_return_pub).
 func (m *minion) end(from *machine, r event.Return) {
 	w := m.world
+	births := m.births
 	w.after(w.about(50*time.Millisecond), func() {
+		if m.births != births || m.dead {
+			return
+		}
 		if m.cache {
 			m.ended[r.JID] = r
 		}

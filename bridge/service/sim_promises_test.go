@@ -1,11 +1,13 @@
 package service
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
 )
 
 // What the world notes of what happens, and what it holds against it.
@@ -21,12 +23,18 @@ func (w *world) wrote(b *bridge, c fleet.Change, before fleet.Minion, r fleet.Re
 	if changed {
 		w.changed[id] = w.now
 	}
+	if r.Row.Status != before.Status {
+		w.changedBy[id] = w.now
+	}
 	if w.traced {
 		w.log("%s: %T of %s: err %v; version %d %s by %s of %s, attempt %d", b.incarnation, c, id, r.Err,
 			r.Row.ClaimVersion, r.Row.ClaimState, r.Row.ClaimIncarnation, r.Row.ClaimJID, r.Row.Attempt)
 	}
 	switch c := c.(type) {
 	case fleet.Claim:
+		if changed && before.ClaimState != fleet.Claimed {
+			w.births[published{id, c.JID}] = w.minion(id).births
+		}
 		switch {
 		case errors.Is(r.Err, fleet.ErrLost):
 			w.saw("lost race")
@@ -87,6 +95,10 @@ func (w *world) publishes(b *bridge, id, jid string) {
 	p := published{id, jid}
 	w.late[p] = late
 	w.lateOnce[p] = w.lateOnce[p] || late
+	if w.births[p] != m.births {
+		w.saw("publish to another of the same name")
+		return
+	}
 	if w.published[p] {
 		return
 	}
@@ -142,9 +154,49 @@ func (w *world) ran(m *minion, jid string, late, forgotten, beside bool) {
 	}
 }
 
+// held says which masters that live have a key of a minion, in any of these states.
+func (w *world) held(m *minion, states ...salt.State) (at []string) {
+	for _, machine := range w.machines {
+		for _, state := range states {
+			if !machine.gone && machine.keys[state][m.id] != nil {
+				at = append(at, machine.id)
+			}
+		}
+	}
+	return at
+}
+
+// accepts notes that a key becomes accepted on a master.
+// G3, G4: only the bound key, of an id whose row does not say TERMINATE. What was
+// written since the bridge looked, its next look mends.
+func (w *world) accepts(b *bridge, id string, key []byte) {
+	row := w.store.minions[id]
+	digest, _ := fleet.KeyDigest(key)
+	recent := w.now-w.changed[id] < 5*time.Minute
+	switch {
+	case row.Status == fleet.Terminate && w.now-w.changedBy[id] > 5*time.Minute:
+		w.fault("G4: %s accepts the key of %s, which was terminated", b.incarnation, id)
+	case row.Status == fleet.Launch && row.KeySHA256 != digest && !recent:
+		w.fault("G3: %s accepts a key of %s that is not the bound one", b.incarnation, id)
+	}
+}
+
+// deletes notes that an accepted key goes.
+// G9: only of a minion that was terminated.
+func (w *world) deletes(b *bridge, id string, key []byte) {
+	row, m := w.store.minions[id], w.minion(id)
+	w.saw("key of a terminated minion deleted")
+	if row.Status == fleet.Launch && bytes.Equal(key, m.key) {
+		w.fault("G9: %s deletes the key of %s, which lives", b.incarnation, id)
+	}
+}
+
 // settled says whether a minion has come to an end that stays.
 func (w *world) settled(m *minion) bool {
 	row := w.store.minions[m.id]
+	if m.terminated {
+		return m.dead && !m.awaited && len(w.held(m, salt.Accepted)) == 0
+	}
 	return row.HighstateRan || row.ClaimState == fleet.Failed && row.Attempt >= attempts || w.unknowable(m)
 }
 
@@ -161,6 +213,10 @@ func (w *world) verdict() {
 	for _, m := range w.minions {
 		row := w.store.minions[m.id]
 		switch {
+		case m.terminated:
+			if at := w.held(m, salt.Accepted); len(at) > 0 || !m.dead {
+				w.fault("G4: the key of %s, which was terminated, stays accepted on %v", m.id, at)
+			}
 		case !w.settled(m):
 			w.fault("liveness: %s is left at %s by %s, attempt %d, jid %s, succeeded %q", m.id, row.ClaimState, row.ClaimIncarnation, row.Attempt, row.ClaimJID, m.succeeded)
 		case row.HighstateRan && row.ClaimState != fleet.Done:

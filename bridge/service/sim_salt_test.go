@@ -82,6 +82,7 @@ func (b *bridge) Accept(_ context.Context, ids []string) error {
 		for _, id := range ids {
 			if key := m.keys[salt.Pending][id]; key != nil && m.up {
 				m.world.log("%s: accepts %s", b.incarnation, id)
+				m.world.accepts(b, id, key)
 				delete(m.keys[salt.Pending], id)
 				m.keys[salt.Accepted][id] = key
 				m.event(func(b *bridge) { b.inbox.Look(id, false) })
@@ -91,8 +92,26 @@ func (b *bridge) Accept(_ context.Context, ids []string) error {
 }
 
 func (b *bridge) Delete(_ context.Context, keys map[salt.State][]string) error {
-	b.machine.world.fault("%s deletes %v: nobody was terminated", b.incarnation, keys)
-	return nil
+	m := b.machine
+	err := b.call(fmt.Sprintf("delete %v", keys), false, salt.ErrUnreachable, func() {
+		for state, ids := range keys {
+			for _, id := range ids {
+				key := m.keys[state][id]
+				if key == nil || !m.up {
+					continue
+				}
+				m.world.log("%s: deletes the %s key of %s", b.incarnation, state, id)
+				if delete(m.keys[state], id); state == salt.Accepted {
+					m.world.deletes(b, id, key)
+					delete(m.world.minion(id).links, m)
+				}
+			}
+		}
+	})
+	if err == nil && !m.up {
+		return fmt.Errorf("delete: %w", salt.ErrUnreachable)
+	}
+	return err
 }
 
 func (b *bridge) List() (salt.Listing, error) {
@@ -122,6 +141,7 @@ func (b *bridge) WriteAccepted(keys map[string][]byte) (written []string, _ map[
 	for id, key := range keys {
 		if b.machine.keys[salt.Accepted][id] == nil {
 			b.machine.keys[salt.Accepted][id] = key
+			b.machine.world.accepts(b, id, key)
 			delete(b.machine.keys[salt.Pending], id)
 			written = append(written, id)
 		}

@@ -15,6 +15,7 @@ import (
 type memory struct {
 	world   *world
 	minions fleettest.Model
+	index   map[string]indexed // by-status, where it lags
 	masters map[string]fleet.Master
 }
 
@@ -71,6 +72,31 @@ func short(c fleet.Change) fleet.Change {
 	return c
 }
 
+// indexed is a row as the index still has it.
+type indexed struct {
+	row   fleet.Minion
+	until time.Duration
+}
+
+// byStatus is the row as the index has it.
+func (s *memory) byStatus(id string) fleet.Minion {
+	if old, lags := s.index[id]; lags && s.world.now < old.until {
+		return old.row
+	}
+	return s.minions[id]
+}
+
+// message is one of AutoScaling's that some master's queue brings, or an admin's
+// command: a write, of which that bridge hears at once, and the others do not.
+func (w *world) message(c fleet.Change) {
+	m := w.machines[w.rng.IntN(len(w.machines))]
+	w.store.apply(&bridge{machine: m, incarnation: "queue of " + m.id}, []fleet.Change{c})
+	if b := m.bridge; b != nil && w.chance(0.7) {
+		b.inbox.Changed([]string{c.Instance()})
+		b.poke()
+	}
+}
+
 // apply writes, and takes note of what became of claims.
 func (s *memory) apply(b *bridge, changes []fleet.Change) []fleet.Result {
 	w := s.world
@@ -82,6 +108,13 @@ func (s *memory) apply(b *bridge, changes []fleet.Change) []fleet.Result {
 			// By the clock of its writer, and never back for one row: as sqlite does.
 			r.Row.Modified = max(before.Modified, fleet.FormatTime(b.machine.clock.now()))
 			s.minions[c.Instance()] = r.Row
+			if w.peril(w.perils.lag) && s.byStatus(c.Instance()).InstanceID != "" {
+				w.saw("index lags")
+				if s.index == nil {
+					s.index = map[string]indexed{}
+				}
+				s.index[c.Instance()] = indexed{before, w.now + w.about(30*time.Second)}
+			}
 		}
 		w.history.Saw(r.Row)
 		w.wrote(b, c, before, r)
@@ -93,8 +126,8 @@ func (s *memory) apply(b *bridge, changes []fleet.Change) []fleet.Result {
 func (l *line) ByStatus(_ context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
 	var page []fleet.Minion
 	err := l.bridge.call("list", true, fleet.ErrUnavailable, func() {
-		for _, row := range l.minions {
-			if row.Status == status && row.Modified >= since {
+		for id := range l.minions {
+			if row := l.byStatus(id); row.Status == status && row.Modified >= since {
 				page = append(page, row)
 			}
 		}

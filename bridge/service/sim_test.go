@@ -19,10 +19,12 @@ import (
 //
 //	go test ./bridge/service -run TestSimulator -sim.seed 4711
 //
-// A long run: -sim.seeds 1000000 -timeout 0.
+// A long run: -sim.seeds 1000000 -timeout 0. "make test" runs 10,000 without the race
+// detector, which finds little where one goroutine does it all and takes most of
+// the time, and the default with it.
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "run this seed of the simulator alone, and print its trace")
-	simSeeds = flag.Uint64("sim.seeds", 3000, "how many seeds the simulator runs")
+	simSeeds = flag.Uint64("sim.seeds", 500, "how many seeds the simulator runs")
 )
 
 // maxFaulty: after so many seeds that went wrong the rest tells nothing new.
@@ -86,11 +88,16 @@ func TestSimulator(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(seen)) {
 		t.Logf("%8d  %s", seen[what], what)
 	}
+	if *simSeeds < 3000 {
+		return // too few for what is rare
+	}
 	// A simulator in which these never happen proves nothing.
 	for _, what := range []string{"takeover", "lost race", "lost answer recognised as own", "late publish by an old owner",
 		"late publish dropped by the minion", "jid dropped by the minion", "jid sent again", "vanished job", "busy", "next attempt", "failover: here now",
 		"taken up again after a restart of the bridge", "ended by another than its owner", "end not known: no cache",
-		"crash before a call", "crash after a call", "stopped world", "connected without a word"} {
+		"crash before a call", "crash after a call", "stopped world", "connected without a word",
+		"jid forgotten by the minion", "queued by the minion", "asked whether it is free again", "terminated", "revived",
+		"key of a terminated minion deleted", "index lags", "salt-master dead beside its bridge", "excepted: late publish"} {
 		if seen[what] == 0 {
 			t.Errorf("never happened: %s", what)
 		}

@@ -34,6 +34,8 @@ type world struct {
 	busy      map[published]bool          // recorded so: no attempt
 	late      map[published]bool          // its last publish came from a master that had lost the claim
 	lateOnce  map[published]bool          // one of its publishes did
+	births    map[published]int           // of the instance that a jid was claimed for
+	changedBy map[string]time.Duration    // when a row's status last changed
 	hands     int                         // highstates that people ran
 
 	changed map[string]time.Duration // when a minion's row last did
@@ -62,6 +64,7 @@ type perils struct {
 	long                   float64       // of jobs, that run for 20 minutes
 	queue                  float64       // of jobs, that wait in the minion's queue
 	chatter                float64       // jobs of others in a second, on each minion
+	lag                    float64       // share of writes that the index shows late
 }
 
 // attempts, simLease and slots are as configured for all masters of a world.
@@ -73,6 +76,7 @@ const (
 func newWorld(seed uint64, r rule, traced bool) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), rule: r, faulty: true, traced: traced,
 		published: map[published]bool{}, jids: map[string]map[int][]string{}, busy: map[published]bool{}, late: map[published]bool{}, lateOnce: map[published]bool{},
+		births: map[published]int{}, changedBy: map[string]time.Duration{},
 		changed: map[string]time.Duration{}, seen: map[string]int{}}
 	some := func(rate float64) float64 {
 		if w.chance(0.4) {
@@ -83,7 +87,7 @@ func newWorld(seed uint64, r rule, traced bool) *world {
 	w.perils = perils{crash: some(0.02), pause: some(0.02), slow: some(0.02), before: some(0.04), after: some(0.04),
 		lose: some(0.1), delay: some(0.1), duplicate: some(0.1), calm: w.between(10*time.Second, 4*time.Minute),
 		silent: some(0.3), skewed: w.chance(0.7), noCache: some(0.1), fail: some(0.3), kill: some(0.1),
-		long: some(0.1), queue: some(0.1), chatter: some(1)}
+		long: some(0.1), queue: some(0.1), chatter: some(1), lag: some(0.2)}
 	w.store = &memory{world: w, minions: fleettest.Model{}, masters: map[string]fleet.Master{}}
 	for n := range 2 + w.rng.IntN(6) {
 		w.machines = append(w.machines, newMachine(w, fmt.Sprintf("m%d", n+1)))
@@ -177,7 +181,14 @@ func newClock(w *world) *clock {
 	return c
 }
 
-func (c *clock) jump() { c.offset = c.world.between(-10*time.Minute, 10*time.Minute) }
+// jump steps the clock, mostly by minutes, sometimes by hours.
+func (c *clock) jump() {
+	far := 10 * time.Minute
+	if c.world.chance(0.3) {
+		far = 5 * time.Hour
+	}
+	c.offset = c.world.between(-far, far)
+}
 
 // Read only.
 var (
