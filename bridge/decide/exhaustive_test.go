@@ -73,7 +73,6 @@ type exMaster struct {
 	alive  bool
 	lives  int8
 	course Course
-	has    bool // the course
 	halted Act  // it is stopped before that act
 	order  Step // that one
 }
