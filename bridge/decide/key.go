@@ -102,6 +102,13 @@ var keyRules = [...]keyRule{
 		return DeleteKeys, "the accepted key is that of a terminated instance, which bore this name before",
 			v.Former && v.Accepted.Present && v.Accepted.Digest != v.Row.KeySHA256
 	}},
+	// A name that came again (minions add --again) begins without a key. What a master
+	// that missed the end of its former life has accepted may be that life's.
+	{"accepted-formerly", func(a Admit, v KeyView) (KeyAct, string, bool) {
+		return ReportKey, "its name came again, and a key of it is accepted here that may be of its former machine (phoenix keys accept --rebind " +
+				v.ID + ", or salt-key -d)",
+			v.unboundAccepted() && a != Proven && v.Row.ClaimVersion > 0 && !v.Row.Adopted()
+	}},
 	// A row that says adopted was made in so many words. One without a group was made
 	// by an operator (phoenix minions add), for a minion that another master had let
 	// in; a group's is made when an instance launches, and then whatever accepted its

@@ -45,6 +45,8 @@ func (s situation) view(valid bool) KeyView {
 	switch s.row {
 	case "G":
 		v.Row.Group = "web"
+	case "V":
+		v.Row.ClaimVersion = 1
 	case "O":
 		v.Row.HighstateRunner = fleet.RunnerAdopted
 	case "B":
@@ -73,7 +75,7 @@ func key(letter string) Key {
 
 // everySituation calls fn with each combination there is.
 func everySituation(fn func(situation)) {
-	for _, row := range "ULGOBRDT" {
+	for _, row := range "ULGVOBRDT" {
 		for _, pending := range "-ABj" {
 			for _, accepted := range "-ABjfF" {
 				for _, rejected := range "-x" {
@@ -96,7 +98,7 @@ var keyTable = []struct {
 	rule string
 	also string // unlink, rebind
 }{
-	{situation{"ULGOBDT", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
+	{situation{"ULGVOBDT", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
 
 	{situation{"U", "-ABj", "ABjfF", "-x", "-x", "lbnpq"}, LeaveKey, "foreign", ""},
 	{situation{"U", "ABj", "-", "-x", "-x", "lbnpq"}, LeaveKey, "not-listed", ""},
@@ -111,31 +113,32 @@ var keyTable = []struct {
 	{situation{"T", "ABj", "-", "-", "x", "lbnpq"}, DeleteKeys, "terminated", "unlink"},
 	{situation{"T", "ABj", "-", "-", "-", "lbnpq"}, UnlinkPending, "terminated", "unlink"},
 
-	{situation{"LGO", "-", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
-	{situation{"LGO", "ABj", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
+	{situation{"LGVO", "-", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
+	{situation{"LGVO", "ABj", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
 	{situation{"BRD", "-", "F", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
 	{situation{"BRD", "ABj", "F", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
 	{situation{"O", "-ABj", "AB", "-x", "-x", "lbnpq"}, AdoptKey, "adopt", ""},
+	{situation{"V", "-ABj", "AB", "-x", "-x", "lb"}, ReportKey, "accepted-formerly", ""},
 	{situation{"L", "-ABj", "AB", "-x", "-x", "lb"}, AdoptKey, "adopt", ""},
 	{situation{"G", "-ABj", "AB", "-x", "-x", "lb"}, BindKey, "accepted-first", ""},
-	{situation{"LG", "-ABj", "A", "-x", "-x", "p"}, BindKey, "accepted-proven", ""},
-	{situation{"LG", "-ABj", "B", "-x", "-x", "q"}, BindKey, "accepted-proven", ""},
-	{situation{"LG", "-ABj", "A", "-x", "-x", "nq"}, ReportKey, "accepted-unproven", ""},
-	{situation{"LG", "-ABj", "B", "-x", "-x", "np"}, ReportKey, "accepted-unproven", ""},
-	{situation{"LGO", "-ABj", "j", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
+	{situation{"LGV", "-ABj", "A", "-x", "-x", "p"}, BindKey, "accepted-proven", ""},
+	{situation{"LGV", "-ABj", "B", "-x", "-x", "q"}, BindKey, "accepted-proven", ""},
+	{situation{"LGV", "-ABj", "A", "-x", "-x", "nq"}, ReportKey, "accepted-unproven", ""},
+	{situation{"LGV", "-ABj", "B", "-x", "-x", "np"}, ReportKey, "accepted-unproven", ""},
+	{situation{"LGVO", "-ABj", "j", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
 	{situation{"BRD", "-ABj", "Bj", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
 	{situation{"BRD", "-", "Af", "-x", "-x", "lbnpq"}, LeaveKey, "accepted", ""},
 	{situation{"BRD", "ABj", "Af", "-x", "-x", "lbnpq"}, UnlinkPending, "accepted", "unlink"},
 
-	{situation{"LGOBRD", "-ABj", "-", "x", "-x", "lbnpq"}, LeaveKey, "rejected", ""},
-	{situation{"LGOBD", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "waiting", ""},
-	{situation{"LGOBRD", "j", "-", "-", "-x", "lbnpq"}, UnlinkPending, "not-a-key", "unlink"},
-	{situation{"LGO", "AB", "-", "-", "-x", "lb"}, AcceptKey, "first-knock", ""},
-	{situation{"LGO", "AB", "-", "-", "-x", "n"}, LeaveKey, "unproven", ""},
-	{situation{"LGO", "A", "-", "-", "-x", "p"}, AcceptKey, "proven", ""},
-	{situation{"LGO", "B", "-", "-", "-x", "q"}, AcceptKey, "proven", ""},
-	{situation{"LGO", "B", "-", "-", "-x", "p"}, UnlinkPending, "other-proof", "unlink"},
-	{situation{"LGO", "A", "-", "-", "-x", "q"}, UnlinkPending, "other-proof", "unlink"},
+	{situation{"LGVOBRD", "-ABj", "-", "x", "-x", "lbnpq"}, LeaveKey, "rejected", ""},
+	{situation{"LGVOBD", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "waiting", ""},
+	{situation{"LGVOBRD", "j", "-", "-", "-x", "lbnpq"}, UnlinkPending, "not-a-key", "unlink"},
+	{situation{"LGVO", "AB", "-", "-", "-x", "lb"}, AcceptKey, "first-knock", ""},
+	{situation{"LGVO", "AB", "-", "-", "-x", "n"}, LeaveKey, "unproven", ""},
+	{situation{"LGVO", "A", "-", "-", "-x", "p"}, AcceptKey, "proven", ""},
+	{situation{"LGVO", "B", "-", "-", "-x", "q"}, AcceptKey, "proven", ""},
+	{situation{"LGVO", "B", "-", "-", "-x", "p"}, UnlinkPending, "other-proof", "unlink"},
+	{situation{"LGVO", "A", "-", "-", "-x", "q"}, UnlinkPending, "other-proof", "unlink"},
 	{situation{"BD", "A", "-", "-", "-x", "lbnpq"}, AcceptKey, "bound-key", ""},
 	{situation{"R", "-A", "-", "-", "-x", "lbnpq"}, ReportKey, "removed", ""},
 	{situation{"BRD", "B", "-", "-", "-x", "l"}, AcceptKey, "listed", "rebind"},

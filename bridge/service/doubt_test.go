@@ -102,6 +102,19 @@ func TestG12_DeletionReadsTheRowAgain(t *testing.T) {
 	})
 }
 
+// TestG3_NameThatCameAgain: a master that missed a termination holds the key of the
+// former machine of a name, and takes it for nobody's.
+func TestG3_NameThatCameAgain(t *testing.T) {
+	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, 1000*time.Hour })
+	r.bearer("web1")
+	r.elsewhere(fleet.Retire{InstanceID: "web1"}, fleet.Add{InstanceID: "web1", Again: true})
+	r.pass(aDay)
+	r.works(CompareEvery + time.Minute)
+	if row := r.row("web1"); row.KeySHA256 != "" || row.Adopted() {
+		t.Errorf("the former machine's key was bound: %+v", row)
+	}
+}
+
 // keeping is a master that says that it deleted keys, and did not, as Salt does
 // where a file cannot be removed.
 type keeping struct {
