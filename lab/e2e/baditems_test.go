@@ -1,0 +1,133 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"phoenix/lab"
+)
+
+const (
+	// goodMinions come at once, with and without bad ones beside them.
+	goodMinions = 20
+	// slack is what may lie between two fleets of the same size on a busy machine:
+	// half as much again, and two turns of a second.
+	slackTimes, slackMore = 1.5, 2 * time.Second
+	// named bounds when a bad item is told of: a key that may be half written is
+	// looked at again first.
+	named = 45 * time.Second
+)
+
+// TestG12_BadItems: keys that are no files or cannot be read, and a row that cannot
+// be decoded, cost nobody else anything: 20 minions are done as fast as 20 before.
+func TestG12_BadItems(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	c := newCloud(t)
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:",
+		Config: map[string]any{"dynamodb": map[string]any{"endpoint": c.tables.URL}}})
+	master.Ready()
+	bridge.Start()
+	bridge.Ready()
+	b := badItems{t, l, c, master, bridge}
+	// The first of a master takes longer: Python imports what it needs.
+	b.serve(numbered(0, 1))
+	without := b.serve(numbered(0x1000, goodMinions))
+	bad := b.spoil()
+	with := b.serve(numbered(0x2000, goodMinions))
+	t.Logf("%d minions: %v without bad items, %v beside them", goodMinions, without, with)
+	if most := time.Duration(slackTimes*float64(without)) + slackMore; with > most {
+		t.Errorf("%v beside bad items, %v without: more than %v", with, without, most)
+	}
+	// A start looks at all of them at once.
+	bridge.Restart()
+	bridge.Ready()
+	again := b.serve(numbered(0x3000, goodMinions))
+	t.Logf("%v after a restart", again)
+	if most := time.Duration(slackTimes*float64(without)) + slackMore; again > most {
+		t.Errorf("%v beside bad items after a restart, %v without: more than %v", again, without, most)
+	}
+	for what, id := range bad {
+		if master.HasAccepted(id) && what == "row" {
+			t.Errorf("%s was accepted, whose row cannot be decoded", id)
+		}
+		l.Eventually(named, "the log or status names "+id+", the bad "+what, func() (bool, string) {
+			status := bridge.Phoenix("status")
+			return len(bridge.Grep(id)) > 0 || strings.Contains(status, id), status
+		})
+	}
+}
+
+type badItems struct {
+	t      *testing.T
+	lab    *lab.Lab
+	cloud  *cloud
+	master *lab.Master
+	bridge *lab.Bridge
+}
+
+// serve launches minions, and says after what time all highstates were on record.
+func (b badItems) serve(ids []string) time.Duration {
+	b.t.Helper()
+	b.bridge.Phoenix(append([]string{"minions", "add"}, ids...)...)
+	begun := time.Now()
+	s := released(b.t, b.lab, b.master, 100*time.Millisecond, ids...)
+	b.lab.Eventually(within, fmt.Sprintf("%s and %d more have their highstate on record", ids[0], len(ids)-1), func() (bool, string) {
+		missing := 0
+		for _, id := range ids {
+			row, err := b.cloud.store.Minion(b.t.Context(), id)
+			if err != nil || !row.HighstateRan {
+				missing++
+			}
+		}
+		return missing == 0, fmt.Sprintf("%d are not; %+v, %v\n%s", missing, s.Counts(), s.Faults(), b.bridge.Tail())
+	})
+	took := time.Since(begun)
+	if none, once, again := s.Runs(); once != len(ids) {
+		b.t.Errorf("%d minions ran none, %d several", none, again)
+	}
+	return took
+}
+
+// spoil makes the five that are bad, each launched like any other.
+func (b badItems) spoil() map[string]string {
+	b.t.Helper()
+	bad := map[string]string{}
+	for i, what := range []string{"directory", "symlink", "empty file", "unreadable file", "row"} {
+		bad[what] = numbered(0xbad0+i, 1)[0]
+		b.bridge.Phoenix("minions", "add", bad[what])
+	}
+	accepted := func(what string) string { return filepath.Join(b.master.PKIDir(), "minions", bad[what]) }
+	pending := func(what string) string { return filepath.Join(b.master.PKIDir(), "minions_pre", bad[what]) }
+	b.cloud.must(os.Mkdir(accepted("directory"), 0o755))
+	b.cloud.must(os.Mkdir(pending("directory"), 0o755))
+	b.cloud.must(os.Symlink(filepath.Join(b.lab.Dir(), "nowhere"), pending("symlink")))
+	b.cloud.must(os.WriteFile(pending("empty file"), nil, 0o644))
+	b.cloud.must(unreadable(pending("unreadable file")))
+
+	key := filepath.Join(b.master.PKIDir(), "minions_pre", bad["row"])
+	b.cloud.must(os.WriteFile(key, []byte(lab.StrangerKey()), 0o644))
+	b.cloud.put("minions", map[string]types.AttributeValue{
+		"instanceid":    &types.AttributeValueMemberS{Value: bad["row"]},
+		"status":        &types.AttributeValueMemberS{Value: "LAUNCH"},
+		"modified":      &types.AttributeValueMemberS{Value: "2026-11-26T00:00:00.000Z"},
+		"claim_version": &types.AttributeValueMemberS{Value: "seven"},
+	})
+	return bad
+}
+
+// unreadable makes a file that this user cannot read. Root can read any: for it a
+// symlink to itself stands for one, which fails in the same call.
+func unreadable(path string) error {
+	if os.Geteuid() == 0 {
+		return os.Symlink(path, path)
+	}
+	return os.WriteFile(path, []byte(lab.StrangerKey()), 0)
+}
