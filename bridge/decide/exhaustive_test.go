@@ -694,8 +694,8 @@ func TestExhaustive(t *testing.T) {
 	}{
 		{"nothing goes wrong", budget{}, 40},
 		{"calls and answers are lost", budget{lose: 2}, 24},
-		{"a master dies", budget{crash: 1}, 25},
-		{"a master dies, and the minion restarts", budget{crash: 1, restart: 1}, 20},
+		{"a master dies", budget{crash: 1}, 23},
+		{"a master dies, and the minion restarts", budget{crash: 1, restart: 1}, 19},
 		{"a master stops, and the minion forgets", budget{pause: 1, forget: 1}, 22},
 		{"late answers, and the minion restarts", budget{late: 1, restart: 1, lose: 1}, 17},
 		{"the minion moves, and its master dies", budget{crash: 1, move: 1, lose: 1}, 15},
