@@ -164,9 +164,11 @@ func TestStoreAway(t *testing.T) {
 			return f
 		}
 		x := newRig(t, gone, Item{"", "q"})
+		var all []string // in one go: the reader takes what is there
 		for i := range 30 {
-			x.send(message("LAUNCH", instance(i), "web", time.Now()))
+			all = append(all, message("LAUNCH", instance(i), "web", time.Now()))
 		}
+		x.send(all...)
 		time.Sleep(90 * time.Second)
 		if s := x.reader.Stats(); s.Received != 10 || x.count("ChangeMessageVisibilityBatch") < 3 {
 			t.Errorf("%+v, visibility extended %d times", s, x.count("ChangeMessageVisibilityBatch"))
