@@ -58,7 +58,7 @@ package-test: ## install, run, upgrade and purge them on a Debian of its own, se
 
 relay: build ## commands over several masters, on three Salts: some minutes
 	@go run ./lab/install
-	@PHOENIX_RELAY_SALTS="3006.28 3007.15 3008.3" go test -count=1 -timeout 60m -run '^(TestRealMasters|TestG11_Relay)$$' ./bridge/member ./lab/e2e
+	@PHOENIX_RELAY_SALTS="3006.30 3007.17 3008.5" go test -count=1 -timeout 60m -run '^(TestRealMasters|TestG11_Relay)$$' ./bridge/member ./lab/e2e
 
 salts: ## install the five Salts that tests run on, below .cache
 	@go run ./lab/install

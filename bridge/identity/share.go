@@ -84,6 +84,10 @@ func install(ctx context.Context, b bucket, p *Place, o Options) (Report, error)
 		case asked != nil:
 			return keepOwn(p, asked)
 		case deleted:
+			// Another master may have made it between our two looks.
+			if _, _, err := b.Get(ctx); !errors.Is(err, ErrNone) {
+				return Report{}, fmt.Errorf("read %v: %w", b, ErrChanged)
+			}
 			return keepOwn(p, fmt.Errorf("%w: restore it (delete the delete marker of %v, or copy an earlier version), or share the key of a master that minions trust: phoenix identity import", ErrDeleted, b))
 		}
 		return offer(ctx, b, p, o, true)

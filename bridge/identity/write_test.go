@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -418,5 +419,31 @@ func TestPlacesAtOdds(t *testing.T) {
 func TestUnknownUser(t *testing.T) {
 	if _, err := Open(Config{PKIDir: t.TempDir(), User: "nobody-of-this-name"}); err == nil {
 		t.Error("taken")
+	}
+}
+
+// raced is an object that another master made between two looks at it.
+type raced struct {
+	id    Identity
+	looks int
+}
+
+func (r *raced) Get(context.Context) (Identity, string, error) {
+	if r.looks++; r.looks == 1 {
+		return Identity{}, "", ErrNone
+	}
+	return r.id, "tag", nil
+}
+
+func (r *raced) Deleted(context.Context) (bool, error) { return true, nil } // it has a version by now
+
+func (r *raced) Put(context.Context, Identity, string) error { return ErrChanged }
+
+// TestMadeMeanwhile: an object that was not there and has versions was made by
+// another master meanwhile; nobody deleted it.
+func TestMadeMeanwhile(t *testing.T) {
+	b := &raced{id: whole(t)}
+	if r, err := Install(t.Context(), b, newPlace(t), Options{}); err != nil || r.Action != Installed {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -29,7 +29,7 @@ const within = time.Minute
 func TestRealMasters(t *testing.T) {
 	versions := strings.Fields(os.Getenv("PHOENIX_RELAY_SALTS"))
 	if len(versions) == 0 {
-		versions = []string{"3007.15"}
+		versions = []string{lab.Salt3007}
 	}
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {

@@ -27,7 +27,7 @@ func healthVersions() []string {
 	if *allVersions {
 		return lab.Versions()
 	}
-	return []string{"3007.15"}
+	return []string{lab.Salt3007}
 }
 
 // unreadyWithin bounds how long a master that does not serve is called ready: 15 s

@@ -17,7 +17,7 @@ import (
 func TestLeavingMasterWaitsForMinions(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: "3007.15"})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
 	c := newCloud(t)
 	master.Ready()
 	self, web := c.group("salt", 1)[0], c.group("web", 1)[0]

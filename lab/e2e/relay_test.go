@@ -182,7 +182,7 @@ func relaySalts() []string {
 	if names := os.Getenv("PHOENIX_RELAY_SALTS"); names != "" {
 		return strings.Fields(names)
 	}
-	return []string{"3007.15"}
+	return []string{lab.Salt3007}
 }
 
 // ranTimes checks by the states themselves how often each minion ran something.
