@@ -435,6 +435,8 @@ func (r *raced) Get(context.Context) (Identity, string, error) {
 	return r.id, "tag", nil
 }
 
+func (r *raced) String() string { return "an object" }
+
 func (r *raced) Deleted(context.Context) (bool, error) { return true, nil } // it has a version by now
 
 func (r *raced) Put(context.Context, Identity, string) error { return ErrChanged }
