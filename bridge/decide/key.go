@@ -35,6 +35,9 @@ type KeyView struct {
 	// Removed: the bound key was accepted on this master, and is gone though nobody
 	// retired the minion: somebody deleted it by hand.
 	Removed bool
+	// Wrong: the accepted key is one that Phoenix accepted in another's place: it was
+	// pending in the moment of the call, and not a moment before.
+	Wrong bool
 
 	Pending, Accepted, Rejected, Denied Key
 }
@@ -63,6 +66,9 @@ type KeyDecision struct {
 	Rebind bool
 }
 
+// RuleWrongKey is the rule about a key that was accepted in another's place.
+const RuleWrongKey = "wrong-key"
+
 type keyRule struct {
 	name string
 	rule func(Admit, KeyView) (KeyAct, string, bool)
@@ -89,6 +95,9 @@ var keyRules = [...]keyRule{
 	}},
 	{"not-listed", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return LeaveKey, "not in the fleet (phoenix minions add " + v.ID + ")", !v.Known
+	}},
+	{RuleWrongKey, func(_ Admit, v KeyView) (KeyAct, string, bool) {
+		return DeleteKeys, "it was accepted in the place of the key that was decided on", v.Wrong && v.Accepted.Present
 	}},
 	{"terminated", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		if v.Accepted.Present || v.Rejected.Present || v.Denied.Present {

@@ -41,6 +41,7 @@ func (s situation) view(valid bool) KeyView {
 		v.Row = fleet.Minion{InstanceID: "i-1", Status: fleet.Launch}
 	}
 	v.Former = strings.Contains("fF", s.accepted)
+	v.Wrong = s.accepted == "w"
 	v.Proof = map[string]string{"p": "A", "q": "B"}[s.admit]
 	switch s.row {
 	case "G":
@@ -67,8 +68,8 @@ func key(letter string) Key {
 		return Key{}
 	case "j", "x":
 		return Key{Present: true}
-	case "f", "F":
-		letter = map[string]string{"f": "A", "F": "B"}[letter]
+	case "f", "F", "w":
+		letter = map[string]string{"f": "A", "F": "B", "w": "W"}[letter]
 	}
 	return Key{Present: true, Digest: letter}
 }
@@ -77,7 +78,7 @@ func key(letter string) Key {
 func everySituation(fn func(situation)) {
 	for _, row := range "ULGVOBRDT" {
 		for _, pending := range "-ABj" {
-			for _, accepted := range "-ABjfF" {
+			for _, accepted := range "-ABjfFw" {
 				for _, rejected := range "-x" {
 					for _, denied := range "-x" {
 						for _, admit := range "lbnpq" {
@@ -100,7 +101,10 @@ var keyTable = []struct {
 }{
 	{situation{"ULGVOBDT", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
 
-	{situation{"U", "-ABj", "ABjfF", "-x", "-x", "lbnpq"}, LeaveKey, "foreign", ""},
+	{situation{"LGVOBRDT", "-", "w", "-x", "-x", "lbnpq"}, DeleteKeys, RuleWrongKey, ""},
+	{situation{"LGVOBRDT", "ABj", "w", "-x", "-x", "lbnpq"}, DeleteKeys, RuleWrongKey, "unlink"},
+
+	{situation{"U", "-ABj", "ABjfFw", "-x", "-x", "lbnpq"}, LeaveKey, "foreign", ""},
 	{situation{"U", "ABj", "-", "-x", "-x", "lbnpq"}, LeaveKey, "not-listed", ""},
 	{situation{"U", "-", "-", "x", "-x", "lbnpq"}, LeaveKey, "not-listed", ""},
 	{situation{"U", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "not-listed", ""},
@@ -220,7 +224,7 @@ func TestG4NothingOfATerminatedInstanceStays(t *testing.T) {
 	everySituation(func(s situation) {
 		d, v := s.decide(true), s.view(true)
 		if s.row != "T" {
-			if d.Act == DeleteKeys && (!v.Former || v.Accepted.Digest == v.Row.KeySHA256) {
+			if d.Act == DeleteKeys && !v.Wrong && (!v.Former || v.Accepted.Digest == v.Row.KeySHA256) {
 				t.Errorf("%v: keys of a living instance are deleted", s)
 			}
 			return
@@ -241,7 +245,7 @@ func TestG9ForeignKeysAreLeftAlone(t *testing.T) {
 		if s.row == "U" && (d.Act != LeaveKey || d.Unlink) {
 			t.Errorf("%v: %+v", s, d)
 		}
-		if s.row != "T" && !v.Former && v.Accepted.Present && (d.Act == AcceptKey || d.Act == DeleteKeys) {
+		if s.row != "T" && !v.Former && !v.Wrong && v.Accepted.Present && (d.Act == AcceptKey || d.Act == DeleteKeys) {
 			t.Errorf("%v: an accepted key is %s", s, d.Act)
 		}
 	})

@@ -47,7 +47,7 @@ func (p *Pulses) Observe(masters []fleet.Master, now time.Time) {
 			old = pulse{counter: m.Heartbeat, incarnation: m.Incarnation, since: now, unready: old.unready, first: old.first, last: old.last}
 		}
 		if old.first.IsZero() || now.Sub(old.last) > watchGap {
-			old.first = now
+			old.first, old.unready = now, time.Time{} // in between it may have been ready
 		}
 		old.last, old.status = now, m.Status
 		switch {

@@ -2,8 +2,10 @@ package salt
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -155,7 +157,12 @@ func readKey(root *os.Root, id string) (f *os.File, text []byte, info fs.FileInf
 		return nil, nil, nil, err
 	}
 	if info, err = f.Stat(); err == nil {
-		text, err = files.ReadAll(f, maxKeyFile)
+		text, err = io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	}
+	if len(text) > maxKeyFile {
+		// No key, whatever it begins with; one that is pending is to be unlinked, as any
+		// other text that is none.
+		text = fmt.Appendf(nil, "more than %d bytes, which begin with %x", maxKeyFile, sha256.Sum256(text))
 	}
 	if err != nil {
 		f.Close()

@@ -12,64 +12,81 @@ import (
 
 // accept accepts pending keys, as many in a call as the master takes: a batch
 // that it refuses is halved until the bad one is alone. While the master does not
-// answer, keys wait.
+// answer, or refuses one after the other, keys wait.
 func (e *Engine) accept(ctx context.Context, views []*keyView, connected map[string]bool) {
 	if len(views) == 0 {
 		return
 	}
-	if e.ready(stageAccept) {
-		err := e.acceptBatch(ctx, views)
-		switch {
-		case err == nil:
-			e.ended(stageAccept, nil)
-			return
-		case ctx.Err() != nil:
-		case errors.Is(err, salt.ErrRefused) && len(views) > 1:
-			half := len(views) / 2
-			e.accept(ctx, views[:half], connected)
-			e.accept(ctx, views[half:], connected)
-			return
-		case errors.Is(err, salt.ErrRefused):
-			views[0].failed = true
-			e.failedLook(views[0].ID, connected[views[0].ID], err)
-			return
-		default:
+	if !e.ready(stageAccept) {
+		e.postponeAccept(views, connected)
+		return
+	}
+	left, err := e.acceptBatch(ctx, views)
+	switch {
+	case err == nil:
+		e.refused = 0
+		e.ended(stageAccept, nil)
+		return
+	case ctx.Err() != nil:
+	case errors.Is(err, salt.ErrRefused) && len(left) > 1:
+		half := len(left) / 2
+		e.accept(ctx, left[:half], connected)
+		e.accept(ctx, left[half:], connected)
+		return
+	case errors.Is(err, salt.ErrRefused):
+		for _, v := range left {
+			v.failed = true
+			e.failedLook(v.ID, connected[v.ID], err)
+		}
+		if e.refused++; e.refused >= maxRefused { // that is no fault of the keys
+			e.refused = 0
 			e.ended(stageAccept, err)
 		}
+		return
+	default:
+		e.ended(stageAccept, err)
 	}
+	e.postponeAccept(left, connected)
+}
+
+func (e *Engine) postponeAccept(views []*keyView, connected map[string]bool) {
 	for _, v := range views {
 		v.failed = true
 		e.waiting.postpone(v.ID, connected[v.ID], e.due(stageAccept, e.now()))
 	}
 }
 
-// acceptBatch accepts pending keys in one call, then reads what was accepted:
-// between our look and the master's, an impostor may have taken the place.
-func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) error {
+// acceptBatch accepts pending keys in one call, then reads what was accepted,
+// however the call ended: one that failed may have been carried out, and between
+// our look and the master's an impostor may have taken the place. left are those
+// that were not accepted.
+func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) (left []*keyView, err error) {
 	ids := make([]string, len(views))
 	for i, v := range views {
 		ids[i] = v.ID
 	}
-	// A call that ran out of time may have been carried out: look at each either way.
-	called := e.master.Accept(ctx, ids)
-	if called != nil && errors.Is(called, salt.ErrRefused) && len(views) > 1 {
-		return fmt.Errorf("accept %d keys: %w", len(ids), called)
+	if err = e.master.Accept(ctx, ids); err != nil {
+		err = fmt.Errorf("accept %d keys: %w", len(ids), err)
 	}
 	var wrong []string
 	for _, v := range views {
-		text, err := e.keys.Read(v.ID, salt.Accepted)
-		if errors.Is(err, salt.ErrNoKey) {
+		text, read := e.keys.Read(v.ID, salt.Accepted)
+		if errors.Is(read, salt.ErrNoKey) {
+			if err != nil {
+				left = append(left, v)
+			}
 			continue // it vanished meanwhile; its next knock brings it back
 		}
-		if err != nil {
+		if read != nil {
 			v.failed = true
-			e.failedLook(v.ID, false, fmt.Errorf("read accepted key: %w", err))
+			e.failedLook(v.ID, false, fmt.Errorf("read accepted key: %w", read))
 			continue
 		}
 		digest, _ := fleet.KeyDigest(text)
 		if digest != v.Pending.Digest {
 			v.failed = true
 			wrong = append(wrong, v.ID)
+			e.wrong[v.ID] = digest
 			e.audit.WrongKey(v.ID, v.Pending.Digest, digest)
 			continue
 		}
@@ -77,29 +94,29 @@ func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) error {
 		e.audit.Accepted(v.ID, v.decision, digest)
 	}
 	if len(wrong) > 0 {
-		if err := e.deleteWrong(ctx, wrong); err != nil {
-			return errors.Join(called, err)
-		}
+		e.deleteWrong(ctx, wrong)
 	}
-	if called != nil {
-		return fmt.Errorf("accept %d keys: %w", len(ids), called)
-	}
-	return nil
+	return left, err
 }
 
-// deleteWrong deletes keys that were accepted in another's place, and checks that
-// they are gone.
-func (e *Engine) deleteWrong(ctx context.Context, ids []string) error {
-	err := e.master.Delete(ctx, map[salt.State][]string{salt.Accepted: ids})
+// deleteWrong deletes keys that were accepted in another's place at once. One that
+// is still there is deleted with those of terminated minions; see isWrong.
+func (e *Engine) deleteWrong(ctx context.Context, ids []string) {
+	if err := e.master.Delete(ctx, map[salt.State][]string{salt.Accepted: ids}); err != nil {
+		e.log.Error("keys accepted in another's place are not deleted yet", "minions", len(ids), "err", err)
+	}
 	for _, id := range ids {
-		_, read := e.keys.Read(id, salt.Accepted)
-		if !errors.Is(read, salt.ErrNoKey) {
-			e.problem(BadKey, id, errors.New("a key that is not the one decided on was accepted, and is still there"))
-		}
 		e.waiting.again(id, false, e.now())
 	}
-	if err != nil {
-		return fmt.Errorf("delete %d keys accepted in another's place: %w", len(ids), err)
+}
+
+// isWrong reports whether the accepted key of a view is one that was accepted in
+// another's place, and forgets it once it is gone.
+func (e *Engine) isWrong(v *keyView) bool {
+	digest, there := e.wrong[v.ID]
+	if there && (!v.Accepted.Present || v.Accepted.Digest != digest) {
+		delete(e.wrong, v.ID)
+		there = false
 	}
-	return nil
+	return there
 }

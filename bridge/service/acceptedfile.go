@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -75,10 +76,19 @@ func (a *AcceptedFile) load(path string) error {
 		return err
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, maxAcceptedLine)
-	for lines.Scan() {
-		id, key, _ := strings.Cut(lines.Text(), " ")
+	lines := bufio.NewReaderSize(f, maxAcceptedLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue // a loss of power may leave blocks of anything: what is no line is passed over
+		}
+		if err != nil { // the end, or a line that a crash cut off
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return err
+		}
+		id, key, _ := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
 		var short [8]byte
 		switch n, err := hex.Decode(short[:], []byte(key[:min(len(key), 2*len(short))])); {
 		case id == "":
@@ -88,7 +98,6 @@ func (a *AcceptedFile) load(path string) error {
 			a.keys[id] = short
 		}
 	}
-	return lines.Err()
 }
 
 // Has implements AcceptedKeys.

@@ -126,9 +126,9 @@ func (a *Audit) WrongKey(id, want, got string) {
 }
 
 // Deleted tells that the keys of a terminated minion were deleted.
-func (a *Audit) Deleted(id string, row fleet.Minion) {
+func (a *Audit) Deleted(id, rule string, row fleet.Minion) {
 	a.counters.deleted.Add(1)
-	a.line(slog.LevelInfo, "keys deleted", id, "rule", "terminated", "modified", row.Modified)
+	a.line(slog.LevelInfo, "keys deleted", id, "rule", rule, "modified", row.Modified)
 }
 
 // Unlinked tells that a pending key is out of the key store; why, Key has told.

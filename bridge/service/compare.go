@@ -105,7 +105,10 @@ func (e *Engine) endSweep() {
 		}
 	}
 	e.tidyJobs(s.begun)
-	e.audit.keep(func(id string) bool { _, here := s.held[id]; return here })
+	e.audit.keep(func(id string) bool {
+		_, here := s.held[id]
+		return here || e.problems.has(KeyRemoved, id) // it is looked at, and told once
+	})
 	e.census = s.census
 	e.beats.SetMinions(s.keys)
 	e.comparedAt = s.wall
@@ -125,7 +128,7 @@ func (e *Engine) endSweep() {
 
 // standing is where the last look at id left it.
 func (e *Engine) standing(id string, accepted bool) decide.Standing {
-	if _, bad := e.problems[problemKey{BadRow, id}]; bad {
+	if e.problems.has(BadRow, id) {
 		return decide.Unreadable
 	}
 	if c := e.courses[id]; c != nil {

@@ -83,8 +83,8 @@ func (e *Engine) viewsOfEnded(ctx context.Context, ids []string) (map[string]*ke
 			continue
 		}
 		v.Row, v.Known = rows[instances[id]], rows[instances[id]].InstanceID != ""
-		v.Former = e.names.former(id, v.Accepted.Digest)
-		if d := decide.Keys(e.cfg.Admit, v.KeyView); d.Act != decide.DeleteKeys {
+		v.Former, v.Wrong = e.names.former(id, v.Accepted.Digest), e.isWrong(v)
+		if v.decision = decide.Keys(e.cfg.Admit, v.KeyView); v.decision.Act != decide.DeleteKeys || e.othersKey(v) {
 			// Revived, another's key by now, or gone: look at it as it is.
 			e.notDeleted(id)
 			e.rows.drop(id)
@@ -96,9 +96,19 @@ func (e *Engine) viewsOfEnded(ctx context.Context, ids []string) (map[string]*ke
 	return views, nil
 }
 
+// othersKey reports whether the accepted key of a name is not one that its
+// terminated instance had: where names are given anew (id_from), it may be that of
+// a living one, which only EC2 can tell.
+func (e *Engine) othersKey(v *keyView) bool {
+	return e.cfg.Names != nil && v.Accepted.Present && !v.Former && !v.Wrong && v.Accepted.Digest != v.Row.KeySHA256
+}
+
 // deletable gives the keys that a call of the master deletes. A pending one is
 // unlinked: that rotates nothing.
 func (v *keyView) deletable() map[salt.State]decide.Key {
+	if v.decision.Rule == decide.RuleWrongKey {
+		return map[salt.State]decide.Key{salt.Accepted: v.Accepted}
+	}
 	return map[salt.State]decide.Key{salt.Accepted: v.Accepted, salt.Rejected: v.Rejected, salt.Denied: v.Denied}
 }
 
@@ -116,7 +126,7 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 	}
 	e.notDeleted(id)
 	e.accepted.Remove(id)
-	e.audit.Deleted(id, v.Row)
+	e.audit.Deleted(id, v.decision.Rule, v.Row)
 }
 
 // deleteFailed takes in that a call that deletes keys failed. One that the master

@@ -133,6 +133,9 @@ type Engine struct {
 	compareFullAt time.Time // when one reads all again
 
 	deletes    map[string]fleet.Minion // terminated, with keys here; what the row said is a hint
+	wrong      map[string]string       // digests of keys that were accepted in another's place
+	refused    int                     // keys whose acceptance was refused alone, in a row
+	mended     map[string]time.Time    // when an accepted key that is none was last written anew
 	stuck      map[string]*pause       // terminated, with keys that cannot be deleted
 	deleteAt   time.Time
 	deleteSize int // how many the next call deletes at the most
@@ -143,10 +146,12 @@ type Engine struct {
 	pollFull   bool      // the next poll reads all terminations
 	terminated watermark // of rows that say TERMINATE
 	polled     bool      // since the last time that all keys were gone
-	preloaded  bool
+	preloaded  bool      // false: known keys are still to be written
+	warm       bool      // they were written once
 	compared   bool
 	census     Census
 	took       time.Duration // of the last comparison
+	tidied     time.Time     // when jobs that are over were forgotten
 	status     statusBox
 }
 
@@ -171,7 +176,7 @@ func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beat
 	inbox *Inbox, audit *Audit, now func() time.Time, log *slog.Logger) *Engine {
 	e := &Engine{store: store, master: master, keys: keys, beats: beats, inbox: inbox, audit: audit,
 		log: log, cfg: cfg, now: now, rule: decide.Next, stages: map[stageName]stage{}, restoring: map[string]bool{}, waiting: newWaiting(),
-		accepted: cfg.Accepted, problems: problems{}, stuck: map[string]*pause{}, deleteSize: deleteBatch,
+		accepted: cfg.Accepted, problems: problems{}, stuck: map[string]*pause{}, wrong: map[string]string{}, mended: map[string]time.Time{}, deleteSize: deleteBatch,
 		courses: map[string]*course{}, jobs: map[string]job{}, settled: settled{}, deletes: map[string]fleet.Minion{}}
 	e.rows.reset()
 	e.names = newNames(cfg.Names)
@@ -213,6 +218,7 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	e.takeInbox()
 	if !e.preloaded {
 		e.preloaded = e.work(ctx, stagePreload, e.preload)
+		e.warm = e.warm || e.preloaded
 	}
 	if len(e.restoring) > 0 {
 		e.work(ctx, stagePreload, e.restore)
@@ -232,8 +238,14 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 			}
 		}
 	}
-	e.work(ctx, stageHighstates, e.drive)
+	// It waits by itself, for what is away of the two that it needs.
+	if err := e.drive(ctx); ctx.Err() == nil {
+		e.told(stageHighstates, err)
+	}
 	e.work(ctx, stageDeletes, e.deleteKeys)
+	if now := e.now(); now.Sub(e.tidied) >= jobsFor {
+		e.tidyJobs(now) // though no comparison can be ended
+	}
 	e.publishStatus()
 	return e.nextDue(e.now())
 }
@@ -246,6 +258,7 @@ func (e *Engine) takeInbox() {
 		// written since may have been passed over.
 		e.log.Warn("the clock was set; all terminations and changes are read again")
 		e.pollFull, e.compareFullAt, e.pollAt, e.compareAt = true, time.Time{}, time.Time{}, time.Time{}
+		e.preloaded = false
 	}
 	for id, row := range w.wrote {
 		if !w.forget[id] && e.takeIn(row) {
@@ -262,6 +275,11 @@ func (e *Engine) takeInbox() {
 	}
 	e.hearReturns(w.returns, e.now())
 	for _, id := range slices.Sorted(maps.Keys(w.looks)) { // sorted: the same work gives the same calls
+		if e.waiting.len() >= 2*maxWaiting { // the store is away, or ids come faster than they are worked off
+			e.inbox.overflow(len(w.looks))
+			w.gap = tooMuch
+			break
+		}
 		e.waiting.add(id, w.looks[id])
 	}
 	maps.Copy(e.restoring, w.restore)

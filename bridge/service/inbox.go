@@ -206,9 +206,19 @@ func (in *Inbox) Return(r event.Return) {
 	in.signal()
 }
 
+// tooMuch is the reason of a comparison that stands for what was dropped.
+const tooMuch = "too much waited for the engine"
+
 func (in *Inbox) drop() {
 	in.dropped++
-	in.gap = "too much waited for the engine"
+	in.gap = tooMuch
+}
+
+// overflow counts what the engine could not keep.
+func (in *Inbox) overflow(n int) {
+	in.mu.Lock()
+	in.dropped += int64(n)
+	in.mu.Unlock()
 }
 
 func (in *Inbox) signal() {

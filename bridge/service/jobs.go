@@ -210,6 +210,7 @@ func outcome(retcode int, busy bool) fleet.Outcome {
 
 // tidyJobs forgets jobs that nobody waits for any more.
 func (e *Engine) tidyJobs(now time.Time) {
+	e.tidied = now
 	maps.DeleteFunc(e.jobs, func(_ string, j job) bool { return !now.Before(j.until) })
 	jids := make(map[string]struct{}, len(e.jobs)+len(e.courses))
 	for jid := range e.jobs {

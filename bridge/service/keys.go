@@ -37,6 +37,7 @@ func (e *Engine) lookAtKeys(ctx context.Context, ids []string, held holding, con
 		v := views[id]
 		v.decision = decide.Keys(e.cfg.Admit, v.KeyView)
 		e.audit.Key(id, v.decision, v.Pending.Digest, v.Row)
+		e.mend(v)
 		e.listForDeletion(v)
 		if err := e.unlink(v); err != nil {
 			e.failedLook(id, connected[id], err)
@@ -109,6 +110,9 @@ func (e *Engine) failedLook(id string, connected bool, err error) {
 // event: anybody can send one.
 func (e *Engine) view(id string, held holding) (*keyView, error) {
 	v := &keyView{KeyView: decide.KeyView{ID: id, Valid: e.cfg.ValidID(id)}}
+	if held != nil && (e.accepted.Knows(id) || e.wrong[id] != "") && !slices.Contains(held[id], salt.Accepted) {
+		held = nil // it may have been accepted since the listing
+	}
 	if !v.Valid {
 		v.Pending.Present = true // of some kind; nobody reads a path made of such an id
 		return v, nil
@@ -127,6 +131,9 @@ func (e *Engine) view(id string, held holding) (*keyView, error) {
 			continue
 		}
 		text, err := e.keys.Read(id, k.state)
+		if errors.Is(err, salt.ErrNoKey) && held != nil {
+			return e.view(id, nil) // the listing is old: it may lie in another state by now
+		}
 		if errors.Is(err, salt.ErrNoKey) {
 			continue
 		}
@@ -168,10 +175,23 @@ func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connect
 		}
 		e.problems.over(BadRow, id)
 		v.Row, v.Known = l.row, l.found
-		v.Former = e.names.former(id, v.Accepted.Digest)
+		v.Former, v.Wrong = e.names.former(id, v.Accepted.Digest), e.isWrong(v)
 		v.Removed = v.Known && !v.Accepted.Present && e.removedByHand(id, v.Row)
 	}
 	return nil
+}
+
+// mend asks for an accepted key that is none (a loss of power may leave such a
+// file) to be written anew, from the row. Once in a while: it may be that it cannot.
+func (e *Engine) mend(v *keyView) {
+	if !v.Accepted.Present || v.Accepted.Digest != "" || v.Row.KeySHA256 == "" || v.Row.Status != fleet.Launch {
+		delete(e.mended, v.ID)
+		return
+	}
+	if at, there := e.mended[v.ID]; !there || e.now().Sub(at) >= fullEvery {
+		e.mended[v.ID] = e.now()
+		e.restoring[v.ID] = true
+	}
 }
 
 // listForDeletion puts keys on the list of those to be deleted, or takes them off.

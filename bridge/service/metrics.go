@@ -101,7 +101,7 @@ var metrics = []Metric{
 		}
 		return out
 	}},
-	{"phoenix_minions_passed_over", "gauge", "kind", "Minions passed over, or odd, while all others are served: row (it cannot be decoded), key (it cannot be read or written), stuck (it cannot be deleted), stamp (its row is stamped ahead of this clock), removed (its key was deleted here by hand).", func(r Report, _ time.Time) map[string]float64 {
+	{"phoenix_minions_passed_over", "gauge", "kind", "Minions passed over, or odd, while all others are served: row (it cannot be decoded), key (it cannot be read or written), entry (what lies among the keys and is none), stuck (it cannot be deleted), stamp (its row is stamped ahead of this clock), removed (its key was deleted here by hand).", func(r Report, _ time.Time) map[string]float64 {
 		return by(r.Engine.Problem)
 	}},
 	{"phoenix_keys_written_total", "counter", "", "Known keys written as accepted before their minions came.", func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.KeysWritten) }},

@@ -170,3 +170,5 @@ func (r *rig) row(instance string) fleet.Minion {
 	}
 	return rows[instance]
 }
+
+func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

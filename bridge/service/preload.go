@@ -64,6 +64,7 @@ func (e *Engine) writeKnown(rows []fleet.Minion, held holding) error {
 	written, faults, err := e.keys.WriteAccepted(keys)
 	for _, id := range written {
 		e.accepted.Add(id, digests[id])
+		e.notDeleted(id) // by the name of a former machine
 		held[id] = append(held[id], salt.Accepted)
 		e.audit.Preloaded()
 		if slices.Contains(held[id], salt.Pending) {
@@ -109,9 +110,9 @@ func (e *Engine) restore(ctx context.Context) error {
 
 // watchRemoved looks at minions whose keys were accepted here and are gone.
 func (e *Engine) watchRemoved(held holding) {
-	for p := range e.problems {
-		if p.kind == KeyRemoved && len(held[p.id]) == 0 {
-			e.waiting.add(p.id, false)
+	for _, id := range slices.Sorted(maps.Keys(e.problems[KeyRemoved])) {
+		if len(held[id]) == 0 {
+			e.waiting.add(id, false)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 )
@@ -14,8 +13,11 @@ const (
 	BadKey     ProblemKind = "key"     // a key of it cannot be read or written
 	StuckKey   ProblemKind = "stuck"   // its instance ended, and its key cannot be deleted
 	BadStamp   ProblemKind = "stamp"   // its row is stamped ahead of this host's clock
+	BadEntry   ProblemKind = "entry"   // what lies among the keys and is none
 	KeyRemoved ProblemKind = "removed" // its key was deleted here by hand
 )
+
+var problemKinds = [...]ProblemKind{StuckKey, KeyRemoved, BadRow, BadKey, BadEntry, BadStamp}
 
 // Problem is one id that is passed over, or odd, while all others are served.
 type Problem struct {
@@ -24,58 +26,72 @@ type Problem struct {
 	What   string      `json:"what"`
 }
 
-// problems holds the latest of each kind and id.
-type problems map[problemKey]string
+// problems holds the latest of each kind and id. Each kind is bounded by itself:
+// many of one hide none of another.
+type problems map[ProblemKind]map[string]string
 
-type problemKey struct {
-	kind ProblemKind
-	id   string
-}
-
-// maxProblems bounds them; maxToldProblems how many one status names.
+// maxProblems bounds each kind; maxToldProblems how many of each one status names.
 const (
 	maxProblems     = 10_000
-	maxToldProblems = 100
+	maxToldProblems = 20
 )
 
 // report takes in a problem, and reports whether it is new.
 func (p problems) report(kind ProblemKind, id, what string) (fresh bool) {
-	old, there := p[problemKey{kind, id}]
-	if !there && len(p) >= maxProblems {
+	of := p[kind]
+	if of == nil {
+		of = map[string]string{}
+		p[kind] = of
+	}
+	old, there := of[id]
+	if !there && len(of) >= maxProblems {
 		return false
 	}
-	p[problemKey{kind, id}] = what
+	of[id] = what
 	return !there || old != what && kind != BadStamp
 }
 
-func (p problems) over(kind ProblemKind, id string) { delete(p, problemKey{kind, id}) }
-
-// forget drops all of a kind.
-func (p problems) forget(kind ProblemKind) {
-	maps.DeleteFunc(p, func(k problemKey, _ string) bool { return k.kind == kind })
+func (p problems) has(kind ProblemKind, id string) bool {
+	_, there := p[kind][id]
+	return there
 }
 
-// list gives the first of them, in order.
+func (p problems) over(kind ProblemKind, id string) { delete(p[kind], id) }
+
+// forget drops all of a kind.
+func (p problems) forget(kind ProblemKind) { delete(p, kind) }
+
+// keep drops those of a kind that are not in ids.
+func (p problems) keep(kind ProblemKind, ids map[string]error) {
+	maps.DeleteFunc(p[kind], func(id, _ string) bool { return ids[id] == nil })
+}
+
+// list gives the first of each kind, in order.
 func (p problems) list() []Problem {
-	out := make([]Problem, 0, min(len(p), maxToldProblems))
-	for _, k := range slices.SortedFunc(maps.Keys(p), func(a, b problemKey) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
-	}) {
-		if len(out) == maxToldProblems {
-			break
+	out := []Problem{}
+	for _, kind := range problemKinds {
+		ids := slices.Sorted(maps.Keys(p[kind]))
+		for _, id := range ids[:min(len(ids), maxToldProblems)] {
+			out = append(out, Problem{Minion: id, Kind: kind, What: p[kind][id]})
 		}
-		out = append(out, Problem{Minion: k.id, Kind: k.kind, What: p[k]})
 	}
 	return out
 }
 
 // counts gives how many there are of each kind.
 func (p problems) counts() map[ProblemKind]int {
-	out := map[ProblemKind]int{BadRow: 0, BadKey: 0, StuckKey: 0, BadStamp: 0, KeyRemoved: 0}
-	for k := range p {
-		out[k.kind]++
+	out := map[ProblemKind]int{}
+	for _, kind := range problemKinds {
+		out[kind] = len(p[kind])
 	}
 	return out
+}
+
+func (p problems) len() (n int) {
+	for _, of := range p {
+		n += len(of)
+	}
+	return n
 }
 
 // problem reports a problem, and logs it if it is new.

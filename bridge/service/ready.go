@@ -139,7 +139,10 @@ func (s *Service) unable() error {
 	if err := s.health.Fault(); err != nil {
 		return err
 	}
-	if st := s.engine.Status(); !st.Compared {
+	switch st := s.engine.Status(); {
+	case !st.Warm:
+		return fmt.Errorf("known keys are not in place yet: %s", st.Held)
+	case !st.Compared:
 		return fmt.Errorf("keys and fleet are not compared yet: %s", st.Held)
 	}
 	return s.readKey()

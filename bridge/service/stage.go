@@ -80,6 +80,15 @@ func (e *Engine) ended(name stageName, err error) {
 	e.stages[name] = s
 }
 
+// told takes in what a stage says of itself that paces its tries by itself.
+func (e *Engine) told(name stageName, err error) {
+	if e.ended(name, err); err != nil {
+		s := e.stages[name]
+		s.retryAt = time.Time{}
+		e.stages[name] = s
+	}
+}
+
 // due is when a stage that has work since at is to be tried.
 func (e *Engine) due(name stageName, at time.Time) time.Time {
 	if retry := e.stages[name].retryAt; retry.After(at) {

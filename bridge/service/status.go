@@ -12,6 +12,7 @@ import (
 type Status struct {
 	At        time.Time `json:"at"`
 	Compared  bool      `json:"compared"` // keys and fleet, once at least
+	Warm      bool      `json:"warm"`     // known keys were written as accepted, once at least
 	CompareAt time.Time `json:"compare_at"`
 	// CompareTook is how long the last comparison took.
 	CompareTook time.Duration `json:"compare_took"`
@@ -71,10 +72,10 @@ func (e *Engine) publishStatus() {
 		}
 	}
 	held = strings.TrimPrefix(held, "; ")
-	if old := e.status.p.Load(); old != nil && held == old.Held && now.Sub(old.At) < statusEvery && len(e.courses)+len(e.problems) > maxProgress {
+	if old := e.status.p.Load(); old != nil && held == old.Held && now.Sub(old.At) < statusEvery && len(e.courses)+e.problems.len() > maxProgress {
 		return
 	}
-	s := &Status{At: now, Compared: e.compared, CompareAt: e.compareAt, CompareTook: e.took, Census: e.census, Deletes: len(e.deletes),
+	s := &Status{At: now, Compared: e.compared, Warm: e.warm, CompareAt: e.compareAt, CompareTook: e.took, Census: e.census, Deletes: len(e.deletes),
 		Courses: len(e.courses), Held: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.blocked()}
 	s.Waiting, s.Dropped = e.inbox.waiting()
 	s.Waiting += e.waiting.len()

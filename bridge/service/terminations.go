@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"phoenix/bridge/fleet"
@@ -106,7 +107,8 @@ func (e *Engine) held() (holding, error) {
 
 // badFiles reports what lies among the keys and is none.
 func (e *Engine) badFiles(bad map[string]error) {
-	for id, err := range bad {
-		e.problem(BadKey, id, err)
+	e.problems.keep(BadEntry, bad)
+	for _, id := range slices.Sorted(maps.Keys(bad)) {
+		e.problem(BadEntry, id, bad[id])
 	}
 }
