@@ -211,21 +211,26 @@ func (w *Watch) members(s Sight, now time.Time, d *Decision) []Master {
 	if strong || len(d.Joined) > 0 {
 		return members
 	}
-	// Nobody is there who serves better: what is left of the list stays as it is.
-	if len(weak) > 0 {
-		members = members[:0]
-		for _, address := range s.Listed {
-			if m, why, _ := w.stays(address, s, now); why == "" {
-				members = append(members, m)
-			}
-		}
-		for _, m := range weak {
-			delete(d.Left, m.Address)
+	// Nobody is there who serves better: what is left of the list stays as it is, but
+	// those that are mute give way to one that drains and serves until it ends.
+	serves := func(row fleet.Master) bool { return row.Draining && w.could(row, s) }
+	isMute := func(m Master) bool { return d.Left[m.Address] == mute }
+	relieved := slices.ContainsFunc(s.Masters, func(row fleet.Master) bool {
+		return serves(row) && slices.ContainsFunc(weak, func(m Master) bool { return m.Address == row.IPAddr })
+	})
+	if !relieved && len(members) == 0 && !slices.ContainsFunc(weak, func(m Master) bool { return !isMute(m) }) {
+		join(serves, "ready, though it drains")
+		if len(d.Joined) > 0 {
+			return members
 		}
 	}
-	if len(members) == 0 && len(s.Listed) == 0 {
-		join(func(row fleet.Master) bool { return w.could(row, s) }, "ready, though it drains")
+	weak = slices.DeleteFunc(weak, func(m Master) bool { return relieved && isMute(m) })
+	for _, m := range weak {
+		delete(d.Left, m.Address)
 	}
+	members = append(members, weak...)
+	place := func(m Master) int { return slices.Index(s.Listed, m.Address) }
+	slices.SortFunc(members, func(a, b Master) int { return place(a) - place(b) })
 	return members
 }
 
@@ -332,20 +337,25 @@ func (w *Watch) leaves(row fleet.Master, s Sight) string {
 		return "terminated"
 	case row.MasterKeySHA256 != "" && s.Trusted != "" && row.MasterKeySHA256 != s.Trusted:
 		return "has another key than the one that the minion trusts"
+	case !w.beats(row) && !row.Ready && !s.Answers[row.IPAddr]:
+		return mute
 	case !w.beats(row) && !s.Answers[row.IPAddr]:
 		return "its heartbeat stands still and it does not answer"
 	}
 	return ""
 }
 
+// mute is said of a master that serves nobody, for all that can be seen.
+const mute = "is not ready and does not answer"
+
 // poor says why a master is to be taken off the list if another is better.
 func (w *Watch) poor(row fleet.Master, s Sight) string {
 	answers, asked := s.Answers[row.IPAddr]
 	switch {
+	case !row.Ready && asked && !answers:
+		return mute
 	case row.Draining:
 		return "drains"
-	case !row.Ready && asked && !answers:
-		return "is not ready and does not answer"
 	case w.unready[row.InstanceID] >= unreadyReads:
 		return "is not ready"
 	}
