@@ -104,15 +104,22 @@ func (w *Watch) Observe(masters []fleet.Master, listed []string, now time.Time) 
 
 // Ask gives the addresses of which Decide wants to know whether they answer: of
 // masters that could join, and of those on the list that do not beat or are not
-// ready. While all is well there are none.
+// ready. Where one on the list may have to make way for a better one, all others on
+// it are asked too: that a master beats says that it lived a moment ago. While all
+// is well there are none.
 func (w *Watch) Ask(s Sight) []string {
+	listed := func(m fleet.Master) bool { return slices.Contains(s.Listed, m.IPAddr) }
+	wavers := slices.ContainsFunc(s.Masters, func(m fleet.Master) bool {
+		return listed(m) && m.Status != fleet.Terminate && (m.Draining || !m.Ready)
+	})
 	var ask []string
 	for _, m := range s.Masters {
-		listed := slices.Contains(s.Listed, m.IPAddr)
-		if _, err := NewMaster(m); err != nil || listed && w.beats(m) && m.Ready || !listed && !(m.Ready && m.Status == fleet.Launch) {
-			continue
+		_, err := NewMaster(m)
+		switch {
+		case err != nil:
+		case listed(m) && (wavers || !m.Ready || !w.beats(m)), !listed(m) && m.Ready && m.Status == fleet.Launch:
+			ask = append(ask, m.IPAddr)
 		}
-		ask = append(ask, m.IPAddr)
 	}
 	for address := range w.rowless {
 		ask = append(ask, address)
@@ -195,7 +202,7 @@ func (w *Watch) members(s Sight, now time.Time, d *Decision) []Master {
 		}
 	}
 	strong := slices.ContainsFunc(s.Masters, func(row fleet.Master) bool {
-		return row.Ready && !row.Draining && slices.ContainsFunc(members, func(m Master) bool { return m.Address == row.IPAddr })
+		return row.Ready && !row.Draining && s.Answers[row.IPAddr] && slices.ContainsFunc(members, func(m Master) bool { return m.Address == row.IPAddr })
 	})
 	join := func(could func(fleet.Master) bool, why string) {
 		for _, row := range s.Masters {

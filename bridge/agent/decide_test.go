@@ -136,6 +136,10 @@ func TestRules(t *testing.T) {
 		{"leaves for one that joins", scene{masters: "Aban1, bbar1"}, long, "b"},
 		{"not when nobody is ready", scene{masters: "Aban1, Bban1"}, long, "a b"},
 		{"not when the only other one drains", scene{masters: "Aban1, Bbad1"}, long, "a b"},
+		{"not for one that died just now", scene{masters: "Ab-r1, Bban1"}, long, "a b"},
+		{"nor when first seen", scene{masters: "As-r1, Bban1"}, once, "a b"},
+		{"nor does one that drains leave for it", scene{masters: "As-r1, Bbad1"}, once, "a b"},
+		{"but that one leaves", scene{masters: "As-r1, Bbad1"}, long, "b"},
 		{"leaves when it drains", scene{masters: "Abar1, Bbad1"}, once, "a"},
 		{"not when all drain", scene{masters: "Abad1, Bbad1"}, long, "a b"},
 		{"the last one stays, though it drains", scene{masters: "AbaT1, Bbad1"}, once, "b"},
@@ -224,7 +228,9 @@ func TestRowlessLeavesLate(t *testing.T) {
 // While all is well nobody is asked.
 func TestAsksOnlyInDoubt(t *testing.T) {
 	for masters, want := range map[string][]string{
-		"Abar1, Bban1":               {"b"},
+		"Abar1, Bbar1":               nil,
+		"Abar1, Bban1":               {"a", "b"}, // b leaves only for one that answers
+		"Abar1, Bbad1, cban1":        {"a", "b"},
 		"Abar1, Bs-r1":               {"b"},
 		"Abar1, bbar1, cban1, dbaT1": {"b"},
 		"abar2":                      {"a"},
