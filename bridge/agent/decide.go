@@ -33,6 +33,8 @@ type Sight struct {
 	Trusted string           // digest of the key that the minion trusts; empty: it has met no master yet
 	Current string           // the address that the minion is connected to; empty: to none
 	Answers map[string]bool  // by address: both ports took a connection just now
+
+	Places map[string]Master // by address: what rows of before said of listed ones
 }
 
 // Decision is what follows. Either Hold says why nothing is to be done, or List
@@ -322,6 +324,9 @@ func (w *Watch) stays(address string, s Sight, now time.Time) (m Master, why, po
 	}
 	if since, rowless := w.rowless[address]; rowless && now.Sub(since) >= rowlessFor && !s.Answers[address] {
 		return m, "has no row and does not answer", ""
+	}
+	if m, known := s.Places[address]; known {
+		return m, "", ""
 	}
 	return Master{Address: address}, "", ""
 }
