@@ -77,7 +77,7 @@ func TestNextAgentLearnsThePorts(t *testing.T) {
 // connection is seen.
 func TestLeavesAnotherPortInTime(t *testing.T) {
 	twoPorts(t, func(w *world, s *simAgent) {
-		w.join().ports = Ports{4505, 4506}
+		w.set(func() { w.add().ports = Ports{4505, 4506} })
 		wait(3 * time.Minute)
 		said := s.log.Len()
 		s.drain(w)
