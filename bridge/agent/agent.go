@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -49,7 +50,7 @@ type Masters interface {
 
 // Minion is what the agent sees and does of the minion, see [Local].
 type Minion interface {
-	Connected(ctx context.Context, listed []Master) ([]string, error)
+	Connected(ctx context.Context, known []Master) ([]string, error)
 	Answers(ctx context.Context, m Master) bool
 	Process() string
 	Jobs() ([]Job, error)
@@ -243,14 +244,16 @@ func (a *Agent) sight(ctx context.Context) (Sight, error) {
 		return Sight{}, err
 	}
 	a.tell("rows", slog.LevelWarn, "rows of masters passed over", fleet.BadRows(bad))
-	clear(a.places)
-	for _, m := range a.listed.Masters {
-		a.places[m.Address] = m
-	}
+	blind := !a.portsKnown()
+	// What rows said of a listed master holds while it has none.
+	maps.DeleteFunc(a.places, func(address string, _ Master) bool { return !a.lists(address) })
 	for _, row := range masters {
 		if m, err := NewMaster(row); err == nil {
 			a.places[m.Address] = m
 		}
+	}
+	if blind {
+		a.connections(ctx)
 	}
 	listed := addressesOf(a.listed.Masters)
 	a.watch.Observe(masters, listed, time.Now())
@@ -258,7 +261,7 @@ func (a *Agent) sight(ctx context.Context) (Sight, error) {
 	if err != nil {
 		return Sight{}, err
 	}
-	return Sight{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Current: a.current}, nil
+	return Sight{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Current: a.current, Places: maps.Clone(a.places)}, nil
 }
 
 // ask probes addresses, all at once: masters are few.
@@ -295,7 +298,7 @@ func (a *Agent) write(d Decision) {
 	}
 	a.tell("check", slog.LevelError, "the minion does not see the list as it is", a.o.File.Check(d.List))
 	if wrote {
-		a.listed = Listed{d.List.masters, d.List.hot}
+		a.listed = Listed{Masters: d.List.masters, Hot: d.List.hot}
 		a.log.Info("list of masters written", "masters", d.List, "type", masterType(d.List.hot), "joined", reasons(d.Joined), "left", reasons(d.Left))
 	}
 	a.recall()

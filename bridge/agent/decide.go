@@ -33,6 +33,8 @@ type Sight struct {
 	Trusted string           // digest of the key that the minion trusts; empty: it has met no master yet
 	Current string           // the address that the minion is connected to; empty: to none
 	Answers map[string]bool  // by address: both ports took a connection just now
+
+	Places map[string]Master // by address: what rows of before said of listed ones
 }
 
 // Decision is what follows. Either Hold says why nothing is to be done, or List
@@ -104,15 +106,22 @@ func (w *Watch) Observe(masters []fleet.Master, listed []string, now time.Time) 
 
 // Ask gives the addresses of which Decide wants to know whether they answer: of
 // masters that could join, and of those on the list that do not beat or are not
-// ready. While all is well there are none.
+// ready. Where one on the list may have to make way for a better one, all others on
+// it are asked too: that a master beats says that it lived a moment ago. While all
+// is well there are none.
 func (w *Watch) Ask(s Sight) []string {
+	listed := func(m fleet.Master) bool { return slices.Contains(s.Listed, m.IPAddr) }
+	wavers := slices.ContainsFunc(s.Masters, func(m fleet.Master) bool {
+		return listed(m) && m.Status != fleet.Terminate && (m.Draining || !m.Ready)
+	})
 	var ask []string
 	for _, m := range s.Masters {
-		listed := slices.Contains(s.Listed, m.IPAddr)
-		if _, err := NewMaster(m); err != nil || listed && w.beats(m) && m.Ready || !listed && !(m.Ready && m.Status == fleet.Launch) {
-			continue
+		_, err := NewMaster(m)
+		switch {
+		case err != nil:
+		case listed(m) && (wavers || !m.Ready || !w.beats(m)), !listed(m) && m.Ready && m.Status == fleet.Launch:
+			ask = append(ask, m.IPAddr)
 		}
-		ask = append(ask, m.IPAddr)
 	}
 	for address := range w.rowless {
 		ask = append(ask, address)
@@ -195,7 +204,7 @@ func (w *Watch) members(s Sight, now time.Time, d *Decision) []Master {
 		}
 	}
 	strong := slices.ContainsFunc(s.Masters, func(row fleet.Master) bool {
-		return row.Ready && !row.Draining && slices.ContainsFunc(members, func(m Master) bool { return m.Address == row.IPAddr })
+		return row.Ready && !row.Draining && s.Answers[row.IPAddr] && slices.ContainsFunc(members, func(m Master) bool { return m.Address == row.IPAddr })
 	})
 	join := func(could func(fleet.Master) bool, why string) {
 		for _, row := range s.Masters {
@@ -211,21 +220,26 @@ func (w *Watch) members(s Sight, now time.Time, d *Decision) []Master {
 	if strong || len(d.Joined) > 0 {
 		return members
 	}
-	// Nobody is there who serves better: what is left of the list stays as it is.
-	if len(weak) > 0 {
-		members = members[:0]
-		for _, address := range s.Listed {
-			if m, why, _ := w.stays(address, s, now); why == "" {
-				members = append(members, m)
-			}
-		}
-		for _, m := range weak {
-			delete(d.Left, m.Address)
+	// Nobody is there who serves better: what is left of the list stays as it is, but
+	// those that are mute give way to one that drains and serves until it ends.
+	serves := func(row fleet.Master) bool { return row.Draining && w.could(row, s) }
+	isMute := func(m Master) bool { return d.Left[m.Address] == mute }
+	relieved := slices.ContainsFunc(s.Masters, func(row fleet.Master) bool {
+		return serves(row) && slices.ContainsFunc(weak, func(m Master) bool { return m.Address == row.IPAddr })
+	})
+	if !relieved && len(members) == 0 && !slices.ContainsFunc(weak, func(m Master) bool { return !isMute(m) }) {
+		join(serves, "ready, though it drains")
+		if len(d.Joined) > 0 {
+			return members
 		}
 	}
-	if len(members) == 0 && len(s.Listed) == 0 {
-		join(func(row fleet.Master) bool { return w.could(row, s) }, "ready, though it drains")
+	weak = slices.DeleteFunc(weak, func(m Master) bool { return relieved && isMute(m) })
+	for _, m := range weak {
+		delete(d.Left, m.Address)
 	}
+	members = append(members, weak...)
+	place := func(m Master) int { return slices.Index(s.Listed, m.Address) }
+	slices.SortFunc(members, func(a, b Master) int { return place(a) - place(b) })
 	return members
 }
 
@@ -311,6 +325,9 @@ func (w *Watch) stays(address string, s Sight, now time.Time) (m Master, why, po
 	if since, rowless := w.rowless[address]; rowless && now.Sub(since) >= rowlessFor && !s.Answers[address] {
 		return m, "has no row and does not answer", ""
 	}
+	if m, known := s.Places[address]; known {
+		return m, "", ""
+	}
 	return Master{Address: address}, "", ""
 }
 
@@ -332,20 +349,25 @@ func (w *Watch) leaves(row fleet.Master, s Sight) string {
 		return "terminated"
 	case row.MasterKeySHA256 != "" && s.Trusted != "" && row.MasterKeySHA256 != s.Trusted:
 		return "has another key than the one that the minion trusts"
+	case !w.beats(row) && !row.Ready && !s.Answers[row.IPAddr]:
+		return mute
 	case !w.beats(row) && !s.Answers[row.IPAddr]:
 		return "its heartbeat stands still and it does not answer"
 	}
 	return ""
 }
 
+// mute is said of a master that serves nobody, for all that can be seen.
+const mute = "is not ready and does not answer"
+
 // poor says why a master is to be taken off the list if another is better.
 func (w *Watch) poor(row fleet.Master, s Sight) string {
 	answers, asked := s.Answers[row.IPAddr]
 	switch {
+	case !row.Ready && asked && !answers:
+		return mute
 	case row.Draining:
 		return "drains"
-	case !row.Ready && asked && !answers:
-		return "is not ready and does not answer"
 	case w.unready[row.InstanceID] >= unreadyReads:
 		return "is not ready"
 	}

@@ -19,7 +19,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 //	A its name (upper case: it is listed)
 //	b beats, s its heartbeat stands still
 //	a answers on its ports, - does not
-//	r ready, n not ready, d ready and draining, T terminated
+//	r ready, n not ready, d ready and draining, D draining and not ready, T terminated
 //	1 its key is the one the minion trusts, 2 another, 0 not said yet
 //
 // "Aba r1" with the space for reading. The address of A and a is "a".
@@ -47,7 +47,7 @@ func (s scene) read(t *testing.T) (rows []fleet.Master, sight Sight) {
 			t.Fatalf("master %q", text)
 		}
 		row := fleet.Master{InstanceID: "i-" + strings.ToLower(text[:1]), IPAddr: strings.ToLower(text[:1]), Status: fleet.Launch,
-			Heartbeat: 7, Incarnation: "x", Ready: text[3] == 'r' || text[3] == 'd', Draining: text[3] == 'd', MasterKeySHA256: strings.Trim(text[4:], "0"),
+			Heartbeat: 7, Incarnation: "x", Ready: text[3] == 'r' || text[3] == 'd', Draining: strings.ContainsAny(text[3:4], "dD"), MasterKeySHA256: strings.Trim(text[4:], "0"),
 			// The hour of another host says nothing.
 			Modified: fleet.FormatTime(start.Add(time.Duration(rand.IntN(48)-24) * time.Hour))}
 		if text[3] == 'T' {
@@ -136,14 +136,30 @@ func TestRules(t *testing.T) {
 		{"leaves for one that joins", scene{masters: "Aban1, bbar1"}, long, "b"},
 		{"not when nobody is ready", scene{masters: "Aban1, Bban1"}, long, "a b"},
 		{"not when the only other one drains", scene{masters: "Aban1, Bbad1"}, long, "a b"},
+		{"not for one that died just now", scene{masters: "Ab-r1, Bban1"}, long, "a b"},
+		{"nor when first seen", scene{masters: "As-r1, Bban1"}, once, "a b"},
+		{"nor does one that drains leave for it", scene{masters: "As-r1, Bbad1"}, once, "a b"},
+		{"but that one leaves", scene{masters: "As-r1, Bbad1"}, long, "b"},
 		{"leaves when it drains", scene{masters: "Abar1, Bbad1"}, once, "a"},
 		{"not when all drain", scene{masters: "Abad1, Bbad1"}, long, "a b"},
 		{"the last one stays, though it drains", scene{masters: "AbaT1, Bbad1"}, once, "b"},
 		{"one that drains does not join", scene{masters: "Abad1, bbad1"}, long, "a"},
 		{"unless there is nobody at all", scene{masters: "abad1, bbaT1"}, long, "a"},
+		{"or those listed are dead", scene{masters: "abad1, Bs-r1"}, long, "a"},
+		{"or terminated", scene{masters: "abad1, BbaT1"}, once, "a"},
+		{"or have another key", scene{masters: "abad1, Bbar2"}, once, "a"},
+		{"or are neither ready nor answer", scene{masters: "abad1, Bb-n1"}, once, "a"},
+		{"or drain, and neither are ready nor answer", scene{masters: "abad1, Bb-D1"}, once, "a"},
+		{"not if it does not answer itself", scene{masters: "ab-d1, BbaT1"}, long, "hold: no master would be left: b terminated"},
+		{"nor if it is not ready", scene{masters: "abaD1, Bb-n1"}, once, "b"},
+		{"nor for one that is not ready, but answers", scene{masters: "abad1, Bban1"}, long, "b"},
+		{"nor for two of which one answers", scene{masters: "abad1, Bban1, Cb-n1"}, once, "b c"},
+		{"one that drains stays, one that is neither ready nor answers leaves", scene{masters: "Ab-n1, Bbad1"}, long, "b"},
+		{"so for several", scene{masters: "Ab-n1, Bbad1, cbad1, Dban1"}, long, "b d"},
 		{"nor does it keep out one that joins", scene{masters: "abad1, bbar1"}, long, "b"},
 		{"leaves when its key is another", scene{masters: "Abar1, Bbar2"}, once, "a"},
 
+		{"the last one stays, not ready and silent as it is", scene{masters: "Ab-n1"}, long, "hold: no master would be left: a is not ready and does not answer"},
 		{"the last one stays, dead as it is", scene{masters: "As-r1"}, long, "hold: no master would be left: a its heartbeat stands still and it does not answer"},
 		{"and terminated as it is", scene{masters: "AbaT1"}, long, "hold: no master would be left: a terminated"},
 		{"but goes when another comes", scene{masters: "AbaT1, bbar1"}, once, "b"},
@@ -212,7 +228,9 @@ func TestRowlessLeavesLate(t *testing.T) {
 // While all is well nobody is asked.
 func TestAsksOnlyInDoubt(t *testing.T) {
 	for masters, want := range map[string][]string{
-		"Abar1, Bban1":               {"b"},
+		"Abar1, Bbar1":               nil,
+		"Abar1, Bban1":               {"a", "b"}, // b leaves only for one that answers
+		"Abar1, Bbad1, cban1":        {"a", "b"},
 		"Abar1, Bs-r1":               {"b"},
 		"Abar1, bbar1, cban1, dbaT1": {"b"},
 		"abar2":                      {"a"},
@@ -244,7 +262,7 @@ func TestG5_NeverEmpty(t *testing.T) {
 		for range 8 {
 			var masters []string
 			for _, id := range "abcdef"[:random.IntN(7)] {
-				masters = append(masters, string(id)+pick("bs")+pick("aa-")+pick("rrrnT")+pick("111120"))
+				masters = append(masters, string(id)+pick("bs")+pick("aa-")+pick("rrrndDT")+pick("111120"))
 			}
 			s := scene{masters: strings.Join(masters, ",")}
 			if random.IntN(4) == 0 {

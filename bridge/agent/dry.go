@@ -24,6 +24,7 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 	line("follows", "%s", a.o.Follow)
 	line("drop-in", "%s", path)
 	line("listed", "%s", cmp.Or(strings.Join(addressesOf(a.listed.Masters), ", "), "(the agent has written no list yet)"))
+	s, err := a.sight(ctx) // before it says who is connected: rows have the ports
 	for _, address := range a.connected {
 		answers := "answers"
 		if !a.ask(ctx, []string{address})[address] {
@@ -34,7 +35,6 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 	if len(a.connected) == 0 {
 		line("connected", "(to no master)")
 	}
-	s, err := a.sight(ctx)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,49 @@ func TestLeavesBeforeTheEnd(t *testing.T) {
 
 const endsIn = 2 * time.Minute
 
+// The master that all turned to dies while the one that drains still serves: better
+// that one than none. It is left again when another is ready.
+func TestTurnsBackToOneThatDrains(t *testing.T) {
+	settled(t, 2, nil, func(w *world, s *simAgent) {
+		draining := s.drain(w)
+		wait(3 * time.Minute)
+		if to := s.minion.master(); to == draining.address {
+			t.Fatalf("on %q, which drains", to)
+		}
+		s.die(w, true)
+		wait(45 * time.Second)
+		if to := s.minion.master(); to != draining.address {
+			t.Fatalf("on %q, and only %s serves", to, draining.address)
+		}
+		joined := w.join()
+		wait(3 * time.Minute)
+		if to := s.minion.master(); to != joined.address {
+			t.Errorf("on %q, and %s is ready", to, joined.address)
+		}
+	})
+}
+
+// A master that drains, and serves, is not left for one that died just before,
+// which its row does not show yet.
+func TestStaysWhereTheOtherDied(t *testing.T) {
+	settled(t, 2, nil, func(w *world, s *simAgent) {
+		to := s.minion.master()
+		other := w.masters[0]
+		if other.address == to {
+			other = w.masters[1]
+		}
+		reads := s.store.between(w.began, time.Now())
+		wait(time.Until(reads[len(reads)-1].Add(59 * time.Second))) // the next comes soon
+		w.set(func() { other.died = time.Now() })
+		told := time.Now()
+		m := s.drain(w)
+		wait(5 * time.Minute)
+		if now, n := s.minion.master(), len(s.minion.since(told)); now != m.address || n > 0 {
+			t.Errorf("on %q after %d restarts\n%s", now, n, s.log)
+		}
+	})
+}
+
 // A master whose workers are gone, or which was stopped, takes connections still.
 // Its bridge says that it is not ready.
 func TestLeavesTheHung(t *testing.T) {

@@ -52,10 +52,10 @@ func NewLocal(minion salt.MinionConfig, command []string) (*Local, error) {
 }
 
 // Connected gives the addresses of the masters whose publish port the minion is
-// connected to; those of listed as they are written there.
-func (l *Local) Connected(ctx context.Context, listed []Master) ([]string, error) {
+// connected to; those of known as they are first written there.
+func (l *Local) Connected(ctx context.Context, known []Master) ([]string, error) {
 	ports := []int{l.minion.PublishPort}
-	for _, m := range listed {
+	for _, m := range known {
 		if m.Ports.Publish != 0 && !slices.Contains(ports, m.Ports.Publish) {
 			ports = append(ports, m.Ports.Publish)
 		}
@@ -65,15 +65,20 @@ func (l *Local) Connected(ctx context.Context, listed []Master) ([]string, error
 		return nil, err
 	}
 	name := map[netip.Addr]string{}
-	for _, m := range listed {
+	for _, m := range known {
+		if !slices.ContainsFunc(found, func(addr netip.Addr) bool { return name[addr] == "" }) {
+			break
+		}
 		for _, addr := range lookUp(ctx, m.Address) {
-			name[addr] = m.Address
+			if _, named := name[addr]; !named {
+				name[addr] = m.Address
+			}
 		}
 	}
 	var addresses []string
 	for _, addr := range found {
-		if listed, ok := name[addr]; ok {
-			addresses = append(addresses, listed)
+		if address, ok := name[addr]; ok {
+			addresses = append(addresses, address)
 		} else {
 			addresses = append(addresses, addr.String())
 		}

@@ -20,18 +20,7 @@ func (a *Agent) look(ctx context.Context) {
 			}
 		}
 	}
-	connected, err := a.o.Minion.Connected(ctx, a.listed.Masters)
-	a.tell("connections", slog.LevelWarn, "minion's connections are not known", err)
-	a.connected = connected
-	if err != nil || len(connected) > 0 {
-		a.alone = 0
-	} else {
-		a.alone++
-	}
-	if current := a.pick(connected); current != a.current {
-		a.log.Debug("minion's master", "master", current, "before", a.current)
-		a.current, a.reads = current, 0
-	}
+	a.connections(ctx)
 	a.restartedByOthers()
 	if a.current == "" { // it has no list yet, and nobody serves it
 		clear(a.missed)
@@ -40,6 +29,55 @@ func (a *Agent) look(ctx context.Context) {
 	}
 	a.probe(ctx)
 	a.weigh()
+}
+
+// connections finds out which masters the minion is connected to.
+func (a *Agent) connections(ctx context.Context) {
+	connected, err := a.o.Minion.Connected(ctx, a.known())
+	a.tell("connections", slog.LevelWarn, "minion's connections are not known", err)
+	a.connected = connected
+	if err != nil || len(connected) > 0 || !a.portsKnown() {
+		a.alone = 0
+	} else {
+		a.alone++
+	}
+	if current := a.pick(connected); current != a.current {
+		a.log.Debug("minion's master", "master", current, "before", a.current)
+		a.current, a.reads = current, 0
+	}
+}
+
+// known are the masters that the minion may be connected to, those listed first:
+// one that left the list serves it until the restart. Rows say their ports, which
+// the file does not where they differ.
+func (a *Agent) known() []Master {
+	var known []Master
+	for _, m := range a.listed.Masters {
+		if place, named := a.places[m.Address]; named {
+			m = place
+		}
+		known = append(known, m)
+	}
+	for _, address := range slices.Sorted(maps.Keys(a.places)) {
+		if !a.lists(address) {
+			known = append(known, a.places[address])
+		}
+	}
+	return known
+}
+
+func (a *Agent) lists(address string) bool {
+	return slices.ContainsFunc(a.listed.Masters, func(m Master) bool { return m.Address == address })
+}
+
+// portsKnown says whether a connection to any listed master would be seen. One of a
+// file that leaves the publish ports to the masters' reports is not before a row
+// was read.
+func (a *Agent) portsKnown() bool {
+	return !a.listed.Reported || !slices.ContainsFunc(a.listed.Masters, func(m Master) bool {
+		place := a.places[m.Address]
+		return place.InstanceID == "" && place.Ports.Publish == 0
+	})
 }
 
 // probe asks the masters whose loss matters to the minion.

@@ -41,13 +41,24 @@ func (a *Agent) weigh() {
 		return
 	}
 	least, most := a.crowd().splay(haste, a.o.Splay, a.o.Settle)
-	splay := least + rand.N(most-least+1)
-	if haste <= OneLeft { // it may have waited for a part of that already
-		splay = max(0, min(splay, most-time.Since(a.debt.Since)))
+	// The restart may have waited for a part of that already: before it became urgent
+	// for a while, or with another agent. One of several masters was lost only now,
+	// however old the list is.
+	if haste == Whenever || haste == OneLeft && !a.restart.Owed() {
+		_, soon := a.crowd().splay(Soon, a.o.Splay, a.o.Settle)
+		most = remaining(least, most, soon, time.Since(a.debt.Since))
 	}
+	splay := least + rand.N(most-least+1)
 	a.restart.Owe(time.Now(), splay, haste < a.haste)
 	a.haste = haste
 	a.log.Info("minion is to be restarted", "why", why, "splay", splay.Round(time.Millisecond), "urgent", haste == Now)
+}
+
+// remaining is the longest wait of one that has waited already. Many agents have
+// waited for as long: what they draw from is never shorter than spread, so that
+// their minions do not start in the same seconds.
+func remaining(least, most, spread, waited time.Duration) time.Duration {
+	return min(most, max(most-waited, least+spread))
 }
 
 // fit are the masters that could be on the list. Before the first decision, those

@@ -149,6 +149,9 @@ func masterEntries(l List, own Ports) []string {
 type Listed struct {
 	Masters []Master // their addresses and ports
 	Hot     bool
+	// Reported: the masters have different publish ports, which the file leaves to
+	// what each of them reports.
+	Reported bool
 }
 
 // parse reads a drop-in. What the agent did not write so counts as no list.
@@ -164,7 +167,7 @@ func parse(text []byte) Listed {
 	}
 	listed := Listed{Hot: doc.MasterType == "str"}
 	if doc.PublishPort == reported {
-		doc.PublishPort = 0
+		doc.PublishPort, listed.Reported = 0, true
 	}
 	for _, entry := range doc.Master {
 		host, port := splitPort(entry)

@@ -38,6 +38,8 @@ type simMaster struct {
 	bridgeDied       time.Time
 	vanished         bool // its packets are lost, instead of refused
 	hung             bool // its kernel takes connections, and nobody greets
+	ports            Ports
+	rowless          bool
 }
 
 func newWorld(n int) *world {
@@ -93,7 +95,10 @@ func (w *world) Masters(ctx context.Context) ([]fleet.Master, error) {
 				until = end
 			}
 		}
-		rows = append(rows, fleet.Master{InstanceID: m.id, IPAddr: m.address, Status: m.status, Ready: m.ready, Draining: m.draining, Zone: m.zone, MasterKeySHA256: m.key, Minions: w.minions,
+		if m.rowless {
+			continue
+		}
+		rows = append(rows, fleet.Master{PublishPort: m.ports.Publish, RetPort: m.ports.Ret, InstanceID: m.id, IPAddr: m.address, Status: m.status, Ready: m.ready, Draining: m.draining, Zone: m.zone, MasterKeySHA256: m.key, Minions: w.minions,
 			Incarnation: "1", Heartbeat: 1 + int64(until.Sub(m.joined)/(5*time.Second))})
 	}
 	if w.broken != nil {
@@ -146,14 +151,19 @@ func (m *simMinion) start(list []string, hot bool) {
 	}
 }
 
-// Connected: a connection to a master whose packets are lost stays in the table.
-func (m *simMinion) Connected(context.Context, []Master) ([]string, error) {
+// Connected: a connection to a master whose packets are lost stays in the table. One
+// to a port that nobody told of is not looked for.
+func (m *simMinion) Connected(_ context.Context, known []Master) ([]string, error) {
+	ports := []int{0, 4505}
+	for _, m := range known {
+		ports = append(ports, m.Ports.Publish)
+	}
 	m.mu.Lock()
 	to := slices.Clone(m.to)
 	m.mu.Unlock()
 	return slices.DeleteFunc(to, func(address string) bool {
 		master, lives := m.w.lives(address)
-		return !lives && (master == nil || !master.vanished)
+		return !lives && (master == nil || !master.vanished) || master != nil && !slices.Contains(ports, master.ports.Publish)
 	}), nil
 }
 
@@ -247,7 +257,7 @@ func (f *memory) Read() (Listed, error) {
 func (f *memory) Write(l List, running Running) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	text, err := render(l, Ports{})
+	text, err := render(l, Ports{4505, 4506})
 	if err != nil || bytes.Equal(text, f.text) {
 		return false, err
 	}
