@@ -15,7 +15,7 @@ import (
 // master serves the fleet at its first knock, and an impostor who knocked first
 // holds no place.
 func (e *Engine) preload(ctx context.Context) error {
-	begun, known := e.now(), 0
+	begun, known, before := e.now(), 0, e.audit.counters.preloaded.Load()
 	held, err := e.held()
 	if err != nil {
 		return err
@@ -32,7 +32,8 @@ func (e *Engine) preload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.log.Info("known keys are in place", "known", known, "took", e.now().Sub(begun))
+	e.log.Info("known keys are in place", "known", known,
+		"written", e.audit.counters.preloaded.Load()-before, "took", e.now().Sub(begun))
 	return nil
 }
 

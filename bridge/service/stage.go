@@ -40,6 +40,9 @@ const (
 	retryMost  = 30 * time.Second
 	// relogEvery: a fault that stays is logged again that often.
 	relogEvery = 10 * time.Minute
+	// relogNews: and another one in its place, not more often than that: a text may
+	// have a job id in it, which is another each time.
+	relogNews = 30 * time.Second
 )
 
 // work does the work of a stage, unless it failed a moment ago. It reports
@@ -70,10 +73,11 @@ func (e *Engine) ended(name stageName, err error) {
 		return
 	}
 	s.failures++
+	news := s.fault != err.Error() && now.Sub(s.loggedAt) >= relogNews
 	wait := min(retryFirst<<min(s.failures-1, 8), retryMost)
 	s.retryAt, s.fault = now.Add(wait), err.Error()
 	e.audit.HeldUp()
-	if s.failures == 1 || now.Sub(s.loggedAt) >= relogEvery {
+	if s.failures == 1 || news || now.Sub(s.loggedAt) >= relogEvery {
 		s.loggedAt = now
 		e.log.Warn("work held up", "stage", string(name), "err", err, "retry_in", wait, "failures", s.failures)
 	}

@@ -111,6 +111,11 @@ func newFollowing(t *testing.T, version string, n int) *following {
 		f.sites[0].bridge.Phoenix("minions", "add", id)
 		// It has never met a master, and at the address that it knows there is none.
 		m := f.lab.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{f.sites[0].master}, Extra: map[string]any{"master": f.lab.Addr()}})
+		// Else it may read the list that its agent writes as it starts, and is owed a
+		// restart that it does not need.
+		f.lab.Eventually(2*time.Minute, id+" has read its configuration", func() (bool, string) {
+			return len(m.Grep("Setting up the Salt Minion")) > 0, m.Tail()
+		})
 		follow := "1"
 		if follows(id) == 2 {
 			follow = "2"

@@ -187,7 +187,13 @@ func (s *saltSide) status(b *lab.Bridge) (status struct {
 	Minions map[decide.Standing]int `json:"minions"`
 	Bridge  service.Report          `json:"bridge"`
 }) {
-	b.JSON(&status, "status")
+	out, _, code := b.Try("status", "--json")
+	if code != 0 { // a bridge that has just begun has no store yet
+		return status
+	}
+	if err := json.Unmarshal([]byte(out), &status); err != nil {
+		panic(fmt.Sprintf("phoenix status --json: %v: %s", err, out))
+	}
 	maps.DeleteFunc(status.Minions, func(_ decide.Standing, n int) bool { return n == 0 })
 	return status
 }
