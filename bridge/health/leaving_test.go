@@ -32,8 +32,12 @@ func TestLeaving(t *testing.T) {
 				text, found := c.has[path]
 				return text, found, nil
 			})
-			if err != nil || (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
-				t.Errorf("%q, %v; want %q", got, err, c.want)
+			advice := ""
+			if c.want == "recommends" {
+				advice = "2026-01-01T00:00:00Z"
+			}
+			if err != nil || (got.Why == "") != (c.want == "") || !strings.Contains(got.Why, c.want) || got.Advice != advice {
+				t.Errorf("%+v, %v; want %q", got, err, c.want)
 			}
 		})
 	}
@@ -58,7 +62,7 @@ func TestWatchInstance(t *testing.T) {
 		zones, tries := []string{}, []time.Duration{}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		err := WatchInstance(ctx, get, func(z string) { zones = append(zones, z) }, func(context.Context, string) error {
+		err := WatchInstance(ctx, get, func(z string) { zones = append(zones, z) }, func(context.Context, Notice) error {
 			tries = append(tries, time.Since(begun))
 			if len(tries) < 3 {
 				return errors.New("the store does not answer")
@@ -70,6 +74,40 @@ func TestWatchInstance(t *testing.T) {
 		}
 		if len(tries) != 3 || tries[0] > 10*time.Minute+leavingEvery || tries[2]-tries[1] > leavingEvery {
 			t.Errorf("tried after %v", tries)
+		}
+	})
+}
+
+// A recommendation is followed once, when it may be; the instance's end is heard of all
+// the same.
+func TestWatchAdvice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		get := func(_ context.Context, path string) (string, bool, error) {
+			up := time.Since(begun)
+			switch {
+			case path == pathRebalance && up < 2*time.Hour:
+				return `{"noticeTime":"2026-01-01T00:00:00Z"}`, true, nil
+			case path == pathRebalance:
+				return `{"noticeTime":"2026-01-01T02:00:00Z"}`, true, nil
+			case path == pathSpot && up >= 3*time.Hour:
+				return "{}", true, nil
+			}
+			return "", false, nil
+		}
+		var got []string
+		log := &strings.Builder{}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Hour)
+		defer cancel()
+		err := WatchInstance(ctx, get, func(string) {}, func(_ context.Context, n Notice) error {
+			if n.Advice != "" && time.Since(begun) < time.Hour {
+				return ErrNotNow
+			}
+			got = append(got, n.Advice+" "+n.Why)
+			return nil
+		}, slog.New(slog.NewTextHandler(log, nil)))
+		if err != nil || log.Len() > 0 || len(got) != 3 || !strings.HasPrefix(got[0], "2026-01-01T00") || !strings.HasPrefix(got[1], "2026-01-01T02") || !strings.Contains(got[2], "interrupts") {
+			t.Errorf("%v: %q\n%s", err, got, log)
 		}
 	})
 }
