@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -110,47 +107,4 @@ func TestWatchAdvice(t *testing.T) {
 			t.Errorf("%v: %q\n%s", err, got, log)
 		}
 	})
-}
-
-// Who is connected is counted by address; what waits, what ended and this process's
-// own connections are not.
-func TestConnected(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	own, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
-	served, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer served.Close()
-	if n, err := Connected(l.Addr().(*net.TCPAddr).Port); n != 0 || err != nil {
-		t.Errorf("this process alone: %d, %v", n, err)
-	}
-
-	proc := t.TempDir()
-	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-	line := func(local, remote, state, inode string) string {
-		return "   0: " + local + " " + remote + " " + state + " 00000000:00000000 00:00000000 00000000     0        0 " + inode + " 1 0000000000000000 20 4 30 10 -1\n"
-	}
-	// 1199 is 4505.
-	text := head + line("0100007F:1199", "00000000:0000", "0A", "1") + // listens
-		line("0A00000A:1199", "0B00000A:8001", "01", "2") + line("0A00000A:1199", "0B00000A:8002", "01", "3") + // one address
-		line("0A00000A:1199", "0C00000A:8001", "01", "4") + line("0A00000A:1199", "0D00000A:8001", "06", "5") + // gone
-		line("0A00000A:119A", "0E00000A:8001", "01", "6") // another port
-	text6 := head + line("0000000000000000FFFF00000A00000A:1199", "0000000000000000FFFF00000C00000A:8001", "01", "7") +
-		line("0000000000000000FFFF00000A00000A:1199", "0000000000000000FFFF00000F00000A:8001", "01", "8")
-	if err := errors.Join(os.Mkdir(filepath.Join(proc, "net"), 0o755), os.WriteFile(filepath.Join(proc, "net", "tcp"), []byte(text), 0o644),
-		os.WriteFile(filepath.Join(proc, "net", "tcp6"), []byte(text6), 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := connected(proc, 4505); n != 3 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
 }
