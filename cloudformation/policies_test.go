@@ -216,8 +216,7 @@ var words = map[string]string{
 	"${Packages.Arn}/*":                "packages",
 	"RepositoriesSecret":               "repositories",
 	"*":                                "*",
-	"arn:${AWS::Partition}:autoscaling:${AWS::Region}:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/${AWS::StackName}-*":       "groups",
-	"arn:${AWS::Partition}:autoscaling:${AWS::Region}:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/${AWS::StackName}-masters": "groups",
+	"arn:${AWS::Partition}:autoscaling:${AWS::Region}:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/${AWS::StackName}-*": "groups",
 }
 
 func permissions(t *testing.T, allowed []string) []string {

@@ -52,7 +52,8 @@ type Beat struct {
 
 // Apply gives the master's row after the beat: the counter goes up by one,
 // across restarts of the bridge too. Draining stays as it is: an operator on any
-// host may set it. A master whose row says TERMINATE stays
+// host may set it. So does the zone of a beat that does not know it: an instance does
+// not move. A master whose row says TERMINATE stays
 // terminated: ErrTerminated.
 func (b Beat) Apply(row Master, found bool) (Master, error) {
 	if found && row.Status == Terminate {
@@ -64,7 +65,10 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 		row.Ready = b.Ready
 	}
 	row.Cleared = b.Cleared
-	row.Zone, row.PublishPort, row.RetPort, row.Relay = b.Zone, b.PublishPort, b.RetPort, b.Relay
+	if b.Zone != "" {
+		row.Zone = b.Zone
+	}
+	row.PublishPort, row.RetPort, row.Relay = b.PublishPort, b.RetPort, b.Relay
 	row.Minions = b.Minions
 	row.Heartbeat++
 	return row, nil

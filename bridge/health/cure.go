@@ -17,19 +17,25 @@ type Cure struct {
 	After time.Duration // without a proof; 0: never
 	Apart time.Duration
 
-	sick   time.Time  // since then it does not serve; zero: it does
+	sick   time.Time  // since then it neither serves nor answers; zero: it serves
 	seen   fleet.Heal // the fleet's record of heals
 	seenAt time.Time  // when it was first seen so; zero: never read
 	done   bool
 }
 
-// Health takes in whether the master is proven to serve.
-func (c *Cure) Health(serves bool, now time.Time) {
+// Health takes in whether the master is proven to serve, or is to be left alone; and
+// when a worker last answered, however late. A master with much to do is not ready for
+// as long, but a new one would have no less to do.
+func (c *Cure) Health(serves bool, alive, now time.Time) {
 	switch {
 	case serves:
 		c.sick = time.Time{}
+		return
 	case c.sick.IsZero():
 		c.sick = now
+	}
+	if alive.After(c.sick) {
+		c.sick = alive
 	}
 }
 

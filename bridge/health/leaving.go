@@ -2,6 +2,8 @@ package health
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -24,32 +26,54 @@ const (
 	leavingWithin = 3 * time.Second                      // it answers within milliseconds
 )
 
-// Leaving says why the instance is about to end; empty: nothing says that it is.
-func Leaving(ctx context.Context, get Metadata) (why string, err error) {
+// Notice is a word of the instance's metadata that it is about to end.
+type Notice struct {
+	Why string // empty: there is none
+	// Advice names a recommendation, by the time at which EC2 gave it. The instance may
+	// live on for days, and its metadata say the same all the while. Empty: it ends.
+	Advice string
+}
+
+// Leaving says why the instance is about to end.
+func Leaving(ctx context.Context, get Metadata) (Notice, error) {
 	for _, is := range []struct {
 		path string
-		says func(text string) string
+		says func(text string) Notice
 	}{
-		{pathLifecycle, func(state string) string {
+		{pathLifecycle, func(state string) Notice {
 			if strings.TrimSpace(state) == stateTerminal {
-				return "AutoScaling terminates this instance"
+				return Notice{Why: "AutoScaling terminates this instance"}
 			}
-			return ""
+			return Notice{}
 		}},
-		{pathSpot, func(string) string { return "EC2 interrupts this spot instance" }},
-		{pathRebalance, func(string) string { return "EC2 recommends to replace this spot instance" }},
+		{pathSpot, func(string) Notice { return Notice{Why: "EC2 interrupts this spot instance"} }},
+		{pathRebalance, func(text string) Notice {
+			return Notice{"EC2 recommends to replace this spot instance", noticeTime(text)}
+		}},
 	} {
 		text, found, err := read(ctx, get, is.path)
 		if err != nil {
-			return "", err
+			return Notice{}, err
 		}
 		if found {
-			if why := is.says(text); why != "" {
-				return why, nil
+			if n := is.says(text); n.Why != "" {
+				return n, nil
 			}
 		}
 	}
-	return "", nil
+	return Notice{}, nil
+}
+
+// noticeTime reads {"noticeTime": "2020-10-27T08:22:00Z"}. What is no such thing is
+// its own name.
+func noticeTime(text string) string {
+	var notice struct {
+		NoticeTime string `json:"noticeTime"`
+	}
+	if err := json.Unmarshal([]byte(text), &notice); err == nil && notice.NoticeTime != "" {
+		return notice.NoticeTime
+	}
+	return "unreadable: " + strings.TrimSpace(text)
 }
 
 // Zone is the instance's availability zone; empty: it does not say.
@@ -64,10 +88,14 @@ func read(ctx context.Context, get Metadata, path string) (string, bool, error) 
 	return get(ctx, path)
 }
 
-// WatchInstance reads the instance's metadata until ctx ends: zone is told once,
-// and leave as soon as the instance is about to end, again until that succeeds.
-func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave func(ctx context.Context, why string) error, log *slog.Logger) error {
-	placed, left, failing := false, false, false
+// ErrNotNow is what a recommendation meets that is not to be followed yet.
+var ErrNotNow = errors.New("not now")
+
+// WatchInstance reads the instance's metadata until ctx ends: zone is told once, and
+// leave as soon as the instance is about to end, again until that succeeds. After a
+// recommendation was followed, the instance's end is looked for all the same.
+func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave func(ctx context.Context, n Notice) error, log *slog.Logger) error {
+	placed, left, failing, followed := false, false, false, ""
 	for {
 		err := func() error {
 			if !placed {
@@ -81,15 +109,17 @@ func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave f
 			if left {
 				return nil
 			}
-			why, err := Leaving(ctx, get)
-			if err != nil || why == "" {
+			n, err := Leaving(ctx, get)
+			if err != nil || n.Why == "" || n.Advice != "" && n.Advice == followed {
 				return err
 			}
-			if err := leave(ctx, why); err != nil {
-				log.Error("this master is about to end, and its row does not say so yet", "reason", why, "err", err)
-				return nil
+			switch err := leave(ctx, n); {
+			case errors.Is(err, ErrNotNow):
+			case err != nil:
+				log.Error("this master is about to end, and its row does not say so yet", "reason", n.Why, "err", err)
+			default:
+				left, followed = n.Advice == "", n.Advice
 			}
-			left = true
 			return nil
 		}()
 		if ctx.Err() != nil {

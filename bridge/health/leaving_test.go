@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,8 +29,12 @@ func TestLeaving(t *testing.T) {
 				text, found := c.has[path]
 				return text, found, nil
 			})
-			if err != nil || (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
-				t.Errorf("%q, %v; want %q", got, err, c.want)
+			advice := ""
+			if c.want == "recommends" {
+				advice = "2026-01-01T00:00:00Z"
+			}
+			if err != nil || (got.Why == "") != (c.want == "") || !strings.Contains(got.Why, c.want) || got.Advice != advice {
+				t.Errorf("%+v, %v; want %q", got, err, c.want)
 			}
 		})
 	}
@@ -58,7 +59,7 @@ func TestWatchInstance(t *testing.T) {
 		zones, tries := []string{}, []time.Duration{}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		err := WatchInstance(ctx, get, func(z string) { zones = append(zones, z) }, func(context.Context, string) error {
+		err := WatchInstance(ctx, get, func(z string) { zones = append(zones, z) }, func(context.Context, Notice) error {
 			tries = append(tries, time.Since(begun))
 			if len(tries) < 3 {
 				return errors.New("the store does not answer")
@@ -74,45 +75,36 @@ func TestWatchInstance(t *testing.T) {
 	})
 }
 
-// Who is connected is counted by address; what waits, what ended and this process's
-// own connections are not.
-func TestConnected(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	own, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
-	served, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer served.Close()
-	if n, err := Connected(l.Addr().(*net.TCPAddr).Port); n != 0 || err != nil {
-		t.Errorf("this process alone: %d, %v", n, err)
-	}
-
-	proc := t.TempDir()
-	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-	line := func(local, remote, state, inode string) string {
-		return "   0: " + local + " " + remote + " " + state + " 00000000:00000000 00:00000000 00000000     0        0 " + inode + " 1 0000000000000000 20 4 30 10 -1\n"
-	}
-	// 1199 is 4505.
-	text := head + line("0100007F:1199", "00000000:0000", "0A", "1") + // listens
-		line("0A00000A:1199", "0B00000A:8001", "01", "2") + line("0A00000A:1199", "0B00000A:8002", "01", "3") + // one address
-		line("0A00000A:1199", "0C00000A:8001", "01", "4") + line("0A00000A:1199", "0D00000A:8001", "06", "5") + // gone
-		line("0A00000A:119A", "0E00000A:8001", "01", "6") // another port
-	text6 := head + line("0000000000000000FFFF00000A00000A:1199", "0000000000000000FFFF00000C00000A:8001", "01", "7") +
-		line("0000000000000000FFFF00000A00000A:1199", "0000000000000000FFFF00000F00000A:8001", "01", "8")
-	if err := errors.Join(os.Mkdir(filepath.Join(proc, "net"), 0o755), os.WriteFile(filepath.Join(proc, "net", "tcp"), []byte(text), 0o644),
-		os.WriteFile(filepath.Join(proc, "net", "tcp6"), []byte(text6), 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := connected(proc, 4505); n != 3 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
+// A recommendation is followed once, when it may be; the instance's end is heard of all
+// the same.
+func TestWatchAdvice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		get := func(_ context.Context, path string) (string, bool, error) {
+			up := time.Since(begun)
+			switch {
+			case path == pathRebalance && up < 2*time.Hour:
+				return `{"noticeTime":"2026-01-01T00:00:00Z"}`, true, nil
+			case path == pathRebalance:
+				return `{"noticeTime":"2026-01-01T02:00:00Z"}`, true, nil
+			case path == pathSpot && up >= 3*time.Hour:
+				return "{}", true, nil
+			}
+			return "", false, nil
+		}
+		var got []string
+		log := &strings.Builder{}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Hour)
+		defer cancel()
+		err := WatchInstance(ctx, get, func(string) {}, func(_ context.Context, n Notice) error {
+			if n.Advice != "" && time.Since(begun) < time.Hour {
+				return ErrNotNow
+			}
+			got = append(got, n.Advice+" "+n.Why)
+			return nil
+		}, slog.New(slog.NewTextHandler(log, nil)))
+		if err != nil || log.Len() > 0 || len(got) != 3 || !strings.HasPrefix(got[0], "2026-01-01T00") || !strings.HasPrefix(got[1], "2026-01-01T02") || !strings.Contains(got[2], "interrupts") {
+			t.Errorf("%v: %q\n%s", err, got, log)
+		}
+	})
 }

@@ -31,6 +31,12 @@ type Proof struct {
 	missed   int       // requests not answered, less those answered; never below zero
 	lost     bool
 	fault    error // of the last request that was not answered
+	served   bool  // it was proven to serve
+
+	// Whether the master lives, though it may be too slow to serve.
+	alive time.Time // a worker last answered a request, however late
+	never int       // requests never answered, less those answered; never below zero
+	dying bool      // most requests are never answered
 }
 
 // Answered takes in that a worker answered.
@@ -38,9 +44,25 @@ func (p *Proof) Answered(now time.Time) {
 	p.answered = now
 	p.row++
 	p.missed = max(p.missed-1, 0)
+	p.AnsweredLate(now)
 }
 
-// Failed takes in that a request was not answered, and why.
+// AnsweredLate takes in that a worker answered a request that Failed has counted.
+func (p *Proof) AnsweredLate(now time.Time) {
+	p.never = max(p.never-1, 0)
+	p.dying = p.dying && p.never > 0
+	if !p.dying {
+		p.alive = now
+	}
+}
+
+// Unanswered takes in that a request will not be answered any more.
+func (p *Proof) Unanswered() {
+	p.never = min(p.never+1, missedMost)
+	p.dying = p.dying || p.never == missedMost
+}
+
+// Failed takes in that a request was not answered in time, and why.
 func (p *Proof) Failed(err error) {
 	p.row, p.fault = 0, err
 	p.missed = min(p.missed+1, missedMost)
@@ -78,7 +100,7 @@ func (p *Proof) Look(now time.Time) error {
 	case p.lost && p.row < again:
 		return fmt.Errorf("the master answers again: %d of %d requests in a row", p.row, again)
 	}
-	p.lost = false
+	p.lost, p.served = false, true
 	return nil
 }
 
@@ -99,3 +121,7 @@ func (p *Proof) Proven() time.Time {
 	}
 	return p.answered
 }
+
+// Alive is when a worker last answered a request, however late, while most requests
+// are answered at all; zero: never. The event bus does not matter.
+func (p *Proof) Alive() time.Time { return p.alive }

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -13,9 +14,15 @@ const (
 	hurryEvery = time.Second
 	// lookEvery: how often it is decided anew. A look at memory.
 	lookEvery = time.Second
-	// atATime bounds the requests that wait for an answer. Each waits as long as
-	// the proof holds: an answer that is late, of a master with much to do, is one.
-	atATime = 3
+	// late is how long a request waits for an answer. One that comes after the proof
+	// is lost does not make the master ready, but tells one with much to do from one
+	// that is dead: that is not to be replaced.
+	late = time.Minute
+	// hurried is how many requests may wait while more are made in a hurry.
+	hurried = 3
+	// atATime bounds the requests that wait for an answer: one each askEvery, and
+	// those made in a hurry.
+	atATime = int(late/askEvery) + hurried
 )
 
 // Watch proves again and again that a master serves.
@@ -46,7 +53,11 @@ func (w *Watch) Run(ctx context.Context) error {
 	var asked time.Time
 	for {
 		now := time.Now()
-		if every := w.look(now); w.ask != nil && now.Sub(asked) >= every {
+		every := w.look(now)
+		if len(slots) >= hurried {
+			every = askEvery
+		}
+		if w.ask != nil && now.Sub(asked) >= every {
 			select {
 			case slots <- struct{}{}:
 				asked = now
@@ -65,20 +76,38 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
+// errLate: a request was not answered while the proof holds.
+var errLate = fmt.Errorf("no answer within %v", Lost)
+
 // once makes one request.
 func (w *Watch) once(ctx context.Context) {
-	timed, cancel := context.WithTimeout(ctx, Lost)
+	timed, cancel := context.WithTimeout(ctx, late)
 	defer cancel()
+	slow := time.AfterFunc(Lost, func() { w.take(ctx, func() { w.proof.Failed(errLate) }) })
 	err := w.ask(timed)
+	inTime := slow.Stop()
+	w.take(ctx, func() {
+		switch {
+		case err == nil && inTime:
+			w.proof.Answered(time.Now())
+		case err == nil:
+			w.proof.AnsweredLate(time.Now())
+		default:
+			if inTime {
+				w.proof.Failed(err)
+			}
+			w.proof.Unanswered()
+		}
+	})
+}
+
+// take takes in what came of a request, unless the watch is over.
+func (w *Watch) take(ctx context.Context, in func()) {
 	if ctx.Err() != nil {
 		return
 	}
 	w.mu.Lock()
-	if err == nil {
-		w.proof.Answered(time.Now())
-	} else {
-		w.proof.Failed(err)
-	}
+	in()
 	w.mu.Unlock()
 	w.look(time.Now())
 }
@@ -112,4 +141,19 @@ func (w *Watch) Proven() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.proof.Proven()
+}
+
+// Served says whether the master was proven to serve since the watch began.
+func (w *Watch) Served() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.proof.served
+}
+
+// Alive is when a worker of the master last answered a request, however late; see
+// Proof.Alive.
+func (w *Watch) Alive() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.proof.Alive()
 }

@@ -199,6 +199,11 @@ func (r *Reader) apply(ctx context.Context, letters []*letter) error {
 			l.doubt = true
 			continue
 		case Warned:
+			id := l.msg.InstanceID
+			if k.masters[id].Status == fleet.Launch && anotherReady(k.masters, id) && !r.pulses.another(k.masters, id, time.Now()) {
+				l.doubt = true // whether the other beats is to be seen
+				continue
+			}
 			errs = append(errs, r.warned(ctx, l, k))
 			continue
 		case Launched:

@@ -66,6 +66,7 @@ func (r *Reader) read(ctx context.Context, letters []*letter) (known, error) {
 	}
 	var badMasters map[string]error
 	k.masters, badMasters, k.noMasters = mastersOf(ctx, r.store)
+	r.pulses.observe(k.masters, time.Now())
 	for id, err := range badMasters {
 		k.bad[id] = err
 	}
@@ -97,6 +98,9 @@ func (k known) readable(r *Reader, l *letter) bool {
 // applyOnWord applies doubtful letters as far as AWS itself says the same. Rows are
 // read again; an error is the store's.
 func (r *Reader) applyOnWord(ctx context.Context, letters []*letter) error {
+	if slices.ContainsFunc(letters, func(l *letter) bool { return l.verdict == "" && l.msg.Kind == Warned }) {
+		sleep(ctx, beatWithin) // then it is seen which masters' hearts move
+	}
 	k, err := r.read(ctx, letters)
 	if err != nil {
 		return err
@@ -120,6 +124,8 @@ func (r *Reader) applyOnWord(ctx context.Context, letters []*letter) error {
 			continue
 		}
 		switch {
+		case l.msg.Kind == Warned:
+			errs = append(errs, r.warned(ctx, l, k))
 		case away != nil:
 			l.verdict = Transient
 			if l.msg.Kind == Ended {
@@ -224,7 +230,7 @@ func (r *Reader) warned(ctx context.Context, l *letter, k known) error {
 	id := l.msg.InstanceID
 	master, row := k.masters[id], k.rows[id]
 	switch {
-	case master.Status == fleet.Launch && !anotherServes(k.masters, id):
+	case master.Status == fleet.Launch && !r.pulses.another(k.masters, id, time.Now()):
 		l.verdict = Ours
 		r.cfg.decided(r.log, "master not drained: no other is ready", id, "event", l.msg.About)
 	case master.Status == fleet.Launch:
@@ -240,16 +246,6 @@ func (r *Reader) warned(ctx context.Context, l *letter, k known) error {
 		l.verdict = NotOurs
 	}
 	return nil
-}
-
-// anotherServes says whether there is another master that minions may go to.
-func anotherServes(masters map[string]fleet.Master, id string) bool {
-	for other, m := range masters {
-		if other != id && m.Status == fleet.Launch && m.Ready && !m.Draining {
-			return true
-		}
-	}
-	return false
 }
 
 // nameOf is the minion's name where a row has one.

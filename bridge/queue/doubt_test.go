@@ -345,13 +345,22 @@ func TestSpotWarnings(t *testing.T) {
 		if draining() || x.log.count("master not drained: no other is ready") != 1 {
 			t.Errorf("the only master: draining %v\n%s", draining(), x.log.text.String())
 		}
-		beat(instance(3))
+		beat(instance(3)) // and never again: its bridge has died
 		told("eventbridge-rebalance.json", master)
+		time.Sleep(2 * beatWithin)
+		synctest.Wait()
+		if draining() || x.log.count("master not drained: no other is ready") != 2 {
+			t.Errorf("the other master's heart stands still: draining %v\n%s", draining(), x.log.text.String())
+		}
+		told("eventbridge-rebalance.json", master)
+		beat(instance(3))
+		time.Sleep(beatWithin)
+		synctest.Wait()
 		if !draining() {
 			t.Error("a master that EC2 may take back does not drain")
 		}
 		told("eventbridge-spot.json", instance(9))
-		if s := x.reader.Stats(); s.Ours != 3 || s.NotOurs != 1 || len(x.left()) != 0 || statusOf(t, x.store, minion) != fleet.Launch {
+		if s := x.reader.Stats(); s.Ours != 4 || s.NotOurs != 1 || len(x.left()) != 0 || statusOf(t, x.store, minion) != fleet.Launch {
 			t.Errorf("%+v, %d left", s, len(x.left()))
 		}
 	})

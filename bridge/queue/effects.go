@@ -50,8 +50,11 @@ func (r *Reconciler) tend(ctx context.Context, p plan, masters map[string]bool) 
 				continue
 			}
 			role, _ := r.cfg.role(Item{}, m.Group)
+			if masters[m.InstanceID] { // the group may be named without its role
+				role = Masters
+			}
 			m.Hook = k.name
-			leaves := m.Kind == Ended && role == Masters && masters[m.InstanceID]
+			leaves := m.Kind == Ended && masters[m.InstanceID]
 			if leaves {
 				if err := r.store.DrainMaster(ctx, m.InstanceID, true); err != nil && !errors.Is(err, fleet.ErrTerminated) {
 					r.log.Warn("master not drained, though its group terminates it", "instance", m.InstanceID, "err", err)

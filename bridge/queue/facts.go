@@ -101,9 +101,11 @@ func (r *Reconciler) members(ctx context.Context) (map[string]member, []string, 
 			for _, g := range out.AutoScalingGroups {
 				name := aws.ToString(g.AutoScalingGroupName)
 				delete(missing, name)
+				pool := g.WarmPoolConfiguration
+				reuses := pool != nil && pool.InstanceReusePolicy != nil && aws.ToBool(pool.InstanceReusePolicy.ReuseOnScaleIn)
 				for _, i := range g.Instances {
 					if id := aws.ToString(i.InstanceId); instanceID.MatchString(id) {
-						members[id] = member{name, string(i.LifecycleState)}
+						members[id] = member{name, string(i.LifecycleState), reuses}
 					}
 				}
 			}

@@ -59,6 +59,7 @@ type wait struct {
 	beat  time.Time // when it was last prolonged
 
 	progress
+	arrival   arrival
 	empty     int  // looks in a row at which no minion was left on the master
 	uncounted bool // the minions left on it could not be counted
 
@@ -188,7 +189,7 @@ func (h *Hooks) decide(w *wait, row fleet.Minion, master fleet.Master, found boo
 	now := time.Now()
 	switch {
 	case w.Kind == Launched && w.role == Masters:
-		return nextOfMaster(w, row, master.Ready, now), ""
+		return nextOfMaster(w, row, w.arrival.see(master, found, now), now), ""
 	case w.role == Masters:
 		return h.nextOfLeaving(w, master, found, timeout, now)
 	case w.Kind == Launched:

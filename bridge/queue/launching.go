@@ -74,6 +74,37 @@ func next(w *wait, row fleet.Minion, attempts int, timeout time.Duration, now ti
 	return beat, ""
 }
 
+// keptFor: a bridge that starts leaves "ready" in its row for 15 s without an answer of
+// its master.
+const keptFor = 20 * time.Second
+
+// arrival is what was seen of a launching master's row since its hook began to wait.
+type arrival struct {
+	looked    bool
+	heartbeat int64     // at the first look
+	unready   bool      // it was not ready since
+	moved     time.Time // when the heartbeat was first seen to have moved; zero: never
+}
+
+// see takes the row in, as it was read just now, and says whether minions can turn to
+// the master. A row that says so from the first look on may be an old one, of an
+// instance that comes out of the warm pool, and a bridge that starts keeps what it
+// finds there: it must beat, and go on to say so.
+func (a *arrival) see(master fleet.Master, found bool, now time.Time) (ready bool) {
+	if !a.looked {
+		a.looked, a.heartbeat = true, master.Heartbeat
+	}
+	ready = found && master.Ready
+	if !ready {
+		a.unready = true
+		return false
+	}
+	if a.moved.IsZero() && master.Heartbeat != a.heartbeat {
+		a.moved = now
+	}
+	return !a.moved.IsZero() && (a.unready || now.Sub(a.moved) >= keptFor)
+}
+
 // nextOfMaster decides for a launching master, whose group ends another one as soon
 // as this one is in service: it must be one that minions can turn to. Whether its own
 // minion's highstate succeeds is no matter of theirs: states that are broken shall end

@@ -46,6 +46,60 @@ func TestNewMasterGoesInServiceWhenReady(t *testing.T) {
 	})
 }
 
+// TestMasterOutOfTheWarmPool: its row says ready from before. That is no news, nor is it
+// while its bridge has just begun; it is once the bridge has had time to find out.
+func TestMasterOutOfTheWarmPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newKeeper(t)
+		defer x.stop()
+		x.apply(t, added)
+		x.beat(t, 1, true)
+		x.hooks.Tend(Message{Kind: Launched, InstanceID: instance(1), Group: "salt", Hook: upHook}, Masters)
+		beats := func(ready bool, long time.Duration) {
+			t.Helper()
+			for until := time.Now().Add(long); time.Now().Before(until); time.Sleep(5 * time.Second) {
+				x.beat(t, 1, ready)
+			}
+			synctest.Wait()
+		}
+		still := func(when string) {
+			t.Helper()
+			if got := x.results(); len(got) != 0 {
+				t.Errorf("%s: %v", when, got)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		still("nobody beats")
+		beats(true, 15*time.Second)
+		still("its bridge began")
+		beats(false, time.Minute)
+		still("its master is not up")
+		beats(true, 20*time.Second)
+		if got := x.results(); len(got) != 1 || got[0] != goOn {
+			t.Errorf("it is ready: %v", got)
+		}
+	})
+}
+
+// TestReadyMasterGoesOn: the message of one that is ready already, and stays so, may
+// have come late.
+func TestReadyMasterGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newKeeper(t)
+		defer x.stop()
+		x.apply(t, added)
+		x.hooks.Tend(Message{Kind: Launched, InstanceID: instance(1), Group: "salt", Hook: upHook}, Masters)
+		for range 12 {
+			x.beat(t, 1, true)
+			time.Sleep(5 * time.Second)
+		}
+		if got := x.results(); len(got) != 1 || got[0] != goOn {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 // TestNewMasterThatIsTerminated: nobody tends its hook any more.
 func TestNewMasterThatIsTerminated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

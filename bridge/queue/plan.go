@@ -11,9 +11,14 @@ import (
 
 // member is what AutoScaling says of an instance of a named group.
 type member struct {
-	group string
-	state string // its lifecycle state
+	group  string
+	state  string // its lifecycle state
+	reuses bool   // the group takes instances back into its warm pool
 }
+
+// ends says whether its group ends the instance, which a hook still holds. On its way
+// back into the warm pool an instance looks the same.
+func (m member) ends() bool { return m.state == "Terminating:Wait" && !m.reuses }
 
 // leaving says whether the instance is on its way out of the group, or out.
 func (m member) leaving() bool {
@@ -50,9 +55,9 @@ type facts struct {
 
 // memory is what one pass leaves to the next.
 type memory struct {
-	gone  map[string]bool // EC2 said so in the last pass
+	gone  map[string]bool // EC2, or its group, said so in the last pass
 	held  map[string]bool // by the brake, until an operator releases them
-	first bool            // of some EC2 said so for the first time: see secondAfter
+	first bool            // of some that was said so for the first time: see secondAfter
 }
 
 // plan is what follows.
@@ -99,7 +104,8 @@ func (f facts) launched() map[string]bool {
 }
 
 // decide says what follows from facts. It takes only EC2's own word, given in two
-// passes, for a termination. To be in no group is none: instances are detached,
+// passes, for a termination, and of a minion that a hook holds its group's, for what
+// AutoScaling terminates it never takes back. To be in no group is none: instances are detached,
 // stopped, put on standby or into a warm pool. Nor is EC2's not knowing an
 // instance, which is what a wrong account or region looks like, unless EC2 called
 // it terminated in the pass before: it forgets such ones after an hour.
@@ -117,9 +123,10 @@ func decide(f facts, m memory) plan {
 	var ready []string
 	for _, id := range asked {
 		i, known := f.instances[id]
+		ends := f.members[id].ends() && !f.masters[id]
 		switch {
 		case !launched[id]:
-		case known && !i.Gone():
+		case known && !i.Gone() && !ends:
 		case m.gone[id] && m.held[id]:
 			p.next.gone[id], p.next.held[id] = true, true
 		case m.gone[id]:
@@ -133,6 +140,11 @@ func decide(f facts, m memory) plan {
 	}
 	if f.inferred+len(p.next.held)+len(ready) <= limit(len(launched)+f.inferred) {
 		p.retire = ready
+		for _, id := range ready { // the hook waits for what is about to be written
+			if m := f.members[id]; m.waits() == Ended && !f.masters[id] {
+				p.tend = append(p.tend, Message{Kind: Ended, InstanceID: id, Group: m.group})
+			}
+		}
 		return p
 	}
 	for _, id := range ready {

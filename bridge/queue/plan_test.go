@@ -21,6 +21,7 @@ func TestDecide(t *testing.T) {
 	dying, dead := types.InstanceStateNameShuttingDown, types.InstanceStateNameTerminated
 	type what struct {
 		row, master bool
+		reuses      bool // the group's warm pool takes instances back
 		status      fleet.Status
 		hook        string
 		member      string // lifecycle state; empty: in no group
@@ -39,7 +40,8 @@ func TestDecide(t *testing.T) {
 		"member that is terminated":               {member: "InService", ec2: dead, launched: after, want: "/"},
 		"leaving, not told":                       {member: "Terminating", ec2: running, launched: after, want: "/"},
 		"leaving":                                 {row: true, status: fleet.Launch, member: "Terminating", ec2: running, want: "/"},
-		"leaving, held by a hook":                 {row: true, status: fleet.Launch, member: "Terminating:Wait", ec2: running, want: "/"},
+		"leaving, held by a hook":                 {row: true, status: fleet.Launch, member: "Terminating:Wait", ec2: running, want: "/tend endedretire"},
+		"leaving for the warm pool, perhaps":      {row: true, status: fleet.Launch, member: "Terminating:Wait", reuses: true, ec2: running, want: "/"},
 		"leaving, shuts down":                     {row: true, status: fleet.Launch, member: "Terminating:Proceed", ec2: dying, want: "/retire"},
 		"listed as in service, though terminated": {row: true, status: fleet.Launch, member: "InService", ec2: dead, want: "/"},
 		"end not told":                            {row: true, status: fleet.Launch, ec2: dead, want: "/retire"},
@@ -62,7 +64,7 @@ func TestDecide(t *testing.T) {
 		"master that its group terminates":        {row: true, master: true, status: fleet.Launch, member: "Terminating:Wait", ec2: running, want: "tend ended/tend ended"},
 		"launch hook of a terminated one":         {row: true, status: fleet.Terminate, hook: "h", member: "Pending:Wait", want: "/"},
 		"terminate hook waits":                    {row: true, status: fleet.Terminate, hook: "h", member: "Terminating:Wait", want: "tend ended/tend ended"},
-		"terminate hook, not told":                {row: true, status: fleet.Launch, hook: "launching", member: "Terminating:Wait", ec2: running, want: "/"},
+		"terminate hook, not told":                {row: true, status: fleet.Launch, hook: "launching", member: "Terminating:Wait", ec2: running, want: "/tend endedretire"},
 		"hook is over":                            {row: true, status: fleet.Launch, hook: "h", member: "InService", want: "/"},
 	} {
 		id := instance(1)
@@ -74,7 +76,7 @@ func TestDecide(t *testing.T) {
 			f.masters[id] = true
 		}
 		if c.member != nobody {
-			f.members[id] = member{"web", c.member}
+			f.members[id] = member{"web", c.member, c.reuses}
 		}
 		// EC2's word is only there for those that it was asked for.
 		if c.ec2 != "" && slices.Contains(f.ask(), id) {
@@ -167,7 +169,7 @@ func TestBrake(t *testing.T) {
 		for n := range c.fleet {
 			id := instance(n)
 			f.rows[id] = fleet.Minion{InstanceID: id, Status: fleet.Launch}
-			f.members[id] = member{"web", "InService"}
+			f.members[id] = member{"web", "InService", false}
 			if n < c.ready {
 				delete(f.members, id)
 				f.instances[id] = Instance{ID: id, State: types.InstanceStateNameTerminated}

@@ -69,6 +69,7 @@ type Reader struct {
 	brake  brake
 	ledger ledger
 	away   patience // AWS's own word
+	pulses pulses   // of masters
 
 	drained  chan struct{}
 	toDrain  sync.WaitGroup

@@ -427,7 +427,7 @@ func TestReconcileDoesNotWaitForEver(t *testing.T) {
 func TestHookIsTakenUp(t *testing.T) {
 	x := newPlace(t, 3, nil)
 	x.groups["web"][instance(0)] = "Pending:Wait"
-	x.groups["web"][instance(1)] = "Terminating:Wait" // the row says LAUNCH: EC2 is waited for
+	x.groups["web"][instance(1)] = "Terminating:Wait" // the row says LAUNCH: its group said so twice
 	x.groups["web"][instance(2)] = "Terminating:Wait"
 	x.groups["web"][instance(7)], x.instances[instance(7)] = "Pending:Wait", fakeInstance{"pending", time.Now().Add(time.Hour)} // not told of at all
 	x.groups["other"] = map[string]string{instance(8): "Pending:Wait"}                                                          // no group of ours
@@ -436,10 +436,13 @@ func TestHookIsTakenUp(t *testing.T) {
 	}
 	x.pass(t, 2)
 	for key, want := range map[[2]string]bool{{instance(0), upHook}: true, {instance(7), upHook}: true, {instance(2), downHook}: true,
-		{instance(1), downHook}: false, {instance(2), "foreign"}: false, {instance(8), upHook}: false} {
+		{instance(1), downHook}: true, {instance(2), "foreign"}: false, {instance(8), upHook}: false} {
 		if got := x.hooks.waits[key] != nil; got != want {
 			t.Errorf("%v is tended: %v", key, got)
 		}
+	}
+	if got := x.terminated(t); !slices.Equal(got, []string{instance(1), instance(2)}) {
+		t.Errorf("terminated: %v", got)
 	}
 	if n := x.count("DescribeLifecycleHooks"); n != 1 {
 		t.Errorf("hooks were asked for %d times", n)
@@ -489,7 +492,13 @@ func TestHooksAreTendedWhileEC2IsAway(t *testing.T) {
 // A master that its group terminates drains, though the hook's message was lost, and is
 // tended; its row says LAUNCH until EC2 says that it is gone.
 func TestLeavingMasterIsFound(t *testing.T) {
+	t.Run("masters:salt", func(t *testing.T) { leavingMasterIsFound(t, webAndMasters) })
+	t.Run("salt", func(t *testing.T) { leavingMasterIsFound(t, []Item{{"", "web"}, {"", "salt"}}) })
+}
+
+func leavingMasterIsFound(t *testing.T, groups []Item) {
 	x := newPlace(t, 1, nil)
+	x.rec.cfg.Groups = groups
 	x.join(t, "salt", 1, 3)
 	for i := 1; i < 3; i++ {
 		if _, err := x.store.Beat(t.Context(), fleet.Beat{InstanceID: instance(i), IPAddr: "127.0.0.1"}); err != nil {
@@ -502,7 +511,7 @@ func TestLeavingMasterIsFound(t *testing.T) {
 	if err != nil || len(masters) != 2 || !masters[0].Draining || masters[0].Status != fleet.Launch || masters[1].Draining {
 		t.Errorf("%+v, %v", masters, err)
 	}
-	if x.hooks.waits[[2]string{instance(1), downHook}] == nil {
-		t.Error("its hook is not tended")
+	if w := x.hooks.waits[[2]string{instance(1), downHook}]; w == nil || w.role != Masters {
+		t.Errorf("its hook is not tended: %+v", w)
 	}
 }

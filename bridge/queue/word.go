@@ -96,7 +96,7 @@ func (r *Reader) ask(ctx context.Context, letters []*letter) (words, error) {
 	defer cancel()
 	var ids, held []string
 	for _, l := range letters {
-		if l.msg.Kind == Parked {
+		if l.msg.Kind == Parked || l.msg.Kind == Warned {
 			continue
 		}
 		ids = append(ids, l.msg.InstanceID)

@@ -39,7 +39,7 @@ type Beats struct {
 	row     fleet.Master
 	failing bool
 	twin    decide.Twin
-	another bool // master is ready, and stays, as they were last read
+	another bool // master is ready, stays and beats, as they were last read
 	pulses  decide.Pulses
 	watched map[string]time.Time // owners that somebody asked for lately
 }
@@ -119,7 +119,7 @@ func (b *Beats) Others(ctx context.Context) ([]fleet.Master, error) {
 		b.mu.Lock()
 		b.pulses.Observe(masters, b.now())
 		b.another = slices.ContainsFunc(masters, func(m fleet.Master) bool {
-			return m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining
+			return b.staysReady(m) && b.pulses.Of(m.InstanceID, b.lease) == decide.Beating
 		})
 		b.mu.Unlock()
 	}
@@ -136,11 +136,17 @@ func (b *Beats) Another(ctx context.Context) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, m := range masters {
-		if m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining && b.pulses.Steady(m.InstanceID, b.lease) {
+		if b.staysReady(m) && b.pulses.Steady(m.InstanceID, b.lease) {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// staysReady says whether a row is another master's, and says that minions may go
+// there. The row of a bridge that died goes on to say so.
+func (b *Beats) staysReady(m fleet.Master) bool {
+	return m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining
 }
 
 // lookForTwin reads this master's row before it is written, while there is reason

@@ -11,7 +11,7 @@ import (
 
 // Heal has the instance of a master that does not serve replaced.
 type Heal struct {
-	After     time.Duration // without a proof that it serves; 0: never
+	After     time.Duration // without an answer of one that served before; 0: never
 	Heals     fleet.Heals
 	Unhealthy func(ctx context.Context) error // says so of the own instance, to AutoScaling
 }
@@ -27,14 +27,15 @@ const (
 	unhealthyTries = 12
 )
 
-// tendHeal says that this instance is unhealthy, once, if its master does not serve
-// for Heal.After, another master does, and no other was replaced lately.
+// tendHeal says that this instance is unhealthy, once, if its master, which served
+// before and is not drained, neither serves nor answers for Heal.After, another master
+// serves, and no other was replaced lately.
 func (s *Service) tendHeal(ctx context.Context) error {
 	cure := &health.Cure{After: max(s.opts.Heal.After, s.opts.Config.Highstate.Lease), Apart: health.Apart}
 	var read time.Time
 	for sleep(ctx, healEvery) {
 		now := time.Now()
-		cure.Health(s.health.Fault() == nil, now)
+		cure.Health(s.spared() != "", s.health.Alive(), now)
 		sick := cure.Sick(now)
 		if sick || read.IsZero() || now.Sub(read) >= recordEvery {
 			heal, err := s.opts.Heal.Heals.LastHeal(ctx)
@@ -51,8 +52,10 @@ func (s *Service) tendHeal(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
-		over, due := cure.Due(another, time.Now())
-		if !due || s.health.Fault() == nil {
+		now = time.Now()
+		cure.Health(s.spared() != "", s.health.Alive(), now)
+		over, due := cure.Due(another, now)
+		if !due {
 			continue
 		}
 		heal, mine, err := s.opts.Heal.Heals.ClaimHeal(ctx, s.opts.Config.InstanceID, over)
@@ -68,14 +71,32 @@ func (s *Service) tendHeal(ctx context.Context) error {
 	return nil
 }
 
+// spared says why this master's instance is not to be replaced; empty: nothing keeps
+// it.
+func (s *Service) spared() string {
+	switch {
+	case s.health.Fault() == nil:
+		return "the master serves"
+	case s.beats.Row().Draining:
+		return "the master is drained: it may be worked on"
+	case !s.health.Served(): // the launching hook's time bounds how long it may take
+		return "the master has not served since this bridge began"
+	}
+	return ""
+}
+
 // sayUnhealthy has the own instance replaced. The right to do so is used up,
 // whatever comes of it: a master that begins to serve at the last moment stays.
 func (s *Service) sayUnhealthy(ctx context.Context) {
-	id := s.opts.Config.InstanceID
+	id, begun := s.opts.Config.InstanceID, time.Now()
 	for try := 1; ; try++ {
+		spared := s.spared()
+		if spared == "" && s.health.Alive().After(begun) {
+			spared = "the master answers"
+		}
 		why := s.health.Fault()
-		if why == nil {
-			s.opts.Log.Info("the master serves again: its instance stays")
+		if spared != "" || why == nil {
+			s.opts.Log.Info("the master's instance stays", "reason", spared)
 			return
 		}
 		err := s.opts.Heal.Unhealthy(ctx)

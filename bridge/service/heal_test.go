@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -44,12 +45,16 @@ func TestHeal(t *testing.T) {
 		fails  []string      // of m1, m2, m3
 		lasts  time.Duration // until they serve again; 0: they do not
 		want   []time.Duration
+		how    string // else they refuse
 	}{
-		{"one of three", fleet.Heal{}, []string{"m1"}, 0, []time.Duration{after}},
-		{"two together: the second waits", fleet.Heal{}, []string{"m1", "m2"}, 0, []time.Duration{after, after + health.Apart}},
-		{"all: the last ready one never, nor any other then", fleet.Heal{}, []string{"m1", "m2", "m3"}, 0, nil},
-		{"it comes back in time", fleet.Heal{}, []string{"m1"}, after - time.Minute, nil},
-		{"another was healed, who knows when", fleet.Heal{Count: 7, InstanceID: "m9"}, []string{"m1"}, 0, []time.Duration{health.Apart}},
+		{"one of three", fleet.Heal{}, []string{"m1"}, 0, []time.Duration{after}, ""},
+		{"two together: the second waits", fleet.Heal{}, []string{"m1", "m2"}, 0, []time.Duration{after, after + health.Apart}, ""},
+		{"all: the last ready one never, nor any other then", fleet.Heal{}, []string{"m1", "m2", "m3"}, 0, nil, ""},
+		{"it comes back in time", fleet.Heal{}, []string{"m1"}, after - time.Minute, nil, ""},
+		{"another was healed, who knows when", fleet.Heal{Count: 7, InstanceID: "m9"}, []string{"m1"}, 0, []time.Duration{health.Apart}, ""},
+		{"drained, to be worked on", fleet.Heal{}, []string{"m1"}, 0, nil, "drained"},
+		{"busy: each answer takes 20 s", fleet.Heal{}, []string{"m1"}, 0, nil, "busy"},
+		{"never served: the launching hook's time bounds it", fleet.Heal{}, []string{"m1"}, 0, nil, "never"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -62,6 +67,9 @@ func TestHeal(t *testing.T) {
 				for _, id := range []string{"m1", "m2", "m3"} {
 					s, stop := serve(t, store, "1", func(_ *served, o *Options) {
 						o.Beat.InstanceID, o.Config.InstanceID = id, id
+						if c.how == "never" && slices.Contains(c.fails, id) {
+							o.Prove = func(context.Context) error { return fault }
+						}
 						o.Heal = Heal{After: after, Heals: rec, Unhealthy: func(context.Context) error {
 							mu.Lock()
 							defer mu.Unlock()
@@ -78,6 +86,15 @@ func TestHeal(t *testing.T) {
 				}
 				time.Sleep(2 * time.Second)
 				for _, id := range c.fails {
+					switch c.how {
+					case "busy":
+						bridges[id].set(&bridges[id].fault, errBusy)
+						continue
+					case "drained":
+						if err := store.DrainMaster(t.Context(), id, true); err != nil {
+							t.Fatal(err)
+						}
+					}
 					bridges[id].set(&bridges[id].fault, fault)
 				}
 				if c.lasts > 0 {
@@ -87,6 +104,11 @@ func TestHeal(t *testing.T) {
 					}
 				}
 				time.Sleep(3 * time.Hour)
+				for _, id := range c.fails {
+					if ready := store.row(id).Ready; ready != (c.lasts > 0) {
+						t.Errorf("%s: ready %v", id, ready)
+					}
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				if len(told) != len(c.want) {

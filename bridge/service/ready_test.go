@@ -113,6 +113,9 @@ func (s *served) get(of *error) error {
 	return *of
 }
 
+// errBusy is the fault of a master that answers, each time after 20 s.
+var errBusy = errors.New("much to do")
+
 type lines struct {
 	mu   sync.Mutex
 	text []string
@@ -144,7 +147,16 @@ func serve(t *testing.T, store *shelf, incarnation string, edit func(*served, *O
 	opts := Options{Store: store, Master: fake, Keys: fake, Log: slog.New(slog.NewTextHandler(s.log, nil)),
 		Beat:  fleet.Beat{InstanceID: "m", Incarnation: incarnation},
 		Ready: Ready{Gate: func(context.Context) error { return s.get(&s.gate) }, Key: func() (string, error) { return "key", nil }},
-		Prove: func(context.Context) error { return s.get(&s.fault) },
+		Prove: func(ctx context.Context) error {
+			err := s.get(&s.fault)
+			if err != errBusy {
+				return err
+			}
+			if !sleep(ctx, 20*time.Second) {
+				return ctx.Err()
+			}
+			return nil
+		},
 		Config: Config{InstanceID: "m", Incarnation: incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
 			Highstate: decide.Policy{Lease: 30 * time.Second}, CompareEvery: time.Hour, PollEvery: time.Hour}}
 	if edit != nil {
@@ -354,7 +366,11 @@ func TestDrainingByTheInstancesOwnWord(t *testing.T) {
 		if !s.beats.Draining() {
 			t.Error("it takes claims, though another master is ready")
 		}
+		// The row of a bridge that died says ready for ever.
 		time.Sleep(time.Hour)
+		if s.beats.Draining() {
+			t.Error("it takes no claims, though the other master's heart stands still")
+		}
 		if n := s.log.count("master drained"); n != 1 {
 			t.Errorf("said %d times", n)
 		}

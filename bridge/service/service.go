@@ -45,8 +45,11 @@ type Options struct {
 	Heal  Heal
 	// Metadata is the instance's, which says when it is about to end; nil off AWS.
 	Metadata health.Metadata
-	Log      *slog.Logger
-	Trail    *audit.Trail // decisions go there, and to Log
+	// AdviceFile remembers which recommendation of EC2 was followed; empty: nothing
+	// does, over a restart.
+	AdviceFile string
+	Log        *slog.Logger
+	Trail      *audit.Trail // decisions go there, and to Log
 
 	Version string // of phoenix, for people
 
@@ -91,16 +94,6 @@ func New(opts Options) *Service {
 	s.engine = NewEngine(opts.Config, opts.Store, opts.Master, opts.Keys, s.beats, s.inbox,
 		s.audit, time.Now, opts.Log)
 	return s
-}
-
-// leave marks this master as one that is about to end: minions are to move away.
-func (s *Service) leave(ctx context.Context, why string) error {
-	id := s.opts.Config.InstanceID
-	if err := s.opts.Store.DrainMaster(ctx, id, true); err != nil {
-		return fmt.Errorf("drain master %s: %w", id, err)
-	}
-	s.audit.Drained(id, why)
-	return nil
 }
 
 // DecisionLog is a log of decisions: they go to the trail, too, if there is one.

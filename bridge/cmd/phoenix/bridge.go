@@ -124,7 +124,7 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 		Trail: trail, Relay: relay,
 		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: config.Address, Incarnation: engine.Incarnation, Relay: relayAt,
 			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
-		Ready: ready(config, master), Prove: client.Prove, Metadata: metadata, Heal: heal, Version: version, Counters: counters, Monitor: monitor,
+		Ready: ready(config, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(config, "followed-advice"), Heal: heal, Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			attend(ctx, s.Turned, log) // it serves: what it waits for, status says
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
@@ -138,10 +138,13 @@ func runBridge(c *cli.Context, config Config, store fleet.Store) error {
 	return nil
 }
 
-// acceptedFile is where a bridge writes down which keys this master has accepted:
-// beside the audit trail. Bridges of one machine have each their own.
-func acceptedFile(config Config) string {
-	return filepath.Join(filepath.Dir(config.Audit.File), "accepted-keys."+url.PathEscape(config.InstanceID))
+// acceptedFile is where a bridge writes down which keys this master has accepted.
+func acceptedFile(config Config) string { return besideTrail(config, "accepted-keys") }
+
+// besideTrail names a file beside the audit trail. Bridges of one machine have each
+// their own.
+func besideTrail(config Config, what string) string {
+	return filepath.Join(filepath.Dir(config.Audit.File), what+"."+url.PathEscape(config.InstanceID))
 }
 
 func newLogger(c *cli.Context, config Config) (*slog.Logger, error) {

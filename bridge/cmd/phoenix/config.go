@@ -155,7 +155,7 @@ func (c *Config) settings() []setting {
 		{"ready.command", &c.Ready.Command, "must exit 0 before minions are sent here (a YAML list: the program and its arguments)"},
 		{"ready.top", &c.Ready.Top, "files that the master's file server must have by then (a YAML list of SALTENV/PATH, as base/top.sls)"},
 		{"ready.pillar", &c.Ready.Pillar, "whose pillar must be rendered without errors by then (a YAML list: the id of a minion, which need not exist, then GRAIN=VALUE)"},
-		{"heal.after", &c.Heal.After, "a master that does not serve for so long calls its instance unhealthy, if another one is ready: AutoScaling replaces it (0: never)"},
+		{"heal.after", &c.Heal.After, "a master that served and has not answered for so long calls its instance unhealthy, if another one is ready and it is not drained: AutoScaling replaces it (0: never)"},
 		{"dynamodb.region", &c.DynamoDB.Region, "AWS region of the tables (default: as the AWS command line finds it)"},
 		{"dynamodb.endpoint", &c.DynamoDB.Endpoint, "URL of DynamoDB (default: AWS's own for the region)"},
 		{"dynamodb.minions_table", &c.DynamoDB.MinionsTable, "name of the table of minions"},

@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +42,7 @@ func mastersCommand() *cli.Command {
 				ArgsUsage: "ID",
 				Description: "Agents take it off their lists, and others take its claims over. That is final for an instance: a\n" +
 					"machine that takes its place needs another instance_id. On AWS, AutoScaling says so by itself.",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "force", Usage: "although no other master is ready"}},
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "force", Usage: "although no other master is ready and beats"}},
 				Action: withStore(retireMaster),
 			},
 		},
@@ -147,25 +149,56 @@ func retireMaster(c *cli.Context, config Config, store fleet.Store) error {
 	if _, rest := fleet.WithoutBadRows(err); rest != nil {
 		return rest
 	}
-	there, others := false, 0
-	for _, m := range masters {
-		switch {
-		case m.InstanceID == id:
-			there = true
-		case m.Status == fleet.Launch && m.Ready:
-			others++
-		}
-	}
 	switch {
-	case !there:
+	case !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID == id }):
 		return fmt.Errorf("retire master %s: %w", id, fleet.ErrNotFound)
-	case others == 0 && !c.Bool("force"):
-		return fmt.Errorf("retire master %s: no other master is ready (--force to retire it all the same)", id)
+	case !c.Bool("force"):
+		if err := anotherServes(c.Context, store, id, masters); err != nil {
+			return fmt.Errorf("retire master %s: %w (--force to retire it all the same)", id, err)
+		}
 	}
 	if err := store.RetireMaster(c.Context, id); err != nil {
 		return fmt.Errorf("retire master %s: %w", id, err)
 	}
 	return masterChanged(c, config, changedMaster{InstanceID: id, Status: fleet.Terminate}, "master retired", "is retired: minions leave it, others take its claims over")
+}
+
+const (
+	// beatWithin: a bridge that lives beats every 5 s. One beat may be late.
+	beatWithin = 12 * time.Second
+	// beatLook: how often it is looked whether one has.
+	beatLook = time.Second
+)
+
+// anotherServes waits until another master that minions may go to is seen to beat: the
+// row of a bridge that died goes on to say ready. An error says why there is none.
+func anotherServes(ctx context.Context, store fleet.Store, id string, masters []fleet.Master) error {
+	was := map[string]int64{}
+	for _, m := range masters {
+		if m.InstanceID != id && m.Status == fleet.Launch && m.Ready && !m.Draining {
+			was[m.InstanceID] = m.Heartbeat
+		}
+	}
+	if len(was) == 0 {
+		return errors.New("no other master is ready")
+	}
+	for until := time.Now().Add(beatWithin); time.Now().Before(until); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(beatLook):
+		}
+		masters, err := store.Masters(ctx)
+		if _, err := fleet.WithoutBadRows(err); err != nil {
+			return err
+		}
+		for _, m := range masters {
+			if heartbeat, was := was[m.InstanceID]; was && m.Heartbeat != heartbeat && m.Ready && !m.Draining && m.Status == fleet.Launch {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("no other master is ready: none that says so was seen to beat within %v", beatWithin)
 }
 
 func masterChanged(c *cli.Context, config Config, now changedMaster, what, say string) error {

@@ -34,6 +34,17 @@ func masters(t *testing.T) (store *sqlite.Store, phoenix func(args ...string) (o
 	}
 }
 
+// beat has a master beat until the test ends.
+func beat(t *testing.T, store fleet.Store, id string) {
+	for t.Context().Err() == nil {
+		_, _ = store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true, Zone: "eu-west-1a"})
+		select {
+		case <-t.Context().Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 func TestMastersDrainAndRetire(t *testing.T) {
 	store, phoenix := masters(t)
 	row := func(id string) fleet.Master {
@@ -64,11 +75,19 @@ func TestMastersDrainAndRetire(t *testing.T) {
 		{[]string{"drain", "--undo", "salt-1"}, exitOK, "drained no more"},
 		{[]string{"drain", "--self", "--instance-id", "salt-2", "--json"}, exitOK, `"draining": true`},
 		{[]string{"retire", "salt-3"}, exitNotFound, "salt-3"},
+		{[]string{"retire", "salt-2"}, exitFailed, "was seen to beat"}, // salt-1 has died, and its row says ready
+		{[]string{"beat", "salt-2"}, 0, ""},
+		{[]string{"drain", "--undo", "salt-2"}, exitOK, "drained no more"},
 		{[]string{"retire", "salt-1"}, exitOK, "is retired"},
+		{[]string{"drain", "salt-2"}, exitOK, "salt-2  is drained"},
 		{[]string{"retire", "salt-2"}, exitFailed, "no other master is ready (--force"},
 		{[]string{"retire", "salt-2", "--force"}, exitOK, "is retired"},
 		{[]string{"drain", "salt-2"}, exitFailed, "terminated"},
 	} {
+		if c.args[0] == "beat" {
+			go beat(t, store, c.args[1])
+			continue
+		}
 		out, code := phoenix(append([]string{"masters"}, c.args...)...)
 		if code != c.code || !strings.Contains(out, c.says) {
 			t.Errorf("masters %v: exit %d, want %d with %q:\n%s", c.args, code, c.code, c.says, out)

@@ -195,12 +195,12 @@ func TestInstanceMetadata(t *testing.T) {
 	if zone, err := health.Zone(t.Context(), get); zone != "eu-west-1a" || err != nil {
 		t.Errorf("zone %q, %v", zone, err)
 	}
-	if why, err := health.Leaving(t.Context(), get); why != "" || err != nil {
-		t.Errorf("leaves: %q, %v", why, err)
+	if why, err := health.Leaving(t.Context(), get); why.Why != "" || err != nil {
+		t.Errorf("leaves: %+v, %v", why, err)
 	}
 	service.Say("spot/instance-action", `{"action":"terminate","time":"2026-01-01T00:02:00Z"}`)
-	if why, err := health.Leaving(t.Context(), get); !strings.Contains(why, "spot") || err != nil {
-		t.Errorf("leaves: %q, %v", why, err)
+	if why, err := health.Leaving(t.Context(), get); !strings.Contains(why.Why, "spot") || err != nil {
+		t.Errorf("leaves: %+v, %v", why, err)
 	}
 	if calls, v1 := service.Calls(); v1 > 0 {
 		t.Errorf("%d calls of version 1 among %v", v1, calls)

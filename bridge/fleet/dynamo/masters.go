@@ -68,7 +68,8 @@ func (s *Store) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
 }
 
 // beat is the write of all that a beat says but for the counter. What it leaves to
-// the row that it finds is draining and expires, and ready where it says so.
+// the row that it finds is draining and expires, ready where it says so, and a zone
+// that it does not know.
 func beat(b fleet.Beat) (*write, error) {
 	next, err := b.Apply(fleet.Master{}, false)
 	if err != nil {
@@ -81,6 +82,10 @@ func beat(b fleet.Beat) (*write, error) {
 		case "instanceid", "modified", "expires", "draining", "heartbeat":
 		case "ready":
 			if !b.KeepReady {
+				w.set(name, v.Interface())
+			}
+		case "zone":
+			if b.Zone != "" {
 				w.set(name, v.Interface())
 			}
 		default:

@@ -167,9 +167,11 @@ func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 				t.Fatal(err)
 			}
 			want.Draining = false
-			beat.Incarnation, beat.IPAddr = "b", "127.0.0.2"
+			beat.Incarnation, beat.IPAddr, beat.Zone = "b", "127.0.0.2", "" // not known yet
 		}
-		want, _ = beat.Apply(want, found)
+		if want, _ = beat.Apply(want, found); want.Zone != "eu-west-1a" {
+			t.Errorf("beat %d: zone %q", i, want.Zone)
+		}
 		found = true
 		got, err := s.Beat(ctx, beat)
 		if err != nil {
