@@ -53,18 +53,19 @@ type Relay struct {
 	memory  *memory
 	records *records
 	inject  *inbox
+	odd     seldom        // malformed returns
+	untaken seldom        // returns that the master did not take
+	shut    seldom        // refused connections
 	look    chan struct{} // a master came that the table may tell of by now
 
-	mu       sync.Mutex
-	peers    map[string]*peer
-	guests   map[string]*guest
-	asked    map[string]string // whose job it is, of those that were published here for another
-	askedBy  []string          // keys of asked, oldest first
-	listens  bool
-	deaf     error // why it does not listen
-	counts   Counts
-	refusals int // since the last line about them
-	toldThen time.Time
+	mu      sync.Mutex
+	peers   map[string]*peer
+	guests  map[string]*guest
+	asked   map[string]string // whose job it is, of those that were published here for another
+	askedBy []string          // keys of asked, oldest first
+	listens bool
+	deaf    error // why it does not listen
+	counts  Counts
 }
 
 // Counts are what a relay did since it began.
@@ -75,7 +76,8 @@ type Counts struct {
 	Declined  uint64 `json:"declined"`  // jobs of others that were not
 	Returns   uint64 `json:"returns"`   // that came from others
 	Sent      uint64 `json:"sent"`      // returns that went to others
-	Dropped   uint64 `json:"dropped"`   // returns that nobody had room for
+	Dropped   uint64 `json:"dropped"`   // returns that nobody had room for, or that the master did not take
+	Malformed uint64 `json:"malformed"` // returns of others that would end the master's work on those beside them
 	Refused   uint64 `json:"refused"`   // connections without the masters' key, or otherwise amiss
 }
 

@@ -17,8 +17,6 @@ const (
 	maxShaking = 16
 	// maxGuests bounds the connections of masters.
 	maxGuests = 64
-	// refusedEvery: at most one line in so long tells of refused connections.
-	refusedEvery = 10 * time.Second
 )
 
 // serve takes connections until ctx ends. It closes the listener.
@@ -72,13 +70,9 @@ func (r *Relay) admit(ctx context.Context, conn net.Conn) (*link, error) {
 
 // refused tells of connections that came to nothing; anybody can make many.
 func (r *Relay) refused(conn net.Conn, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.counts.Refused++
-	r.refusals++
-	if now := r.o.Now(); now.Sub(r.toldThen) >= refusedEvery {
-		r.o.Log.Warn("relay: connection refused", "from", conn.RemoteAddr().String(), "err", err, "times", r.refusals)
-		r.refusals, r.toldThen = 0, now
+	r.count(func(c *Counts) { c.Refused++ })
+	if times, yes := r.shut.next(r.o.Now()); yes {
+		r.o.Log.Warn("relay: connection refused", "from", conn.RemoteAddr().String(), "err", err, "times", times)
 	}
 }
 

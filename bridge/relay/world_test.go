@@ -60,6 +60,7 @@ type side struct {
 	returned  []string
 	fired     []string
 	fails     error
+	poison    string // the id of a minion whose return ends the request, as an exception does
 }
 
 func (s *side) Sweep() error { return nil }
@@ -77,7 +78,11 @@ func (s *side) Return(_ context.Context, returns []member.Returns) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range returns {
-		for id, values := range r.Values {
+		for _, id := range sorted(r.Values) {
+			if id == s.poison {
+				return member.ErrNotAll
+			}
+			values := r.Values[id]
 			// As the master does: the return is on its bus.
 			data := map[string]any{"jid": r.JID, "id": id}
 			for k, v := range values {
@@ -125,7 +130,7 @@ func (s *side) seen(list *[]string) []string {
 
 // minion says that a minion returned on this master's bus.
 func (s *side) minion(jid, id string) {
-	data, err := msgpack.Marshal(map[string]any{"jid": jid, "id": id, "return": true, "retcode": 0, "cmd": "_return"})
+	data, err := msgpack.Marshal(map[string]any{"jid": jid, "id": id, "return": true, "retcode": 0, "fun": "test.ping", "cmd": "_return"})
 	if err != nil {
 		panic(err)
 	}
@@ -167,7 +172,7 @@ func (w *world) addWith(name string, pair Pair, all bool) *side {
 	w.mu.Unlock()
 	s := &side{name: name, ready: make(chan struct{})}
 	s.Relay, err = New(Options{Instance: name, Listener: l, Member: s, Publisher: s, Pair: pair, All: all, MastersIn: 20 * time.Millisecond,
-		Log: slog.New(slog.DiscardHandler), Masters: func(context.Context) ([]fleet.Master, error) {
+		Log: silent, Masters: func(context.Context) ([]fleet.Master, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			return slices.Clone(w.rows), nil
@@ -189,6 +194,8 @@ func (w *world) addWith(name string, pair Pair, all bool) *side {
 	w.cancel = append(w.cancel, func() { cancel(); <-done })
 	return s
 }
+
+var silent = slog.New(slog.DiscardHandler)
 
 func (w *world) waitFor(what string, so func() bool) {
 	w.t.Helper()
