@@ -128,7 +128,7 @@ func (p *peer) write(ctx context.Context, l *link, jobs <-chan message) error {
 		case m := <-jobs:
 			err = l.write(m)
 		case <-tick.C:
-			err = l.send(message{Kind: kindPing})
+			err = l.ping()
 		}
 		if err != nil {
 			return err
