@@ -45,11 +45,7 @@ func (r *Relay) heard(published map[string][]byte) {
 	if len(peers) == 0 {
 		return
 	}
-	states := make(map[string]*told, len(peers))
-	for name := range peers {
-		states[name] = &told{State: stateSent}
-	}
-	r.records.add(jid, functionOf(load), targetOf(load), load.Text("user"), states)
+	r.records.add(jid, functionOf(load), targetOf(load), load.Text("user"), sorted(peers))
 	for name, p := range peers {
 		if t := p.offer(m); t.State != stateSent {
 			r.records.ack(jid, name, t)

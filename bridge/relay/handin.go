@@ -70,7 +70,7 @@ func (r *Relay) takes(from string, m message) {
 	switch m.Kind {
 	case kindAck:
 		switch m.State {
-		case statePublished, stateNobody, stateRefused:
+		case statePublished, stateNobody, stateUnknown, stateRefused:
 			r.records.ack(m.JID, from, told{State: m.State, Why: clip(m.Why), Count: m.Count})
 		}
 	case kindReturn:

@@ -30,6 +30,7 @@ const (
 const (
 	statePublished = "published"
 	stateNobody    = "nobody"  // its master has no key of any minion that the target means
+	stateUnknown   = "unknown" // its master did not say in time; it may have published it
 	stateRefused   = "refused" // why says for what reason
 )
 

@@ -125,16 +125,14 @@ func (r *Relay) announced(e event.Event) {
 	if err != nil || string(event.Bytes(fields["jid"])) != jid {
 		return
 	}
-	list, err := event.Any(fields["minions"])
-	minions, ok := list.([]any)
-	if err != nil || !ok || len(minions) > maxRecordedIDs/4 {
-		return
-	}
-	ids := make([]string, 0, len(minions))
-	for _, id := range minions {
-		if text, ok := id.(string); ok && validID(text) {
-			ids = append(ids, text)
+	var ids []string
+	err = event.Elements(fields["minions"], func(value []byte) {
+		if id := string(event.Bytes(value)); validID(id) {
+			ids = append(ids, id)
 		}
+	})
+	if err != nil {
+		return
 	}
 	r.records.announce(jid, ids)
 }
