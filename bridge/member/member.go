@@ -115,6 +115,9 @@ func (m *Member) renewed(ctx context.Context, old keys) (keys, error) {
 	defer m.mu.Unlock()
 	m.asked = time.Now()
 	if err == nil {
+		if fresh.former = has.publish; fresh.former != nil && fresh.former.same(fresh.publish) {
+			fresh.former = has.former
+		}
 		m.keys = fresh
 	}
 	return fresh, err

@@ -72,7 +72,7 @@ func newReal(t *testing.T, version string) *real {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			_ = us.Listen(ctx, func() {}, func(load map[string][]byte) { r.heard <- load })
+			_ = us.Listen(ctx, r)
 			select {
 			case <-ctx.Done():
 			case <-time.After(100 * time.Millisecond):
@@ -81,6 +81,10 @@ func newReal(t *testing.T, version string) *real {
 	}()
 	return r
 }
+
+func (r *real) Connected()                                {}
+func (r *real) Heard(load map[string][]byte, _ time.Time) { r.heard <- load }
+func (r *real) Missed(err error)                          { r.t.Error("missed a job: ", err) }
 
 // hears has the master publish jobs until one of them is heard: some may be published
 // before the connection stands.

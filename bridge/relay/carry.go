@@ -20,7 +20,8 @@ const maxLoad = 8 << 20
 
 // heard takes in a job that the master has published, and offers it to each peer,
 // unless it was published for a peer, or by Phoenix.
-func (r *Relay) heard(published map[string][]byte) {
+// It came at read.
+func (r *Relay) heard(published map[string][]byte, read time.Time) {
 	load, jid, err := salt.CutLoad(published)
 	m := message{Kind: kindJob, JID: jid, Load: load}
 	if err == nil && m.size() > maxLoad {
@@ -47,7 +48,7 @@ func (r *Relay) heard(published map[string][]byte) {
 	}
 	r.records.add(jid, functionOf(load), targetOf(load), load.Text("user"), sorted(peers))
 	for name, p := range peers {
-		if t := p.offer(m); t.State != stateSent {
+		if t := p.offer(m, read); t.State != stateSent {
 			r.records.ack(jid, name, t)
 		}
 	}

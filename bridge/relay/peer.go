@@ -136,8 +136,9 @@ func (p *peer) write(ctx context.Context, l *link, jobs <-chan message) error {
 	}
 }
 
-// offer hands a job over, now or not at all, and says what became of that.
-func (p *peer) offer(m message) told {
+// offer hands a job over that came at read, now or not at all, and says what became of
+// that.
+func (p *peer) offer(m message, read time.Time) told {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.link == nil {
@@ -147,8 +148,9 @@ func (p *peer) offer(m message) told {
 		}
 		return t
 	}
+	m.At = p.link.clock.at(read)
 	select {
-	case p.jobs <- p.link.stamp(m):
+	case p.jobs <- m:
 		return told{State: stateSent}
 	default:
 		return told{State: stateUnreachable, Why: "it takes no more jobs now"}

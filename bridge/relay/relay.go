@@ -21,7 +21,7 @@ import (
 type Member interface {
 	Sweep() error
 	Leave() error
-	Listen(ctx context.Context, connected func(), heard func(load map[string][]byte)) error
+	Listen(ctx context.Context, h member.Hearer) error
 	Return(ctx context.Context, returns []member.Returns) error
 	Fire(ctx context.Context, tag string, data map[string]any) error
 }
@@ -56,6 +56,7 @@ type Relay struct {
 	odd     seldom        // malformed returns
 	untaken seldom        // returns that the master did not take
 	shut    seldom        // refused connections
+	missed  seldom        // jobs that stay here
 	look    chan struct{} // a master came that the table may tell of by now
 
 	mu      sync.Mutex
@@ -71,7 +72,7 @@ type Relay struct {
 // Counts are what a relay did since it began.
 type Counts struct {
 	Carried   uint64 `json:"carried"`   // jobs of this master that were offered to others
-	Skipped   uint64 `json:"skipped"`   // jobs that could not be: too large, no jid of Salt's
+	Skipped   uint64 `json:"skipped"`   // jobs that could not be: too large, not understood, not signed, heard too late
 	Published uint64 `json:"published"` // jobs of others that were published here
 	Declined  uint64 `json:"declined"`  // jobs of others that were not
 	Returns   uint64 `json:"returns"`   // that came from others
@@ -122,48 +123,6 @@ func (r *Relay) Run(ctx context.Context) error {
 
 func (r *Relay) hello() message {
 	return message{Kind: kindHello, Instance: r.o.Instance, Incarnation: r.o.Incarnation, All: r.o.All}
-}
-
-const (
-	listenFirst = 200 * time.Millisecond
-	// listenMost bounds how long after a restart of its master a bridge is deaf.
-	listenMost = 2 * time.Second
-)
-
-// listen hears what the master publishes. Jobs that it publishes while nobody listens
-// stay on this master.
-func (r *Relay) listen(ctx context.Context) {
-	wait := listenFirst
-	for ctx.Err() == nil {
-		err := r.o.Member.Listen(ctx, func() {
-			wait = listenFirst
-			r.hears(true, nil)
-		}, r.heard)
-		if ctx.Err() != nil {
-			return
-		}
-		r.hears(false, err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, listenMost)
-	}
-}
-
-func (r *Relay) hears(yes bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if yes == r.listens && (yes || r.deaf != nil) {
-		r.deaf = err
-		return
-	}
-	r.listens, r.deaf = yes, err
-	if yes {
-		r.o.Log.Info("relay: hears what the master publishes")
-	} else {
-		r.o.Log.Warn("relay: does not hear what the master publishes; its jobs stay here", "err", err)
-	}
 }
 
 // Note makes a job known that is not to be relayed: Phoenix's own.

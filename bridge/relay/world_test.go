@@ -51,6 +51,7 @@ type side struct {
 	*Relay
 	name      string
 	publishes func(load map[string][]byte) // what the master publishes, it says here
+	hearer    member.Hearer
 	ready     chan struct{}
 
 	told chan string // each job published and each return taken; nil: nobody waits
@@ -66,9 +67,10 @@ type side struct {
 func (s *side) Sweep() error { return nil }
 func (s *side) Leave() error { return nil }
 
-func (s *side) Listen(ctx context.Context, connected func(), heard func(load map[string][]byte)) error {
-	s.publishes = heard
-	connected()
+func (s *side) Listen(ctx context.Context, h member.Hearer) error {
+	s.hearer = h
+	s.publishes = func(load map[string][]byte) { h.Heard(load, time.Now()) }
+	h.Connected()
 	close(s.ready)
 	<-ctx.Done()
 	return ctx.Err()
