@@ -28,6 +28,9 @@ func (r *Relay) heard(published map[string][]byte, read time.Time) {
 		err = fmt.Errorf("job %s has %d bytes", jid, m.size())
 	}
 	if err != nil {
+		if jid != "" {
+			r.expects(jid, ofMaster)
+		}
 		r.count(func(c *Counts) { c.Skipped++ })
 		r.o.Log.Warn("relay: a job stays on this master", "err", err)
 		return
@@ -36,9 +39,11 @@ func (r *Relay) heard(published map[string][]byte, read time.Time) {
 	case known:
 		return
 	case crowded:
+		r.expects(jid, ofMaster)
 		r.count(func(c *Counts) { c.Skipped++ })
 		return
 	}
+	r.expects(jid, ofMaster)
 	r.mu.Lock()
 	peers := maps.Clone(r.peers)
 	r.counts.Carried++

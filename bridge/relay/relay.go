@@ -62,7 +62,7 @@ type Relay struct {
 	mu      sync.Mutex
 	peers   map[string]*peer
 	guests  map[string]*guest
-	asked   map[string]string // whose job it is, of those that were published here for another
+	asked   map[string]string // whose job it is, of those that were published here; ofMaster: of somebody here
 	askedBy []string          // keys of asked, oldest first
 	listens bool
 	deaf    error // why it does not listen
@@ -126,7 +126,10 @@ func (r *Relay) hello() message {
 }
 
 // Note makes a job known that is not to be relayed: Phoenix's own.
-func (r *Relay) Note(jid string) { r.memory.take(jid, ofPhoenix, digest{}) }
+func (r *Relay) Note(jid string) {
+	r.memory.take(jid, ofPhoenix, digest{})
+	r.expects(jid, ofMaster)
+}
 
 // meet keeps a peer for each other master that has a relay.
 func (r *Relay) meet(ctx context.Context) {

@@ -105,9 +105,16 @@ func (s *side) Fire(_ context.Context, tag string, data map[string]any) error {
 	return nil
 }
 
-func (s *side) Republish(_ context.Context, jid string, _ salt.Load) ([]string, error) {
+// errHangs: the master does not answer.
+var errHangs = errors.New("hangs")
+
+func (s *side) Republish(ctx context.Context, jid string, _ salt.Load) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fails == errHangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if s.fails != nil {
 		return nil, s.fails
 	}
