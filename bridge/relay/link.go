@@ -3,6 +3,7 @@ package relay
 import (
 	"bufio"
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -101,6 +102,24 @@ func (l *link) meet() error {
 	l.clock.observe(m.At, now, true)
 	l.hears(m, now)
 	return nil
+}
+
+// key is the digest of the masters' key, as it was when the connection was made: both
+// ends have shown the same one.
+func (l *link) key() string {
+	certs := l.conn.ConnectionState().PeerCertificates
+	if len(certs) == 0 {
+		return ""
+	}
+	key, ok := certs[0].PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return ""
+	}
+	digest, err := digestOf(key)
+	if err != nil {
+		return ""
+	}
+	return digest
 }
 
 // maxName bounds the name of an instance.

@@ -157,6 +157,15 @@ func (p *peer) offer(m message, read time.Time) told {
 	}
 }
 
+// pinned ends the connection if it was made with another key.
+func (p *peer) pinned(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.link != nil && p.link.key() != key {
+		p.link.conn.NetConn().Close() // without a word, for which it might wait
+	}
+}
+
 // explain says in plain words why no connection came about.
 func explain(err error) error {
 	var alert tls.AlertError

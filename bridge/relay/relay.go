@@ -52,6 +52,7 @@ type Relay struct {
 	o       Options
 	memory  *memory
 	records *records
+	door    door
 	inject  *inbox
 	odd     seldom        // malformed returns
 	untaken seldom        // returns that the master did not take
@@ -138,6 +139,7 @@ func (r *Relay) meet(ctx context.Context) {
 	ends := map[string]context.CancelFunc{}
 	told := ""
 	for {
+		r.pinned()
 		masters, err := r.o.Masters(ctx)
 		switch {
 		case err == nil:
@@ -156,8 +158,34 @@ func (r *Relay) meet(ctx context.Context) {
 	}
 }
 
+// pinned ends the connections that were made with another key than the masters have
+// now: who holds the former one alone is no master any more. A key that cannot be read
+// changes nothing; no connection comes about without it, either.
+func (r *Relay) pinned() {
+	key, err := r.o.Pair()
+	if err != nil {
+		return
+	}
+	own, err := digestOf(&key.PublicKey)
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, g := range r.guests {
+		if g.link != nil && g.link.key() != own {
+			r.o.Log.Warn("relay: the masters' key was replaced; a connection with the former one ends", "from", name)
+			g.leave()
+		}
+	}
+	for _, p := range r.peers {
+		p.pinned(own)
+	}
+}
+
 // follow begins with the peers that are new, and ends those that are none any more.
 func (r *Relay) follow(ctx context.Context, masters []fleet.Master, ends map[string]context.CancelFunc, running *sync.WaitGroup) {
+	r.door.expect(masters)
 	wanted := peersOf(masters, r.o.Instance)
 	r.mu.Lock()
 	defer r.mu.Unlock()

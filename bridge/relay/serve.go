@@ -15,6 +15,9 @@ const (
 	// maxShaking bounds the connections that have not shown the masters' key yet, and
 	// so what strangers can cost: a signature each.
 	maxShaking = 16
+	// maxShakingOfOne bounds those of one address. What is left of maxShaking to
+	// strangers takes nothing from the masters in the table.
+	maxShakingOfOne = 2
 	// maxGuests bounds the connections of masters.
 	maxGuests = 64
 )
@@ -25,7 +28,6 @@ func (r *Relay) serve(ctx context.Context) error {
 	defer stop()
 	var open sync.WaitGroup
 	defer open.Wait()
-	shaking := make(chan struct{}, maxShaking)
 	for {
 		conn, err := r.o.Listener.Accept()
 		if ctx.Err() != nil {
@@ -38,9 +40,8 @@ func (r *Relay) serve(ctx context.Context) error {
 			}
 			continue
 		}
-		select {
-		case shaking <- struct{}{}:
-		default:
+		leave, ok := r.door.enter(sourceOf(conn))
+		if !ok {
 			conn.Close()
 			r.refused(conn, errors.New("too many connections that have not shown a key"))
 			continue
@@ -48,7 +49,7 @@ func (r *Relay) serve(ctx context.Context) error {
 		open.Go(func() {
 			defer conn.Close()
 			l, err := r.admit(ctx, conn)
-			<-shaking
+			leave()
 			if err != nil {
 				if ctx.Err() == nil {
 					r.refused(conn, err)
