@@ -148,3 +148,37 @@ func TestClockIsMeasuredAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestPingsMeasureTheClock: a peer's second ping tells how long it took.
+func TestPingsMeasureTheClock(t *testing.T) {
+	w := newWorld(t, "m1")
+	m1 := w.sides[0]
+	l, err := fakePeer(t, m1.Status().Listen, "m2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clock *clock
+	w.waitFor("m2 is there", func() bool {
+		m1.Relay.mu.Lock()
+		defer m1.Relay.mu.Unlock()
+		g := m1.guests["m2"]
+		if g != nil && g.link != nil {
+			clock = g.link.clock
+		}
+		return clock != nil
+	})
+	clock.mu.Lock()
+	clock.current.sure = false
+	clock.mu.Unlock()
+	w.waitFor("the clock is measured", func() bool {
+		if err := l.ping(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.read(); err != nil {
+			t.Fatal(err)
+		}
+		clock.mu.Lock()
+		defer clock.mu.Unlock()
+		return clock.current.sure
+	})
+}
