@@ -46,11 +46,12 @@ func (m *Member) Listen(ctx context.Context, h Hearer) error {
 		return fmt.Errorf("listen to the master's jobs: %w", err)
 	}
 	// What comes while keys are asked for has its time, and waits.
-	q := newQueue()
+	q, awake := newQueue(), newAwake(time.Now())
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return awake.run(ctx) })
 	g.Go(func() error {
 		return zmtp.Subscribe(ctx, conn, MaxPublish, func(message []byte) error {
-			q.put(message, time.Now())
+			q.put(message, awake.came(time.Now()))
 			return nil
 		})
 	})

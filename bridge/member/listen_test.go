@@ -299,3 +299,30 @@ func TestG7_QueueIsBounded(t *testing.T) {
 		t.Errorf("%d, %v", left, err)
 	}
 }
+
+// TestG11_StoppedBridge: what a bridge that was stopped reads when it goes on may have
+// come when it was stopped, whichever of its goroutines runs first.
+func TestG11_StoppedBridge(t *testing.T) {
+	for _, beatFirst := range []bool{false, true} {
+		begun := time.Now()
+		a := newAwake(begun)
+		after := func(d time.Duration) time.Time { return begun.Add(d) }
+		a.at(after(500 * time.Millisecond))
+		if got := a.came(after(900 * time.Millisecond)); got != after(900*time.Millisecond) {
+			t.Errorf("awake: %v", got.Sub(begun))
+		}
+		a.at(after(time.Second)) // and then it is stopped, for 7 s
+		if beatFirst {
+			a.at(after(8 * time.Second))
+		}
+		for _, d := range []time.Duration{8001, 8002, 8500} {
+			if got := a.came(after(d * time.Millisecond)); got != after(time.Second) {
+				t.Errorf("read after %d ms (beat first: %v): it came after %v", d, beatFirst, got.Sub(begun))
+			}
+		}
+		a.at(after(9 * time.Second))
+		if got := a.came(after(9100 * time.Millisecond)); got != after(9100*time.Millisecond) {
+			t.Errorf("awake again: %v", got.Sub(begun))
+		}
+	}
+}
