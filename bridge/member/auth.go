@@ -34,10 +34,15 @@ const (
 // ErrNotAccepted: the master does not take the member's key.
 var ErrNotAccepted = errors.New("the master does not accept the relay's key")
 
+// ErrTooOld: the master gives its minions no session key, as 3006.9 and 3007.1 do not.
+var ErrTooOld = errors.New("this Salt is too old for the relay")
+
 // keys are what a master gives to an accepted minion.
 type keys struct {
 	publish *cipherKey // of what it publishes; new after each deletion of a key
 	session *cipherKey // of the requests of this member alone
+	former  *cipherKey // the publish key before: what was encrypted with it may be on its way still
+	master  *rsa.PublicKey
 }
 
 // authenticate asks for the keys. The answer must be signed by the master whose
@@ -96,7 +101,10 @@ func (i identity) read(answer []byte, nonce, digest string) (keys, error) {
 	if err := rsa.VerifyPKCS1v15(master, crypto.SHA1, sum[:], event.Bytes(outer["sig"])); err != nil {
 		return keys{}, fmt.Errorf("verify the master's signature: %w", err)
 	}
-	var k keys
+	if load["session"] == nil {
+		return keys{}, ErrTooOld
+	}
+	k := keys{master: master}
 	for name, into := range map[string]**cipherKey{"aes": &k.publish, "session": &k.session} {
 		plain, err := rsa.DecryptOAEP(sha1.New(), nil, i.key, event.Bytes(load[name]), nil)
 		if err == nil {

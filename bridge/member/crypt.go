@@ -32,7 +32,10 @@ var (
 type cipherKey struct {
 	block cipher.Block
 	mac   []byte
+	raw   []byte
 }
+
+func (k *cipherKey) same(other *cipherKey) bool { return bytes.Equal(k.raw, other.raw) }
 
 func newCipherKey(text []byte) (*cipherKey, error) {
 	// auth_mode 2 appends the token to the key.
@@ -45,7 +48,7 @@ func newCipherKey(text []byte) (*cipherKey, error) {
 		return nil, fmt.Errorf("decode key: %d bytes, not %d", len(raw), aesSize+macSize)
 	}
 	block, err := aes.NewCipher(raw[:aesSize])
-	return &cipherKey{block: block, mac: raw[aesSize:]}, err
+	return &cipherKey{block: block, mac: raw[aesSize:], raw: raw}, err
 }
 
 func (k *cipherKey) sum(text []byte) []byte {

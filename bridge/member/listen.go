@@ -7,6 +7,8 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"phoenix/bridge/event"
 	"phoenix/bridge/zmtp"
 )
@@ -19,53 +21,97 @@ const (
 	MaxPublish = 16 << 20
 )
 
-// Listen calls heard with the load of each job that the master publishes, values
-// undecoded (see event.Fields), until ctx ends or the connection is lost, and
-// returns why. connected is called once what is published from now on will be
-// heard. Jobs that are published while nobody listens are not heard.
+// Hearer is told what the master publishes. It is called by one goroutine at a time.
+type Hearer interface {
+	// Connected: what is published from now on will be heard.
+	Connected()
+	// Heard takes the load of a job, values undecoded (see event.Fields). read is when
+	// it came, before it was decrypted.
+	Heard(load map[string][]byte, read time.Time)
+	// Missed: a publish was not understood, or is not the master's.
+	Missed(err error)
+}
+
+// Listen tells h of each job that the master publishes, until ctx ends or the
+// connection is lost, and returns why. Jobs that are published while nobody listens are
+// not heard.
 //
-// The TCP connection goes to the master's own port on this host, so what comes over
-// it is the master's; a minion, which holds the same key, cannot write there.
-func (m *Member) Listen(ctx context.Context, connected func(), heard func(load map[string][]byte)) error {
-	if k := m.known(); k.publish == nil {
-		if _, err := m.renewed(ctx, k); err != nil {
-			return fmt.Errorf("listen to the master's jobs: %w", err)
-		}
-	}
+// The TCP connection goes to the master's own port on this host. What comes over it
+// must besides be signed by the master whose key lies on this host: a minion holds the
+// key that it is encrypted with, and could take the port while the master is away.
+func (m *Member) Listen(ctx context.Context, h Hearer) error {
 	dialer := net.Dialer{Timeout: dialWithin}
 	conn, err := dialer.DialContext(ctx, "tcp", m.config.Publish)
 	if err != nil {
 		return fmt.Errorf("listen to the master's jobs: %w", err)
 	}
-	connected()
-	err = zmtp.Subscribe(ctx, conn, MaxPublish, func(message []byte) error {
-		load, err := m.open(ctx, message)
-		if err != nil {
+	// What comes while keys are asked for has its time, and waits.
+	q, awake := newQueue(), newAwake(time.Now())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return awake.run(ctx) })
+	g.Go(func() error {
+		return zmtp.Subscribe(ctx, conn, MaxPublish, func(message []byte) error {
+			q.put(message, awake.came(time.Now()))
+			return nil
+		})
+	})
+	g.Go(func() error {
+		// A master that was started again has new keys, and may have another key pair.
+		if _, err := m.renewed(ctx, m.known()); err != nil {
 			return err
 		}
-		heard(load)
-		return nil
+		h.Connected()
+		for {
+			p, left, err := q.take(ctx)
+			if err != nil {
+				return err
+			}
+			if left > 0 {
+				h.Missed(fmt.Errorf("%d jobs came while this bridge was busy", left))
+			}
+			if load, err := m.open(ctx, p.message); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				h.Missed(err)
+			} else {
+				h.Heard(load, p.read)
+			}
+		}
 	})
-	return fmt.Errorf("listen to the master's jobs: %w", err)
+	return fmt.Errorf("listen to the master's jobs: %w", g.Wait())
 }
 
-// open decrypts one publish. A key that does not fit is out of date, once.
+// open decrypts one publish. The signature is looked at first, so that nobody but the
+// master can make this bridge ask for keys. A key that does not fit may be out of date,
+// or what was encrypted with the one before was on its way.
 func (m *Member) open(ctx context.Context, message []byte) (map[string][]byte, error) {
 	outer, err := event.Fields(message)
 	if err != nil {
 		return nil, err
 	}
-	sealed := event.Bytes(outer["load"])
 	has := m.known()
-	plain, err := has.publish.decrypt(sealed)
+	if err := verify(has.master, outer); err != nil {
+		return nil, err
+	}
+	sealed := event.Bytes(outer["load"])
+	plain, err := has.openPublish(sealed)
 	if errors.Is(err, errMAC) {
 		if has, err = m.renewed(ctx, has); err != nil {
 			return nil, err
 		}
-		plain, err = has.publish.decrypt(sealed)
+		plain, err = has.openPublish(sealed)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decrypt a job: %w", err)
 	}
 	return event.Fields(plain)
+}
+
+func (k keys) openPublish(sealed []byte) ([]byte, error) {
+	plain, err := k.publish.decrypt(sealed)
+	if errors.Is(err, errMAC) && k.former != nil {
+		plain, err = k.former.decrypt(sealed)
+	}
+	return plain, err
 }

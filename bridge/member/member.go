@@ -58,7 +58,14 @@ func New(c Config) (*Member, error) {
 
 // Sweep takes away the keys of members that were before this one.
 func (m *Member) Sweep() error {
-	return errors.Join(sweep(m.config.KeyFolder, m.identity.id), sweep(m.config.Sessions, m.identity.id))
+	return sweepBoth(m.config.KeyFolder, m.config.Sessions, m.identity.id)
+}
+
+// Sweep takes away the keys of all members: where there is none any more.
+func Sweep(keyFolder, sessions string) error { return sweepBoth(keyFolder, sessions, "") }
+
+func sweepBoth(keyFolder, sessions, except string) error {
+	return errors.Join(sweep(keyFolder, except), sweep(sessions, except))
 }
 
 // Leave takes the key away. The member can ask its master nothing after it.
@@ -115,6 +122,9 @@ func (m *Member) renewed(ctx context.Context, old keys) (keys, error) {
 	defer m.mu.Unlock()
 	m.asked = time.Now()
 	if err == nil {
+		if fresh.former = has.publish; fresh.former != nil && fresh.former.same(fresh.publish) {
+			fresh.former = has.former
+		}
 		m.keys = fresh
 	}
 	return fresh, err

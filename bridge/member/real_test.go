@@ -2,6 +2,7 @@ package member_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -71,7 +72,7 @@ func newReal(t *testing.T, version string) *real {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			_ = us.Listen(ctx, func() {}, func(load map[string][]byte) { r.heard <- load })
+			_ = us.Listen(ctx, r)
 			select {
 			case <-ctx.Done():
 			case <-time.After(100 * time.Millisecond):
@@ -80,6 +81,10 @@ func newReal(t *testing.T, version string) *real {
 	}()
 	return r
 }
+
+func (r *real) Connected()                                {}
+func (r *real) Heard(load map[string][]byte, _ time.Time) { r.heard <- load }
+func (r *real) Missed(err error)                          { r.t.Error("missed a job: ", err) }
 
 // hears has the master publish jobs until one of them is heard: some may be published
 // before the connection stands.
@@ -125,6 +130,12 @@ func (r *real) all() {
 		out, err := m.TryRun("salt-run", "--out=json", "jobs.lookup_jid", jid)
 		return strings.Contains(out, "elsewhere"), fmt.Sprint(out, err)
 	})
+	// One that raises an exception within the master, which ends its work on the others.
+	poison := map[string]msgpack.RawMessage{"return": {0xc3}, "retcode": {1}, "fun": {0x91, 0xa1, 'x'}}
+	err := r.us.Return(t.Context(), []member.Returns{{JID: jid, Values: map[string]map[string]msgpack.RawMessage{"elsewhere": poison}}})
+	if !errors.Is(err, member.ErrNotAll) {
+		t.Errorf("a return that the master chokes on: %v", err)
+	}
 	m.Run("salt-key", "--delete=gone", "--yes") // rotates the keys, within loop_interval
 	r.lab.Eventually(within, "the keys rotated", func() (bool, string) {
 		_, err := os.Stat(filepath.Join(m.Dir, "var", "cache", "salt", "master", ".dfn")) // salt.crypt.dropfile asks for it

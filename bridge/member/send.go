@@ -18,8 +18,13 @@ const (
 	answerLimit = 64 << 10
 )
 
-// errRefused: the master read the request and did not take it.
-var errRefused = errors.New("the master refused it")
+var (
+	// ErrRefused: the master read the request and did not take it.
+	ErrRefused = errors.New("the master refused it")
+	// ErrNotAll: the master did some of what was asked, or nothing: an exception ended
+	// it. It answers "" then (AESFuncs.run_func), and nil after success.
+	ErrNotAll = errors.New("the master did not do all of it")
+)
 
 // Returns are what minions that are elsewhere returned of one job: maps with return,
 // retcode, success and what else the minion said, by the minions' ids.
@@ -64,7 +69,7 @@ func (m *Member) send(ctx context.Context, load map[string]any) error {
 		}
 	}
 	err := m.sendWith(ctx, has, load)
-	if errors.Is(err, errRefused) {
+	if errors.Is(err, ErrRefused) {
 		if has, err = m.renewed(ctx, has); err != nil {
 			return err
 		}
@@ -93,14 +98,17 @@ func (m *Member) sendWith(ctx context.Context, k keys, load map[string]any) erro
 	}
 	sealed := event.Bytes(answer)
 	if sealed == nil {
-		return fmt.Errorf("%w: %.100q", errRefused, answer)
+		return fmt.Errorf("%w: %.100q", ErrRefused, answer)
 	}
 	plain, err = k.session.decrypt(sealed)
 	if err != nil { // "bad load", in clear
-		return fmt.Errorf("%w: %.100q", errRefused, sealed)
+		return fmt.Errorf("%w: %.100q", ErrRefused, sealed)
 	}
 	if len(plain) < len(nonce) || string(plain[:len(nonce)]) != nonce {
 		return errors.New("the answer is to another question")
+	}
+	if body := event.Bytes(plain[len(nonce):]); body != nil && len(body) == 0 {
+		return ErrNotAll
 	}
 	return nil
 }

@@ -20,13 +20,17 @@ const maxLoad = 8 << 20
 
 // heard takes in a job that the master has published, and offers it to each peer,
 // unless it was published for a peer, or by Phoenix.
-func (r *Relay) heard(published map[string][]byte) {
+// It came at read.
+func (r *Relay) heard(published map[string][]byte, read time.Time) {
 	load, jid, err := salt.CutLoad(published)
 	m := message{Kind: kindJob, JID: jid, Load: load}
 	if err == nil && m.size() > maxLoad {
 		err = fmt.Errorf("job %s has %d bytes", jid, m.size())
 	}
 	if err != nil {
+		if jid != "" {
+			r.expects(jid, ofMaster)
+		}
 		r.count(func(c *Counts) { c.Skipped++ })
 		r.o.Log.Warn("relay: a job stays on this master", "err", err)
 		return
@@ -35,9 +39,11 @@ func (r *Relay) heard(published map[string][]byte) {
 	case known:
 		return
 	case crowded:
+		r.expects(jid, ofMaster)
 		r.count(func(c *Counts) { c.Skipped++ })
 		return
 	}
+	r.expects(jid, ofMaster)
 	r.mu.Lock()
 	peers := maps.Clone(r.peers)
 	r.counts.Carried++
@@ -45,13 +51,9 @@ func (r *Relay) heard(published map[string][]byte) {
 	if len(peers) == 0 {
 		return
 	}
-	states := make(map[string]*told, len(peers))
-	for name := range peers {
-		states[name] = &told{State: stateSent}
-	}
-	r.records.add(jid, functionOf(load), targetOf(load), load.Text("user"), states)
+	r.records.add(jid, functionOf(load), targetOf(load), load.Text("user"), sorted(peers))
 	for name, p := range peers {
-		if t := p.offer(m); t.State != stateSent {
+		if t := p.offer(m, read); t.State != stateSent {
 			r.records.ack(jid, name, t)
 		}
 	}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -69,11 +70,18 @@ func (r *Relay) takes(from string, m message) {
 	switch m.Kind {
 	case kindAck:
 		switch m.State {
-		case statePublished, stateNobody, stateRefused:
+		case statePublished, stateNobody, stateUnknown, stateRefused:
 			r.records.ack(m.JID, from, told{State: m.State, Why: clip(m.Why), Count: m.Count})
 		}
 	case kindReturn:
-		if !validJID(m.JID) || !validID(m.ID) || m.Values["return"] == nil {
+		for name := range notSent {
+			delete(m.Values, name)
+		}
+		if err := checkReturn(m); err != nil {
+			r.count(func(c *Counts) { c.Malformed++ })
+			if times, yes := r.odd.next(r.o.Now()); yes {
+				r.o.Log.Warn("relay: malformed return dropped", "peer", from, "jid", clip(m.JID), "minion", clip(m.ID), "err", err, "times", times)
+			}
 			return
 		}
 		name, err := msgpack.Marshal(from)
@@ -101,29 +109,65 @@ func (r *Relay) handIn(ctx context.Context) {
 			}
 			continue
 		}
-		r.hand(ctx, gather(batch), len(batch))
+		r.hand(ctx, batch)
 		if ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-// hand tries for as long as a master that restarts is away. Twice handed in is as
-// once: the same return of the same job.
-func (r *Relay) hand(ctx context.Context, returns []member.Returns, n int) {
-	var err error
-	for range handTries {
-		if err = r.o.Member.Return(ctx, returns); err == nil || ctx.Err() != nil {
-			return
+// hand hands in a batch, and, if the master ended it half-way, each of its returns by
+// itself, so that the one at fault is lost alone. Twice handed in is as once: the same
+// return of the same job.
+func (r *Relay) hand(ctx context.Context, batch []message) {
+	err := r.try(ctx, batch)
+	if notTaken(err) && len(batch) > 1 {
+		r.o.Log.Debug("relay: returns are handed in one by one", "returns", len(batch), "err", err)
+		for i := range batch {
+			if err = r.try(ctx, batch[i:i+1]); err != nil && !notTaken(err) {
+				r.lost(ctx, len(batch)-i, err) // the master is away
+				return
+			}
+			if err != nil {
+				r.lost(ctx, 1, err)
+			}
+		}
+		return
+	}
+	if err != nil {
+		r.lost(ctx, len(batch), err)
+	}
+}
+
+// notTaken: the master has read it, and would say so again.
+func notTaken(err error) bool {
+	return errors.Is(err, member.ErrNotAll) || errors.Is(err, member.ErrRefused)
+}
+
+// try tries for as long as a master that restarts is away.
+func (r *Relay) try(ctx context.Context, batch []message) error {
+	returns := gather(batch)
+	for n := 1; ; n++ {
+		err := r.o.Member.Return(ctx, returns)
+		if err == nil || ctx.Err() != nil || notTaken(err) || n == handTries {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		case <-time.After(handPause):
 		}
 	}
+}
+
+func (r *Relay) lost(ctx context.Context, n int, err error) {
+	if ctx.Err() != nil {
+		return
+	}
 	r.count(func(c *Counts) { c.Dropped += uint64(n) })
-	r.o.Log.Warn("relay: returns of other masters were not taken", "returns", n, "err", err)
+	if times, yes := r.untaken.next(r.o.Now()); yes {
+		r.o.Log.Warn("relay: returns of other masters were not taken", "returns", n, "err", err, "times", times)
+	}
 }
 
 // gather puts the returns of each job together. A minion that returned twice keeps

@@ -3,6 +3,7 @@ package relay
 import (
 	"bufio"
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -32,6 +33,10 @@ type link struct {
 	now   func() time.Time
 
 	mu sync.Mutex // of writes
+
+	heard   sync.Mutex
+	seen    int64 // the At of the last message
+	arrived time.Time
 }
 
 // shake opens a connection: TLS, then a hello from each side. The side that was
@@ -92,8 +97,29 @@ func (l *link) meet() error {
 		return fmt.Errorf("the hello took %v, too long to tell how late its jobs are", took.Round(time.Millisecond))
 	}
 	l.peer = m
-	l.clock.observe(m.At, now)
+	// For the side that speaks first this is the answer to its hello; the other one
+	// counts from the end of TLS, when it began to wait.
+	l.clock.observe(m.At, now, true)
+	l.hears(m, now)
 	return nil
+}
+
+// key is the digest of the masters' key, as it was when the connection was made: both
+// ends have shown the same one.
+func (l *link) key() string {
+	certs := l.conn.ConnectionState().PeerCertificates
+	if len(certs) == 0 {
+		return ""
+	}
+	key, ok := certs[0].PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return ""
+	}
+	digest, err := digestOf(key)
+	if err != nil {
+		return ""
+	}
+	return digest
 }
 
 // maxName bounds the name of an instance.
@@ -140,7 +166,24 @@ func (l *link) read() (message, error) {
 	}
 	m, err := decode(raw)
 	if err == nil {
-		l.clock.observe(m.At, l.now())
+		now := l.now()
+		l.clock.observe(m.At, now, l.clock.answered(m.Seen, m.Held, now))
+		l.hears(m, now)
 	}
 	return m, err
+}
+
+func (l *link) hears(m message, now time.Time) {
+	l.heard.Lock()
+	defer l.heard.Unlock()
+	l.seen, l.arrived = m.At, now
+}
+
+// ping asks for a sign of life, and answers the last message.
+func (l *link) ping() error {
+	m := l.stamp(message{Kind: kindPing})
+	l.heard.Lock()
+	m.Seen, m.Held = l.seen, l.now().Sub(l.arrived).Milliseconds()
+	l.heard.Unlock()
+	return l.write(m)
 }

@@ -63,7 +63,7 @@ func TestG11_Late(t *testing.T) {
 		now := time.Now()
 		ours := newClock(now)
 		theirs := newClock(now.Add(apart))
-		ours.observe(theirs.at(now.Add(apart+300*time.Millisecond)), now.Add(500*time.Millisecond)) // a hello on its way for 200 ms
+		ours.observe(theirs.at(now.Add(apart+300*time.Millisecond)), now.Add(500*time.Millisecond), true) // a hello on its way for 200 ms
 		sent := theirs.at(now.Add(apart + time.Second))
 		for late, want := range map[time.Duration]time.Duration{0: -200 * time.Millisecond, 6 * time.Second: 5800 * time.Millisecond} {
 			if age := ours.age(sent, now.Add(time.Second+late)); (age - want).Abs() > 2*time.Millisecond {
@@ -104,4 +104,81 @@ func TestG11_JobIDsHaveOneMaster(t *testing.T) {
 	if m.loads != 1 || len(m.jobs) != 1 {
 		t.Errorf("%d loads of %d jobs are kept", m.loads, len(m.jobs))
 	}
+}
+
+// TestG11_ClocksThatDrift: a clock that runs 500 ppm slow, or one that stood still for
+// an hour with its host, makes no job late for longer than two minutes; and a
+// connection that has become slow does not become the measure.
+func TestG11_ClocksThatDrift(t *testing.T) {
+	begun := time.Now()
+	now, theirs, ours := begun, time.Duration(0), newClock(begun)
+	at := func() int64 { return theirs.Milliseconds() }
+	run := func(d time.Duration, ppm int64, transit time.Duration) {
+		for end := now.Add(d); now.Before(end); {
+			now = now.Add(pingEvery)
+			theirs += pingEvery - pingEvery*time.Duration(ppm)/1e6
+			ours.observe(at(), now.Add(transit), transit <= helloWithin)
+		}
+	}
+	run(time.Minute, 0, time.Millisecond)
+	run(24*time.Hour, 500, time.Millisecond)
+	if age := ours.age(at(), now); age > time.Second {
+		t.Errorf("a clock that is slow: a job of now is %v late", age)
+	}
+	now = now.Add(time.Hour) // theirs stood still
+	run(2*clockBucket+2*pingEvery, 0, time.Millisecond)
+	if age := ours.age(at(), now); age > time.Second {
+		t.Errorf("a clock that stood still: a job of now is %v late", age)
+	}
+	run(time.Hour, 0, 8*time.Second)
+	if age := ours.age(at(), now.Add(8*time.Second)); age < lateAfter {
+		t.Errorf("a job that came after 8 s is %v late", age)
+	}
+}
+
+// TestClockIsMeasuredAgain: pings tell how long they took.
+func TestClockIsMeasuredAgain(t *testing.T) {
+	c := newClock(time.Now())
+	for _, x := range []struct {
+		asked, held, now int64
+		want             bool
+	}{{0, 0, 1000, false}, {5000, 2990, 8000, true}, {5000, 0, 8000, false}, {5000, -9000, 8000, false}} {
+		if got := c.answered(x.asked, x.held, c.began.Add(time.Duration(x.now)*time.Millisecond)); got != x.want {
+			t.Errorf("%+v: %v", x, got)
+		}
+	}
+}
+
+// TestPingsMeasureTheClock: a peer's second ping tells how long it took.
+func TestPingsMeasureTheClock(t *testing.T) {
+	w := newWorld(t, "m1")
+	m1 := w.sides[0]
+	l, err := fakePeer(t, m1.Status().Listen, "m2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clock *clock
+	w.waitFor("m2 is there", func() bool {
+		m1.Relay.mu.Lock()
+		defer m1.Relay.mu.Unlock()
+		g := m1.guests["m2"]
+		if g != nil && g.link != nil {
+			clock = g.link.clock
+		}
+		return clock != nil
+	})
+	clock.mu.Lock()
+	clock.current.sure = false
+	clock.mu.Unlock()
+	w.waitFor("the clock is measured", func() bool {
+		if err := l.ping(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.read(); err != nil {
+			t.Fatal(err)
+		}
+		clock.mu.Lock()
+		defer clock.mu.Unlock()
+		return clock.current.sure
+	})
 }

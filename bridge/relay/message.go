@@ -30,6 +30,7 @@ const (
 const (
 	statePublished = "published"
 	stateNobody    = "nobody"  // its master has no key of any minion that the target means
+	stateUnknown   = "unknown" // its master did not say in time; it may have published it
 	stateRefused   = "refused" // why says for what reason
 )
 
@@ -39,6 +40,12 @@ type message struct {
 	// At is when the sender had it to say: milliseconds since it opened or took the
 	// connection, on its monotonic clock.
 	At int64 `msgpack:"at"`
+
+	// Seen is the At of the last message that came from the other side, Held for how many
+	// milliseconds the sender had it before this one: by them the other side knows how
+	// long the two took on their way together.
+	Seen int64 `msgpack:"seen,omitempty"` // ping
+	Held int64 `msgpack:"held,omitempty"`
 
 	Oldest      int    `msgpack:"oldest,omitempty"` // hello: versions
 	Newest      int    `msgpack:"newest,omitempty"`
@@ -66,7 +73,7 @@ func decode(raw []byte) (message, error) {
 	m := message{Kind: string(event.Bytes(fields["k"])), Instance: string(event.Bytes(fields["instance"])),
 		Incarnation: string(event.Bytes(fields["incarnation"])), JID: string(event.Bytes(fields["jid"])),
 		State: string(event.Bytes(fields["state"])), Why: string(event.Bytes(fields["why"])), ID: string(event.Bytes(fields["id"]))}
-	for name, into := range map[string]any{"at": &m.At, "oldest": &m.Oldest, "newest": &m.Newest, "all": &m.All, "count": &m.Count} {
+	for name, into := range map[string]any{"at": &m.At, "seen": &m.Seen, "held": &m.Held, "oldest": &m.Oldest, "newest": &m.Newest, "all": &m.All, "count": &m.Count} {
 		if value, ok := fields[name]; ok {
 			if err := msgpack.Unmarshal(value, into); err != nil {
 				return message{}, fmt.Errorf("%w: %s: %w", errFrame, name, err)

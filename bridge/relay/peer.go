@@ -128,7 +128,7 @@ func (p *peer) write(ctx context.Context, l *link, jobs <-chan message) error {
 		case m := <-jobs:
 			err = l.write(m)
 		case <-tick.C:
-			err = l.send(message{Kind: kindPing})
+			err = l.ping()
 		}
 		if err != nil {
 			return err
@@ -136,8 +136,9 @@ func (p *peer) write(ctx context.Context, l *link, jobs <-chan message) error {
 	}
 }
 
-// offer hands a job over, now or not at all, and says what became of that.
-func (p *peer) offer(m message) told {
+// offer hands a job over that came at read, now or not at all, and says what became of
+// that.
+func (p *peer) offer(m message, read time.Time) told {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.link == nil {
@@ -147,11 +148,21 @@ func (p *peer) offer(m message) told {
 		}
 		return t
 	}
+	m.At = p.link.clock.at(read)
 	select {
-	case p.jobs <- p.link.stamp(m):
+	case p.jobs <- m:
 		return told{State: stateSent}
 	default:
 		return told{State: stateUnreachable, Why: "it takes no more jobs now"}
+	}
+}
+
+// pinned ends the connection if it was made with another key.
+func (p *peer) pinned(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.link != nil && p.link.key() != key {
+		p.link.conn.NetConn().Close() // without a word, for which it might wait
 	}
 }
 

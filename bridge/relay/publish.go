@@ -2,21 +2,21 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/salt"
 )
 
 const (
 	// publishers is how many jobs of one peer are published at a time. A publish takes
 	// 12 to 70 ms, in one of the master's workers.
 	publishers = 4
-	// publishWithin bounds one: later than this it would be late, anyway.
-	publishWithin = 20 * time.Second
-	// maxAsked bounds the jobs whose returns go to another master; the oldest are
+	// maxAsked bounds the jobs whose returns may go to another master; the oldest are
 	// forgotten first.
-	maxAsked = 20_000
+	maxAsked = 40_000
 )
 
 // publish decides on a job that another master published, and says what became of it.
@@ -27,7 +27,8 @@ func (r *Relay) publish(ctx context.Context, from string, l *link, m message) me
 		ack.Why = "it is no job of Salt's"
 		return r.declined(ack, from)
 	}
-	if age := l.clock.age(m.At, r.o.Now()); age > lateAfter {
+	age := l.clock.age(m.At, r.o.Now())
+	if age > lateAfter {
 		ack.Why = fmt.Sprintf("it came %v late", age.Round(time.Millisecond))
 		return r.declined(ack, from)
 	}
@@ -40,11 +41,15 @@ func (r *Relay) publish(ctx context.Context, from string, l *link, m message) me
 		return r.declined(ack, from)
 	}
 	r.expects(m.JID, from) // before the first return can come
-	timed, cancel := context.WithTimeout(ctx, publishWithin)
+	// The master is asked no longer than the job may be late.
+	timed, cancel := context.WithTimeout(ctx, lateAfter-max(age, 0))
 	defer cancel()
 	minions, err := r.o.Publisher.Republish(timed, m.JID, m.Load)
 	if err != nil {
 		ack.Why = err.Error()
+		if inDoubt(err) {
+			ack.State = stateUnknown
+		}
 		return r.declined(ack, from)
 	}
 	ack.State, ack.Count = stateNobody, len(minions)
@@ -59,10 +64,17 @@ func (r *Relay) publish(ctx context.Context, from string, l *link, m message) me
 	return ack
 }
 
+// inDoubt: the request went out, perhaps, and the master may carry it out.
+func inDoubt(err error) bool {
+	return errors.Is(err, salt.ErrUnreachable) || errors.Is(err, salt.ErrDoubt) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// declined tells of a job that was not published, as far as is known.
 func (r *Relay) declined(ack message, from string) message {
 	ack.JID, ack.Why = clip(ack.JID), clip(ack.Why)
 	r.count(func(c *Counts) { c.Declined++ })
-	r.o.Decisions.Warn("job of another master not published", "jid", ack.JID, "from", from, "why", ack.Why)
+	r.o.Decisions.Warn("job of another master not published", "jid", ack.JID, "from", from, "state", ack.State, "why", ack.Why)
 	return ack
 }
 
@@ -82,12 +94,15 @@ func validJID(jid string) bool {
 	return true
 }
 
-// expects sends the returns of a job to the master that asked.
+// expects sends the returns of a job to the master that asked; ofMaster: to those alone
+// that want all. Returns of jobs that nobody published go nowhere.
 func (r *Relay) expects(jid, from string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.asked[jid]; !ok {
+	if had, ok := r.asked[jid]; !ok {
 		r.askedBy = append(r.askedBy, jid)
+	} else if had != ofMaster {
+		return
 	}
 	r.asked[jid] = from
 	for len(r.askedBy) > maxAsked {
@@ -125,16 +140,14 @@ func (r *Relay) announced(e event.Event) {
 	if err != nil || string(event.Bytes(fields["jid"])) != jid {
 		return
 	}
-	list, err := event.Any(fields["minions"])
-	minions, ok := list.([]any)
-	if err != nil || !ok || len(minions) > maxRecordedIDs/4 {
-		return
-	}
-	ids := make([]string, 0, len(minions))
-	for _, id := range minions {
-		if text, ok := id.(string); ok && validID(text) {
-			ids = append(ids, text)
+	var ids []string
+	err = event.Elements(fields["minions"], func(value []byte) {
+		if id := string(event.Bytes(value)); validID(id) {
+			ids = append(ids, id)
 		}
+	})
+	if err != nil {
+		return
 	}
 	r.records.announce(jid, ids)
 }
@@ -160,11 +173,13 @@ func (r *Relay) returned(e event.Event) {
 		return
 	}
 	r.mu.Lock()
-	asker := r.asked[jid]
+	asker, published := r.asked[jid]
 	var to []*guest
-	for name, g := range r.guests {
-		if name == asker || g.all {
-			to = append(to, g)
+	if published {
+		for name, g := range r.guests {
+			if name == asker || g.all {
+				to = append(to, g)
+			}
 		}
 	}
 	r.mu.Unlock()

@@ -11,14 +11,19 @@ import (
 const (
 	// maxRecords is how many jobs of this master are remembered for people.
 	maxRecords = 1000
-	// maxRecordedIDs bounds the ids in them, all together: 16 MiB.
-	maxRecordedIDs = 1 << 18
-	// maxVia bounds how many minions are known to be on which master.
-	maxVia = 100_000
-	// maxAnnounced bounds the jobs whose minions were announced and which were not
-	// heard on the publish port yet, milliseconds later.
+	// maxRecorded bounds the ids in them, all together, and maxOfJob those of one, in
+	// bytes with what goes around them: 100,000 ids of EC2 instances that are expected,
+	// and have returned. An accepted minion can forge as many as it likes.
+	maxRecorded = 32 << 20
+	maxOfJob    = 18 << 20
+	// maxAnnounced, maxAhead bound the jobs whose minions were announced and which were
+	// not heard on the publish port yet, milliseconds later, and their ids.
 	maxAnnounced = 64
+	maxAhead     = 16 << 20
 )
+
+// weight is about what an id takes in a map.
+func weight(id string) int { return len(id) + 64 }
 
 // here stands for this master, among those that minions were seen on.
 const here = ""
@@ -27,39 +32,36 @@ const here = ""
 type record struct {
 	jid, fun, target, user string
 	at                     time.Time
-	expected               []string          // by the event salt/job/<jid>/new; for people only
-	returned               map[string]string // by which master each minion returned; here: this one
-	peers                  map[string]*told  // what became of it at the others, by instance
+	expected               map[string]struct{} // by the event salt/job/<jid>/new; for people only
+	returned               map[string]string   // by which master each minion returned; here: this one
+	weight                 int                 // of the ids in both
+	peers                  map[string]*fate    // what became of it at the others, by instance
 }
 
-// told is what became of a job at a peer.
-type told struct {
-	State string // "sent" until the peer says; see stateOf
-	Why   string
-	Count int // minions that the peer's master has keys of
+// ahead are the minions of a job that was announced and not heard yet.
+type ahead struct {
+	minions []string
+	weight  int
 }
-
-const (
-	stateSent        = "sent"
-	stateUnreachable = "unreachable"
-)
 
 // records remembers the jobs that this master published lately, and which minion was
-// seen on which master. It decides nothing about what is carried.
+// seen on which master. It decides nothing about what is carried. What the bus tells it
+// costs no more than the event is long.
 type records struct {
 	now func() time.Time
 
 	mu        sync.Mutex
 	jobs      map[string]*record
 	order     []string
-	ids       int
-	announced map[string][]string
+	weight    int // of the ids in all jobs
+	announced map[string]ahead
 	waiting   []string // keys of announced, oldest first
-	via       map[string]string
+	before    int      // the weight of all that is announced
+	via       via
 }
 
 func newRecords(now func() time.Time) *records {
-	return &records{now: now, jobs: map[string]*record{}, announced: map[string][]string{}, via: map[string]string{}}
+	return &records{now: now, jobs: map[string]*record{}, announced: map[string]ahead{}}
 }
 
 // announce takes in whom the master expects answers of. It comes a moment before the
@@ -69,49 +71,71 @@ func (r *records) announce(jid string, minions []string) {
 	defer r.mu.Unlock()
 	if job := r.jobs[jid]; job != nil {
 		r.expect(job, minions)
+		r.trim()
 		return
 	}
-	if _, ok := r.announced[jid]; !ok {
-		if len(r.waiting) >= maxAnnounced {
-			delete(r.announced, r.waiting[0])
-			r.waiting = r.waiting[1:]
-		}
+	a := ahead{minions: minions}
+	for _, id := range minions {
+		a.weight += weight(id)
+	}
+	if a.weight > maxAhead {
+		return
+	}
+	if old, ok := r.announced[jid]; ok {
+		r.before -= old.weight
+	} else {
 		r.waiting = append(r.waiting, jid)
 	}
-	r.announced[jid] = minions
+	r.announced[jid] = a
+	r.before += a.weight
+	for len(r.waiting) > maxAnnounced || r.before > maxAhead {
+		r.before -= r.announced[r.waiting[0]].weight
+		delete(r.announced, r.waiting[0])
+		r.waiting = r.waiting[1:]
+	}
 }
 
 func (r *records) expect(job *record, minions []string) {
-	had := len(job.expected)
-	if had == 0 {
-		job.expected = minions
-	} else { // a part of a batch
-		known := make(map[string]bool, had)
-		for _, id := range job.expected {
-			known[id] = true
-		}
-		for _, id := range minions {
-			if !known[id] {
-				job.expected = append(job.expected, id)
-			}
+	if job.expected == nil {
+		job.expected = make(map[string]struct{}, len(minions))
+	}
+	for _, id := range minions { // perhaps of a part of a batch
+		if _, ok := job.expected[id]; !ok && r.room(job, id) {
+			job.expected[id] = struct{}{}
 		}
 	}
-	r.ids += len(job.expected) - had
+}
+
+// room takes an id's weight into account, if the job may have it.
+func (r *records) room(job *record, id string) bool {
+	w := weight(id)
+	if job.weight+w > maxOfJob {
+		return false
+	}
+	job.weight += w
+	r.weight += w
+	return true
 }
 
 // add begins the record of a job, or of one more part of it.
-func (r *records) add(jid, fun, target, user string, peers map[string]*told) {
+func (r *records) add(jid, fun, target, user string, peers []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	job := r.jobs[jid]
 	if job == nil {
-		job = &record{jid: jid, fun: fun, target: target, user: user, at: r.now(), returned: map[string]string{}}
+		job = &record{jid: jid, fun: fun, target: target, user: user, at: r.now(), returned: map[string]string{}, peers: map[string]*fate{}}
 		r.jobs[jid] = job
 		r.order = append(r.order, jid)
 	}
-	job.peers = peers
-	if minions, ok := r.announced[jid]; ok {
-		r.expect(job, minions)
+	for _, name := range peers {
+		if job.peers[name] == nil {
+			job.peers[name] = &fate{}
+		}
+		job.peers[name].pending++
+	}
+	if a, ok := r.announced[jid]; ok {
+		r.expect(job, a.minions)
+		r.before -= a.weight
 		delete(r.announced, jid)
 		r.waiting = slices.DeleteFunc(r.waiting, func(w string) bool { return w == jid })
 	}
@@ -119,20 +143,19 @@ func (r *records) add(jid, fun, target, user string, peers map[string]*told) {
 }
 
 func (r *records) trim() {
-	for len(r.order) > 1 && (len(r.order) > maxRecords || r.ids > maxRecordedIDs) {
-		old := r.jobs[r.order[0]]
-		r.ids -= len(old.expected) + len(old.returned)
+	for len(r.order) > 1 && (len(r.order) > maxRecords || r.weight > maxRecorded) {
+		r.weight -= r.jobs[r.order[0]].weight
 		delete(r.jobs, r.order[0])
 		r.order = r.order[1:]
 	}
 }
 
-// ack takes in what a peer, or the way to it, made of a job.
+// ack takes in what a peer, or the way to it, made of a job, or of a part of it.
 func (r *records) ack(jid, peer string, t told) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if job := r.jobs[jid]; job != nil && job.peers[peer] != nil {
-		*job.peers[peer] = t
+		job.peers[peer].take(t)
 	}
 }
 
@@ -140,18 +163,15 @@ func (r *records) ack(jid, peer string, t told) {
 func (r *records) came(jid, id, master string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.via[id]; ok || len(r.via) < maxVia {
-		r.via[id] = master
-	}
+	r.via.set(id, master)
 	job := r.jobs[jid]
 	if job == nil {
 		return
 	}
-	if _, ok := job.returned[id]; ok || r.ids >= maxRecordedIDs {
-		return
+	if _, ok := job.returned[id]; !ok && r.room(job, id) {
+		job.returned[id] = master
+		r.trim()
 	}
-	job.returned[id] = master
-	r.ids++
 }
 
 // Job is a job of this master's, as people see it.
@@ -171,7 +191,7 @@ type Job struct {
 // AtPeer is what became of a job at another master.
 type AtPeer struct {
 	Master  string `json:"master"`
-	State   string `json:"state"` // published, nobody, refused, unreachable, sent
+	State   string `json:"state"` // published, nobody, unknown, refused, unreachable, sent
 	Why     string `json:"why,omitempty"`
 	Minions int    `json:"minions"` // that its master has keys of
 }
@@ -191,6 +211,14 @@ type Seen struct {
 
 // show gives one job; whole: with the minions that returned.
 func (r *records) show(jid, self string, whole bool) (Job, bool) {
+	out, ok := r.read(jid, self, whole)
+	// The bus does not wait for this.
+	slices.SortFunc(out.Missing, func(a, b Missing) int { return cmp.Compare(a.Minion, b.Minion) })
+	slices.SortFunc(out.Minions, func(a, b Seen) int { return cmp.Compare(a.Minion, b.Minion) })
+	return out, ok
+}
+
+func (r *records) read(jid, self string, whole bool) (Job, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	job := r.jobs[jid]
@@ -199,11 +227,11 @@ func (r *records) show(jid, self string, whole bool) (Job, bool) {
 	}
 	out := Job{JID: job.jid, Function: job.fun, Target: job.target, User: job.user, At: job.at,
 		Expected: len(job.expected), Returned: len(job.returned), Peers: []AtPeer{}, Missing: []Missing{}}
-	for name, t := range job.peers {
+	for _, name := range sorted(job.peers) {
+		t := job.peers[name].told()
 		out.Peers = append(out.Peers, AtPeer{Master: name, State: t.State, Why: t.Why, Minions: t.Count})
 	}
-	slices.SortFunc(out.Peers, func(a, b AtPeer) int { return cmp.Compare(a.Master, b.Master) })
-	for _, id := range job.expected {
+	for id := range job.expected {
 		if _, ok := job.returned[id]; !ok {
 			out.Missing = append(out.Missing, r.missing(job, id, self))
 		}
@@ -212,26 +240,28 @@ func (r *records) show(jid, self string, whole bool) (Job, bool) {
 		for id, via := range job.returned {
 			out.Minions = append(out.Minions, Seen{Minion: id, Master: cmp.Or(via, self)})
 		}
-		slices.SortFunc(out.Minions, func(a, b Seen) int { return cmp.Compare(a.Minion, b.Minion) })
 	}
 	return out, true
 }
 
 // missing says why a minion has not returned.
 func (r *records) missing(job *record, id, self string) Missing {
-	via, seen := r.via[id]
+	via, seen := r.via.get(id)
 	m := Missing{Minion: id, Master: via}
-	t := job.peers[via]
+	at := job.peers[via]
 	switch {
 	case !seen:
 		m.Why = "it was seen on no master since this bridge started"
 	case via == here:
 		m.Master, m.Why = self, "it has not answered"
-	case t == nil:
+	case at == nil:
 		m.Why = fmt.Sprintf("on %s, which is no peer now", via)
-	case t.State == statePublished:
-		m.Why = fmt.Sprintf("on %s, which published it: it has not answered", via)
 	default:
+		t := at.told()
+		if t.State == statePublished {
+			m.Why = fmt.Sprintf("on %s, which published it: it has not answered", via)
+			break
+		}
 		m.Why = fmt.Sprintf("on %s, where it is %s", via, t.State)
 		if t.Why != "" {
 			m.Why += ": " + t.Why

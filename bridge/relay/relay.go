@@ -21,7 +21,7 @@ import (
 type Member interface {
 	Sweep() error
 	Leave() error
-	Listen(ctx context.Context, connected func(), heard func(load map[string][]byte)) error
+	Listen(ctx context.Context, h member.Hearer) error
 	Return(ctx context.Context, returns []member.Returns) error
 	Fire(ctx context.Context, tag string, data map[string]any) error
 }
@@ -52,30 +52,34 @@ type Relay struct {
 	o       Options
 	memory  *memory
 	records *records
+	door    door
 	inject  *inbox
+	odd     seldom        // malformed returns
+	untaken seldom        // returns that the master did not take
+	shut    seldom        // refused connections
+	missed  seldom        // jobs that stay here
 	look    chan struct{} // a master came that the table may tell of by now
 
-	mu       sync.Mutex
-	peers    map[string]*peer
-	guests   map[string]*guest
-	asked    map[string]string // whose job it is, of those that were published here for another
-	askedBy  []string          // keys of asked, oldest first
-	listens  bool
-	deaf     error // why it does not listen
-	counts   Counts
-	refusals int // since the last line about them
-	toldThen time.Time
+	mu      sync.Mutex
+	peers   map[string]*peer
+	guests  map[string]*guest
+	asked   map[string]string // whose job it is, of those that were published here; ofMaster: of somebody here
+	askedBy []string          // keys of asked, oldest first
+	listens bool
+	deaf    error // why it does not listen
+	counts  Counts
 }
 
 // Counts are what a relay did since it began.
 type Counts struct {
 	Carried   uint64 `json:"carried"`   // jobs of this master that were offered to others
-	Skipped   uint64 `json:"skipped"`   // jobs that could not be: too large, no jid of Salt's
+	Skipped   uint64 `json:"skipped"`   // jobs that could not be: too large, not understood, not signed, heard too late
 	Published uint64 `json:"published"` // jobs of others that were published here
 	Declined  uint64 `json:"declined"`  // jobs of others that were not
 	Returns   uint64 `json:"returns"`   // that came from others
 	Sent      uint64 `json:"sent"`      // returns that went to others
-	Dropped   uint64 `json:"dropped"`   // returns that nobody had room for
+	Dropped   uint64 `json:"dropped"`   // returns that nobody had room for, or that the master did not take
+	Malformed uint64 `json:"malformed"` // returns of others that would end the master's work on those beside them
 	Refused   uint64 `json:"refused"`   // connections without the masters' key, or otherwise amiss
 }
 
@@ -122,50 +126,11 @@ func (r *Relay) hello() message {
 	return message{Kind: kindHello, Instance: r.o.Instance, Incarnation: r.o.Incarnation, All: r.o.All}
 }
 
-const (
-	listenFirst = 200 * time.Millisecond
-	// listenMost bounds how long after a restart of its master a bridge is deaf.
-	listenMost = 2 * time.Second
-)
-
-// listen hears what the master publishes. Jobs that it publishes while nobody listens
-// stay on this master.
-func (r *Relay) listen(ctx context.Context) {
-	wait := listenFirst
-	for ctx.Err() == nil {
-		err := r.o.Member.Listen(ctx, func() {
-			wait = listenFirst
-			r.hears(true, nil)
-		}, r.heard)
-		if ctx.Err() != nil {
-			return
-		}
-		r.hears(false, err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, listenMost)
-	}
-}
-
-func (r *Relay) hears(yes bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if yes == r.listens && (yes || r.deaf != nil) {
-		r.deaf = err
-		return
-	}
-	r.listens, r.deaf = yes, err
-	if yes {
-		r.o.Log.Info("relay: hears what the master publishes")
-	} else {
-		r.o.Log.Warn("relay: does not hear what the master publishes; its jobs stay here", "err", err)
-	}
-}
-
 // Note makes a job known that is not to be relayed: Phoenix's own.
-func (r *Relay) Note(jid string) { r.memory.take(jid, ofPhoenix, digest{}) }
+func (r *Relay) Note(jid string) {
+	r.memory.take(jid, ofPhoenix, digest{})
+	r.expects(jid, ofMaster)
+}
 
 // meet keeps a peer for each other master that has a relay.
 func (r *Relay) meet(ctx context.Context) {
@@ -174,6 +139,7 @@ func (r *Relay) meet(ctx context.Context) {
 	ends := map[string]context.CancelFunc{}
 	told := ""
 	for {
+		r.pinned()
 		masters, err := r.o.Masters(ctx)
 		switch {
 		case err == nil:
@@ -192,8 +158,34 @@ func (r *Relay) meet(ctx context.Context) {
 	}
 }
 
+// pinned ends the connections that were made with another key than the masters have
+// now: who holds the former one alone is no master any more. A key that cannot be read
+// changes nothing; no connection comes about without it, either.
+func (r *Relay) pinned() {
+	key, err := r.o.Pair()
+	if err != nil {
+		return
+	}
+	own, err := digestOf(&key.PublicKey)
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, g := range r.guests {
+		if g.link != nil && g.link.key() != own {
+			r.o.Log.Warn("relay: the masters' key was replaced; a connection with the former one ends", "from", name)
+			g.leave()
+		}
+	}
+	for _, p := range r.peers {
+		p.pinned(own)
+	}
+}
+
 // follow begins with the peers that are new, and ends those that are none any more.
 func (r *Relay) follow(ctx context.Context, masters []fleet.Master, ends map[string]context.CancelFunc, running *sync.WaitGroup) {
+	r.door.expect(masters)
 	wanted := peersOf(masters, r.o.Instance)
 	r.mu.Lock()
 	defer r.mu.Unlock()

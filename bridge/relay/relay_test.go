@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/member"
+	"phoenix/bridge/salt"
 )
 
 // TestG11_OncePerMaster: each job of each master is published once on each other one,
@@ -74,6 +76,9 @@ func TestReturnsGoToWhoAsked(t *testing.T) {
 // round.
 func TestAllReturns(t *testing.T) {
 	w := (&world{t: t, all: true}).with("m1", "m2", "m3")
+	for i, s := range w.sides {
+		s.minion(jid(7), fmt.Sprint("web-", i+1)) // of a job that nobody published
+	}
 	w.sides[0].publishes(jobLoad(jid(1)))
 	for _, s := range w.sides[1:] {
 		w.waitFor(s.name+" has published it", func() bool { return len(s.seen(&s.published)) == 1 })
@@ -88,7 +93,7 @@ func TestAllReturns(t *testing.T) {
 	for i, s := range w.sides {
 		got := s.seen(&s.returned)
 		slices.Sort(got)
-		if len(got) != 2 || slices.Contains(got, jid(1)+fmt.Sprint(" web-", i+1)) || got[0] == got[1] {
+		if len(got) != 2 || !strings.HasPrefix(got[0], jid(1)) || slices.Contains(got, jid(1)+fmt.Sprint(" web-", i+1)) || got[0] == got[1] {
 			t.Errorf("%s was handed %v", s.name, got)
 		}
 	}
@@ -206,8 +211,68 @@ func TestG11_RefusesWhatItKnowsOrIsLate(t *testing.T) {
 	if a := ask(job(6)); a.State != stateRefused || !strings.Contains(a.Why, "says no") {
 		t.Errorf("a job that the master refuses: %+v", a)
 	}
+	for n, err := range []error{context.DeadlineExceeded, salt.ErrUnreachable, fmt.Errorf("so: %w", salt.ErrDoubt)} {
+		m1.fails = err
+		if a := ask(job(20 + n)); a.State != stateUnknown || a.Why == "" {
+			t.Errorf("%v: %+v", err, a)
+		}
+	}
 	if got := m1.seen(&m1.published); !slices.Equal(got, []string{jid(1)}) {
 		t.Errorf("published: %v", got)
+	}
+	// A master that does not answer is asked no longer than the job may be late.
+	m1.fails = errHangs
+	late := job(30)
+	late.At = l.clock.at(time.Now()) - 4000
+	begun := time.Now()
+	if a := ask(late); a.State != stateUnknown {
+		t.Errorf("a master that hangs: %+v", a)
+	}
+	if took := time.Since(begun); took > 2500*time.Millisecond {
+		t.Errorf("a job that was 4 s late waited for the master for %v", took)
+	}
+}
+
+// TestG11_LateFromTheStart: how late a job is counts from when it was read on its own
+// master, and one that waited there for too long is not offered.
+func TestG11_LateFromTheStart(t *testing.T) {
+	w := newWorld(t, "m1", "m2")
+	m1, m2 := w.sides[0], w.sides[1]
+	m1.hearer.Heard(jobLoad(jid(1)), time.Now().Add(-6*time.Second))
+	if c := m1.Status(); c.Skipped != 1 || c.Carried != 0 || !c.Hears || c.Error == "" {
+		t.Errorf("%+v", c)
+	}
+	read := time.Now().Add(-4 * time.Second)
+	m1.hearer.Heard(jobLoad(jid(2)), read)
+	w.waitFor("m2 has the other", func() bool { return len(m2.seen(&m2.published)) == 1 })
+	p := m1.peers["m2"]
+	p.mu.Lock()
+	link := p.link
+	p.jobs = make(chan message, 1) // nobody sends it
+	p.mu.Unlock()
+	p.offer(message{Kind: kindJob, JID: jid(3)}, read)
+	late := <-p.jobs
+	if age := link.clock.at(time.Now()) - late.At; age < 4000 {
+		t.Errorf("it is stamped %d ms ago", age)
+	}
+}
+
+// TestUnsignedIsSaid: a master that does not sign leaves its relay deaf, and status
+// says why; one publish that cannot be read does not.
+func TestUnsignedIsSaid(t *testing.T) {
+	w := newWorld(t, "m1")
+	m1 := w.sides[0]
+	m1.hearer.Missed(member.ErrUnsigned)
+	if s := m1.Status(); s.Hears || !strings.Contains(s.Error, "needs sign_pub_messages") || s.Skipped != 1 {
+		t.Errorf("%+v", s)
+	}
+	m1.publishes(jobLoad(jid(1)))
+	if s := m1.Status(); !s.Hears || s.Error != "" {
+		t.Errorf("%+v", s)
+	}
+	m1.hearer.Missed(errors.New("nonsense"))
+	if s := m1.Status(); !s.Hears || s.Error != "nonsense" || s.Skipped != 2 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -15,10 +15,11 @@ const (
 	// maxShaking bounds the connections that have not shown the masters' key yet, and
 	// so what strangers can cost: a signature each.
 	maxShaking = 16
+	// maxShakingOfOne bounds those of one address. What is left of maxShaking to
+	// strangers takes nothing from the masters in the table.
+	maxShakingOfOne = 2
 	// maxGuests bounds the connections of masters.
 	maxGuests = 64
-	// refusedEvery: at most one line in so long tells of refused connections.
-	refusedEvery = 10 * time.Second
 )
 
 // serve takes connections until ctx ends. It closes the listener.
@@ -27,7 +28,6 @@ func (r *Relay) serve(ctx context.Context) error {
 	defer stop()
 	var open sync.WaitGroup
 	defer open.Wait()
-	shaking := make(chan struct{}, maxShaking)
 	for {
 		conn, err := r.o.Listener.Accept()
 		if ctx.Err() != nil {
@@ -40,9 +40,8 @@ func (r *Relay) serve(ctx context.Context) error {
 			}
 			continue
 		}
-		select {
-		case shaking <- struct{}{}:
-		default:
+		leave, ok := r.door.enter(sourceOf(conn))
+		if !ok {
 			conn.Close()
 			r.refused(conn, errors.New("too many connections that have not shown a key"))
 			continue
@@ -50,7 +49,7 @@ func (r *Relay) serve(ctx context.Context) error {
 		open.Go(func() {
 			defer conn.Close()
 			l, err := r.admit(ctx, conn)
-			<-shaking
+			leave()
 			if err != nil {
 				if ctx.Err() == nil {
 					r.refused(conn, err)
@@ -72,13 +71,9 @@ func (r *Relay) admit(ctx context.Context, conn net.Conn) (*link, error) {
 
 // refused tells of connections that came to nothing; anybody can make many.
 func (r *Relay) refused(conn net.Conn, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.counts.Refused++
-	r.refusals++
-	if now := r.o.Now(); now.Sub(r.toldThen) >= refusedEvery {
-		r.o.Log.Warn("relay: connection refused", "from", conn.RemoteAddr().String(), "err", err, "times", r.refusals)
-		r.refusals, r.toldThen = 0, now
+	r.count(func(c *Counts) { c.Refused++ })
+	if times, yes := r.shut.next(r.o.Now()); yes {
+		r.o.Log.Warn("relay: connection refused", "from", conn.RemoteAddr().String(), "err", err, "times", times)
 	}
 }
 

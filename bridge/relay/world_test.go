@@ -51,6 +51,7 @@ type side struct {
 	*Relay
 	name      string
 	publishes func(load map[string][]byte) // what the master publishes, it says here
+	hearer    member.Hearer
 	ready     chan struct{}
 
 	told chan string // each job published and each return taken; nil: nobody waits
@@ -60,14 +61,16 @@ type side struct {
 	returned  []string
 	fired     []string
 	fails     error
+	poison    string // the id of a minion whose return ends the request, as an exception does
 }
 
 func (s *side) Sweep() error { return nil }
 func (s *side) Leave() error { return nil }
 
-func (s *side) Listen(ctx context.Context, connected func(), heard func(load map[string][]byte)) error {
-	s.publishes = heard
-	connected()
+func (s *side) Listen(ctx context.Context, h member.Hearer) error {
+	s.hearer = h
+	s.publishes = func(load map[string][]byte) { h.Heard(load, time.Now()) }
+	h.Connected()
 	close(s.ready)
 	<-ctx.Done()
 	return ctx.Err()
@@ -77,7 +80,11 @@ func (s *side) Return(_ context.Context, returns []member.Returns) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range returns {
-		for id, values := range r.Values {
+		for _, id := range sorted(r.Values) {
+			if id == s.poison {
+				return member.ErrNotAll
+			}
+			values := r.Values[id]
 			// As the master does: the return is on its bus.
 			data := map[string]any{"jid": r.JID, "id": id}
 			for k, v := range values {
@@ -98,9 +105,16 @@ func (s *side) Fire(_ context.Context, tag string, data map[string]any) error {
 	return nil
 }
 
-func (s *side) Republish(_ context.Context, jid string, _ salt.Load) ([]string, error) {
+// errHangs: the master does not answer.
+var errHangs = errors.New("hangs")
+
+func (s *side) Republish(ctx context.Context, jid string, _ salt.Load) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fails == errHangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if s.fails != nil {
 		return nil, s.fails
 	}
@@ -125,7 +139,7 @@ func (s *side) seen(list *[]string) []string {
 
 // minion says that a minion returned on this master's bus.
 func (s *side) minion(jid, id string) {
-	data, err := msgpack.Marshal(map[string]any{"jid": jid, "id": id, "return": true, "retcode": 0, "cmd": "_return"})
+	data, err := msgpack.Marshal(map[string]any{"jid": jid, "id": id, "return": true, "retcode": 0, "fun": "test.ping", "cmd": "_return"})
 	if err != nil {
 		panic(err)
 	}
@@ -167,7 +181,7 @@ func (w *world) addWith(name string, pair Pair, all bool) *side {
 	w.mu.Unlock()
 	s := &side{name: name, ready: make(chan struct{})}
 	s.Relay, err = New(Options{Instance: name, Listener: l, Member: s, Publisher: s, Pair: pair, All: all, MastersIn: 20 * time.Millisecond,
-		Log: slog.New(slog.DiscardHandler), Masters: func(context.Context) ([]fleet.Master, error) {
+		Log: silent, Masters: func(context.Context) ([]fleet.Master, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			return slices.Clone(w.rows), nil
@@ -189,6 +203,8 @@ func (w *world) addWith(name string, pair Pair, all bool) *side {
 	w.cancel = append(w.cancel, func() { cancel(); <-done })
 	return s
 }
+
+var silent = slog.New(slog.DiscardHandler)
 
 func (w *world) waitFor(what string, so func() bool) {
 	w.t.Helper()

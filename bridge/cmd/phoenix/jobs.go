@@ -126,6 +126,8 @@ func printRelay(w io.Writer, r *relay.Status) {
 	state := "hears the master's jobs"
 	if !r.Hears {
 		state = "does NOT hear the master's jobs, which stay here: " + cmp.Or(r.Error, "not yet")
+	} else if r.Error != "" {
+		state += ", but the last one stays here: " + r.Error
 	}
 	fmt.Fprintf(w, "relay: on %s, %s; %d jobs carried, %d published for others, %d returns came, %d went, %d dropped, %d connections refused\n",
 		r.Listen, state, r.Carried, r.Published, r.Returns, r.Sent, r.Dropped, r.Refused)

@@ -43,11 +43,15 @@ func (c *Config) checkRelay(fault func(key, format string, args ...any)) {
 // nil and none where none is wanted.
 func openRelay(config Config, engine service.Config, master salt.Config, client *salt.Master, store fleet.Store, trail *audit.Trail,
 	log *slog.Logger) (*relay.Relay, string, error) {
-	if config.Relay.Listen == "" {
+	keys, sessions := filepath.Join(master.PKIDir, string(salt.Accepted)), filepath.Join(master.CacheDir, "sessions")
+	if config.Relay.Listen == "" { // it may have been on, in a bridge that was killed
+		if err := member.Sweep(keys, sessions); err != nil {
+			log.Warn("relay", "err", err)
+		}
 		return nil, "", nil
 	}
 	us, err := member.New(member.Config{RetEndpoint: master.RetEndpoint(), Publish: master.PublishAddress(),
-		KeyFolder: filepath.Join(master.PKIDir, string(salt.Accepted)), Sessions: filepath.Join(master.CacheDir, "sessions"),
+		KeyFolder: keys, Sessions: sessions,
 		MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }})
 	if err != nil {
 		return nil, "", err
