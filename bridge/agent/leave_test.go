@@ -267,7 +267,8 @@ func TestFollowChanges(t *testing.T) {
 		}, func(w *world, s *simAgent) {
 			wait(5 * time.Minute)
 			listed := must(s.file.Read())
-			if want := map[Follow]int{2: 2, FollowAll: 3}[to]; !listed.Hot || len(listed.Masters) != want || len(s.minion.since(w.began)) > 0 {
+			// The moment of the restart is chance within agent.settle: it may be an early one.
+			if want := map[Follow]int{2: 2, FollowAll: 3}[to]; !listed.Hot || len(listed.Masters) != want || len(s.minion.since(w.began)) > 1 {
 				t.Fatalf("listed %+v, %d restarts", listed, len(s.minion.since(w.began)))
 			}
 			wait(7 * time.Hour)
