@@ -63,13 +63,16 @@ func newCloud(t *testing.T) *cloud {
 	c := &cloud{t: t, tables: tap.Start(t, server.URL), api: tap.Start(t, *cfg.BaseEndpoint),
 		sns: sns.NewFromConfig(cfg), sqs: sqs.NewFromConfig(cfg), groups: autoscaling.NewFromConfig(cfg), ec2: ec2.NewFromConfig(cfg)}
 	c.rows = awsdynamodb.NewFromConfig(cfg, func(o *awsdynamodb.Options) { o.BaseEndpoint = &server.URL })
-	if c.store, err = dynamo.Open(t.Context(), dynamo.Config{Region: moto.Region, Endpoint: server.URL}); err == nil {
-		err = c.store.Create(t.Context())
-	}
-	if err == nil {
-		_, err = c.store.Since(t.Context()) // what is launched from now on is not adopted
-	}
+	c.store, err = dynamo.Open(t.Context(), dynamo.Config{Region: moto.Region, Endpoint: server.URL})
 	c.must(err)
+	// On a busy machine a JVM that has just begun takes longer than the store waits.
+	lab.Eventually(t, time.Minute, "the tables are made", func() (bool, string) {
+		err := c.store.Create(t.Context())
+		if err == nil {
+			_, err = c.store.Since(t.Context()) // what is launched from now on is not adopted
+		}
+		return err == nil, fmt.Sprint(err)
+	})
 	// AWS deletes what expired within days, DynamoDB Local at once.
 	for _, table := range []string{"minions", "masters"} {
 		_, err := c.rows.UpdateTimeToLive(t.Context(), &awsdynamodb.UpdateTimeToLiveInput{TableName: &table,
