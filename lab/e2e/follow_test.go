@@ -195,7 +195,9 @@ func (f *following) dies(how string, die, revive func(*site)) {
 		f.t.Logf("%s: %s follows %d, longest time without an answer %.1f s, restarted %d times", how, id, follows(id), gaps[id].Seconds(), f.agents[id].Restarts()-restarts[id])
 	}
 	for id, gap := range gaps {
-		if follows(id) == 2 && gap > unheard {
+		// Beside other tests the figure says how busy the machine is; "make follow" has it
+		// to itself.
+		if _, alone := salts(); alone && follows(id) == 2 && gap > unheard {
 			f.t.Errorf("%s: %s follows two masters, and did not answer for %.1f s\n%s", how, id, gap.Seconds(), f.agents[id].Log())
 		}
 	}
