@@ -339,11 +339,11 @@ func TestTwoBridgesShareAKeyStore(t *testing.T) {
 // of a key.
 func TestKeyStoreThatIsFull(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("mounts a small file system")
+		t.Skip("mount a small file system: only root may")
 	}
 	k, dir := keyStore(t)
 	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skip(err)
+		t.Skipf("mount a small file system: not in this sandbox: %v", err)
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(dir, 0)) })
 	check(t, os.Mkdir(filepath.Join(dir, "minions"), 0o700))
@@ -369,7 +369,7 @@ func TestKeysOnOtherFileSystem(t *testing.T) {
 	check(t, os.Remove(filepath.Join(dir, "minions")))
 	elsewhere, err := os.MkdirTemp("/dev/shm", "phoenix-keys-")
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("make a folder on another file system: %v", err)
 	}
 	t.Cleanup(func() { check(t, os.RemoveAll(elsewhere)) })
 	check(t, os.Symlink(elsewhere, filepath.Join(dir, "minions")))
