@@ -20,13 +20,13 @@ demo: build ## real masters and minions: who is let in, and what follows when a 
 	@go run ./lab/demo $(STORE)
 
 test: ## all of it: check, unit tests with the race detector, fuzzing, five real Salts
-	@lab/test
+	@scripts/test
 
 check: ## formatting, vet, staticcheck, tidy modules; edits nothing
-	@lab/check
+	@scripts/check
 
 fuzz: ## each fuzz target for FUZZTIME (5m)
-	@lab/fuzz $(FUZZTIME)
+	@scripts/fuzz $(FUZZTIME)
 
 bench: build ## what it costs, against other ways, on a real master: one table in 8 minutes
 	@go run ./lab/install 3007
@@ -54,7 +54,7 @@ package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the s
 	@packaging/build
 
 package-test: ## install, run, upgrade and purge them on a Debian of its own, set up machines; as root
-	@lab/package-test
+	@scripts/package-test
 
 relay: build ## commands over several masters, on three Salts: some minutes
 	@go run ./lab/install

@@ -12,9 +12,11 @@ import (
 // below its own, and none beside or above.
 var floors = [][]string{
 	{"fleet", "zmtp", "event", "api", "audit", "files"},
-	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "queue", "identity", "health", "member"},
+	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "autoscaling", "identity", "health", "member"},
 	{"relay"},
 	{"service", "agent", "doctor"},
+	{"config"},
+	{"cli"},
 	{"cmd/phoenix"},
 }
 

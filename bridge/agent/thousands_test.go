@@ -2,7 +2,7 @@
 
 // A bubble with this many timers ends the race detector itself now and then (Go
 // 1.26.8: "CHECK failed: tsan_rtl.cpp", or a fault in runtime.(*timer).maybeRunChan).
-// So it is run without; lab/test does. What it runs is tried with the detector by
+// So it is run without; scripts/test does. What it runs is tried with the detector by
 // the other tests.
 
 package agent

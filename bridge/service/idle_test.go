@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	sdk "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
+	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/fleet"
-	"phoenix/bridge/queue"
 	"phoenix/bridge/salt"
 	"phoenix/lab"
 )
@@ -23,31 +23,31 @@ import (
 // what the fleet is asked in consequence.
 type inService []string
 
-func (g inService) DescribeAutoScalingGroups(_ context.Context, in *autoscaling.DescribeAutoScalingGroupsInput, _ ...func(*autoscaling.Options)) (*autoscaling.DescribeAutoScalingGroupsOutput, error) {
+func (g inService) DescribeAutoScalingGroups(_ context.Context, in *sdk.DescribeAutoScalingGroupsInput, _ ...func(*sdk.Options)) (*sdk.DescribeAutoScalingGroupsOutput, error) {
 	group := types.AutoScalingGroup{AutoScalingGroupName: aws.String(in.AutoScalingGroupNames[0])}
 	for _, id := range g {
 		group.Instances = append(group.Instances, types.Instance{InstanceId: aws.String(id), LifecycleState: types.LifecycleStateInService})
 	}
-	return &autoscaling.DescribeAutoScalingGroupsOutput{AutoScalingGroups: []types.AutoScalingGroup{group}}, nil
+	return &sdk.DescribeAutoScalingGroupsOutput{AutoScalingGroups: []types.AutoScalingGroup{group}}, nil
 }
 
 func (inService) DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error) {
 	return nil, fmt.Errorf("an idle fleet asks EC2 for nothing")
 }
 
-func (inService) CompleteLifecycleAction(context.Context, *autoscaling.CompleteLifecycleActionInput, ...func(*autoscaling.Options)) (*autoscaling.CompleteLifecycleActionOutput, error) {
+func (inService) CompleteLifecycleAction(context.Context, *sdk.CompleteLifecycleActionInput, ...func(*sdk.Options)) (*sdk.CompleteLifecycleActionOutput, error) {
 	return nil, fmt.Errorf("no hook waits")
 }
 
-func (inService) RecordLifecycleActionHeartbeat(context.Context, *autoscaling.RecordLifecycleActionHeartbeatInput, ...func(*autoscaling.Options)) (*autoscaling.RecordLifecycleActionHeartbeatOutput, error) {
+func (inService) RecordLifecycleActionHeartbeat(context.Context, *sdk.RecordLifecycleActionHeartbeatInput, ...func(*sdk.Options)) (*sdk.RecordLifecycleActionHeartbeatOutput, error) {
 	return nil, fmt.Errorf("no hook waits")
 }
 
-func (inService) DescribeLifecycleHooks(context.Context, *autoscaling.DescribeLifecycleHooksInput, ...func(*autoscaling.Options)) (*autoscaling.DescribeLifecycleHooksOutput, error) {
+func (inService) DescribeLifecycleHooks(context.Context, *sdk.DescribeLifecycleHooksInput, ...func(*sdk.Options)) (*sdk.DescribeLifecycleHooksOutput, error) {
 	return nil, fmt.Errorf("no hook waits")
 }
 
-func (inService) DescribeAutoScalingInstances(context.Context, *autoscaling.DescribeAutoScalingInstancesInput, ...func(*autoscaling.Options)) (*autoscaling.DescribeAutoScalingInstancesOutput, error) {
+func (inService) DescribeAutoScalingInstances(context.Context, *sdk.DescribeAutoScalingInstancesInput, ...func(*sdk.Options)) (*sdk.DescribeAutoScalingInstancesOutput, error) {
 	return nil, fmt.Errorf("no hook waits")
 }
 
@@ -129,13 +129,13 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 	log := slog.New(slog.DiscardHandler)
 	beats := NewBeats(store, fleet.Beat{InstanceID: "i-0000000000000000a", IPAddr: "10.0.0.1", Incarnation: "1"}, 30*time.Second, time.Now, log)
 	beat := count("heartbeat", beatEvery, func() { beats.Tick(t.Context()) })
-	cfg := queue.Config{Groups: []queue.Item{{Name: "web"}}}
+	cfg := autoscaling.Config{Groups: []autoscaling.Item{{Name: "web"}}}
 	groups := inService(append(ids, "i-0000000000000000a"))
-	hooks, err := queue.NewHooks(cfg, store, groups, log)
+	hooks, err := autoscaling.NewHooks(cfg, store, groups, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec, err := queue.NewReconciler(cfg, store, inService(ids), groups, hooks, log)
+	rec, err := autoscaling.NewReconciler(cfg, store, inService(ids), groups, hooks, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 	}
 	pass() // the first asks when the fleet began, once
 	m.take()
-	reconciled := count("comparison with AutoScaling", queue.ReconcileEvery, pass)
+	reconciled := count("comparison with AutoScaling", autoscaling.ReconcileEvery, pass)
 	lagging := m.open(t, true)
 	each = count("an agent's list of masters", agentEvery, func() {
 		if _, err := lagging.Masters(t.Context()); err != nil {

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/fleettest"
 	"phoenix/bridge/fleet/sqlite"
-	"phoenix/bridge/queue"
 	"phoenix/bridge/salt"
 	"phoenix/lab"
 )
@@ -27,8 +27,8 @@ func fullReport(now time.Time) Report {
 		Bus:    BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},
 		Engine: Status{Compared: true, CompareTook: 250 * time.Millisecond, Census: Census{decide.Foreign: 3, decide.Ran: 4}, Running: 5, Held: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
 		Counts: Counts{KeysAccepted: 7, Ended: map[fleet.Outcome]int64{fleet.Succeeded: 8}, StoreFailures: 9},
-		Queue: &queue.Status{Messages: &queue.Stats{Ours: 1, NotOurs: 2, Malformed: 3, Transient: 4}, Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
-			Reconcile: &queue.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}}}
+		Queue: &autoscaling.Status{Messages: &autoscaling.Stats{Ours: 1, NotOurs: 2, Malformed: 3, Transient: 4}, Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
+			Reconcile: &autoscaling.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}}}
 }
 
 // The lines of Prometheus's text format 0.0.4.

@@ -10,9 +10,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/sqlite"
-	"phoenix/bridge/queue"
 	"phoenix/bridge/salt"
 	"phoenix/lab"
 	"phoenix/lab/moto"
@@ -48,9 +48,9 @@ func (p park) end(id string) {
 }
 
 // names asks anew: what was asked a moment ago is remembered for a minute.
-func (p park) names(idFrom string) *queue.Names {
+func (p park) names(idFrom string) *autoscaling.Names {
 	p.t.Helper()
-	n, err := queue.NewNames(idFrom, p.ec2, slog.New(slog.DiscardHandler))
+	n, err := autoscaling.NewNames(idFrom, p.ec2, slog.New(slog.DiscardHandler))
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/audit"
+	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/bus"
 	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/health"
-	"phoenix/bridge/queue"
 	"phoenix/bridge/relay"
 )
 
@@ -36,7 +36,7 @@ type Options struct {
 	Keys   KeyStore
 	Inbox  *Inbox // hints come in there
 	Bus    *bus.Bus
-	Queue  *queue.Queue
+	Queue  *autoscaling.Queue
 	Beat   fleet.Beat
 	Ready  Ready
 	// Prove makes a request that a worker of the master must answer, again and
@@ -185,23 +185,23 @@ func (s *Service) Release(ctx context.Context) ([]string, error) {
 
 // Report is all that a bridge says of itself.
 type Report struct {
-	InstanceID  string        `json:"instanceid"`
-	Incarnation string        `json:"incarnation"`
-	Started     time.Time     `json:"started"`
-	Master      fleet.Master  `json:"master"`
-	Version     string        `json:"version"`
-	Ready       bool          `json:"ready"`         // minions may be sent here
-	NotReady    string        `json:"not_ready"`     // why not; empty: they may
-	Proven      time.Time     `json:"proven"`        // when the master was last proven to serve; zero: never
-	Unproven    bool          `json:"unproven"`      // it is not proven to serve now
-	Twin        string        `json:"twin"`          // another bridge runs under this instance_id; empty: none
-	Reach       bool          `json:"store_reached"` // by the heartbeat, lately
-	Beat        time.Time     `json:"beat"`          // the last that reached the store; zero: none
-	Counts      Counts        `json:"counts"`
-	Bus         BusReport     `json:"bus"`
-	Engine      Status        `json:"engine"`
-	Queue       *queue.Status `json:"queue"` // null: neither queue nor group is named
-	Relay       *relay.Status `json:"relay"` // null: there is none (relay.listen)
+	InstanceID  string              `json:"instanceid"`
+	Incarnation string              `json:"incarnation"`
+	Started     time.Time           `json:"started"`
+	Master      fleet.Master        `json:"master"`
+	Version     string              `json:"version"`
+	Ready       bool                `json:"ready"`         // minions may be sent here
+	NotReady    string              `json:"not_ready"`     // why not; empty: they may
+	Proven      time.Time           `json:"proven"`        // when the master was last proven to serve; zero: never
+	Unproven    bool                `json:"unproven"`      // it is not proven to serve now
+	Twin        string              `json:"twin"`          // another bridge runs under this instance_id; empty: none
+	Reach       bool                `json:"store_reached"` // by the heartbeat, lately
+	Beat        time.Time           `json:"beat"`          // the last that reached the store; zero: none
+	Counts      Counts              `json:"counts"`
+	Bus         BusReport           `json:"bus"`
+	Engine      Status              `json:"engine"`
+	Queue       *autoscaling.Status `json:"queue"` // null: neither queue nor group is named
+	Relay       *relay.Status       `json:"relay"` // null: there is none (relay.listen)
 }
 
 // BusReport is how the master's event bus is doing.

@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/fleet"
-	"phoenix/bridge/queue"
 	"phoenix/lab"
 	"phoenix/lab/tap"
 )
@@ -354,9 +354,9 @@ func (b *messages) reckon(t *testing.T) {
 }
 
 // queueOf is what a bridge says of messages and of what it found by asking.
-func queueOf(bridge *lab.Bridge) queue.Status {
+func queueOf(bridge *lab.Bridge) autoscaling.Status {
 	var status struct {
-		Bridge struct{ Queue queue.Status }
+		Bridge struct{ Queue autoscaling.Status }
 	}
 	bridge.JSON(&status, "status")
 	return status.Bridge.Queue

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"phoenix/bridge/queue"
+	"phoenix/bridge/autoscaling"
 	"phoenix/lab"
 )
 
@@ -20,7 +20,7 @@ func TestMinionsLeft(t *testing.T) {
 			other := l.StartMaster(lab.MasterOptions{Version: version})
 			master.Ready()
 			other.Ready()
-			left := queue.Left(master.Addr, l.PublishPort)
+			left := autoscaling.Left(master.Addr, l.PublishPort)
 			counts := func(what string, want int) {
 				t.Helper()
 				l.Eventually(within, what, func() (bool, string) {

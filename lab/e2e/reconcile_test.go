@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/fleet"
-	"phoenix/bridge/queue"
 	"phoenix/lab"
 	"phoenix/lab/tap"
 )
@@ -65,18 +65,18 @@ func TestG9_Reconciling(t *testing.T) {
 		name   string
 		answer func(tap.Call) *tap.Answer
 		env    string
-		told   func(queue.Report) bool // by status
+		told   func(autoscaling.Report) bool // by status
 		logged string
 	}{
-		{"AutoScaling denies", denied, "", func(r queue.Report) bool {
+		{"AutoScaling denies", denied, "", func(r autoscaling.Report) bool {
 			return strings.Contains(r.Error, "the instance's role lacks the permission")
 		},
 			"fleet and AutoScaling are not compared"},
-		{"AutoScaling has no groups", noGroups, "", func(r queue.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == 0 },
+		{"AutoScaling has no groups", noGroups, "", func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == 0 },
 			"AutoScaling does not know groups"},
-		{"AutoScaling and EC2 know nothing", nothing, "", func(r queue.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == mass+1 },
+		{"AutoScaling and EC2 know nothing", nothing, "", func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == mass+1 },
 			"AutoScaling does not know groups"},
-		{"another region", nil, "AWS_REGION=eu-central-1", func(r queue.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == mass+1 },
+		{"another region", nil, "AWS_REGION=eu-central-1", func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == mass+1 },
 			"AutoScaling does not know groups"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -185,7 +185,7 @@ func userData(t *testing.T, cfg aws.Config, template string) string {
 	return string(text)
 }
 
-// launched is EventBridge's message of a launch, as bridge/queue/testdata has it.
+// launched is EventBridge's message of a launch, as bridge/autoscaling/testdata has it.
 func launched(group, id, region string) string {
 	text, err := json.Marshal(map[string]any{"version": "0", "id": "12345678-1234-1234-1234-123456789012",
 		"detail-type": "EC2 Instance Launch Successful", "source": "aws.autoscaling", "account": "123456789012",

@@ -1,0 +1,291 @@
+package autoscaling
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"phoenix/bridge/fleet"
+)
+
+// Verdict is what is done with a message.
+type Verdict string
+
+const (
+	Ours      Verdict = "ours"      // deleted, now that the row is written
+	NotOurs   Verdict = "not ours"  // deleted: nothing follows from it
+	Refuted   Verdict = "refuted"   // deleted: EC2 says that the instance lives
+	Malformed Verdict = "malformed" // stays, for the dead-letter queue; counted
+	Transient Verdict = "transient" // stays, to come again
+)
+
+const (
+	// holdFor: for so long a batch is held while the store does not answer. Then
+	// its messages are left to come again, here or at a master that reaches it.
+	holdFor = 2 * time.Minute
+	// fresh: a launch that is older, and left no row, may be one whose tombstone
+	// is gone already. EC2 is asked.
+	fresh = time.Hour
+	// complainEvery: a queue full of poison is worth a line now and then.
+	complainEvery = time.Minute
+)
+
+// letter is a message in hand.
+type letter struct {
+	raw     types.Message
+	msg     Message
+	role    Role
+	row     fleet.Minion // as it is now, if the message changed it
+	ends    bool         // it ends an instance whose row said otherwise
+	doubt   bool         // nothing is done on its word: AWS itself is asked
+	verdict Verdict      // empty: to be applied yet
+	counted bool
+}
+
+// received says how often SQS has handed the message out; 0: it does not say.
+func (l *letter) received() int {
+	n, _ := strconv.Atoi(l.raw.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)])
+	return n
+}
+
+// open reads a message and says at once what needs no store.
+func (r *Reader) open(queue Item, raw types.Message) *letter {
+	l := &letter{raw: raw}
+	m, err := Parse([]byte(aws.ToString(raw.Body)))
+	if err != nil {
+		l.verdict = Malformed
+		if kept, ok := r.complain.allow(complainEvery); ok {
+			r.log.Warn("message left for the dead-letter queue", "queue", queue.Name,
+				"message", aws.ToString(raw.MessageId), "err", err, "others_since", kept)
+		}
+		return l
+	}
+	var ours bool
+	l.msg = m
+	l.role, ours = r.cfg.role(queue, m.Group)
+	switch {
+	case m.Kind == Warned: // EC2 names no group: whose it is, the store knows
+	case !ours, m.Kind == Nothing, m.Kind == Parked && m.Hook == "", m.Hook != "" && !r.cfg.ourHook(m.Hook):
+		l.verdict = NotOurs
+		r.log.Debug("message passed over", "queue", queue.Name, "group", m.Group, "event", m.About, "hook", m.Hook)
+	}
+	return l
+}
+
+// handle carries a batch out: rows first, then the messages are deleted. What needs
+// nobody's word comes first, so that AWS's silence holds up nothing else.
+func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types.Message) {
+	letters := make([]*letter, len(raw))
+	for i, m := range raw {
+		letters[i] = r.open(queue, m)
+		// It is read: up to 1 MiB each, which would stay in memory while the batch waits.
+		raw[i].Body, letters[i].raw.Body = nil, nil
+	}
+	stop := r.extend(ctx, url, raw)
+	left := r.settle(ctx, url, letters, r.apply)
+	var doubtful []*letter
+	for _, l := range letters {
+		if l.verdict == "" {
+			doubtful = append(doubtful, l)
+		}
+	}
+	if len(doubtful) > 0 {
+		left = append(left, r.settle(ctx, url, doubtful, r.applyOnWord)...)
+	}
+	stop()
+	// Take no more from masters that can write.
+	for failures := 1; len(left) > 0 && ctx.Err() == nil; failures++ {
+		_, err := r.store.Minions(ctx, left)
+		if _, err = fleet.WithoutBadRows(err); err == nil {
+			return
+		}
+		sleep(ctx, backoff(failures))
+	}
+}
+
+// settle applies letters until none waits for the store. While it does not answer it
+// tries again; after holdFor it gives the letters up, and returns the instances that
+// they speak of. What is settled is deleted at once.
+func (r *Reader) settle(ctx context.Context, url string, letters []*letter, apply func(context.Context, []*letter) error) (left []string) {
+	defer func() { r.finish(ctx, url, letters) }()
+	held, cancel := context.WithTimeout(ctx, holdFor)
+	defer cancel()
+	for failures := 1; ; failures++ {
+		err := apply(held, letters)
+		if err == nil {
+			if failures > 1 {
+				r.log.Info("store is written again")
+			}
+			return nil
+		}
+		r.finish(ctx, url, letters)
+		if failures == 1 && ctx.Err() == nil {
+			r.log.Error("messages wait for the store", "err", err)
+		}
+		if !sleep(held, backoff(failures)) {
+			break
+		}
+	}
+	for _, l := range letters {
+		if l.verdict == "" {
+			l.verdict = Transient
+			left = append(left, l.msg.InstanceID)
+		}
+	}
+	return left
+}
+
+// finish counts and deletes what has a verdict.
+func (r *Reader) finish(ctx context.Context, url string, letters []*letter) {
+	var done []types.Message
+	var changed []fleet.Minion
+	ended := 0
+	for _, l := range letters {
+		if l.verdict == "" || l.counted {
+			continue
+		}
+		l.counted = true
+		switch l.verdict {
+		case Ours:
+			r.ours.Add(1)
+			done = append(done, l.raw)
+			if l.ends {
+				ended++
+			}
+			if l.row.InstanceID != "" {
+				changed = append(changed, l.row)
+			}
+			r.log.Info("message applied", "instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "role", l.role)
+		case NotOurs:
+			r.notOurs.Add(1)
+			done = append(done, l.raw)
+		case Refuted:
+			r.refuted.Add(1)
+			done = append(done, l.raw)
+		case Malformed:
+			r.malformed.Add(1)
+		default:
+			r.transient.Add(1)
+		}
+	}
+	r.brake.wrote(ended)
+	r.cfg.told(changed)
+	r.delete(ctx, url, done)
+}
+
+// apply does what messages say that are taken on their word. The others are marked
+// as doubtful. An error is the store's; the letters that it concerns still have no
+// verdict.
+func (r *Reader) apply(ctx context.Context, letters []*letter) error {
+	k, err := r.read(ctx, letters)
+	if err != nil {
+		return err
+	}
+	var write []*letter
+	var errs []error
+	room, counted := 0, false
+	for _, l := range letters {
+		if l.verdict != "" || l.doubt || !k.readable(r, l) {
+			continue
+		}
+		row := k.rows[l.msg.InstanceID]
+		switch l.msg.Kind {
+		case Parked: // AutoScaling is to be called, which may take its time
+			l.doubt = true
+			continue
+		case Warned:
+			id := l.msg.InstanceID
+			if k.masters[id].Status == fleet.Launch && anotherReady(k.masters, id) && !r.pulses.another(k.masters, id, time.Now()) {
+				l.doubt = true // whether the other beats is to be seen
+				continue
+			}
+			errs = append(errs, r.warned(ctx, l, k))
+			continue
+		case Launched:
+			if age := time.Since(l.msg.At); row.Status == "" && (age > fresh || age < -fresh) {
+				l.doubt = true
+				continue
+			}
+		case Ended:
+			if l.role == Masters || row.Group == "" && k.noMasters != nil { // or one that may be a master
+				l.doubt = true
+				continue
+			}
+			if l.ends = row.Status != fleet.Terminate; !l.ends {
+				break // told before
+			}
+			if !counted {
+				room, counted = r.room(ctx), true
+			}
+			if room--; room < 0 {
+				l.ends, l.doubt = false, true
+				continue
+			}
+		}
+		write = append(write, l)
+	}
+	return errors.Join(append(errs, r.write(ctx, write, nil))...)
+}
+
+// room is how many terminations are taken on a message's word; none, if they cannot
+// be counted.
+func (r *Reader) room(ctx context.Context) int {
+	room, err := r.brake.room(ctx)
+	if err != nil {
+		r.log.Warn("terminations that messages tell of need EC2's word", "err", err)
+	}
+	return room
+}
+
+// write applies letters to the minions' rows: each its own change, or the one given.
+func (r *Reader) write(ctx context.Context, letters []*letter, given map[*letter]fleet.Change) error {
+	if len(letters) == 0 {
+		return nil
+	}
+	changes := make([]fleet.Change, len(letters))
+	for i, l := range letters {
+		if changes[i] = given[l]; changes[i] == nil {
+			changes[i] = l.msg.change()
+		}
+	}
+	results, err := r.store.Apply(ctx, changes)
+	if err != nil {
+		return fmt.Errorf("write %d instances: %w", len(changes), err)
+	}
+	var errs []error
+	for i, l := range letters {
+		err := results[i].Err
+		switch l.row = results[i].Row; {
+		case err == nil:
+			l.verdict = Ours
+			if l.msg.Kind == Ended {
+				r.ledger.settle(l.msg.InstanceID)
+			}
+			if l.msg.Hook != "" {
+				r.hooks.Tend(l.msg, l.role)
+			}
+		case errors.Is(err, fleet.ErrTerminated):
+			l.verdict = Ours // a launch that came late: termination is final
+		default:
+			errs = append(errs, r.refused(l, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// refused says what becomes of a letter that the store could not be told of. The
+// error comes back if the store is away for all; if it is this one row's, the letter
+// comes again and holds up no other.
+func (r *Reader) refused(l *letter, err error) error {
+	if errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	l.verdict = Transient
+	r.log.Error("message not applied; it comes again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
+	return nil
+}

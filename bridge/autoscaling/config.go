@@ -1,0 +1,124 @@
+package autoscaling
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// Role tells the instances that run a master from the others. A master runs a
+// minion too, so it has a row in both tables.
+type Role string
+
+const (
+	Minions Role = "minions"
+	Masters Role = "masters"
+)
+
+// Item is one entry of sqs.queues or of autoscaling.groups.
+type Item struct {
+	Role Role // empty: not said
+	Name string
+}
+
+// ParseItem reads NAME, masters:NAME or minions:NAME. A queue's name may be its URL.
+func ParseItem(text string) (Item, error) {
+	item := Item{Name: text}
+	for _, role := range []Role{Masters, Minions} {
+		if name, ok := strings.CutPrefix(text, string(role)+":"); ok {
+			item = Item{role, name}
+		}
+	}
+	switch {
+	case item.Name == "":
+		return Item{}, fmt.Errorf("%q: no name", text)
+	case strings.ContainsFunc(item.Name, func(r rune) bool { return r < 0x20 || r == 0x7f }):
+		return Item{}, fmt.Errorf("%q: control character", text)
+	case strings.HasPrefix(item.Name, "arn:"):
+		return Item{}, fmt.Errorf("%q: give its name, or a queue's URL, not its ARN", text)
+	}
+	return item, nil
+}
+
+// Config is what an operator says, to all parts of this package alike.
+type Config struct {
+	Queues []Item
+	Groups []Item // empty: whatever the queues tell of is ours, and nothing is reconciled
+
+	// Self is the instance of this master.
+	Self string
+
+	// Hooks are the names of the lifecycle hooks that are ours. No other is ended or
+	// prolonged, and what its messages say is not ours either.
+	Hooks []string
+	// Left counts the minions that are still connected to this master; nil: nobody
+	// knows.
+	Left func() (minions int, err error)
+	// Decisions gets a line for each decision about an instance; nil: the log does.
+	Decisions *slog.Logger
+
+	// Attempts is highstate.attempts: after so many a launching instance is given
+	// up. 0: no highstates are run, and it goes on when its key is accepted.
+	Attempts int
+	// Every is how often AutoScaling and EC2 are asked; see ReconcileEvery.
+	Every time.Duration
+	// Told is called with rows as they were written, or found to say so already; may
+	// be nil.
+	Told func([]fleet.Minion)
+}
+
+func (c Config) validate() error {
+	var faults []error
+	for _, list := range [][]Item{c.Queues, c.Groups} {
+		for i, item := range list {
+			if slices.ContainsFunc(list[:i], func(other Item) bool { return other.Name == item.Name }) {
+				faults = append(faults, fmt.Errorf("%s is named twice", item.Name))
+			}
+			if item.Name == "" || item.Role != "" && item.Role != Masters && item.Role != Minions {
+				faults = append(faults, fmt.Errorf("%q, %q: not an item", item.Role, item.Name))
+			}
+		}
+	}
+	if slices.Contains(c.Hooks, "") {
+		faults = append(faults, errors.New("a lifecycle hook without a name"))
+	}
+	if c.Attempts < 0 {
+		faults = append(faults, fmt.Errorf("%d attempts", c.Attempts))
+	}
+	return errors.Join(faults...)
+}
+
+func (c Config) ourHook(name string) bool { return slices.Contains(c.Hooks, name) }
+
+// decided writes what was decided about a minion, or a master.
+func (c Config) decided(log *slog.Logger, what, minion string, args ...any) {
+	if c.Decisions != nil {
+		log = c.Decisions
+	}
+	log.Warn(what, append([]any{"minion", minion}, args...)...)
+}
+
+func (c Config) told(rows []fleet.Minion) {
+	if c.Told != nil && len(rows) > 0 {
+		c.Told(rows)
+	}
+}
+
+// role says what the instances of a group are that a queue tells of, and whether
+// they are ours at all. What is said of the group goes before what is said of
+// the queue.
+func (c Config) role(queue Item, group string) (role Role, ours bool) {
+	i := slices.IndexFunc(c.Groups, func(g Item) bool { return g.Name == group })
+	switch {
+	case i >= 0 && c.Groups[i].Role != "":
+		return c.Groups[i].Role, true
+	case queue.Role != "":
+		return queue.Role, true
+	}
+	return Minions, i >= 0 || len(c.Groups) == 0
+}

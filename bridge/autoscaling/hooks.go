@@ -1,0 +1,261 @@
+package autoscaling
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"phoenix/bridge/fleet"
+)
+
+const (
+	// lookEvery: how soon a hook follows its row. All rows are read at once, and
+	// none while no instance waits.
+	lookEvery = 15 * time.Second
+	// tendFor: AutoScaling itself keeps no instance waiting for longer.
+	tendFor = 48 * time.Hour
+	// callsAtOnce bounds the calls that end or prolong hooks: one that hangs keeps
+	// no other waiting.
+	callsAtOnce = 8
+	// maxWaits bounds the instances that are tended. What is left out, reconciling
+	// finds later.
+	maxWaits = 10_000
+	// againMost bounds the pauses after which the end of a hook is tried again.
+	againMost = 5 * time.Minute
+)
+
+// Hooks lets an instance go on once what its lifecycle hook waits for is so: a
+// launching one after its first highstate succeeded, a launching master as soon as
+// it is ready, a terminating one as soon as its row says so, a terminating master
+// once no minion is left on it. What is so, rows say; whoever finds it so ends the
+// hook, and to end one that is over is no error. So it may be done by any master,
+// twice, and by the instance's id alone: no token need be remembered.
+//
+// Only hooks that Config.Hooks names are touched.
+type Hooks struct {
+	cfg   Config
+	store fleet.Store
+	api   Lifecycle
+	log   *slog.Logger
+	wake  chan struct{}
+	of    hookCache
+
+	mu    sync.Mutex
+	waits map[[2]string]*wait // by instance and hook
+}
+
+// wait is one instance that a hook holds. All but its first four fields belong to
+// the goroutine that looks.
+type wait struct {
+	Message
+	role  Role
+	begun time.Time
+	beat  time.Time // when it was last prolonged
+
+	progress
+	arrival   arrival
+	empty     int  // looks in a row at which no minion was left on the master
+	uncounted bool // the minions left on it could not be counted
+
+	failures int
+	again    time.Time // no call is made before
+}
+
+// NewHooks makes Hooks that tend nothing yet.
+func NewHooks(cfg Config, store fleet.Store, api Lifecycle, log *slog.Logger) (*Hooks, error) {
+	if store == nil || api == nil || log == nil {
+		return nil, errors.New("tend hooks: a part is missing")
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("tend hooks: %w", err)
+	}
+	return &Hooks{cfg: cfg, store: store, api: api, log: log,
+		wake: make(chan struct{}, 1), waits: map[[2]string]*wait{}}, nil
+}
+
+// Tend takes a hook in, whose instance's row is written, and says whether it is new.
+// One that is not ours, by its name, is left alone.
+func (h *Hooks) Tend(m Message, role Role) (news bool) {
+	if !h.cfg.ourHook(m.Hook) {
+		return false
+	}
+	key := [2]string{m.InstanceID, m.Hook}
+	h.mu.Lock()
+	old := h.waits[key]
+	full := old == nil && len(h.waits) >= maxWaits
+	if news = (old == nil || old.Kind != m.Kind) && !full; news {
+		now := time.Now()
+		// It was never prolonged: the hook may have begun to wait long before its message came.
+		h.waits[key] = &wait{Message: m, role: role, begun: now, progress: progress{moved: now}}
+	}
+	h.mu.Unlock()
+	if full {
+		h.log.Warn("lifecycle hook not tended: too many wait", "instance", m.InstanceID, "hook", m.Hook, "waiting", maxWaits)
+		return false
+	}
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+	return news
+}
+
+// Waiting says how many instances wait.
+func (h *Hooks) Waiting() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.waits)
+}
+
+// Proceed ends a hook that waits for nothing of ours.
+func (h *Hooks) Proceed(ctx context.Context, m Message) error { return h.end(ctx, m, goOn) }
+
+// Run tends hooks until ctx ends, and then has one last look: an instance whose
+// highstate has just been recorded need not wait for another master.
+func (h *Hooks) Run(ctx context.Context) error {
+	for {
+		var tick <-chan time.Time
+		if h.Waiting() > 0 {
+			tick = time.After(lookEvery)
+		}
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeWithin)
+			defer cancel()
+			h.look(last)
+			return nil
+		case <-h.wake:
+		case <-tick:
+		}
+		h.look(ctx)
+	}
+}
+
+// look reads the rows of all that wait, and does what follows.
+func (h *Hooks) look(ctx context.Context) {
+	h.mu.Lock()
+	waits := make([]*wait, 0, len(h.waits))
+	ids := make([]string, 0, len(h.waits))
+	masters := false
+	for _, w := range h.waits {
+		waits, ids = append(waits, w), append(ids, w.InstanceID)
+		masters = masters || w.role == Masters
+	}
+	h.mu.Unlock()
+	if len(waits) == 0 {
+		return
+	}
+	slices.Sort(ids)
+	rows, err := h.store.Minions(ctx, slices.Compact(ids))
+	bad, err := fleet.WithoutBadRows(err)
+	if err != nil {
+		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
+		return
+	}
+	var of map[string]fleet.Master
+	if masters {
+		var badMasters map[string]error
+		if of, badMasters, err = mastersOf(ctx, h.store); err != nil {
+			h.log.Warn("lifecycle hooks of masters wait for the store", "err", err)
+			waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role == Masters })
+		}
+		waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role == Masters && badMasters[w.InstanceID] != nil })
+	}
+	var calls errgroup.Group
+	calls.SetLimit(callsAtOnce)
+	for _, w := range waits {
+		if bad[w.InstanceID] != nil || time.Now().Before(w.again) {
+			continue // a row that cannot be read ends no hook: the hook's own timeout does
+		}
+		timeout := h.timeout(ctx, w.Group, w.Hook)
+		master, found := of[w.InstanceID]
+		step, why := h.decide(w, rows[w.InstanceID], master, found, timeout)
+		calls.Go(func() error {
+			h.do(ctx, w, step, why, timeout)
+			return nil
+		})
+	}
+	_ = calls.Wait() // each tells its own fault
+}
+
+// decide says what to do about one that waits, and why.
+func (h *Hooks) decide(w *wait, row fleet.Minion, master fleet.Master, found bool, timeout time.Duration) (step, string) {
+	now := time.Now()
+	switch {
+	case w.Kind == Launched && w.role == Masters:
+		return nextOfMaster(w, row, w.arrival.see(master, found, now), now), ""
+	case w.role == Masters:
+		return h.nextOfLeaving(w, master, found, timeout, now)
+	case w.Kind == Launched:
+		w.progress.see(row, now)
+		return next(w, row, h.cfg.Attempts, timeout, now)
+	}
+	return nextOfEnded(w, row, now), ""
+}
+
+// do carries a step out.
+func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout time.Duration) {
+	var err error
+	switch s {
+	case stay:
+		return
+	case drop:
+		h.forget(w)
+		return
+	case beat:
+		if time.Since(w.beat) < min(beatMost, timeout/3) {
+			return
+		}
+		w.beat = time.Now()
+		if err := h.heartbeat(ctx, w.Message); err != nil {
+			h.log.Warn("lifecycle hook not prolonged", "instance", w.InstanceID, "hook", w.Hook, "err", withHint(err))
+		}
+		return
+	case proceed:
+		if err = h.end(ctx, w.Message, goOn); err == nil && why != "" {
+			h.cfg.decided(h.log, "terminating master let go", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
+			h.retire(ctx, w.Message)
+		}
+	case abandon:
+		err = h.abandon(ctx, w, why, timeout)
+	}
+	switch {
+	case err == nil:
+		h.forget(w)
+		return
+	case errors.Is(err, errChanged):
+		return
+	}
+	w.failures++
+	w.again = time.Now().Add(min(lookEvery<<min(w.failures-1, 10), againMost))
+	if w.failures == 1 {
+		h.log.Warn("lifecycle hook not ended; it is tried again", "instance", w.InstanceID, "hook", w.Hook, "step", s, "err", withHint(err))
+	}
+}
+
+func (h *Hooks) forget(w *wait) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if key := [2]string{w.InstanceID, w.Hook}; h.waits[key] == w {
+		delete(h.waits, key)
+	}
+}
+
+// mastersOf gives all masters' rows by id, and the ids of those that cannot be read.
+func mastersOf(ctx context.Context, store fleet.Store) (of map[string]fleet.Master, bad map[string]error, err error) {
+	rows, err := store.Masters(ctx)
+	if bad, err = fleet.WithoutBadRows(err); err != nil {
+		return nil, nil, fmt.Errorf("list masters: %w", err)
+	}
+	of = make(map[string]fleet.Master, len(rows))
+	for _, m := range rows {
+		of[m.InstanceID] = m
+	}
+	return of, bad, nil
+}

@@ -1,0 +1,87 @@
+package autoscaling
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+)
+
+// EC2 is as much of EC2's API as is used here.
+type EC2 interface {
+	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
+}
+
+// Instance is EC2's own word on an instance.
+type Instance struct {
+	ID       string
+	State    types.InstanceStateName
+	Launched time.Time
+}
+
+// Gone says whether EC2 says that the instance is terminated, or is on its way.
+// To be stopped, or not to be described at all, is not to be gone.
+func (i Instance) Gone() bool {
+	return i.State == types.InstanceStateNameShuttingDown || i.State == types.InstanceStateNameTerminated
+}
+
+const (
+	// describeAtOnce is the most values that a filter of EC2 may have.
+	describeAtOnce = 200
+	// describePages bounds an answer that pages without end: 200 instances need
+	// one page.
+	describePages = 100
+	// callWithin bounds a call of an API, the SDK's own retries included.
+	callWithin = 30 * time.Second
+)
+
+// describe asks EC2 for instances. One that EC2 does not know, since it was
+// terminated an hour ago or lives in another account or region, is absent: asked
+// for with a filter, it does not turn the answer into InvalidInstanceID.NotFound.
+func describe(ctx context.Context, api EC2, ids []string) (map[string]Instance, error) {
+	known := map[string]Instance{}
+	for chunk := range slices.Chunk(ids, describeAtOnce) {
+		in := &ec2.DescribeInstancesInput{Filters: []types.Filter{{Name: aws.String("instance-id"), Values: chunk}}}
+		err := pages(ctx, api, in, func(i types.Instance) {
+			if i.InstanceId != nil && i.State != nil {
+				known[*i.InstanceId] = Instance{*i.InstanceId, i.State.Name, aws.ToTime(i.LaunchTime)}
+			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("describe %d instances: %w", len(chunk), err)
+		}
+	}
+	return known, nil
+}
+
+// pages calls fn with each instance that an answer of EC2 describes.
+func pages(ctx context.Context, api EC2, in *ec2.DescribeInstancesInput, fn func(types.Instance)) error {
+	for n := 1; ; n++ {
+		out, err := describePage(ctx, api, in)
+		if err == nil && n > describePages {
+			err = errors.New("pages without end")
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range out.Reservations {
+			for _, i := range r.Instances {
+				fn(i)
+			}
+		}
+		if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
+			return nil
+		}
+	}
+}
+
+func describePage(ctx context.Context, api EC2, in *ec2.DescribeInstancesInput) (*ec2.DescribeInstancesOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	return api.DescribeInstances(ctx, in)
+}

@@ -1,0 +1,71 @@
+package autoscaling
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// emptyLooks: so often in a row no minion must be left on a master before it goes.
+// One that has just lost its connection comes back within seconds.
+const emptyLooks = 2
+
+// nextOfEnded decides for a terminating minion: it goes at once. Its row says
+// TERMINATE, which keeps it out of all masters whatever becomes of its key.
+func nextOfEnded(w *wait, row fleet.Minion, now time.Time) step {
+	switch {
+	case row.Status == fleet.Terminate:
+		return proceed
+	case now.Sub(w.begun) > tendFor:
+		return drop
+	}
+	return stay // not recorded
+}
+
+// nextOfLeaving decides for a terminating master. Its row says draining: agents
+// leave it, each when no job runs, and no highstate is begun there. It goes when no
+// minion is left, which only its own bridge can see, or when the hook's own time is
+// over; it is never prolonged.
+func (h *Hooks) nextOfLeaving(w *wait, master fleet.Master, found bool, timeout time.Duration, now time.Time) (step, string) {
+	switch {
+	case now.Sub(w.begun) >= timeout:
+		return proceed, "its time is over"
+	case !found || master.Status == fleet.Terminate:
+		return proceed, "its row says that it is gone"
+	case w.InstanceID != h.cfg.Self || h.cfg.Left == nil:
+		return stay, ""
+	}
+	minions, err := h.cfg.Left()
+	if err != nil {
+		if !w.uncounted {
+			h.log.Warn("minions of this master are not counted; its lifecycle hook waits for its timeout", "err", err)
+		}
+		w.empty, w.uncounted = 0, true
+		return stay, ""
+	}
+	if w.empty++; minions > 0 {
+		w.empty = 0
+	}
+	if w.empty >= emptyLooks {
+		return proceed, "no minion is left on it"
+	}
+	return stay, ""
+}
+
+// retire says in its row that a master is at its end, once nothing holds it any more:
+// who is still there leaves at once, and its claims are taken over. That it cannot come
+// back is AutoScaling's own word, asked for once more. If that fails, the message that
+// EC2 has terminated it will do it.
+func (h *Hooks) retire(ctx context.Context, m Message) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeWithin)
+	defer cancel()
+	states, err := h.states(ctx, []string{m.InstanceID})
+	if err == nil && strings.HasPrefix(states[m.InstanceID], "Terminating:") {
+		err = h.store.RetireMaster(ctx, m.InstanceID)
+	}
+	if err != nil {
+		h.log.Warn("master let go, and its row does not say so yet", "instance", m.InstanceID, "err", withHint(err))
+	}
+}

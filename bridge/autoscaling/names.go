@@ -1,0 +1,146 @@
+package autoscaling
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+)
+
+const (
+	// namedFor: a name that an instance bears is asked for again after so long.
+	// EC2 gives out an address, and so its name, anew within minutes.
+	namedFor = time.Minute
+	// maxNames bounds what strangers who knock under many names can make us keep.
+	maxNames = 10_000
+)
+
+// Names finds the instances that bear Salt minion ids, where those are not the
+// instances' own (id_from). EC2 is asked, never the minion.
+type Names struct {
+	api    EC2
+	filter string // of DescribeInstances: its values are minion ids
+	of     func(types.Instance) string
+	log    *slog.Logger
+	away   patience
+
+	mu    sync.Mutex
+	known map[string]named
+}
+
+type named struct {
+	instance string // empty: none bears it, or several do
+	until    time.Time
+}
+
+// NewNames reads id_from: private-dns, or tag:KEY. For instance-id there is
+// nothing to resolve, and Names is nil.
+func NewNames(idFrom string, api EC2, log *slog.Logger) (*Names, error) {
+	n := &Names{api: api, log: log, known: map[string]named{}}
+	key, tag := strings.CutPrefix(idFrom, "tag:")
+	switch {
+	case idFrom == "instance-id" || idFrom == "":
+		return nil, nil
+	case idFrom == "private-dns":
+		n.filter = "private-dns-name"
+		n.of = func(i types.Instance) string { return aws.ToString(i.PrivateDnsName) }
+	case tag && key != "":
+		n.filter = "tag:" + key
+		n.of = func(i types.Instance) string {
+			at := slices.IndexFunc(i.Tags, func(t types.Tag) bool { return aws.ToString(t.Key) == key })
+			if at < 0 {
+				return ""
+			}
+			return aws.ToString(i.Tags[at].Value)
+		}
+	default:
+		return nil, fmt.Errorf("%q is none of instance-id, private-dns, tag:KEY", idFrom)
+	}
+	return n, nil
+}
+
+// Instances gives the living instance that bears each id. One that several bear
+// at a time is nobody's, and is complained of. While EC2 does not answer it fails at
+// once, and gives those that are remembered beside the error.
+func (n *Names) Instances(ctx context.Context, minionIDs []string) (map[string]string, error) {
+	out, ask := n.remembered(minionIDs)
+	for chunk := range slices.Chunk(ask, describeAtOnce) {
+		if n.away.spent() {
+			return out, errAway
+		}
+		bearers, err := n.find(ctx, chunk)
+		if n.away.note(err); err != nil {
+			return out, withHint(err)
+		}
+		for _, id := range chunk {
+			switch of := bearers[id]; len(of) {
+			case 0:
+			case 1:
+				out[id] = of[0]
+			default:
+				n.log.Error("minion id left out: several instances bear it", "minion", id, "instances", some(of))
+			}
+			n.remember(id, out[id])
+		}
+	}
+	return out, nil
+}
+
+func (n *Names) remembered(ids []string) (known map[string]string, ask []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	known = map[string]string{}
+	for _, id := range ids {
+		switch k, found := n.known[id]; {
+		case !found || time.Now().After(k.until):
+			ask = append(ask, id)
+		case k.instance != "":
+			known[id] = k.instance
+		}
+	}
+	return known, ask
+}
+
+func (n *Names) remember(id, instance string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.known) >= maxNames {
+		clear(n.known)
+	}
+	n.known[id] = named{instance, time.Now().Add(namedFor)}
+}
+
+// find asks EC2 for the living bearers of ids.
+func (n *Names) find(ctx context.Context, ids []string) (map[string][]string, error) {
+	bearers := map[string][]string{}
+	in := &ec2.DescribeInstancesInput{Filters: []types.Filter{
+		{Name: aws.String(n.filter), Values: escape(ids)},
+		{Name: aws.String("instance-state-name"), Values: []string{"pending", "running", "stopping", "stopped"}},
+	}}
+	err := pages(ctx, n.api, in, func(i types.Instance) {
+		if id := aws.ToString(i.InstanceId); id != "" {
+			bearers[n.of(i)] = append(bearers[n.of(i)], id)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find %d minion ids: %w", len(ids), err)
+	}
+	return bearers, nil
+}
+
+// escape keeps EC2 from taking part of an id for a wildcard of its filters: * and ?
+// (id_pattern lets neither through to here).
+func escape(ids []string) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`).Replace(id)
+	}
+	return out
+}

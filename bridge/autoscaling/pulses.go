@@ -1,0 +1,71 @@
+package autoscaling
+
+import (
+	"sync"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+const (
+	// beatWithin: a bridge that lives beats every 5 s. One beat may be late.
+	beatWithin = 12 * time.Second
+	// beatFor: a master that was seen to beat is taken to live for so long.
+	beatFor = time.Minute
+)
+
+// pulses tells masters that live from rows that nobody writes any more: these go on
+// to say ready. It compares counters, by our own clock.
+type pulses struct {
+	mu   sync.Mutex
+	seen map[string]sighting
+}
+
+type sighting struct {
+	heartbeat int64
+	at        time.Time // when it was last read
+	moved     time.Time // when it was last seen to have moved; zero: never
+}
+
+// observe takes in masters as they were read just now.
+func (p *pulses) observe(masters map[string]fleet.Master, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := make(map[string]sighting, len(masters))
+	for id, m := range masters {
+		s, known := p.seen[id]
+		if known && s.heartbeat != m.Heartbeat && now.Sub(s.at) < beatFor {
+			s.moved = now
+		}
+		next[id] = sighting{m.Heartbeat, now, s.moved}
+	}
+	p.seen = next
+}
+
+// another says whether there is another master that minions may go to, and that was
+// seen to beat lately.
+func (p *pulses) another(masters map[string]fleet.Master, id string, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for other, m := range masters {
+		if s := p.seen[other]; mayGoTo(m, id) && !s.moved.IsZero() && now.Sub(s.moved) < beatFor {
+			return true
+		}
+	}
+	return false
+}
+
+// anotherReady says whether there is another master whose row says that minions may go
+// to it.
+func anotherReady(masters map[string]fleet.Master, id string) bool {
+	for _, m := range masters {
+		if mayGoTo(m, id) {
+			return true
+		}
+	}
+	return false
+}
+
+func mayGoTo(m fleet.Master, from string) bool {
+	return m.InstanceID != from && m.Status == fleet.Launch && m.Ready && !m.Draining
+}

@@ -1,0 +1,198 @@
+package autoscaling
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// words are what AWS itself says of instances that messages speak of.
+type words struct {
+	instances map[string]Instance // EC2's
+	states    map[string]string   // AutoScaling's, of those that a hook is said to hold
+}
+
+// believed is what follows from a message of a termination and from AWS's own word.
+type believed string
+
+const (
+	ends    believed = "ends"    // EC2, or AutoScaling for one that a hook holds, say so too
+	drains  believed = "drains"  // a master that AutoScaling terminates: minions leave it first
+	lives   believed = "lives"   // EC2 says that it runs, or is stopped
+	unheard believed = "unheard" // EC2 does not know it, and the fleet has it
+	nobody  believed = "nobody"  // EC2 does not know it, nor has the fleet it
+)
+
+// believe decides about a message of a termination that is not taken on its word.
+// listed says whether a row of the instance says LAUNCH.
+func (w words) believe(m Message, role Role, listed bool) believed {
+	i, known := w.instances[m.InstanceID]
+	switch {
+	case known && i.Gone():
+		return ends
+	case m.Hook != "" && strings.Contains(w.states[m.InstanceID], "Terminating"):
+		// A hook's message comes while the instance runs: it is AutoScaling that knows.
+		if role == Masters {
+			return drains
+		}
+		return ends
+	case known:
+		return lives
+	case listed:
+		return unheard
+	}
+	return nobody
+}
+
+const (
+	// wordWithin bounds the question for AWS's word: meanwhile no message is read.
+	wordWithin = 10 * time.Second
+	// maxHeld bounds the terminations that are remembered to be told of.
+	maxHeld = 10_000
+	// heldFor: a message that is held comes again each minute. One that has not for so
+	// long went to the dead-letter queue, or another master has it.
+	heldFor = 10 * time.Minute
+)
+
+// errAway: AWS did not give its word a moment ago, and is not asked for some time.
+var errAway = errors.New("AWS did not answer a moment ago")
+
+// patience keeps a question from being asked again and again while nobody answers.
+type patience struct {
+	mu       sync.Mutex
+	failures int
+	until    time.Time
+}
+
+func (p *patience) spent() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Now().Before(p.until)
+}
+
+// note says how a question went, and whether it is the first to fail.
+func (p *patience) note(err error) (first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		p.failures, p.until = 0, time.Time{}
+		return false
+	}
+	p.failures++
+	p.until = time.Now().Add(backoff(p.failures))
+	return p.failures == 1
+}
+
+// ask asks AWS for its word on the instances of letters.
+func (r *Reader) ask(ctx context.Context, letters []*letter) (words, error) {
+	if r.away.spent() {
+		return words{}, errAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, wordWithin)
+	defer cancel()
+	var ids, held []string
+	for _, l := range letters {
+		if l.msg.Kind == Parked || l.msg.Kind == Warned {
+			continue
+		}
+		ids = append(ids, l.msg.InstanceID)
+		if l.msg.Kind == Ended && l.msg.Hook != "" {
+			held = append(held, l.msg.InstanceID)
+		}
+	}
+	if len(ids) == 0 {
+		return words{}, nil
+	}
+	var w words
+	var err error
+	if w.instances, err = describe(ctx, r.ec2, ids); err == nil && len(held) > 0 {
+		w.states, err = r.hooks.states(ctx, held)
+	}
+	if first := r.away.note(err); first {
+		r.log.Warn("messages wait for AWS's own word", "messages", len(ids), "err", withHint(err))
+	}
+	return w, err
+}
+
+// heldTermination is one that a message told and that is not taken on its word.
+type heldTermination struct {
+	role Role
+	at   time.Time
+}
+
+// ledger remembers terminations that messages told and that were not carried out.
+type ledger struct {
+	mu   sync.Mutex
+	held map[string]heldTermination
+	// lives are those of which EC2 says that they live: told, and not ended.
+	lives map[string]time.Time
+}
+
+// livesFor is how long such a one is shown.
+const livesFor = 24 * time.Hour
+
+func (l *ledger) hold(id string, role Role) (first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = map[string]heldTermination{}
+	}
+	_, known := l.held[id]
+	if known || len(l.held) < maxHeld {
+		l.held[id] = heldTermination{role, time.Now()}
+	}
+	return !known
+}
+
+// refute gives how many are refuted by now.
+func (l *ledger) refute(id string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.held, id)
+	if l.lives == nil {
+		l.lives = map[string]time.Time{}
+	}
+	if _, known := l.lives[id]; known || len(l.lives) < maxHeld {
+		l.lives[id] = time.Now()
+	}
+	return len(l.lives)
+}
+
+// settle says that a termination was carried out, or that there is none.
+func (l *ledger) settle(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.held, id)
+	delete(l.lives, id)
+}
+
+// lists gives both, without what is long ago.
+func (l *ledger) lists() (held map[string]Role, lives []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held = map[string]Role{}
+	for id, h := range l.held {
+		if time.Since(h.at) > heldFor {
+			delete(l.held, id)
+			continue
+		}
+		held[id] = h.role
+	}
+	for id, at := range l.lives {
+		if time.Since(at) > livesFor {
+			delete(l.lives, id)
+			continue
+		}
+		lives = append(lives, id)
+	}
+	return held, lives
+}
+
+// listed says whether a row says that the instance is there.
+func listed(row fleet.Minion, master fleet.Master) bool {
+	return row.Status == fleet.Launch || master.Status == fleet.Launch
+}

@@ -1,0 +1,252 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/config"
+	"phoenix/bridge/doctor"
+	"phoenix/bridge/salt"
+	"phoenix/bridge/service"
+)
+
+// doctorWithin bounds all that is asked of stores and of AWS. Salt's own files are
+// read in milliseconds.
+const doctorWithin = 20 * time.Second
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "doctor",
+		Usage: "look at the Salt master or minion on this machine for what is wrong, and change nothing",
+		Description: "It needs no configuration, no bridge and no store, and looks at /etc/salt/master and /etc/salt/minion, or at\n" +
+			"what --salt-config names. Where there is a configuration of Phoenix, it looks at what that names, too.\n" +
+			"Exit code 0: nothing worse than a note; 1: warnings or errors.",
+		Flags: []cli.Flag{jsonFlag,
+			&cli.BoolFlag{Name: "salt-only", Usage: "look at Salt alone, whatever configuration of Phoenix there is"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "leave out what is as it should be"}},
+		Action: runDoctor,
+	}
+}
+
+// errFindings ends doctor with exit code 1.
+var errFindings = errors.New("warnings or errors were found")
+
+func runDoctor(c *cli.Context) error {
+	ctx, cancel := context.WithTimeout(c.Context, doctorWithin)
+	defer cancel()
+	v, err := newVisit(c)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	for _, path := range v.paths {
+		if strings.Contains(filepath.Base(path), "minion") {
+			v.minion(ctx, path)
+		} else {
+			v.master(ctx, path)
+		}
+	}
+	if !c.Bool("salt-only") {
+		v.findings = append(v.findings, doctor.ExamineFleet(v.fleet)...)
+	}
+	doctor.Sort(v.findings)
+	if err := printFindings(c, v.findings); err != nil {
+		return err
+	}
+	if worst := doctor.Worst(v.findings); worst == doctor.Warning || worst == doctor.Error {
+		n := doctor.Count(v.findings)
+		return fmt.Errorf("look at Salt: %w (errors: %d, warnings: %d)", errFindings, n[doctor.Error], n[doctor.Warning])
+	}
+	return nil
+}
+
+// visit is one look at a machine.
+type visit struct {
+	cfg      config.Config
+	paths    []string // configuration files of Salt
+	fleet    doctor.Fleet
+	findings []doctor.Finding
+	store    *openedStore // nil: there is none, or it cannot be read
+	dates    dates        // of AWS's answers
+}
+
+// newVisit finds out where to look.
+func newVisit(c *cli.Context) (*visit, error) {
+	v := &visit{}
+	if h, ok := c.Context.Value(heldContext{}).(held); ok {
+		v.cfg, v.fleet.Config, v.fleet.Store = h.cfg, "the bridge's own", h.cfg.Store
+		if !h.cfg.OnDynamoDB() { // else one is opened that looks at the answers
+			v.store = &openedStore{Store: h.store, close: func() error { return nil }}
+		}
+		v.paths = []string{h.cfg.SaltConfig}
+		return v, nil
+	}
+	if c.Bool("salt-only") {
+		v.cfg = plainConfig(c)
+		var err error
+		v.paths, err = saltConfigs(v.cfg)
+		return v, err
+	}
+	path, asked := configPath(c)
+	cfg, err := readConfig(c)
+	if err != nil {
+		v.fleet.ConfigErr = err
+		cfg = plainConfig(c)
+	}
+	_, storeAsked := flagText(c, "store")
+	if _, err := os.Stat(path); err == nil || asked || v.fleet.ConfigErr != nil {
+		v.fleet.Config = path
+	} else if storeAsked || os.Getenv("PHOENIX_STORE") != "" {
+		v.fleet.Config = "flags and variables"
+	}
+	v.cfg, v.fleet.Store = cfg, cfg.Store
+	v.paths, err = saltConfigs(cfg)
+	return v, err
+}
+
+// plainConfig is as much of a configuration as Salt alone is looked at with.
+func plainConfig(c *cli.Context) config.Config {
+	cfg := config.Default()
+	cfg.IDPattern = config.IDPatternSQLite
+	for name, value := range map[string]*string{"salt-config": &cfg.SaltConfig, "id-pattern": &cfg.IDPattern} {
+		if text, ok := flagText(c, name); ok {
+			*value = text
+		}
+	}
+	return cfg
+}
+
+// saltConfigs are the files to look at: the one that is named, or those that are
+// where packages put them.
+func saltConfigs(cfg config.Config) (found []string, err error) {
+	usual := config.Default().SaltConfig
+	if cfg.SaltConfig != usual {
+		return []string{cfg.SaltConfig}, nil
+	}
+	for _, path := range []string{usual, minionConfig} {
+		if _, err := os.Stat(path); err == nil {
+			found = append(found, path)
+		}
+	}
+	if len(found) == 0 {
+		return nil, usageError(fmt.Errorf("find Salt: neither %s nor %s is there (--salt-config names the file)", usual, minionConfig))
+	}
+	return found, nil
+}
+
+// master looks at a master, and at the fleet as its bridge would.
+func (v *visit) master(ctx context.Context, path string) {
+	c, err := salt.ReadConfig(path)
+	if err != nil {
+		v.findings = append(v.findings, doctor.Unread("salt-config", path, err))
+		return
+	}
+	m := doctor.LookAtMaster(c)
+	valid, err := regexp.Compile(v.cfg.IDPattern)
+	if err != nil { // of a command line that was not checked
+		v.findings = append(v.findings, doctor.Unread("id-pattern", v.cfg.IDPattern, err))
+		return
+	}
+	m.IDPattern, m.ValidID = v.cfg.IDPattern, valid.MatchString
+	if v.configured() {
+		v.askBridge(ctx)
+		v.look(ctx, true)
+		if v.store != nil {
+			m.Plan, err = v.plan(ctx, c)
+			v.fleet.StoreErr = cmp.Or(v.fleet.StoreErr, err)
+		}
+		if v.cfg.Identity.Bucket != "" {
+			v.lookAtIdentity(ctx)
+		}
+		v.fleet.OwnKey, _ = salt.MasterKeyDigest(c)
+	}
+	v.findings = append(v.findings, doctor.ExamineMaster(m)...)
+}
+
+// minion looks at a minion, and at the fleet as its agent would.
+func (v *visit) minion(ctx context.Context, path string) {
+	c, err := salt.ReadMinionConfig(path)
+	if err != nil {
+		v.findings = append(v.findings, doctor.Unread("minion-config", path, err))
+		return
+	}
+	m := doctor.LookAtMinion(c)
+	if v.configured() {
+		v.look(ctx, false)
+		if v.fleet.Proof != nil {
+			v.fleet.Proof.Key = m.Key
+		}
+		v.fleet.OwnKey = cmp.Or(v.fleet.OwnKey, m.MasterKey)
+	}
+	v.findings = append(v.findings, doctor.ExamineMinion(m)...)
+}
+
+// configured says whether there is a configuration to go by.
+func (v *visit) configured() bool { return v.fleet.Config != "" && v.fleet.ConfigErr == nil }
+
+// askBridge asks the bridge on this machine, by its own socket.
+func (v *visit) askBridge(ctx context.Context) {
+	v.fleet.Socket = v.cfg.Socket
+	var r service.Report
+	if v.fleet.BridgeErr = api.NewClient(v.cfg.Socket).Status(ctx, &r); v.fleet.BridgeErr != nil {
+		return
+	}
+	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.Reach, Held: r.Engine.Held}
+	if !r.Bus.Connected && v.cfg.Bus != config.BusOff {
+		b.Bus = cmp.Or(r.Bus.Error, "not connected")
+	}
+	if r.Queue != nil && r.Queue.Reconcile != nil {
+		b.Brake = len(r.Queue.Reconcile.Held)
+	}
+	v.fleet.Bridge = b
+}
+
+func (v *visit) close() {
+	if v.store != nil {
+		_ = v.store.close()
+	}
+}
+
+func printFindings(c *cli.Context, findings []doctor.Finding) error {
+	if c.Bool("quiet") {
+		kept := []doctor.Finding{}
+		for _, f := range findings {
+			if f.Severity != doctor.OK {
+				kept = append(kept, f)
+			}
+		}
+		findings = kept
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, findings)
+	}
+	w := c.App.Writer
+	for _, f := range findings {
+		fmt.Fprintf(w, "%-8s %-22s %s\n", f.Severity, f.Check, plain(f.What))
+		printIndented(w, f.Why)
+		if f.Mend != "" {
+			printIndented(w, "mend: "+f.Mend)
+		}
+	}
+	n := doctor.Count(findings)
+	_, err := fmt.Fprintf(w, "errors: %d, warnings: %d, notes: %d, ok: %d; nothing was changed\n",
+		n[doctor.Error], n[doctor.Warning], n[doctor.Note], n[doctor.OK])
+	return err
+}
+
+func printIndented(w io.Writer, text string) {
+	if text != "" {
+		fmt.Fprintf(w, "%-31s %s\n", "", plain(text))
+	}
+}

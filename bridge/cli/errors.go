@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/identity"
+	"phoenix/bridge/salt"
+)
+
+// Exit codes. A script can tell what to do next by them.
+const (
+	exitOK       = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitStore    = 3
+	exitDenied   = 4
+	exitNoMaster = 5
+	exitRootKey  = 6
+	exitNotFound = 7
+	exitRunning  = 8
+)
+
+// exitCodes say what each means, for people.
+var exitCodes = []struct {
+	code    int
+	meaning string
+}{
+	{exitOK, "it is done"},
+	{exitFailed, "what was asked for did not happen; phoenix doctor found warnings or errors"},
+	{exitUsage, "command line or configuration"},
+	{exitStore, "the store is damaged, or does not answer"},
+	{exitDenied, "not allowed: run as root or as the master's user"},
+	{exitNoMaster, "the Salt master does not answer"},
+	{exitRootKey, "the Salt master refuses the root key"},
+	{exitNotFound, "no such minion, or no such key"},
+	{exitRunning, "a bridge is running already"},
+}
+
+// errUsage marks errors of the command line or the configuration.
+var errUsage = errors.New("usage")
+
+type markedError struct{ mark, err error }
+
+func (e markedError) Error() string   { return e.err.Error() }
+func (e markedError) Unwrap() []error { return []error{e.mark, e.err} }
+
+func usageError(err error) error { return markedError{errUsage, err} }
+
+func exitCode(err error) int {
+	for _, c := range []struct {
+		is   error
+		code int
+	}{
+		{errUsage, exitUsage},
+		{api.ErrInUse, exitRunning},
+		{salt.ErrAuth, exitRootKey},
+		{salt.ErrUnreachable, exitNoMaster},
+		{salt.ErrDenied, exitDenied},
+		{fleet.ErrDenied, exitDenied},
+		{fleet.ErrCorrupt, exitStore},
+		{fleet.ErrUnavailable, exitStore},
+		{fleet.ErrNotFound, exitNotFound},
+		{identity.ErrNone, exitNotFound},
+		{salt.ErrNoKey, exitNotFound},
+		{fs.ErrPermission, exitDenied},
+	} {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	return exitFailed
+}
+
+// describeError renders an error on one line.
+func describeError(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+// cause leaves out what an *fs.PathError repeats of the path.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

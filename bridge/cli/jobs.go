@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/relay"
+)
+
+func jobsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "jobs",
+		Usage: "commands of this master that the relay brought to the others",
+		Subcommands: []*cli.Command{
+			{
+				Name:  "list",
+				Usage: "show the last jobs of this master, and how many minions returned",
+				Description: "Asks the bridge on this machine, which remembers the last 1000 since it started. Questions after running\n" +
+					"jobs (saltutil.find_job), which the salt command asks by itself, are left out without --all.",
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "saltutil.find_job too"}},
+				Action: listJobs,
+			},
+			{
+				Name:      "show",
+				Usage:     "show one job: by which master each minion returned, who is missing, and why",
+				ArgsUsage: "JID",
+				Flags:     []cli.Flag{jsonFlag},
+				Action:    showJob,
+			},
+		},
+	}
+}
+
+// relayedJobs answers the socket; nil where there is no relay.
+func relayedJobs(r *relay.Relay) func(jid string) (any, error) {
+	if r == nil {
+		return nil
+	}
+	return func(jid string) (any, error) {
+		if jid == "" {
+			return r.Jobs(), nil
+		}
+		return r.Job(jid)
+	}
+}
+
+func listJobs(c *cli.Context) error {
+	cfg, err := readConfig(c)
+	if err != nil {
+		return err
+	}
+	var all []relay.Job
+	if err := api.NewClient(cfg.Socket).Jobs(c.Context, "", &all); err != nil {
+		return err
+	}
+	jobs := []relay.Job{}
+	for _, j := range all {
+		if c.Bool("all") || j.Function != "saltutil.find_job" {
+			jobs = append(jobs, j)
+		}
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, jobs)
+	}
+	t := newTable(c.App.Writer, "JID", "FUNCTION", "TARGET", "USER", "RETURNED", "MISSING", "NOT REACHED")
+	for _, j := range jobs {
+		away := ""
+		for _, p := range j.Peers {
+			if !reached(p) {
+				away += p.Master + " "
+			}
+		}
+		t.row(j.JID, j.Function, j.Target, j.User, fmt.Sprintf("%d of %d", j.Returned, max(j.Expected, j.Returned)), len(j.Missing), away)
+	}
+	return t.flush()
+}
+
+func reached(p relay.AtPeer) bool { return p.State == "published" || p.State == "nobody" }
+
+func showJob(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usageError(errors.New("which job? jobs show JID"))
+	}
+	cfg, err := readConfig(c)
+	if err != nil {
+		return err
+	}
+	var j relay.Job
+	if err := api.NewClient(cfg.Socket).Jobs(c.Context, c.Args().First(), &j); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, j)
+	}
+	w := c.App.Writer
+	fmt.Fprintf(w, "%s: %s on %s, by %s, %s\n\n", j.JID, plain(j.Function), plain(j.Target), plain(j.User), j.At.Format(time.RFC3339))
+	t := newTable(w, "MASTER", "STATE", "ITS MINIONS", "WHY")
+	for _, p := range j.Peers {
+		t.row(p.Master, p.State, p.Minions, p.Why)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	t = newTable(w, "MINION", "RETURNED", "BY", "WHY NOT")
+	for _, m := range j.Minions {
+		t.row(m.Minion, "yes", m.Master, "")
+	}
+	for _, m := range j.Missing {
+		t.row(m.Minion, "no", m.Master, m.Why)
+	}
+	return t.flush()
+}
+
+// printRelay tells of the other masters.
+func printRelay(w io.Writer, r *relay.Status) {
+	if r == nil {
+		return
+	}
+	state := "hears the master's jobs"
+	if !r.Hears {
+		state = "does NOT hear the master's jobs, which stay here: " + cmp.Or(r.Error, "not yet")
+	} else if r.Error != "" {
+		state += ", but the last one stays here: " + r.Error
+	}
+	fmt.Fprintf(w, "relay: on %s, %s; %d jobs carried, %d published for others, %d returns came, %d went, %d dropped, %d connections refused\n",
+		r.Listen, state, r.Carried, r.Published, r.Returns, r.Sent, r.Dropped, r.Refused)
+	for _, p := range r.Peers {
+		state := "connected"
+		if !p.Connected {
+			state = "NOT connected: " + cmp.Or(p.Error, "not yet tried")
+		}
+		fmt.Fprintf(w, "  %s at %s: %s\n", p.Master, p.Address, plain(state))
+	}
+}

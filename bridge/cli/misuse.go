@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/urfave/cli/v2"
+)
+
+// tellMisuse makes a misspelt flag or command below another one what it is at the
+// top: one line and exit code 2. The library asks each command for itself, and
+// else prints its help and goes on as if all were well. So it does with operands
+// that a command has no use for.
+func tellMisuse(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = misused
+		tellMisuse(c.Subcommands)
+		switch {
+		case len(c.Subcommands) > 0:
+			c.Action = func(c *cli.Context) error {
+				if name := c.Args().First(); name != "" {
+					return noCommand(name, c.Command.Subcommands, c.Command.HelpName)
+				}
+				return cli.ShowSubcommandHelp(c)
+			}
+		case c.ArgsUsage == "":
+			do := c.Action
+			c.Action = func(c *cli.Context) error {
+				if c.Args().Present() {
+					return usageError(fmt.Errorf("%s takes no operand like %q", c.Command.HelpName, c.Args().First()))
+				}
+				return do(c)
+			}
+		}
+	}
+}
+
+var (
+	unknownFlag = regexp.MustCompile(`^flag provided but not defined: -+(.*)$`)
+	wrongValue  = regexp.MustCompile(`^invalid value ("[^"]*") for flag -+([^:]*): .*$`)
+	noValue     = regexp.MustCompile(`^flag needs an argument: -+(.*)$`)
+)
+
+// misused tells in phoenix's words what the library's flags have to say.
+func misused(c *cli.Context, err error, _ bool) error {
+	help := "phoenix"
+	if c.Command != nil && c.Command.HelpName != "" {
+		help = c.Command.HelpName
+	}
+	text := err.Error()
+	if m := unknownFlag.FindStringSubmatch(text); m != nil {
+		return usageError(fmt.Errorf("no flag %s; see %s --help", dashed(m[1]), help))
+	}
+	if m := noValue.FindStringSubmatch(text); m != nil {
+		return usageError(fmt.Errorf("flag %s needs a value; see %s --help", dashed(m[1]), help))
+	}
+	if m := wrongValue.FindStringSubmatch(text); m != nil {
+		return usageError(fmt.Errorf("flag %s: %s is not %s", dashed(m[2]), m[1], wanted(c, m[2])))
+	}
+	return usageError(err)
+}
+
+// wanted is what a flag's value must be.
+func wanted(c *cli.Context, name string) string {
+	for _, ctx := range c.Lineage() {
+		if ctx.Command == nil {
+			continue
+		}
+		for _, f := range ctx.Command.Flags {
+			if !has([]cli.Flag{f}, name) {
+				continue
+			}
+			switch f.(type) {
+			case *cli.DurationFlag:
+				return "a duration like 30s"
+			case *cli.IntFlag:
+				return "a whole number"
+			}
+		}
+	}
+	return "what it takes"
+}
+
+// noCommand names the command that was perhaps meant.
+func noCommand(name string, commands []*cli.Command, above string) error {
+	perhaps := ""
+	for _, c := range commands {
+		if !c.Hidden && 2*distance(name, c.Name) < len(name) {
+			perhaps = fmt.Sprintf(" (%s?)", c.Name)
+		}
+	}
+	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, perhaps, above))
+}
+
+// distance counts the letters that are to be put in, left out or changed to make
+// one word of the other.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		above := row[0]
+		row[0]++
+		for j := range len(b) {
+			here := above
+			if a[i] != b[j] {
+				here = min(above, row[j], row[j+1]) + 1
+			}
+			above, row[j+1] = row[j+1], here
+		}
+	}
+	return row[len(b)]
+}

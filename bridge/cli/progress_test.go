@@ -1,0 +1,26 @@
+package cli
+
+import (
+	"net"
+	"strings"
+	"testing"
+)
+
+// A store that takes its time is no reason to wonder whether the command hangs.
+func TestWhatTakesLongIsTold(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts; nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	term := newTerminal(t, 100, 30)
+	cmd := term.start([]string{"AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y"}, "minions", "list", "--store", "dynamodb:",
+		"--dynamodb-region", "eu-west-1", "--dynamodb-endpoint", "http://"+silent.Addr().String())
+	term.await("it says what it does, and for how long", func([]string) bool {
+		term.mu.Lock()
+		defer term.mu.Unlock()
+		return strings.Contains(term.scrolled.String(), "\rreading the fleet … 2 s")
+	})
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}

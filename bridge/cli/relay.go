@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+
+	"phoenix/bridge/audit"
+	"phoenix/bridge/config"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/member"
+	"phoenix/bridge/relay"
+	"phoenix/bridge/salt"
+	"phoenix/bridge/service"
+)
+
+// openRelay makes the relay, and gives the address that other masters reach it at;
+// nil and none where none is wanted.
+func openRelay(cfg config.Config, engine service.Config, master salt.Config, client *salt.Master, store fleet.Store, trail *audit.Trail,
+	log *slog.Logger) (*relay.Relay, string, error) {
+	keys, sessions := filepath.Join(master.PKIDir, string(salt.Accepted)), filepath.Join(master.CacheDir, "sessions")
+	if cfg.Relay.Listen == "" { // it may have been on, in a bridge that was killed
+		if err := member.Sweep(keys, sessions); err != nil {
+			log.Warn("relay", "err", err)
+		}
+		return nil, "", nil
+	}
+	us, err := member.New(member.Config{RetEndpoint: master.RetEndpoint(), Publish: master.PublishAddress(),
+		KeyFolder: keys, Sessions: sessions,
+		MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }})
+	if err != nil {
+		return nil, "", err
+	}
+	listener, err := net.Listen("tcp", cfg.Relay.Listen)
+	if err != nil {
+		return nil, "", fmt.Errorf("listen on relay.listen: %w", err)
+	}
+	host, port, _ := net.SplitHostPort(cfg.Relay.Listen)
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = ""
+	}
+	decisions := slog.New(slog.NewMultiHandler(log.Handler(),
+		trail.Handler().WithAttrs([]slog.Attr{slog.String("master", engine.InstanceID)})))
+	r, err := relay.New(relay.Options{Instance: engine.InstanceID, Incarnation: engine.Incarnation, Listener: listener,
+		All: cfg.Relay.Jobs == config.RelayAll, Member: us, Publisher: client, Masters: store.Masters, MastersIn: engine.PollEvery,
+		Pair: relay.ReadPair(master.PKIDir, master.ID), Log: log, Decisions: decisions})
+	if err != nil {
+		return nil, "", err
+	}
+	client.Note(r.Note)
+	return r, net.JoinHostPort(cmp.Or(host, cfg.Address), port), nil
+}

@@ -1,0 +1,286 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/autoscaling"
+	"phoenix/bridge/config"
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/service"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show masters, minions by where they stand, and the bridge on this machine",
+		Description: "With --watch the view stays, is drawn again every two seconds, and shows the last decisions of this\n" +
+			"machine's bridge; q ends it. In DynamoDB it never counts the whole fleet: minions are then those whose keys\n" +
+			"this master holds, as of the bridge's last comparison.",
+		Flags: []cli.Flag{jsonFlag,
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it until told to stop (q, Ctrl-C)"},
+			&cli.DurationFlag{Name: "interval", Value: watchEvery, Usage: "with --watch: draw it every so often"}},
+		Action: withStore(showStatus),
+	}
+}
+
+// overview is what "status" tells.
+type overview struct {
+	Masters []fleet.Master          `json:"masters"`
+	Minions map[decide.Standing]int `json:"minions"`
+	Keys    string                  `json:"keys,omitempty"`    // why foreign keys could not be counted
+	Counted string                  `json:"counted,omitempty"` // what minions are counted, where it is not all
+	Bridge  *service.Report         `json:"bridge"`            // null: none answers on this machine
+	Hint    string                  `json:"bridge_error,omitempty"`
+	BadRows []string                `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
+}
+
+// leaveOut takes note of the rows that could not be decoded, and gives what is left
+// of an error.
+func (o *overview) leaveOut(err error) error {
+	bad, rest := fleet.WithoutBadRows(err)
+	for _, id := range slices.Sorted(maps.Keys(bad)) {
+		if len(o.BadRows) == maxBadRows {
+			break
+		}
+		o.BadRows = append(o.BadRows, describeError(bad[id]))
+	}
+	return rest
+}
+
+func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
+	if c.Bool("watch") {
+		return watchStatus(c, cfg, store)
+	}
+	if c.IsSet("interval") {
+		return usageError(errors.New("--interval needs --watch"))
+	}
+	done := progress(c, "reading the fleet")
+	o, err := look(c.Context, cfg, store, all)
+	done()
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, o)
+	}
+	return printStatus(c.App.Writer, cfg, o)
+}
+
+// count is how minions are counted.
+type count bool
+
+const (
+	all count = true
+	// cheaply: as often as somebody likes. DynamoDB is paid by what it reads.
+	cheaply count = false
+)
+
+// look finds out all that status tells.
+func look(ctx context.Context, cfg config.Config, store fleet.Store, count count) (overview, error) {
+	o := overview{Minions: map[decide.Standing]int{}}
+	var err error
+	o.Masters, err = store.Masters(ctx)
+	if err := o.leaveOut(err); err != nil {
+		return o, err
+	}
+	if o.Masters == nil {
+		o.Masters = []fleet.Master{} // [] in JSON, not null
+	}
+	var report service.Report
+	if err := api.NewClient(cfg.Socket).Status(ctx, &report); err != nil {
+		o.Hint = err.Error()
+	} else {
+		o.Bridge = &report
+	}
+	if count == all || !cfg.OnDynamoDB() {
+		return o, countMinions(ctx, cfg, store, &o)
+	}
+	o.Counted = "not counted: no bridge has compared keys and fleet here"
+	if o.Bridge != nil && o.Bridge.Engine.Compared {
+		maps.Copy(o.Minions, o.Bridge.Engine.Census)
+		o.Counted = fmt.Sprintf("counted by this master's keys; the next comparison is in %v",
+			max(time.Until(o.Bridge.Engine.CompareAt), 0).Round(time.Second))
+	}
+	return o, nil
+}
+
+// countMinions counts the fleet, and the keys of this master that are not in it.
+func countMinions(ctx context.Context, cfg config.Config, store fleet.Store, o *overview) error {
+	listed := map[string]bool{}
+	for _, status := range []fleet.Status{fleet.Launch, fleet.Terminate} {
+		err := store.ByStatus(ctx, status, "", func(page []fleet.Minion) error {
+			for _, r := range page {
+				listed[r.Salt()] = true
+				o.Minions[decide.Stand(r, true, false)]++
+			}
+			return nil
+		})
+		if err := o.leaveOut(err); err != nil {
+			return err
+		}
+	}
+	_, keys, _, err := openSalt(cfg)
+	if err != nil {
+		o.Keys = err.Error()
+		return nil
+	}
+	list, err := keys.List()
+	if err != nil {
+		o.Keys = err.Error()
+		return nil
+	}
+	for _, id := range list.Accepted {
+		if !listed[id] {
+			o.Minions[decide.Foreign]++
+		}
+	}
+	for _, id := range list.Pending {
+		if !listed[id] {
+			o.Minions[decide.Unlisted]++
+		}
+	}
+	return nil
+}
+
+func printStatus(w io.Writer, cfg config.Config, o overview) error {
+	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "HEARTBEAT", "SEEN")
+	now := time.Now()
+	for _, m := range o.Masters {
+		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Heartbeat, seenAgo(m, now))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if len(o.Masters) == 0 {
+		fmt.Fprintln(w, "none yet: a master joins when its bridge starts (phoenix bridge)")
+	}
+	fmt.Fprintln(w)
+	t = newTable(w, "MINIONS", "COUNT", "MEANING")
+	for _, s := range slices.Sorted(maps.Keys(o.Minions)) {
+		t.row(s, o.Minions[s], meaning[s])
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if o.Counted != "" {
+		fmt.Fprintln(w, o.Counted)
+	}
+	for _, why := range o.BadRows {
+		fmt.Fprintf(w, "left out: %s\n", plain(why))
+	}
+	if o.Keys != "" {
+		fmt.Fprintf(w, "foreign and unlisted keys were not counted: %s\n", o.Keys)
+	}
+	fmt.Fprintln(w)
+	if o.Bridge == nil {
+		_, err := fmt.Fprintf(w, "bridge: none answers on %s\n", cfg.Socket)
+		return err
+	}
+	return printBridge(w, *o.Bridge)
+}
+
+func printBridge(w io.Writer, r service.Report) error {
+	e := r.Engine
+	fmt.Fprintf(w, "bridge: %s, up %v; store %s\n", r.InstanceID, time.Since(r.Started).Round(time.Second),
+		map[bool]string{true: "reached", false: "NOT reached"}[r.Reach])
+	if r.Twin != "" {
+		fmt.Fprintf(w, "TWO BRIDGES: %s\n", plain(r.Twin))
+	}
+	if r.NotReady != "" {
+		fmt.Fprintf(w, "NOT READY: %s\n", plain(r.NotReady))
+	}
+	state := "NOT connected: " + r.Bus.Error
+	if r.Bus.Connected {
+		state = "connected, framing " + r.Bus.Framing
+	}
+	fmt.Fprintf(w, "bus: %s; %d events, %d gaps\n", state, r.Bus.Events, r.Bus.Gaps)
+	fmt.Fprintf(w, "waiting: %d looked at next, %d highstates run here, %d queued, %d keys to delete\n",
+		e.Waiting, e.Running, e.Queued, e.Deletes)
+	printQueue(w, r.Queue)
+	printRelay(w, r.Relay)
+	for _, stage := range slices.Sorted(maps.Keys(e.Stages)) {
+		fmt.Fprintf(w, "held up: %s: %s\n", stage, plain(e.Stages[stage]))
+	}
+	printProblems(w, e)
+	return nil
+}
+
+// shownProblems is as many as a screen bears; --json has them all.
+const shownProblems = 10
+
+// printProblems names minions that are passed over, while all others are served.
+func printProblems(w io.Writer, e service.Status) {
+	all := 0
+	for _, n := range e.Problem {
+		all += n
+	}
+	for _, p := range e.Problems[:min(len(e.Problems), shownProblems)] {
+		fmt.Fprintf(w, "passed over: %s: %s\n", plain(p.Minion), plain(p.What))
+	}
+	if more := all - shownProblems; more > 0 {
+		fmt.Fprintf(w, "passed over: %d more\n", more)
+	}
+}
+
+// printQueue tells of messages and of what was found by asking AWS.
+func printQueue(w io.Writer, q *autoscaling.Status) {
+	if q == nil {
+		return
+	}
+	if m := q.Messages; m != nil {
+		fmt.Fprintf(w, "queues: %d messages: %d applied, %d passed over, %d refuted, %d malformed, %d to come again; %d hooks wait\n",
+			m.Received, m.Ours, m.NotOurs, m.Refuted, m.Malformed, m.Transient, q.Hooks)
+	}
+	list := func(what string, ids []string) {
+		if len(ids) > 0 {
+			fmt.Fprintf(w, "  %s: %d: %s\n", what, len(ids), strings.Join(ids[:min(len(ids), shownIDs)], " "))
+		}
+	}
+	list("terminations HELD, told by messages, without EC2's word (phoenix minions retire --held)", q.Held)
+	list("told to be terminated, and EC2 says that they live", q.Refuted)
+	r := q.Reconcile
+	if r == nil {
+		return
+	}
+	passed := "not yet"
+	if !r.Passed.IsZero() {
+		passed = time.Since(r.Passed).Round(time.Second).String() + " ago"
+	}
+	fmt.Fprintf(w, "compared with AutoScaling: %s\n", passed)
+	if r.Error != "" {
+		fmt.Fprintf(w, "  NOT compared: %s\n", r.Error)
+	}
+	list("terminations HELD, too many at once (phoenix minions retire --held)", r.Held)
+	list("groups that AutoScaling does not know", r.Missing)
+	list("instances that EC2 does not know", r.Unknown)
+	list("in service, though called terminated", r.Revived)
+	list("passed over: their rows cannot be read or written", r.Bad)
+}
+
+// shownIDs is as many as a line bears; --json has them all.
+const shownIDs = 10
+
+// meaning says each standing in a few words.
+var meaning = map[decide.Standing]string{
+	decide.Foreign:    "accepted here, not in the fleet: never touched",
+	decide.Unlisted:   "knocks here, not in the fleet: left pending",
+	decide.Adopted:    "in the fleet since before Phoenix came",
+	decide.Terminated: "its instance is gone; so are its keys",
+	decide.Expected:   "in the fleet, has not knocked yet",
+	decide.Accepted:   "its key is bound; its highstate has not begun",
+	decide.Running:    "its highstate runs",
+	decide.Ran:        "its highstate succeeded",
+	decide.Broken:     "its last highstate failed",
+	decide.Unreadable: "its row cannot be decoded: passed over",
+}

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// stuckAfter: a loop that has not come round for so long never will. Its longest
+// steps are some minutes: 20,000 keys accepted at once, a minion that is restarted.
+const stuckAfter = 10 * time.Minute
+
+// attend tells systemd that a service runs (Type=notify) and, while its loop comes
+// round, that it lives (WatchdogSec). turned gives when the loop last did. Without
+// systemd it does nothing.
+func attend(ctx context.Context, turned func() time.Time, log *slog.Logger) {
+	if told, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("systemd is not told", "err", err)
+		return
+	} else if !told {
+		return
+	}
+	context.AfterFunc(ctx, func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }) // it sees us end anyway
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every <= 0 {
+		if err != nil {
+			log.Warn("watchdog is not understood", "err", err)
+		}
+		return
+	}
+	go watch(ctx, every/2, turned, log, func() {
+		_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) // if it is not heard, systemd starts us again
+	})
+}
+
+// watch says that the service lives until its loop is stuck; then systemd kills it
+// and starts it again, which is safe at any time.
+func watch(ctx context.Context, every time.Duration, turned func() time.Time, log *slog.Logger, alive func()) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	stuck := false
+	for {
+		still := time.Since(turned())
+		if still < stuckAfter {
+			stuck = false
+			alive()
+		} else if !stuck {
+			stuck = true
+			log.Error("the loop stands still; systemd is not told that it lives", "for", still.Round(time.Second))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/audit"
+	"phoenix/bridge/config"
+	"phoenix/bridge/fleet"
+)
+
+const (
+	// watchEvery is how often the view is drawn, if nothing is said, and watchLeast
+	// how often at most.
+	watchEvery = 2 * time.Second
+	watchLeast = 500 * time.Millisecond
+	// lookWithin bounds one look at store and bridge.
+	lookWithin = 10 * time.Second
+	// restFor: however long a look takes, it is a fifth of the time at most.
+	restFor = 4
+	// watchLines is how many of the last decisions are shown.
+	watchLines = 12
+)
+
+// watchStatus shows the status again and again: on a terminal in place, else one
+// below the other.
+func watchStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
+	every := c.Duration("interval")
+	if every < watchLeast {
+		return usageError(fmt.Errorf("--interval %v is less than %v", every, watchLeast))
+	}
+	s, ok, err := openScreen(c.App.Writer)
+	if err != nil {
+		return err
+	}
+	if !ok || c.Bool("json") {
+		return repeatStatus(c, cfg, store, every)
+	}
+	defer s.close()
+	errs := c.App.ErrWriter
+	c.App.ErrWriter = io.Discard // the view tells of faults itself
+	defer func() { c.App.ErrWriter = errs }()
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	defer signal.Stop(resized)
+	looks, typed := looks(c, cfg, store, every), s.keys()
+	lines := []string{"phoenix status: looking …"}
+	for {
+		if err := s.draw(lines); err != nil {
+			return fmt.Errorf("draw: %w", err)
+		}
+		select {
+		case lines = <-looks:
+		case <-resized:
+		case key := <-typed:
+			if key == 'q' || key == 'Q' || key == ctrlC || key == ctrlD {
+				return nil
+			}
+			if key == ctrlL { // something else wrote on the screen
+				if _, err := io.WriteString(s.out, home+clearBelow); err != nil {
+					return fmt.Errorf("draw: %w", err)
+				}
+			}
+		case <-c.Context.Done():
+			return nil
+		}
+	}
+}
+
+// looks sends what is to be shown: now, and then every so often until the command
+// ends. A slow store holds up neither keys nor resizing.
+func looks(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration) <-chan []string {
+	out := make(chan []string)
+	go func() {
+		for {
+			begun := time.Now()
+			text := watched(c, cfg, store, every)
+			select {
+			case out <- strings.Split(strings.TrimSuffix(text, "\n"), "\n"):
+			case <-c.Context.Done():
+				return
+			}
+			if !rest(c.Context, every, time.Since(begun)) {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+func rest(ctx context.Context, every, took time.Duration) bool {
+	timer := time.NewTimer(max(every-took, restFor*took))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// repeatStatus is for what is no terminal: a log, or a program.
+func repeatStatus(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration) error {
+	for {
+		begun := time.Now()
+		text := ""
+		if c.Bool("json") {
+			var b bytes.Buffer
+			ctx, cancel := context.WithTimeout(c.Context, lookWithin)
+			o, err := look(ctx, cfg, store, cheaply)
+			cancel()
+			if c.Context.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if err := printJSON(&b, o); err != nil {
+				return err
+			}
+			text = b.String()
+		} else {
+			text = watched(c, cfg, store, every) + "\n"
+		}
+		if _, err := io.WriteString(c.App.Writer, text); err != nil {
+			return fmt.Errorf("print status: %w", err)
+		}
+		if !rest(c.Context, every, time.Since(begun)) {
+			return nil
+		}
+	}
+}
+
+// watched is one look, as text. What fails is told in it: it may be better the
+// next time.
+func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration) string {
+	var b bytes.Buffer
+	host, _ := os.Hostname()
+	fmt.Fprintf(&b, "phoenix status on %s, %s, every %v\n\n", host, time.Now().UTC().Format("15:04:05Z"), every)
+	ctx, cancel := context.WithTimeout(c.Context, lookWithin)
+	defer cancel()
+	o, err := look(ctx, cfg, store, cheaply)
+	if err == nil {
+		err = printStatus(&b, cfg, o)
+	}
+	if err != nil {
+		fmt.Fprintf(&b, "%s\n", plain(describeError(err)))
+	}
+	fmt.Fprintln(&b, "\nlast decisions:")
+	lines, err := audit.Last(cfg.Audit.File, "", watchLines)
+	switch {
+	case err != nil:
+		fmt.Fprintf(&b, "  not shown: %s\n", plain(err.Error()))
+	case len(lines) == 0:
+		fmt.Fprintln(&b, "  none yet")
+	}
+	for i := len(lines) - 1; i >= 0; i-- { // the newest is the last to be cut
+		lines[i].Text = lines[i].Minion + ": " + lines[i].Text
+		fmt.Fprintf(&b, "  %s\n", decided(lines[i]))
+	}
+	return b.String()
+}
