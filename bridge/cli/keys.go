@@ -46,6 +46,7 @@ func keysCommand() *cli.Command {
 				Flags:  []cli.Flag{jsonFlag},
 				Action: withStore(restoreKeys),
 			},
+			keysDeleteCommand(),
 		},
 	}
 }

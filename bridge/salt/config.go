@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -63,9 +64,8 @@ type Config struct {
 
 // ReadConfig reads a master's configuration file as that master reads it:
 // defaults, master.d/*.conf, include, root_dir (salt.config.master_config, alike
-// in 3006.28, 3007.15 and 3008.3 for what is read here). Salt goes on without a
-// file that is not there; here that is an error, since a bridge beside no master
-// has a wrong path. What Salt takes from the environment is not looked at.
+// in 3006.28, 3007.15 and 3008.3 for what is read here). Salt goes on without any
+// file; here that is an error, since a bridge beside no master has a wrong path. What Salt takes from the environment is not looked at.
 func ReadConfig(path string) (Config, error) {
 	opts, skipped, err := readOptions(path, "master")
 	if err != nil {
@@ -84,11 +84,21 @@ func ReadConfig(path string) (Config, error) {
 	return c, nil
 }
 
+// Configured reports whether there is a configuration file, or a drop-in, with which
+// Salt does without: packages and people put all of it there. Role is "master" or
+// "minion".
+func Configured(path, role string) bool {
+	_, err := os.Stat(path)
+	return err == nil || len(glob(filepath.Join(filepath.Dir(path), role+".d/*.conf"))) > 0
+}
+
 // readOptions reads the file, what its drop-ins add (role.d/*.conf), and what it
 // includes. Master and minion do it alike.
 func readOptions(path, role string) (opts map[string]any, skipped []error, err error) {
 	opts, err = readYAML(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && Configured(path, role):
+		opts = map[string]any{}
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, fmt.Errorf("read %s configuration: %w (salt_config names the file)", role, err)
 	case err != nil:
@@ -170,6 +180,12 @@ func apply(opts map[string]any) (Config, error) {
 			*path = underRoot(root, *path)
 		}
 	}
+	for name, path := range map[string]*string{"autosign_file": &c.AutosignFile, "autosign_grains_dir": &c.AutosignGrainsDir,
+		"autoreject_file": &c.AutorejectFile} {
+		if _, set := opts[name]; set && *path == "" {
+			*path = root // which an empty text is below
+		}
+	}
 	return c, errors.Join(o.faults...)
 }
 
@@ -189,6 +205,8 @@ func textID(opts map[string]any) {
 	switch id := opts["id"].(type) {
 	case int:
 		opts["id"] = strconv.Itoa(id)
+	case float64:
+		opts["id"] = python(id)
 	case bool:
 		opts["id"] = map[bool]string{true: "True", false: "False"}[id]
 	case nil:
@@ -207,6 +225,8 @@ func truth(v any) bool {
 		return v
 	case int:
 		return v != 0
+	case float64:
+		return v != 0
 	case string:
 		return v != ""
 	case []any:
@@ -223,9 +243,14 @@ type options struct {
 	faults []error
 }
 
+// text is a text. Salt reads a file that sets one to nothing, and then does not start
+// with it.
 func (o *options) text(name, otherwise string) string {
 	switch v := o.opts[name].(type) {
 	case nil:
+		if _, set := o.opts[name]; set && !optional[name] {
+			o.faults = append(o.faults, fmt.Errorf("%s is set to nothing, and Salt does not start with that", name))
+		}
 		return otherwise
 	case string:
 		return v
@@ -234,6 +259,9 @@ func (o *options) text(name, otherwise string) string {
 		return otherwise
 	}
 }
+
+// optional are texts that Salt's own defaults set to nothing.
+var optional = map[string]bool{"cluster_id": true, "id": true}
 
 func (o *options) port(name string, otherwise int) int {
 	v := o.opts[name]
@@ -279,7 +307,7 @@ func (c Config) EventSocket() (network, address string) {
 
 // RetEndpoint is the request channel, as ZeroMQ names it.
 func (c Config) RetEndpoint() string {
-	host := c.Interface
+	host := strings.TrimSuffix(strings.TrimPrefix(c.Interface, "["), "]") // as ZeroMQ wants IPv6
 	switch host {
 	case "", "0.0.0.0":
 		host = "127.0.0.1"

@@ -117,7 +117,43 @@ func TestRealMaster(t *testing.T) {
 				}
 			})
 
+			t.Run("delete one key", func(t *testing.T) {
+				put(t, other, m.Config.PKIDir, string(Rejected), "i-1")
+				put(t, []byte("no key"), m.Config.PKIDir, string(Rejected), "i-4")
+				defer func() { check(t, os.Remove(filepath.Join(m.Config.PKIDir, string(Pending), "i-9"))) }()
+				m.knock("i-9", pub)
+				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-1", Accepted); !errors.Is(err, ErrBeside) {
+					t.Errorf("accepted, beside a rejected one: %v", err)
+				}
+				for _, id := range []string{"*", "i-*", "absent", "i-3"} {
+					if _, err := DeleteKey(t.Context(), m.keys(), master, id, Rejected); !errors.Is(err, ErrID) && !errors.Is(err, ErrNoKey) {
+						t.Errorf("%s: %v", id, err)
+					}
+				}
+				for _, id := range []string{"i-1", "i-4"} { // the second is no key, and is waited for
+					if _, err := DeleteKey(t.Context(), m.keys(), master, id, Rejected); err != nil {
+						t.Error(err)
+					}
+				}
+				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-5", Denied); err != nil {
+					t.Error(err)
+				}
+				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3", "i-5"}) || !slices.Equal(l.Pending, []string{"i-4", "i-9"}) ||
+					len(l.Denied)+len(l.Rejected) != 0 {
+					t.Fatalf("%+v", l)
+				}
+				if digest, err := DeleteKey(t.Context(), m.keys(), master, "i-3", Accepted); err != nil || len(digest) != 64 {
+					t.Errorf("%s, %v", digest, err)
+				}
+				answer, err := master.wheel(t.Context(), "key.list", "all")
+				check(t, err)
+				if got := texts(answer["minions"]); !slices.Equal(got, []string{"i-1", "i-5"}) || len(texts(answer["minions_denied"])) != 0 {
+					t.Errorf("Salt has %v", answer)
+				}
+			})
+
 			t.Run("delete by state", func(t *testing.T) {
+				m.knock("i-5", other)
 				err := master.Delete(t.Context(), map[State][]string{
 					Accepted: {"i-1", "i-3", "absent"}, Pending: {"i-4"}, Denied: {"i-5"}})
 				if err != nil {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -38,6 +41,12 @@ func readYAML(path string) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !utf8.Valid(text) { // Salt ends there, whichever file it is
+		return nil, fmt.Errorf("read %s: %w", path, errNotUTF8)
+	}
+	if at := bytes.LastIndex(text, byteOrderMark); at > 0 { // yaml/v3 passes over one anywhere
+		return nil, &fault{path, fmt.Errorf("line %d: a byte order mark", 1+bytes.Count(text[:at], []byte("\n")))}
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc yaml.Node
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
@@ -65,12 +74,19 @@ func readYAML(path string) (map[string]any, error) {
 	return nil, &fault{path, fmt.Errorf("line %d: not a mapping of options", doc.Content[0].Line)}
 }
 
-// loader turns nodes into nil, bool, int, string, []any and map[string]any.
+var byteOrderMark = []byte("\ufeff")
+
+var errNotUTF8 = errors.New("it is not UTF-8, and Salt does not start with it")
+
+// loader turns nodes into nil, bool, int, float64, string, []any and map[string]any.
 type loader struct{ left int }
 
 func (l *loader) value(n *yaml.Node) (any, error) {
 	if l.left--; l.left < 0 {
 		return nil, fmt.Errorf("line %d: more than %d values", n.Line, maxNodes)
+	}
+	if n.Style&yaml.TaggedStyle != 0 && !tags[n.ShortTag()] {
+		return nil, fmt.Errorf("line %d: Salt knows no tag %s", n.Line, n.ShortTag())
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
@@ -88,12 +104,17 @@ func (l *loader) value(n *yaml.Node) (any, error) {
 	case yaml.MappingNode:
 		return l.mapping(n)
 	}
-	return scalar(n), nil
+	return scalar(n)
 }
+
+// tags are those that Salt's loader takes in files of options: PyYAML's SafeLoader's,
+// and one of Python 2 (salt/utils/yamlloader.py).
+var tags = map[string]bool{"!!null": true, "!!bool": true, "!!int": true, "!!float": true, "!!binary": true, "!!timestamp": true,
+	"!!omap": true, "!!pairs": true, "!!set": true, "!!str": true, "!!seq": true, "!!map": true, "!!python/unicode": true}
 
 func (l *loader) mapping(n *yaml.Node) (map[string]any, error) {
 	m := make(map[string]any, len(n.Content)/2)
-	merged := map[string]any{}
+	merged, seen := map[string]any{}, map[any]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, c := n.Content[i], n.Content[i+1]
 		v, err := l.value(c)
@@ -112,10 +133,20 @@ func (l *loader) mapping(n *yaml.Node) (map[string]any, error) {
 		if k.Kind != yaml.ScalarNode {
 			return nil, fmt.Errorf("line %d: a key that is no scalar", k.Line)
 		}
-		if _, ok := m[k.Value]; ok { // Salt refuses what PyYAML lets pass
+		key, err := l.value(k)
+		if err != nil {
+			return nil, err
+		}
+		if seen[key] { // Salt refuses what PyYAML lets pass
 			return nil, fmt.Errorf("line %d: %q stands there twice", k.Line, k.Value)
 		}
-		m[k.Value] = v
+		seen[key] = true
+		// 1 and "1" are two keys. Only texts name options, so these go first.
+		if name, ok := key.(string); ok {
+			m[name] = v
+		} else if !seen[k.Value] {
+			m[k.Value] = v
+		}
 	}
 	for name, v := range merged {
 		if _, ok := m[name]; !ok {
@@ -148,14 +179,36 @@ func (l *loader) merge(merged map[string]any, n *yaml.Node, v any) error {
 }
 
 // scalar resolves by YAML 1.1, which PyYAML speaks and yaml/v3 does not: yes,
-// no, on and off are booleans. Floats and timestamps stay as they are written,
-// since no option that is read here is one.
-func scalar(n *yaml.Node) any {
+// no, on and off are booleans, 10:30 is 630. Timestamps stay as they are written, as
+// in Salt's own loader.
+func scalar(n *yaml.Node) (any, error) {
 	plain := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
-	if !plain || n.Style&yaml.TaggedStyle != 0 && n.ShortTag() == "!!str" {
-		return n.Value
+	tag := ""
+	if n.Style&yaml.TaggedStyle != 0 {
+		tag = n.ShortTag()
 	}
-	switch n.Value {
+	if tag == "!!str" || tag == "!!python/unicode" || tag == "" && !plain {
+		return n.Value, nil
+	}
+	if tag == "" {
+		switch n.Value {
+		case "=", "<<":
+			return nil, fmt.Errorf("line %d: Salt knows no value %s (quote it)", n.Line, n.Value)
+		}
+	}
+	v := resolve(n.Value)
+	switch tag { // what is quoted is resolved, too, under such a tag
+	case "!!bool", "!!int", "!!float":
+		if _, text := v.(string); text {
+			return nil, fmt.Errorf("line %d: %q is no %s", n.Line, n.Value, strings.TrimPrefix(tag, "!!"))
+		}
+	}
+	return v, nil
+}
+
+// resolve is what a plain text stands for.
+func resolve(text string) any {
+	switch text {
 	case "", "~", "null", "Null", "NULL":
 		return nil
 	case "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON":
@@ -163,13 +216,50 @@ func scalar(n *yaml.Node) any {
 	case "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF":
 		return false
 	}
-	if i, ok := integer(n.Value); ok {
+	if i, ok := integer(text); ok {
 		return i
 	}
-	return n.Value
+	if f, ok := float(text); ok {
+		return f
+	}
+	return text
 }
 
-// integer reads 4506, +4506, 4_506, 0x119a and, as Salt does, 04506 as a
+// floats are the forms that PyYAML takes for floats, which 1e3 is not.
+var floats = regexp.MustCompile(`^([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$`)
+
+func float(s string) (float64, bool) {
+	if !floats.MatchString(s) {
+		return 0, false
+	}
+	s = strings.ReplaceAll(s, "_", "")
+	if letters := strings.TrimLeft(s, "+-."); len(letters) == 3 && (letters[0]|0x20 == 'i' || letters[0]|0x20 == 'n') {
+		s = strings.Replace(s, ".", "", 1)
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	return f, err == nil
+}
+
+// python is Python's text of a float: 1.5, 1000.0, 1e+16, inf.
+func python(f float64) string {
+	switch {
+	case math.IsInf(f, 1):
+		return "inf"
+	case math.IsInf(f, -1):
+		return "-inf"
+	case math.IsNaN(f):
+		return "nan"
+	case f != 0 && (math.Abs(f) >= 1e16 || math.Abs(f) < 1e-4):
+		return strconv.FormatFloat(f, 'e', -1, 64)
+	}
+	text := strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(text, ".") {
+		text += ".0"
+	}
+	return text
+}
+
+// integer reads 4506, +4506, 4_506, 0x119a, 1:15:06 and, as Salt does, 04506 as a
 // decimal.
 func integer(s string) (int, bool) {
 	if s[0] == '_' {
@@ -190,6 +280,23 @@ func integer(s string) (int, bool) {
 	if digits == "" || strings.ContainsAny(digits, "+-") {
 		return 0, false
 	}
+	if base == 10 && sexagesimal.MatchString(digits) {
+		n := 0
+		for part := range strings.SplitSeq(digits, ":") {
+			i, err := strconv.Atoi(part)
+			if err != nil || n > math.MaxInt32 {
+				return 0, false
+			}
+			n = n*60 + i
+		}
+		if sign == "-" {
+			n = -n
+		}
+		return n, true
+	}
 	i, err := strconv.ParseInt(sign+digits, base, 64)
 	return int(i), err == nil
 }
+
+// sexagesimal is a number to the base of 60.
+var sexagesimal = regexp.MustCompile(`^[1-9][0-9]*(:[0-5]?[0-9])+$`)
