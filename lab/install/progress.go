@@ -11,7 +11,7 @@ import (
 
 const (
 	// every: a line at such intervals shows that it goes on, terminal or not.
-	every = 3 * time.Second
+	every = 5 * time.Second
 	// kept lines of what a command printed last are shown if it fails.
 	kept = 30
 )

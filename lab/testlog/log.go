@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// slowest of the tests are listed at the end.
+const slowest = 10
+
+// event is one line of "go test -json"; see cmd/test2json.
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Elapsed float64 // seconds, of pass, fail and skip
+	Output  string
+}
+
+// name identifies a test among those of all packages.
+type name struct{ Package, Test string }
+
+// String returns the test's name alone where that is known by its package.
+func (n name) String() string {
+	if n.Test == "" {
+		return n.Package
+	}
+	return n.Test
+}
+
+// top reports whether it is a test or a subtest of the first level, such as that
+// of one version of Salt. Deeper ones are part of it.
+func (n name) top() bool { return strings.Count(n.Test, "/") <= 1 }
+
+// log turns events into lines for people.
+type log struct {
+	out     io.Writer
+	printed time.Time
+	began   map[name]time.Time // of those that run now: not of those that wait for their turn
+	output  map[name][]string
+	took    map[name]float64
+	seen    int // events: none means that the input was no log
+}
+
+func newLog(out io.Writer) *log {
+	return &log{out: out, printed: time.Now(), began: map[name]time.Time{}, output: map[name][]string{}, took: map[name]float64{}}
+}
+
+func (l *log) printf(now time.Time, format string, args ...any) {
+	l.printed = now
+	fmt.Fprintf(l.out, format, args...)
+}
+
+// read takes one line.
+func (l *log) read(line []byte, now time.Time) {
+	if len(bytes.TrimSpace(line)) == 0 {
+		return
+	}
+	var e event
+	if err := json.Unmarshal(line, &e); err != nil || e.Action == "" {
+		l.printf(now, "%s", line) // the compiler's
+		return
+	}
+	l.seen++
+	n := name{e.Package, e.Test}
+	switch e.Action {
+	case "run", "cont":
+		l.began[n] = now
+	case "pause":
+		delete(l.began, n)
+	case "build-output":
+		l.printf(now, "%s", e.Output)
+	case "output":
+		l.output[n] = append(l.output[n], e.Output)
+	case "pass", "fail", "skip":
+		l.ended(n, e, now)
+	}
+}
+
+func (l *log) ended(n name, e event, now time.Time) {
+	delete(l.began, n)
+	text := l.output[n]
+	delete(l.output, n)
+	if e.Action == "fail" || e.Action == "skip" {
+		l.printf(now, "%s", strings.Join(text, ""))
+	}
+	if !n.top() || n.Test == "" && e.Action == "skip" { // a package without tests
+		return
+	}
+	if n.Test != "" {
+		l.took[n] = e.Elapsed
+	}
+	if n.Test == "" || e.Action != "pass" || e.Elapsed >= 1 {
+		l.printf(now, "%-4s %6.1f s  %s\n", e.Action, e.Elapsed, n)
+	}
+}
+
+// idle prints what runs if nothing was printed for so long.
+func (l *log) idle(now time.Time, after time.Duration) {
+	if now.Sub(l.printed) < after {
+		return
+	}
+	var run []string
+	for n, began := range l.began {
+		// A test that waits for its subtests is told by them.
+		if !slices.ContainsFunc(keys(l.began), func(other name) bool {
+			return other.Package == n.Package && strings.HasPrefix(other.Test, n.Test+"/")
+		}) {
+			run = append(run, fmt.Sprintf("%s for %.0f s", n, now.Sub(began).Seconds()))
+		}
+	}
+	slices.Sort(run)
+	l.printf(now, "now: %s\n", strings.Join(run, ", "))
+}
+
+// close prints the slowest tests, and what never ended.
+func (l *log) close() error {
+	if l.seen == 0 {
+		return fmt.Errorf("read test events: there are none")
+	}
+	now := time.Now()
+	for _, n := range keys(l.output) { // the process ended before they did
+		if _, unfinished := l.began[n]; unfinished {
+			l.printf(now, "%s%s did not end\n", strings.Join(l.output[n], ""), n)
+		}
+	}
+	// A test is as long as its subtests, which say more.
+	names := slices.DeleteFunc(keys(l.took), func(n name) bool {
+		return slices.ContainsFunc(keys(l.took), func(other name) bool {
+			return other.Package == n.Package && strings.HasPrefix(other.Test, n.Test+"/")
+		})
+	})
+	slices.SortFunc(names, func(a, b name) int { return cmp.Compare(l.took[b], l.took[a]) })
+	l.printf(now, "the slowest:\n")
+	for _, n := range names[:min(slowest, len(names))] {
+		l.printf(now, "     %6.1f s  %s %s\n", l.took[n], n.Package, n.Test)
+	}
+	return nil
+}
+
+func keys[V any](m map[name]V) []name {
+	all := make([]name, 0, len(m))
+	for n := range m {
+		all = append(all, n)
+	}
+	return all
+}

@@ -1,0 +1,48 @@
+// Command testlog reads what "go test -json" writes, and prints one line for each
+// test as it ends, all output of those that fail, and the slowest at the end.
+//
+//	go test -json ./lab/e2e | go run ./lab/testlog
+//
+// It prints output that is not JSON as it is. Its exit code says nothing of the
+// tests: that of "go test" does.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// silent is how long nothing may be printed: then a line says what runs.
+const silent = 30 * time.Second
+
+func main() {
+	var mu sync.Mutex // guards l
+	l := newLog(os.Stdout)
+	go func() {
+		for range time.Tick(time.Second) {
+			mu.Lock()
+			l.idle(time.Now(), silent)
+			mu.Unlock()
+		}
+	}()
+	lines := bufio.NewReader(os.Stdin)
+	for {
+		// Not a Scanner: a line has no longest length.
+		line, err := lines.ReadBytes('\n')
+		mu.Lock()
+		l.read(line, time.Now())
+		mu.Unlock()
+		if err != nil {
+			break
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if err := l.close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
