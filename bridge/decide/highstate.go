@@ -391,6 +391,7 @@ func wait(at time.Time, reason string) Step { return Step{Act: Wait, Reason: rea
 // from starting.
 func (c Course) Occupies(id string, now time.Time) bool {
 	return c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == id && !c.NoCache && !c.Doubled &&
+		!(c.SentAs != "" && c.Unknowns >= unknownsToAct) &&
 		(c.here(now) || now.Sub(c.Since) < hereFor || now.Sub(c.Published) < hereFor)
 }
 

@@ -1,6 +1,9 @@
 package service
 
 import (
+	"iter"
+	"maps"
+
 	"phoenix/bridge/fleet"
 )
 
@@ -17,8 +20,8 @@ type AcceptedKeys interface {
 	// the process ends.
 	Add(id, digest string)
 	Remove(id string)
-	// Len is how many ids are remembered.
-	Len() int
+	// IDs returns the ids of which a key was, in no order.
+	IDs() iter.Seq[string]
 }
 
 // acceptedInMemory forgets all when the process ends.
@@ -36,7 +39,9 @@ func (a acceptedInMemory) Knows(id string) bool {
 
 func (a acceptedInMemory) Add(id, digest string) { a[id] = shortKey(digest) }
 func (a acceptedInMemory) Remove(id string)      { delete(a, id) }
-func (a acceptedInMemory) Len() int              { return len(a) }
+
+// IDs implements AcceptedKeys.
+func (a acceptedInMemory) IDs() iter.Seq[string] { return maps.Keys(a) }
 
 // rememberAccepted takes in that the right key of a minion is accepted here.
 func (e *Engine) rememberAccepted(id string, row fleet.Minion, digest string) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -106,8 +107,8 @@ func (a *AcceptedFile) Has(id, digest string) bool { return a.keys.Has(id, diges
 // Knows implements AcceptedKeys.
 func (a *AcceptedFile) Knows(id string) bool { return a.keys.Knows(id) }
 
-// Len implements AcceptedKeys.
-func (a *AcceptedFile) Len() int { return len(a.keys) }
+// IDs implements AcceptedKeys.
+func (a *AcceptedFile) IDs() iter.Seq[string] { return a.keys.IDs() }
 
 // Add implements AcceptedKeys.
 func (a *AcceptedFile) Add(id, digest string) {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -34,9 +35,26 @@ func (e *Engine) start(kind decide.Act, about string, now time.Time) string {
 	return jid
 }
 
+// question publishes a ping or a question. Where the job cache makes jids of its
+// own (master_job_cache), the answers return under that one.
+func (e *Engine) question(kind decide.Act, about string, now time.Time, publish func(jid string) error) error {
+	jid := e.start(kind, about, now)
+	err := publish(jid)
+	if other, ok := errors.AsType[*salt.OtherJIDError](err); ok && other.JID != "" {
+		e.jobs[other.JID] = e.jobs[jid]
+		delete(e.jobs, jid)
+		e.inbox.hear(other.JID)
+		return nil
+	}
+	return err
+}
+
 // ping asks which of the minions are connected here.
 func (e *Engine) ping(ctx context.Context, ids []string) error {
-	_, err := e.master.Ping(ctx, e.start(decide.Ping, "", e.now()), ids)
+	err := e.question(decide.Ping, "", e.now(), func(jid string) error {
+		_, err := e.master.Ping(ctx, jid, ids)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("ping %d minions: %w", len(ids), err)
 	}
@@ -49,7 +67,7 @@ func (e *Engine) ping(ctx context.Context, ids []string) error {
 // ask asks minions what they run: one job, whatever their jids.
 func (e *Engine) ask(ctx context.Context, ids []string) error {
 	sent := e.now()
-	if err := e.master.Ask(ctx, e.start(decide.Ask, "", sent), salt.WhatRuns(), ids); err != nil {
+	if err := e.question(decide.Ask, "", sent, func(jid string) error { return e.master.Ask(ctx, jid, salt.WhatRuns(), ids) }); err != nil {
 		return fmt.Errorf("ask %d minions what they run: %w", len(ids), err)
 	}
 	for _, id := range ids {
@@ -62,7 +80,7 @@ func (e *Engine) ask(ctx context.Context, ids []string) error {
 func (e *Engine) trace(ctx context.Context, ids []string) error {
 	about, sent := e.courses[ids[0]].Row.ClaimJID, e.now()
 	for _, q := range []salt.Question{salt.FindJob(about), salt.FindCached(about)} {
-		if err := e.master.Ask(ctx, e.start(decide.Trace, about, sent), q, ids); err != nil {
+		if err := e.question(decide.Trace, about, sent, func(jid string) error { return e.master.Ask(ctx, jid, q, ids) }); err != nil {
 			return fmt.Errorf("ask %d minions after %s: %w", len(ids), about, err)
 		}
 	}
@@ -75,7 +93,7 @@ func (e *Engine) trace(ctx context.Context, ids []string) error {
 // askKind asks minions by how many masters they are served.
 func (e *Engine) askKind(ctx context.Context, ids []string) error {
 	sent := e.now()
-	if err := e.master.Ask(ctx, e.start(decide.Kind, "", sent), salt.MasterType(), ids); err != nil {
+	if err := e.question(decide.Kind, "", sent, func(jid string) error { return e.master.Ask(ctx, jid, salt.MasterType(), ids) }); err != nil {
 		return fmt.Errorf("ask %d minions for their master_type: %w", len(ids), err)
 	}
 	for _, id := range ids {

@@ -279,7 +279,7 @@ func (e *Engine) removed(v *keyView) {
 		return
 	case v.Accepted.Present:
 		e.rememberAccepted(v.ID, v.Row, v.Accepted.Digest)
-	case v.Known && v.Row.Status == fleet.Terminate:
+	case v.Known && v.Row.Status == fleet.Terminate, !v.Known && !v.any():
 		e.accepted.Remove(v.ID)
 	}
 	e.problems.over(KeyRemoved, v.ID)

@@ -109,12 +109,18 @@ func (e *Engine) restore(ctx context.Context) error {
 	return e.writeKnown(slices.Collect(maps.Values(rows)), holding{})
 }
 
-// watchRemoved looks at minions whose keys were accepted here and are gone.
+// watchRemoved looks at minions whose keys were accepted here and are gone: the
+// event of a deletion by hand may have been lost.
 func (e *Engine) watchRemoved(held holding) {
-	for _, id := range slices.Sorted(maps.Keys(e.problems[KeyRemoved])) {
+	var gone []string
+	for id := range e.accepted.IDs() {
 		if len(held[id]) == 0 {
-			e.waiting.add(id, false)
+			gone = append(gone, id)
 		}
+	}
+	slices.Sort(gone) // the same work gives the same calls
+	for _, id := range gone[:min(len(gone), maxWaiting)] {
+		e.waiting.add(id, false)
 	}
 }
 

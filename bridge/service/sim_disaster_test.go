@@ -48,7 +48,7 @@ func (w *world) disaster() {
 	w.after(w.about(w.perils.calm), w.disaster)
 	m := w.machines[w.rng.IntN(len(w.machines))]
 	minion := w.minions[w.rng.IntN(len(w.minions))]
-	switch w.rng.IntN(11) {
+	switch w.rng.IntN(12) {
 	case 0, 1:
 		if m.bridge != nil {
 			m.crashed()
@@ -87,6 +87,10 @@ func (w *world) disaster() {
 	case 10:
 		if w.chance(0.5) {
 			minion.terminate()
+		}
+	case 11:
+		if w.perils.byHand {
+			m.deleteByHand(minion)
 		}
 	}
 }

@@ -25,10 +25,17 @@ type machine struct {
 	lives  int // of its bridge
 	bridge *bridge
 	keys   map[salt.State]map[string][]byte
+
+	accepted acceptedInMemory // the file in which its bridges record accepted keys
+	noted    acceptedInMemory // what they recorded
+	deleted  map[string]*deletedKey
+	ownJIDs  bool // its job cache makes jids of its own
 }
 
 func newMachine(w *world, id string) *machine {
-	m := &machine{world: w, id: id, clock: newClock(w), up: true, keys: map[salt.State]map[string][]byte{}}
+	m := &machine{world: w, id: id, clock: newClock(w), up: true, keys: map[salt.State]map[string][]byte{},
+		accepted: acceptedInMemory{}, noted: acceptedInMemory{}, deleted: map[string]*deletedKey{},
+		ownJIDs: w.chance(w.perils.ownJIDs)}
 	for _, state := range []salt.State{salt.Accepted, salt.Pending, salt.Rejected, salt.Denied} {
 		m.keys[state] = map[string][]byte{}
 	}
@@ -48,6 +55,11 @@ func (m *machine) start() {
 		Highstate: decide.Policy{Enabled: true, Attempts: attempts, Lease: simLease},
 		Function:  highstate, Concurrency: 1 + w.rng.IntN(3),
 		CompareEvery: CompareEvery + w.between(-20*time.Second, 20*time.Second), PollEvery: time.Minute, UnknownFor: time.Minute}
+	var accepted AcceptedKeys = m.accepted
+	if w.forgets {
+		accepted = acceptedInMemory{}
+	}
+	cfg.Accepted = recorder{accepted, m.noted}
 	log := slog.New(slog.DiscardHandler)
 	store := &line{memory: w.store, bridge: b}
 	b.inbox = NewInbox()

@@ -42,6 +42,7 @@ type minion struct {
 	first     map[string]int // jid -> life in which it first came
 	succeeded string         // jid of the first highstate that did
 	excused   bool           // something happened that docs/guarantees.md excepts
+	own       map[string]*ownJID
 }
 
 // link is one connection to a master.
@@ -209,6 +210,10 @@ func (m *minion) comesAgain() {
 	m.key = publicKey(1000*m.births + len(w.minions))
 	m.terminated, m.dead, m.awaited, m.succeeded, m.excused = false, false, false, "", false
 	m.seen, m.ended, m.first = memory100{rate: m.seen.rate, last: w.now}, map[string]event.Return{}, map[string]int{}
+	m.own = nil
+	for _, machine := range w.machines {
+		delete(machine.deleted, m.id)
+	}
 	w.message(fleet.Add{InstanceID: m.id, Again: true})
 	w.jids[m.id] = nil
 }

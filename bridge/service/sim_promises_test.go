@@ -45,6 +45,11 @@ func (w *world) wrote(b *bridge, c fleet.Change, before fleet.Minion, r fleet.Re
 		case changed && before.ClaimState == fleet.Failed:
 			w.saw("next attempt")
 		}
+	case fleet.Rename:
+		if own := w.minion(id).own[c.As]; changed && own != nil {
+			own.recorded = true
+			w.saw("jid of the master's own recorded")
+		}
 	case fleet.Finish:
 		switch {
 		case changed && c.Outcome == fleet.Busy:
@@ -83,7 +88,8 @@ func (w *world) decided(b *bridge, owner decide.Pulse, c decide.Course, step dec
 
 // publishes notes, at the moment when the master sends it, a highstate.
 // G1: one published jid per minion and attempt, over all masters.
-func (w *world) publishes(b *bridge, id, jid string) {
+// as is the jid that the minion sees.
+func (w *world) publishes(b *bridge, id, jid, as string) {
 	c := b.engine.courses[id]
 	w.history.Published(id, c.Row.ClaimVersion, b.machine.id, jid, c.Row.Attempt)
 	row, m := w.store.minions[id], w.minion(id)
@@ -92,6 +98,8 @@ func (w *world) publishes(b *bridge, id, jid string) {
 		w.saw("late publish by an old owner")
 		w.log("%s: publishes %s to %s late: the claim is %s by %s", b.incarnation, jid, id, row.ClaimJID, row.ClaimIncarnation)
 	}
+	w.publishesOwn(b, m, jid, as)
+	jid = as
 	p := published{id, jid}
 	w.late[p] = late
 	w.lateOnce[p] = w.lateOnce[p] || late
@@ -107,7 +115,7 @@ func (w *world) publishes(b *bridge, id, jid string) {
 		w.jids[id] = map[int][]string{}
 	}
 	for _, other := range w.jids[id][c.Row.Attempt] {
-		if !w.busy[published{id, other}] {
+		if !w.busy[published{id, other}] && !m.excused && m.own[other] == nil && m.own[jid] == nil {
 			w.fault("G1: %s: attempt %d was published as %s and as %s", id, c.Row.Attempt, other, jid)
 		}
 	}
@@ -170,6 +178,7 @@ func (w *world) held(m *minion, states ...salt.State) (at []string) {
 // G3, G4: only the bound key, of an id whose row does not say TERMINATE. What was
 // written since the bridge looked, its next look mends.
 func (w *world) accepts(b *bridge, id string, key []byte) {
+	w.acceptsDeleted(b, id, key)
 	row := w.store.minions[id]
 	digest, _ := fleet.KeyDigest(key)
 	recent := w.now-w.changed[id] < 5*time.Minute
@@ -197,7 +206,8 @@ func (w *world) settled(m *minion) bool {
 	if m.terminated {
 		return m.dead && !m.awaited && len(w.held(m, salt.Accepted)) == 0
 	}
-	return row.HighstateRan || row.ClaimState == fleet.Failed && row.Attempt >= attempts || w.unknowable(m)
+	return row.HighstateRan || row.ClaimState == fleet.Failed && row.Attempt >= attempts ||
+		w.lost(m) || w.unknowable(m) || w.keptOut(m)
 }
 
 // unknowable: the minion keeps no jobs and the return was lost. Nobody may run
@@ -212,6 +222,7 @@ func (w *world) unknowable(m *minion) bool {
 func (w *world) verdict() {
 	for _, m := range w.minions {
 		row := w.store.minions[m.id]
+		w.judgeDeleted(m)
 		switch {
 		case m.terminated:
 			if at := w.held(m, salt.Accepted); len(at) > 0 || !m.dead {
@@ -223,7 +234,7 @@ func (w *world) verdict() {
 			w.fault("%s: ran, and is %s", m.id, row.ClaimState)
 		case row.HighstateRan && m.succeeded == "":
 			w.fault("%s: highstate_ran, but none succeeded", m.id)
-		case m.succeeded != "" && !row.HighstateRan && !w.unknowable(m) && !m.excused:
+		case m.succeeded != "" && !row.HighstateRan && !w.unknowable(m) && !m.excused && !w.keptOut(m):
 			w.fault("%s: %s succeeded, but the row says %s, attempt %d", m.id, m.succeeded, row.ClaimState, row.Attempt)
 		}
 	}

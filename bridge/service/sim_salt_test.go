@@ -20,21 +20,31 @@ var (
 const highstate = "state.highstate"
 
 func (b *bridge) Publish(_ context.Context, j salt.Job) ([]string, error) {
-	return b.send(j.JID, j.Targets, "publish", func(m *minion) { m.receive(b.machine, j.JID, m.highstate(b.machine, j.JID)) },
-		func(id string) { b.machine.world.publishes(b, id, j.JID) })
+	as := b.machine.jid(j.JID)
+	hit, err := b.send(as, j.Targets, "publish", func(m *minion) { m.receive(b.machine, as, m.highstate(b.machine, as)) },
+		func(id string) { b.machine.world.publishes(b, id, j.JID, as) })
+	if err = b.otherJID(j.JID, as, hit, err); err != nil {
+		for _, id := range hit {
+			b.machine.world.minion(id).renamed(as, err)
+		}
+	}
+	return hit, err
 }
 
 func (b *bridge) Ping(_ context.Context, jid string, ids []string) ([]string, error) {
-	return b.send(jid, ids, "ping", func(m *minion) {
-		m.receive(b.machine, jid, func() { m.answer(b.machine, event.Return{JID: jid, ID: m.id, Fun: "test.ping"}) })
+	as := b.machine.jid(jid)
+	hit, err := b.send(as, ids, "ping", func(m *minion) {
+		m.receive(b.machine, as, func() { m.answer(b.machine, event.Return{JID: as, ID: m.id, Fun: "test.ping"}) })
 	}, nil)
+	return hit, b.otherJID(jid, as, hit, err)
 }
 
 func (b *bridge) Ask(_ context.Context, jid string, q salt.Question, ids []string) error {
-	_, err := b.send(jid, ids, "ask "+q.Fun+" "+q.Arg, func(m *minion) {
-		m.receive(b.machine, jid, m.resolve(b.machine, jid, q))
+	as := b.machine.jid(jid)
+	hit, err := b.send(as, ids, "ask "+q.Fun+" "+q.Arg, func(m *minion) {
+		m.receive(b.machine, as, m.resolve(b.machine, as, q))
 	}, nil)
-	return err
+	return b.otherJID(jid, as, hit, err)
 }
 
 // send hands a job to the minions that are connected here.

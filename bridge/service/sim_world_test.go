@@ -26,8 +26,8 @@ type world struct {
 	store    *memory
 	machines []*machine
 	minions  []*minion
-	rule     rule
-	history  fleettest.History
+	twin
+	history fleettest.History
 
 	published map[published]bool
 	jids      map[string]map[int][]string // by minion and attempt, in the order of their first publish
@@ -37,6 +37,7 @@ type world struct {
 	births    map[published]int           // of the instance that a jid was claimed for
 	changedBy map[string]time.Duration    // when a row's status last changed
 	hands     int                         // highstates that people ran
+	jidsMade  int                         // by job caches
 
 	changed map[string]time.Duration // when a minion's row last did
 
@@ -44,6 +45,12 @@ type world struct {
 	faults []string       // what must never happen, and did
 	trace  []string
 	traced bool
+}
+
+// twin is the protocol that a world runs: the real one, or one that is wrong.
+type twin struct {
+	rule    rule
+	forgets bool // the record of accepted keys ends with the process
 }
 
 type rule func(decide.Policy, decide.Self, decide.Pulse, decide.Course, time.Time) decide.Step
@@ -65,6 +72,8 @@ type perils struct {
 	queue                  float64       // of jobs, that wait in the minion's queue
 	chatter                float64       // jobs of others in a second, on each minion
 	lag                    float64       // share of writes that the index shows late
+	byHand                 bool          // keys are deleted by hand
+	ownJIDs                float64       // share of masters whose job cache makes jids of its own
 }
 
 // attempts, simLease and slots are as configured for all masters of a world.
@@ -73,8 +82,8 @@ const (
 	simLease = 30 * time.Second
 )
 
-func newWorld(seed uint64, r rule, traced bool) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), rule: r, faulty: true, traced: traced,
+func newWorld(seed uint64, t twin, traced bool) *world {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), twin: t, faulty: true, traced: traced,
 		published: map[published]bool{}, jids: map[string]map[int][]string{}, busy: map[published]bool{}, late: map[published]bool{}, lateOnce: map[published]bool{},
 		births: map[published]int{}, changedBy: map[string]time.Duration{},
 		changed: map[string]time.Duration{}, seen: map[string]int{}}
@@ -87,7 +96,10 @@ func newWorld(seed uint64, r rule, traced bool) *world {
 	w.perils = perils{crash: some(0.02), pause: some(0.02), slow: some(0.02), before: some(0.04), after: some(0.04),
 		lose: some(0.1), delay: some(0.1), duplicate: some(0.1), calm: w.between(10*time.Second, 4*time.Minute),
 		silent: some(0.3), skewed: w.chance(0.7), noCache: some(0.1), fail: some(0.3), kill: some(0.1),
-		long: some(0.1), queue: some(0.1), chatter: some(1), lag: some(0.2)}
+		long: some(0.1), queue: some(0.1), chatter: some(1), lag: some(0.2), byHand: w.chance(0.3)}
+	if w.chance(0.15) {
+		w.perils.ownJIDs = 0.7
+	}
 	w.store = &memory{world: w, minions: fleettest.Model{}, masters: map[string]fleet.Master{}}
 	for n := range 2 + w.rng.IntN(6) {
 		w.machines = append(w.machines, newMachine(w, fmt.Sprintf("m%d", n+1)))
