@@ -117,7 +117,7 @@ type proofs struct {
 }
 
 // Proofs implements service.Proofs.
-func (p proofs) Proofs(ctx context.Context, instanceIDs []string) (map[string]string, error) {
+func (p proofs) Proofs(ctx context.Context, instanceIDs []string) (map[string]fleet.Proof, error) {
 	arns := make([]string, len(instanceIDs))
 	for i, id := range instanceIDs {
 		arns[i] = p.here.ARN(id)
@@ -126,10 +126,10 @@ func (p proofs) Proofs(ctx context.Context, instanceIDs []string) (map[string]st
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]string, len(found))
+	out := make(map[string]fleet.Proof, len(found))
 	for i, id := range instanceIDs {
-		if digest := found[arns[i]]; digest != "" {
-			out[id] = digest
+		if proof := found[arns[i]]; proof.KeySHA256 != "" {
+			out[id] = proof
 		}
 	}
 	return out, nil

@@ -107,5 +107,5 @@ func proofOf(ctx context.Context, cfg config.Config, store fleet.Store, row flee
 	if err != nil {
 		return "", fmt.Errorf("read proof: %w", err)
 	}
-	return found[row.InstanceID], nil
+	return found[row.InstanceID].KeySHA256, nil
 }

@@ -52,9 +52,9 @@ type Store interface {
 	// is no row, ErrTerminated if it says TERMINATE.
 	DrainMaster(ctx context.Context, instanceID string, draining bool) error
 
-	// Proofs gives the digests that instances wrote of their own keys, by the
-	// instances' ARNs. A store of one machine has none.
-	Proofs(ctx context.Context, instanceARNs []string) (map[string]string, error)
+	// Proofs returns what instances wrote of their own keys, by the instances'
+	// ARNs. A store of one machine has none.
+	Proofs(ctx context.Context, instanceARNs []string) (map[string]Proof, error)
 
 	// Prune deletes rows of both kinds whose Expires has passed, and says how
 	// many. Stores delete them by themselves too, some time.

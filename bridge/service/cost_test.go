@@ -13,22 +13,22 @@ import (
 // byARN gives a store's proofs by instance, as cmd/phoenix does on AWS.
 type byARN struct {
 	store interface {
-		Proofs(ctx context.Context, arns []string) (map[string]string, error)
+		Proofs(ctx context.Context, arns []string) (map[string]fleet.Proof, error)
 	}
 }
 
 func arn(id string) string { return "arn:aws:ec2:us-east-1:111122223333:instance/" + id }
 
-func (p byARN) Proofs(ctx context.Context, ids []string) (map[string]string, error) {
+func (p byARN) Proofs(ctx context.Context, ids []string) (map[string]fleet.Proof, error) {
 	arns := make([]string, len(ids))
 	for i, id := range ids {
 		arns[i] = arn(id)
 	}
 	found, err := p.store.Proofs(ctx, arns)
-	out := map[string]string{}
+	out := map[string]fleet.Proof{}
 	for i, id := range ids {
-		if digest := found[arns[i]]; digest != "" {
-			out[id] = digest
+		if proof := found[arns[i]]; proof.KeySHA256 != "" {
+			out[id] = proof
 		}
 	}
 	return out, err

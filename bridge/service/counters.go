@@ -134,7 +134,7 @@ func (s *counted) DrainMaster(ctx context.Context, id string, draining bool) err
 	return err
 }
 
-func (s *counted) Proofs(ctx context.Context, arns []string) (map[string]string, error) {
+func (s *counted) Proofs(ctx context.Context, arns []string) (map[string]fleet.Proof, error) {
 	m, err := s.Store.Proofs(ctx, arns)
 	s.count(ctx, err)
 	return m, err

@@ -281,11 +281,11 @@ func TestG3_SomethingElseAccepted(t *testing.T) {
 // proofOf is the proof that every instance wrote; empty: none did.
 type proofOf string
 
-func (p proofOf) Proofs(_ context.Context, ids []string) (map[string]string, error) {
-	out := map[string]string{}
+func (p proofOf) Proofs(_ context.Context, ids []string) (map[string]fleet.Proof, error) {
+	out := map[string]fleet.Proof{}
 	for _, id := range ids {
 		if p != "" {
-			out[id] = string(p)
+			out[id] = fleet.Proof{KeySHA256: string(p)}
 		}
 	}
 	return out, nil

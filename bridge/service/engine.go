@@ -41,9 +41,9 @@ type Names interface {
 	Instances(ctx context.Context, minionIDs []string) (map[string]string, error)
 }
 
-// Proofs gives the digests that instances wrote of their own keys (admit: proven).
+// Proofs returns what instances wrote of their own keys (admit: proven).
 type Proofs interface {
-	Proofs(ctx context.Context, instanceIDs []string) (map[string]string, error)
+	Proofs(ctx context.Context, instanceIDs []string) (map[string]fleet.Proof, error)
 }
 
 // Pulse is what the engine asks of the heartbeats; see Beats.

@@ -37,7 +37,7 @@ func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyV
 	for i, id := range ask {
 		instances[i] = views[id].Row.InstanceID
 	}
-	var found map[string]string
+	var found map[string]fleet.Proof
 	if !e.work(ctx, stageProofs, func(ctx context.Context) (err error) {
 		if found, err = e.cfg.Proofs.Proofs(ctx, instances); err != nil {
 			err = fmt.Errorf("read %d proofs: %w", len(ask), err)
@@ -51,7 +51,7 @@ func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyV
 	}
 	for _, id := range ask {
 		v := views[id]
-		if v.Proof = found[v.Row.InstanceID]; v.Proof != "" {
+		if v.Proof = found[v.Row.InstanceID].KeySHA256; v.Proof != "" {
 			delete(e.proofs, id)
 			continue
 		}

@@ -85,7 +85,7 @@ func (s *shelf) ByStatus(context.Context, fleet.Status, string, func([]fleet.Min
 	return nil
 }
 
-func (s *shelf) Proofs(context.Context, []string) (map[string]string, error) { return nil, nil }
+func (s *shelf) Proofs(context.Context, []string) (map[string]fleet.Proof, error) { return nil, nil }
 
 func (s *shelf) Prune(context.Context) (int, error)       { return 0, nil }
 func (s *shelf) Since(context.Context) (time.Time, error) { return time.Time{}, nil }

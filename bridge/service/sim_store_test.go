@@ -184,7 +184,7 @@ func (s *memory) DrainMaster(_ context.Context, id string, draining bool) error 
 	return nil
 }
 
-func (s *memory) Proofs(context.Context, []string) (map[string]string, error) { return nil, nil }
+func (s *memory) Proofs(context.Context, []string) (map[string]fleet.Proof, error) { return nil, nil }
 
 func (s *memory) Prune(context.Context) (int, error) { return 0, nil }
 

@@ -127,13 +127,13 @@ func (h *halfBroken) WriteAccepted(keys map[string][]byte) ([]string, map[string
 	return h.plain.WriteAccepted(keys)
 }
 
-func (h *halfBroken) Proofs(_ context.Context, instances []string) (map[string]string, error) {
+func (h *halfBroken) Proofs(_ context.Context, instances []string) (map[string]fleet.Proof, error) {
 	if h.fault == "proofs denied" {
 		return nil, fmt.Errorf("read proofs: %w", fleet.ErrDenied)
 	}
-	out := map[string]string{}
+	out := map[string]fleet.Proof{}
 	for _, id := range instances {
-		out[id] = h.digest
+		out[id] = fleet.Proof{KeySHA256: h.digest}
 	}
 	return out, nil
 }

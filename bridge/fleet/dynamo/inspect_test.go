@@ -43,7 +43,7 @@ func TestInspectionFindsNothingAndLeavesNothing(t *testing.T) {
 	if _, wrote := s.TryAsMinion(t.Context(), arn); wrote != "digest" {
 		t.Errorf("the proof is %q", wrote)
 	}
-	if proofs, err := s.Proofs(t.Context(), []string{arn}); err != nil || proofs[arn] != "digest" {
+	if proofs, err := s.Proofs(t.Context(), []string{arn}); err != nil || proofs[arn].KeySHA256 != "digest" {
 		t.Errorf("the proof was changed: %v, %v", proofs, err)
 	}
 }

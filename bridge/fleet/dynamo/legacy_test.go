@@ -254,8 +254,17 @@ func TestProofs(t *testing.T) {
 		if err := s.PutProof(t.Context(), arn, digest); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := s.Proofs(t.Context(), []string{arn, arn + "2"}); err != nil || len(got) != 1 || got[arn] != digest {
+		if got, err := s.Proofs(t.Context(), []string{arn, arn + "2"}); err != nil || len(got) != 1 || got[arn].KeySHA256 != digest {
 			t.Errorf("%v, %v", got, err)
+		}
+	}
+	for _, c := range []struct {
+		key  types.AttributeValue
+		want string
+	}{{text("PEM"), "PEM"}, {b(true), "true"}, {&types.AttributeValueMemberSS{Value: []string{"PEM"}}, ""}} {
+		put(t, s, s.config.ProofsTable, item{"instance_arn": text(arn), "key_sha256": text("c"), "public_key": c.key})
+		if got, err := s.Proofs(t.Context(), []string{arn}); err != nil || got[arn] != (fleet.Proof{KeySHA256: "c", PublicKey: c.want}) {
+			t.Errorf("public_key %v: %v, %v", c.key, got, err)
 		}
 	}
 }

@@ -22,13 +22,15 @@ func (s *Store) PutProof(ctx context.Context, instanceARN, keySHA256 string) err
 }
 
 // Proofs implements fleet.Store.
-func (s *Store) Proofs(ctx context.Context, instanceARNs []string) (map[string]string, error) {
-	proofs := make(map[string]string, len(instanceARNs))
+func (s *Store) Proofs(ctx context.Context, instanceARNs []string) (map[string]fleet.Proof, error) {
+	proofs := make(map[string]fleet.Proof, len(instanceARNs))
 	err := s.readAll(ctx, s.config.ProofsTable, "instance_arn", instanceARNs, func(it item) {
 		arn, _ := plain(it["instance_arn"])
-		// What is no text is no proof; the others' stand.
+		// A digest that is no text is no proof. A public key that is none leaves
+		// the digest as it is: the minion is then let in at its first auth request.
 		if digest, _ := plain(it["key_sha256"]); digest != "" {
-			proofs[arn] = digest
+			key, _ := plain(it["public_key"])
+			proofs[arn] = fleet.Proof{KeySHA256: digest, PublicKey: key}
 		}
 	})
 	if err != nil {

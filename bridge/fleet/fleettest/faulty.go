@@ -235,10 +235,10 @@ func (f *Faulty) Prune(ctx context.Context) (int, error) {
 
 // Proofs implements fleet.Store. Those of Bad are left out, as a store leaves out
 // what is no proof.
-func (f *Faulty) Proofs(ctx context.Context, arns []string) (map[string]string, error) {
-	return suffer(ctx, f, "Proofs", nil, func(bad badRows) (map[string]string, error) {
+func (f *Faulty) Proofs(ctx context.Context, arns []string) (map[string]fleet.Proof, error) {
+	return suffer(ctx, f, "Proofs", nil, func(bad badRows) (map[string]fleet.Proof, error) {
 		proofs, err := f.Store.Proofs(ctx, arns)
-		maps.DeleteFunc(proofs, func(arn, _ string) bool { return bad[arn] != nil })
+		maps.DeleteFunc(proofs, func(arn string, _ fleet.Proof) bool { return bad[arn] != nil })
 		return proofs, err
 	})
 }
