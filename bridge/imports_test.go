@@ -16,6 +16,9 @@ var floors = [][]string{
 	{"relay"},
 	{"service", "agent", "doctor"},
 	{"config"},
+	{"awsenv"},
+	{"open"},
+	{"admin", "compose"},
 	{"cli"},
 	{"cmd/phoenix"},
 }

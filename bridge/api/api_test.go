@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,9 +24,8 @@ type bridge struct {
 	looked chan []string
 	hinted chan string
 
-	entered chan struct{} // where there is one, a command tells here that it began,
+	entered chan struct{} // where there is one, an operation sends here when it begins,
 	hold    chan struct{} // and waits here before it ends
-	inside  atomic.Int32  // commands that run
 }
 
 func serve(t *testing.T) *bridge {
@@ -49,7 +47,7 @@ func serve(t *testing.T) *bridge {
 			Restore: func(ids []string) { b.looked <- ids },
 			Status:  func() any { return map[string]int{"keys": 3} },
 			Hint:    b.hint,
-			Command: b.command,
+			Operate: b.operate, Translate: translate,
 			Release: func(context.Context) ([]string, error) { return nil, errors.New("nothing is held") },
 		})
 	}()
@@ -73,19 +71,22 @@ func (b *bridge) hint(tag string, data map[string]any) error {
 	return nil
 }
 
-func (b *bridge) command(_ context.Context, args []string) (api.Answer, error) {
-	if len(args) == 0 {
-		return api.Answer{}, errors.New("no command")
-	}
-	defer b.inside.Add(-1)
-	if b.inside.Add(1) > 1 {
-		return api.Answer{}, errors.New("two commands at a time")
+func (b *bridge) operate(_ context.Context, r api.Request) (api.Answer, error) {
+	if r.Operation == "" {
+		return api.Answer{}, errors.New("no operation")
 	}
 	if b.entered != nil {
 		b.entered <- struct{}{}
 		<-b.hold
 	}
-	return api.Answer{Code: 7, Answer: json.RawMessage(`[1]`), Error: args[0]}, nil
+	return api.Answer{Code: 7, Answer: json.RawMessage(`[1]`), Error: r.Operation + string(r.Arguments)}, nil
+}
+
+func translate(args []string) (api.Request, error) {
+	if len(args) == 0 {
+		return api.Request{}, errors.New("no command")
+	}
+	return api.Request{Operation: args[0]}, nil
 }
 
 // ask sends one request, and returns its status and answer.
@@ -142,6 +143,10 @@ func TestRequests(t *testing.T) {
 		{"POST", "/v1/hints", `{"hints": []} {}`, 400, "more than one JSON value"},
 		{"POST", "/v1/command", `{"args": ["roster"]}`, 200, `{"code":7,"answer":[1],"error":"roster"}`},
 		{"POST", "/v1/command", `{}`, 400, "no command"},
+		{"POST", "/v1/operation", `{"operation": "keys.list"}`, 200, `{"code":7,"answer":[1],"error":"keys.list"}`},
+		{"POST", "/v1/operation", `{"operation": "adopt", "arguments": {"dry_run": true}}`, 200, `adopt{\"dry_run\": true}`},
+		{"POST", "/v1/operation", `{}`, 400, "no operation"},
+		{"POST", "/v1/operation", `{"operation": "adopt", "config": "x"}`, 400, `unknown field "config"`},
 		{"POST", "/v1/release", ``, 409, "nothing is held"},
 		{"POST", "/v1/look", `{"ids": "` + strings.Repeat("a", 5<<20) + `"}`, 413, "too large"},
 		{"GET", "/v1/hints", ``, 405, ""},
@@ -159,26 +164,39 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// Commands wait for each other, and hold up nothing else.
-func TestOneCommandAtATime(t *testing.T) {
+// Several operations run at a time. Past that they wait, and hold nothing else up.
+func TestOperationsAtATime(t *testing.T) {
+	const most, more = 4, 3
 	b := serve(t)
 	b.entered, b.hold = make(chan struct{}), make(chan struct{})
-	const commands = 3
-	answers := make(chan string, commands)
-	for range commands {
+	answers := make(chan string, most+more)
+	for range most + more {
 		go func() {
-			_, said := b.ask(t, "POST", "/v1/command", `{"args": ["roster"]}`)
+			_, said := b.ask(t, "POST", "/v1/operation", `{"operation": "roster"}`)
 			answers <- said
 		}()
 	}
-	for range commands {
+	for range most {
 		<-b.entered
-		for range 10 { // meanwhile the next command would have begun
-			if status, said := b.ask(t, "GET", "/v1/status", ""); status != 200 {
-				t.Errorf("status: %d %s", status, said)
-			}
+	}
+	for range 10 { // meanwhile one more would have begun
+		if status, said := b.ask(t, "GET", "/v1/status", ""); status != 200 {
+			t.Errorf("status: %d %s", status, said)
 		}
+	}
+	select {
+	case <-b.entered:
+		t.Errorf("more than %d operations run", most)
+	default:
+	}
+	for range more {
 		b.hold <- struct{}{}
+		<-b.entered
+	}
+	for range most {
+		b.hold <- struct{}{}
+	}
+	for range most + more {
 		if said := <-answers; !strings.Contains(said, `"error":"roster"`) {
 			t.Errorf("answered %s", said)
 		}

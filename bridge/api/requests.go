@@ -18,16 +18,24 @@ const (
 	maxBody = 4 << 20
 	// decodings at a time: 4 MiB of JSON may take 100 MiB once it is decoded.
 	decodings = 2
-	// commandWithin bounds a command, and the wait for the one before it.
-	commandWithin = 45 * time.Second
+	// operationWithin bounds an operation, and the wait for others to end.
+	operationWithin = 45 * time.Second
+	// operations at a time: an answer may have 64 MiB.
+	operations = 4
 	// refusedEvery: one line a minute tells of those who may not ask.
 	refusedEvery = time.Minute
 )
 
-// Answer is what a command of phoenix told with --json, and how it ended.
+// Request asks for an operation of phoenix, as minions.add.
+type Request struct {
+	Operation string          `json:"operation"`
+	Arguments json.RawMessage `json:"arguments,omitempty"` // a map, of the operation's own fields
+}
+
+// Answer is what an operation returned, and how it ended.
 type Answer struct {
-	Code   int             `json:"code"`            // its exit code
-	Answer json.RawMessage `json:"answer"`          // null: it told nothing
+	Code   int             `json:"code"`            // the exit code of the same command
+	Answer json.RawMessage `json:"answer"`          // null: it returned nothing
 	Error  string          `json:"error,omitempty"` // one line
 }
 
@@ -41,7 +49,7 @@ type handler struct {
 	b        Bridge
 	requests *http.ServeMux
 	decoding chan struct{} // as many as decode
-	running  chan struct{} // one, while a command runs
+	running  chan struct{} // as many as operations run
 
 	mu       sync.Mutex
 	refused  int // since the last line about it
@@ -50,15 +58,16 @@ type handler struct {
 
 func newHandler(b Bridge) *handler {
 	h := &handler{b: b, requests: http.NewServeMux(),
-		decoding: make(chan struct{}, decodings), running: make(chan struct{}, 1)}
+		decoding: make(chan struct{}, decodings), running: make(chan struct{}, operations)}
 	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"GET /v1/status":   h.status,
-		"GET /v1/jobs":     h.jobs,
-		"POST /v1/look":    h.takeIDs(b.Look),
-		"POST /v1/hints":   h.hints,
-		"POST /v1/command": h.command,
-		"POST /v1/release": h.release,
-		"POST /v1/restore": h.takeIDs(b.Restore),
+		"GET /v1/status":     h.status,
+		"GET /v1/jobs":       h.jobs,
+		"POST /v1/look":      h.takeIDs(b.Look),
+		"POST /v1/hints":     h.hints,
+		"POST /v1/operation": h.operation,
+		"POST /v1/command":   h.command,
+		"POST /v1/release":   h.release,
+		"POST /v1/restore":   h.takeIDs(b.Restore),
 	} {
 		h.requests.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := serve(w, r); err != nil {
@@ -181,8 +190,18 @@ func (h *handler) hints(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// command runs one command at a time: the next waits, for as long as it would
-// itself be given.
+// operation performs one of phoenix's operations.
+func (h *handler) operation(w http.ResponseWriter, r *http.Request) error {
+	var request Request
+	if err := h.read(w, r, &request, func() error { return nil }); err != nil {
+		return err
+	}
+	return h.operate(w, r, request)
+}
+
+// command is operation for a request that is written as a command line. Runners
+// of phoenix 0.1 send it: they may be older than the bridge after an upgrade of the
+// package, and where they were copied into a file server's _runners.
 func (h *handler) command(w http.ResponseWriter, r *http.Request) error {
 	var body struct {
 		Args []string `json:"args"`
@@ -190,18 +209,26 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) error {
 	if err := h.read(w, r, &body, func() error { return nil }); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), commandWithin)
+	request, err := h.b.Translate(body.Args)
+	if err != nil {
+		return err
+	}
+	return h.operate(w, r, request)
+}
+
+func (h *handler) operate(w http.ResponseWriter, r *http.Request, request Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), operationWithin)
 	defer cancel()
 	select {
 	case h.running <- struct{}{}:
 		defer func() { <-h.running }()
 	case <-ctx.Done():
 		if r.Context().Err() != nil { // a client that closes its half counts as gone, and may still read
-			return errors.New("run command: whoever asked has hung up")
+			return errors.New("run operation: the client hung up")
 		}
-		return failure{http.StatusServiceUnavailable, errors.New("run command: the one before it has not ended")}
+		return failure{http.StatusServiceUnavailable, fmt.Errorf("run operation: the %d before it have not ended", operations)}
 	}
-	answer, err := h.b.Command(ctx, body.Args)
+	answer, err := h.b.Operate(ctx, request)
 	if err != nil {
 		return err
 	}

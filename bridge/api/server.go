@@ -1,6 +1,6 @@
 // Package api is the bridge's Unix socket: HTTP and JSON, for Salt's runners and
-// for commands on the same machine. It passes hints in, tells what is, and runs
-// commands that it is given; it decides nothing. docs/api.md has the requests.
+// for commands on the same machine. It passes hints in, returns what is known, and
+// has operations performed; it decides nothing. docs/api.md has the requests.
 package api
 
 import (
@@ -22,9 +22,9 @@ const (
 	bodyWithin   = 10 * time.Second
 	maxHeader    = 8 << 10
 	closeWithin  = 2 * time.Second
-	// answerWithin bounds the whole of a request, a command and a client that reads
+	// answerWithin bounds the whole of a request, an operation and a client that reads
 	// slowly included.
-	answerWithin = commandWithin + 15*time.Second
+	answerWithin = operationWithin + 15*time.Second
 )
 
 // socketMode: for root, and for the group of the master's user.
@@ -43,9 +43,11 @@ type Bridge struct {
 	Restore func(ids []string)
 	// Hint takes in an event of the master's bus that somebody else read.
 	Hint func(tag string, data map[string]any) error
-	// Command runs a command of phoenix; its error says why it was not run at all.
-	// It is called once at a time.
-	Command func(ctx context.Context, args []string) (Answer, error)
+	// Operate performs an operation of phoenix; its error says why it was not begun
+	// at all. It is called by several goroutines.
+	Operate func(ctx context.Context, r Request) (Answer, error)
+	// Translate returns the operation that a command line of older runners asks for.
+	Translate func(args []string) (Request, error)
 
 	// Jobs tells of the jobs that the relay carried, or of one; nil: there is no relay.
 	Jobs func(jid string) (any, error)

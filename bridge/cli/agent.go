@@ -11,9 +11,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/agent"
+	"phoenix/bridge/awsenv"
+	"phoenix/bridge/compose"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/dynamo"
+	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
 )
 
@@ -91,7 +94,7 @@ func runAgent(c *cli.Context) error {
 	}
 	log.Info("agent starts", "version", version, "minion", o.MinionID, "store", cfg.Store, "drop_in", file.Path(),
 		"follow", o.Follow, "order", o.Order, "interval", o.Interval, "splay", o.Splay, "settle", o.Settle, "restart", cfg.Agent.Restart)
-	attend(c.Context, a.Turned, log)
+	compose.Attend(c.Context, a.Turned, log)
 	if err := a.Run(c.Context); err != nil {
 		return err
 	}
@@ -119,9 +122,9 @@ func openMasters(ctx context.Context, cfg config.Config) (fleet.Store, error) {
 			return nil, markedError{fleet.ErrUnavailable, fmt.Errorf("open store %s: %w (store names the one of the masters' bridges; start a bridge first)",
 				cfg.Store, cause(err))}
 		}
-		return openStore(ctx, cfg, mustExist, nil)
+		return open.Store(ctx, cfg, open.Fail, nil)
 	}
-	tables, err := tables(ctx, cfg)
+	tables, err := awsenv.Tables(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +134,7 @@ func openMasters(ctx context.Context, cfg config.Config) (fleet.Store, error) {
 
 // instanceARN is the name under which this instance may write its proof.
 func instanceARN(ctx context.Context) (string, error) {
-	here, err := whereAmI(ctx)
+	here, err := awsenv.InstanceIdentity(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/open"
 )
 
 func completionCommand() *cli.Command {
@@ -150,7 +151,7 @@ func minionIDs(c *cli.Context, command *cli.Command, prefix string) (ids []strin
 	}
 	ctx, cancel := context.WithTimeout(c.Context, completeWithin)
 	defer cancel()
-	if _, keys, _, err := openSalt(cfg); err == nil {
+	if _, keys, _, err := open.Master(cfg); err == nil {
 		if list, err := keys.List(); err == nil {
 			ids = append(ids, list.Pending...)
 			if command.Name != "accept" { // what is accepted needs no accepting
@@ -159,7 +160,7 @@ func minionIDs(c *cli.Context, command *cli.Command, prefix string) (ids []strin
 		}
 	}
 	if !cfg.OnDynamoDB() && command.Name != "accept" && command.Name != "add" {
-		if store, err := openStore(ctx, cfg, mustExist, nil); err == nil {
+		if store, err := open.Store(ctx, cfg, open.Fail, nil); err == nil {
 			defer store.Close()
 			_ = store.ByStatus(ctx, fleet.Launch, "", func(page []fleet.Minion) error {
 				for _, row := range page {

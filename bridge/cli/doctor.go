@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +15,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/api"
 	"phoenix/bridge/config"
 	"phoenix/bridge/doctor"
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
@@ -50,6 +53,54 @@ func runDoctor(c *cli.Context) error {
 		return err
 	}
 	defer v.close()
+	v.examine(ctx, c.Bool("salt-only"))
+	if c.Bool("quiet") {
+		v.findings = worthSaying(v.findings)
+	}
+	if err := printFindings(c, v.findings); err != nil {
+		return err
+	}
+	return faultOf(v.findings)
+}
+
+// faultOf returns the error that doctor ends with: nil where nothing is worse than a
+// note.
+func faultOf(findings []doctor.Finding) error {
+	if worst := doctor.Worst(findings); worst != doctor.Warning && worst != doctor.Error {
+		return nil
+	}
+	n := doctor.Count(findings)
+	return fmt.Errorf("look at Salt: %w (errors: %d, warnings: %d)", errFindings, n[doctor.Error], n[doctor.Warning])
+}
+
+// bridgeDoctor returns the operation of the socket: it examines the bridge's own
+// master and fleet.
+func bridgeDoctor(cfg config.Config, store fleet.Store) admin.Operation {
+	return func(ctx context.Context, arguments json.RawMessage) (any, error) {
+		var r struct {
+			Quiet    bool `json:"quiet"`
+			SaltOnly bool `json:"salt_only"`
+		}
+		if err := admin.Arguments(arguments, &r); err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, doctorWithin)
+		defer cancel()
+		v := &visit{cfg: cfg, fleet: doctor.Fleet{Config: "the bridge's own", Store: cfg.Store}, paths: []string{cfg.SaltConfig}}
+		if !cfg.OnDynamoDB() { // else one is opened that looks at the answers
+			v.store = &openedStore{Store: store, close: func() error { return nil }}
+		}
+		defer v.close()
+		v.examine(ctx, r.SaltOnly)
+		if r.Quiet {
+			return worthSaying(v.findings), faultOf(v.findings)
+		}
+		return v.findings, faultOf(v.findings)
+	}
+}
+
+// examine examines the master and the minion of this machine, and the fleet.
+func (v *visit) examine(ctx context.Context, saltOnly bool) {
 	for _, path := range v.paths {
 		if strings.Contains(filepath.Base(path), "minion") {
 			v.minion(ctx, path)
@@ -57,18 +108,21 @@ func runDoctor(c *cli.Context) error {
 			v.master(ctx, path)
 		}
 	}
-	if !c.Bool("salt-only") {
+	if !saltOnly {
 		v.findings = append(v.findings, doctor.ExamineFleet(v.fleet)...)
 	}
 	doctor.Sort(v.findings)
-	if err := printFindings(c, v.findings); err != nil {
-		return err
+}
+
+// worthSaying leaves out what is as it should be.
+func worthSaying(findings []doctor.Finding) []doctor.Finding {
+	kept := []doctor.Finding{}
+	for _, f := range findings {
+		if f.Severity != doctor.OK {
+			kept = append(kept, f)
+		}
 	}
-	if worst := doctor.Worst(v.findings); worst == doctor.Warning || worst == doctor.Error {
-		n := doctor.Count(v.findings)
-		return fmt.Errorf("look at Salt: %w (errors: %d, warnings: %d)", errFindings, n[doctor.Error], n[doctor.Warning])
-	}
-	return nil
+	return kept
 }
 
 // visit is one look at a machine.
@@ -84,14 +138,6 @@ type visit struct {
 // newVisit finds out where to look.
 func newVisit(c *cli.Context) (*visit, error) {
 	v := &visit{}
-	if h, ok := c.Context.Value(heldContext{}).(held); ok {
-		v.cfg, v.fleet.Config, v.fleet.Store = h.cfg, "the bridge's own", h.cfg.Store
-		if !h.cfg.OnDynamoDB() { // else one is opened that looks at the answers
-			v.store = &openedStore{Store: h.store, close: func() error { return nil }}
-		}
-		v.paths = []string{h.cfg.SaltConfig}
-		return v, nil
-	}
 	if c.Bool("salt-only") {
 		v.cfg = plainConfig(c)
 		var err error
@@ -219,15 +265,6 @@ func (v *visit) close() {
 }
 
 func printFindings(c *cli.Context, findings []doctor.Finding) error {
-	if c.Bool("quiet") {
-		kept := []doctor.Finding{}
-		for _, f := range findings {
-			if f.Severity != doctor.OK {
-				kept = append(kept, f)
-			}
-		}
-		findings = kept
-	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, findings)
 	}

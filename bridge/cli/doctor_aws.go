@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"phoenix/bridge/autoscaling"
+	"phoenix/bridge/awsenv"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet/dynamo"
@@ -34,7 +35,7 @@ func (v *visit) lookAtAWS(ctx context.Context, asMaster bool) {
 		}
 	}
 	if asMaster && len(v.cfg.SQS.Queues)+len(v.cfg.AutoScaling.Groups) > 0 {
-		loaded, err := loadAWS(ctx, v.cfg)
+		loaded, err := awsenv.Load(ctx, v.cfg)
 		if err != nil {
 			v.fleet.Calls = append(v.fleet.Calls, doctor.Call{Action: "sqs:GetQueueUrl", On: "queues", Err: err})
 		} else {
@@ -74,7 +75,7 @@ func (v *visit) lookAtTables(ctx context.Context, tables *dynamo.Store, asMaster
 
 func (v *visit) lookAtQueues(ctx context.Context, loaded aws.Config) {
 	queues, _ := v.cfg.Items()
-	client := sqs.NewFromConfig(loaded, func(o *sqs.Options) { o.BaseEndpoint = endpoint(v.cfg.SQS.Endpoint, o.BaseEndpoint) })
+	client := awsenv.SQS(v.cfg, loaded)
 	for _, q := range queues {
 		name := q.Name[strings.LastIndexByte(q.Name, '/')+1:] // of its URL, too
 		v.reached(ctx, &v.fleet.Queues, q, "sqs:GetQueueUrl", func(ctx context.Context) error {
@@ -86,7 +87,7 @@ func (v *visit) lookAtQueues(ctx context.Context, loaded aws.Config) {
 
 func (v *visit) lookAtGroups(ctx context.Context, loaded aws.Config) {
 	_, groups := v.cfg.Items()
-	client := sdk.NewFromConfig(loaded, func(o *sdk.Options) { o.BaseEndpoint = endpoint(v.cfg.AutoScaling.Endpoint, o.BaseEndpoint) })
+	client := awsenv.AutoScaling(v.cfg, loaded)
 	for _, g := range groups {
 		v.reached(ctx, &v.fleet.Groups, g, "autoscaling:DescribeAutoScalingGroups", func(ctx context.Context) error {
 			out, err := client.DescribeAutoScalingGroups(ctx, &sdk.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{g.Name}})

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"phoenix/bridge/awsenv"
+	"phoenix/bridge/compose"
 	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/dynamo"
@@ -73,7 +75,7 @@ func (v *visit) openToRead(ctx context.Context) (*openedStore, error) {
 	if !v.cfg.OnDynamoDB() {
 		return openCopy(ctx, strings.TrimPrefix(v.cfg.Store, "sqlite:"))
 	}
-	tables, err := tables(ctx, v.cfg)
+	tables, err := awsenv.Tables(ctx, v.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -145,23 +147,10 @@ func (v *visit) plan(ctx context.Context, master salt.Config) (*doctor.Plan, err
 	if err != nil {
 		return nil, nil // key-store tells of it
 	}
-	engine, err := engineConfig(v.cfg)
+	cfg := v.cfg // Engine fills it in
+	engine, _, _, err := compose.Engine(ctx, &cfg, master.Interface, v.store.Store, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
-	}
-	if v.cfg.OnAWS() {
-		cfg := v.cfg // locate fills it in
-		here, err := locate(ctx, &cfg, master.Interface)
-		if err != nil {
-			return nil, err
-		}
-		loaded, err := loadAWS(ctx, cfg)
-		if err != nil {
-			return nil, err
-		}
-		if err := engineOnAWS(&engine, cfg, loaded, v.store.Store, here, slog.New(slog.DiscardHandler)); err != nil {
-			return nil, err
-		}
 	}
 	plan, err := service.MakePlan(ctx, engine, v.store, keys, nil)
 	if err != nil {

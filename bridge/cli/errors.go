@@ -3,9 +3,10 @@ package cli
 import (
 	"errors"
 	"io/fs"
-	"strings"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/api"
+	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
 	"phoenix/bridge/salt"
@@ -40,22 +41,20 @@ var exitCodes = []struct {
 	{exitRunning, "a bridge is running already"},
 }
 
-// errUsage marks errors of the command line or the configuration.
-var errUsage = errors.New("usage")
-
 type markedError struct{ mark, err error }
 
 func (e markedError) Error() string   { return e.err.Error() }
 func (e markedError) Unwrap() []error { return []error{e.mark, e.err} }
 
-func usageError(err error) error { return markedError{errUsage, err} }
+// usageError marks err as one of the command line or the configuration.
+func usageError(err error) error { return config.Invalid(err) }
 
 func exitCode(err error) int {
 	for _, c := range []struct {
 		is   error
 		code int
 	}{
-		{errUsage, exitUsage},
+		{config.ErrInvalid, exitUsage},
 		{api.ErrInUse, exitRunning},
 		{salt.ErrAuth, exitRootKey},
 		{salt.ErrUnreachable, exitNoMaster},
@@ -76,9 +75,7 @@ func exitCode(err error) int {
 }
 
 // describeError renders an error on one line.
-func describeError(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
-}
+func describeError(err error) string { return admin.OneLine(err) }
 
 // cause leaves out what an *fs.PathError repeats of the path.
 func cause(err error) error {

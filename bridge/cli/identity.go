@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/awsenv"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
@@ -83,7 +84,7 @@ func openIdentity(c *cli.Context) (*identity.Place, *identity.Bucket, error) {
 func openBucket(ctx context.Context, cfg config.Config) (*identity.Bucket, error) {
 	i := cfg.Identity
 	if i.Region == "" {
-		loaded, err := loadAWS(ctx, cfg)
+		loaded, err := awsenv.Load(ctx, cfg)
 		if err != nil {
 			return nil, err
 		}

@@ -37,19 +37,6 @@ func jobsCommand() *cli.Command {
 	}
 }
 
-// relayedJobs answers the socket; nil where there is no relay.
-func relayedJobs(r *relay.Relay) func(jid string) (any, error) {
-	if r == nil {
-		return nil
-	}
-	return func(jid string) (any, error) {
-		if jid == "" {
-			return r.Jobs(), nil
-		}
-		return r.Job(jid)
-	}
-}
-
 func listJobs(c *cli.Context) error {
 	cfg, err := readConfig(c)
 	if err != nil {

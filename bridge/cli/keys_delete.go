@@ -3,13 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"phoenix/bridge/salt"
+	"phoenix/bridge/admin"
 )
 
 func keysDeleteCommand() *cli.Command {
@@ -26,64 +23,29 @@ func keysDeleteCommand() *cli.Command {
 	}
 }
 
-// deletedKey is a key that was deleted.
-type deletedKey struct {
-	ID     string `json:"id"`
-	State  string `json:"state"`
-	Digest string `json:"key_sha256"`
-}
-
-// deleteKeys needs no store: a key may belong to nobody whom the store knows. An id
-// that does not match id_pattern is taken as well, since Salt lets anybody leave
-// such keys; package salt refuses what is no name of a file.
 func deleteKeys(c *cli.Context) error {
 	cfg, err := readConfig(c)
-	if h, ok := c.Context.Value(heldContext{}).(held); ok {
-		cfg, err = h.cfg, nil
-	}
 	if err != nil {
 		return err
-	}
-	state, ok := salt.States[c.String("state")]
-	if !ok {
-		return usageError(fmt.Errorf("--state %q is none of %s", c.String("state"), strings.Join(slices.Sorted(maps.Keys(salt.States)), ", ")))
 	}
 	ids := c.Args().Slice()
 	if len(ids) == 0 {
 		return usageError(errors.New("no minion id; see " + c.Command.HelpName + " --help"))
 	}
-	_, keys, master, err := openSalt(cfg)
-	if err != nil {
-		return err
-	}
-	var faults []error
-	done := []deletedKey{}
-	for _, id := range ids {
-		digest, err := salt.DeleteKey(c.Context, keys, master, id, state)
-		if err != nil {
-			faults = append(faults, err)
-			continue
-		}
-		byHand(c, cfg, c.String("state")+" key deleted", id)
-		done = append(done, deletedKey{id, c.String("state"), digest})
-		if !c.Bool("json") {
-			fmt.Fprintf(c.App.Writer, "%s  %s key deleted, %s\n", plain(id), c.String("state"), keyShown(digest))
+	done, err := newAdmin(c, cfg, nil).Delete(c.Context, admin.DeleteKeys{IDs: ids, State: c.String("state")})
+	switch {
+	case done == nil:
+	case c.Bool("json"):
+		err = errors.Join(err, printJSON(c.App.Writer, done))
+	default:
+		for _, k := range done {
+			fmt.Fprintf(c.App.Writer, "%s  %s key deleted, %s\n", plain(k.ID), k.State, keyShown(k.Digest))
 		}
 	}
-	if c.Bool("json") {
-		faults = append(faults, printJSON(c.App.Writer, done))
-	}
-	if len(done) > 0 {
-		names := make([]string, len(done))
-		for i, k := range done {
-			names[i] = k.ID
-		}
-		tell(c, cfg, names...)
-	}
-	return errors.Join(faults...)
+	return err
 }
 
-// keyShown is a digest for people.
+// keyShown returns a digest for people.
 func keyShown(digest string) string {
 	if digest == "" {
 		return "which is no RSA public key"

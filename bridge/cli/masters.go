@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/awsenv"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 )
@@ -108,7 +109,7 @@ func oneMaster(c *cli.Context, cfg config.Config) (string, error) {
 	ids := c.Args().Slice()
 	switch self := c.Bool("self"); {
 	case self && len(ids) == 0:
-		_, err := locate(c.Context, &cfg, "")
+		_, err := awsenv.IdentifyMaster(c.Context, &cfg, "")
 		return cfg.InstanceID, err
 	case self, len(ids) > 1:
 		return "", usageError(errors.New("one master, please: ID or --self"))
@@ -203,7 +204,7 @@ func anotherServes(ctx context.Context, store fleet.Store, id string, masters []
 }
 
 func masterChanged(c *cli.Context, cfg config.Config, now changedMaster, what, say string) error {
-	byHand(c, cfg, what, now.InstanceID)
+	newAdmin(c, cfg, nil).Record(what, now.InstanceID)
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, now)
 	}

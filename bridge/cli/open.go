@@ -2,137 +2,37 @@ package cli
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
+	"os/user"
 	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"phoenix/bridge/api"
+	"phoenix/bridge/admin"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
-	"phoenix/bridge/fleet/dynamo"
-	"phoenix/bridge/fleet/sqlite"
-	"phoenix/bridge/salt"
+	"phoenix/bridge/open"
 )
-
-// existing says what is done where there is no SQLite file yet.
-type existing int
-
-const (
-	mayMake   existing = iota // it is made
-	mustExist                 // it is an error: who only reads makes no second, empty fleet
-	maybeNone                 // an empty fleet stands in for it, and is gone afterwards: a dry run before the first start
-)
-
-// openStore opens the store that the configuration names. waits, if not nil, is
-// told when it takes longer.
-func openStore(ctx context.Context, cfg config.Config, file existing, waits func(error)) (fleet.Store, error) {
-	if cfg.OnDynamoDB() {
-		tables, err := tables(ctx, cfg)
-		if err != nil {
-			return nil, err
-		}
-		tables.Waits = waits
-		return dynamo.Open(ctx, tables)
-	}
-	path := strings.TrimPrefix(cfg.Store, "sqlite:")
-	if file == mayMake {
-		return sqlite.Open(ctx, path)
-	}
-	store, err := sqlite.OpenExisting(ctx, path)
-	if file == maybeNone && errors.Is(err, fs.ErrNotExist) {
-		return emptyStore(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return store, nil
-}
-
-// emptyStore is one of no minions, which leaves nothing behind.
-func emptyStore(ctx context.Context) (fleet.Store, error) {
-	dir, err := os.MkdirTemp("", "phoenix-dry-run-")
-	if err != nil {
-		return nil, fmt.Errorf("open empty store: %w", err)
-	}
-	store, err := sqlite.Open(ctx, filepath.Join(dir, "fleet.db"))
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	return &scratch{store, dir}, nil
-}
-
-// scratch is a store that ends with the command.
-type scratch struct {
-	fleet.Store
-	dir string
-}
-
-// Close implements fleet.Store.
-func (s *scratch) Close() error { return errors.Join(s.Store.Close(), os.RemoveAll(s.dir)) }
-
-// tables say where the store is in DynamoDB.
-func tables(ctx context.Context, c config.Config) (dynamo.Config, error) {
-	loaded, err := loadAWS(ctx, c)
-	if err != nil {
-		return dynamo.Config{}, err
-	}
-	d := c.DynamoDB
-	return dynamo.Config{Region: cmp.Or(d.Region, loaded.Region), Endpoint: d.Endpoint,
-		MinionsTable: d.MinionsTable, MastersTable: d.MastersTable, ProofsTable: d.ProofsTable}, nil
-}
-
-// held are the configuration and the store of a bridge, for the commands that it
-// runs itself; see command.
-type held struct {
-	cfg   config.Config
-	store fleet.Store
-}
-
-type heldContext struct{}
-
-// checkStore reads a whole SQLite file, as a bridge does at its start. Rows that
-// cannot be decoded are named, and hold nothing else up.
-func checkStore(ctx context.Context, store fleet.Store, log *slog.Logger) error {
-	s, is := store.(*sqlite.Store)
-	if !is {
-		return nil
-	}
-	bad, err := fleet.WithoutBadRows(s.Check(ctx))
-	for _, id := range slices.Sorted(maps.Keys(bad)) {
-		log.Error("row of the store left out: it cannot be decoded", "id", id, "err", bad[id])
-	}
-	return err
-}
 
 // action is a command that needs a store.
 type action func(c *cli.Context, cfg config.Config, store fleet.Store) error
 
 // withStore runs do with configuration and store. There must be one.
-func withStore(do action) cli.ActionFunc { return openFor(mustExist, do) }
+func withStore(do action) cli.ActionFunc { return openFor(open.Fail, do) }
 
 // makingStore is withStore for what may come first on a machine. In a dry run it
 // makes nothing.
-func makingStore(do action) cli.ActionFunc { return openFor(mayMake, do) }
+func makingStore(do action) cli.ActionFunc { return openFor(open.Create, do) }
 
-func openFor(file existing, do action) cli.ActionFunc {
+func openFor(missing open.Missing, do action) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		file := file
+		missing := missing
 		if c.Bool("dry-run") {
-			file = maybeNone
-		}
-		if h, ok := c.Context.Value(heldContext{}).(held); ok {
-			return do(c, h.cfg, h.store)
+			missing = open.Pretend
 		}
 		cfg, err := readConfig(c)
 		if err != nil {
@@ -145,50 +45,76 @@ func openFor(file existing, do action) cli.ActionFunc {
 				once.Do(func() { fmt.Fprintf(c.App.ErrWriter, "note: %s; trying on\n", describeError(err)) })
 			}
 		}
-		store, err := openStore(c.Context, cfg, file, waits)
+		store, err := open.Store(c.Context, cfg, missing, waits)
 		if err != nil {
 			return err
 		}
 		defer store.Close()
-		if _, none := store.(*scratch); none {
+		if open.IsTemporary(store) {
 			fmt.Fprintf(c.App.ErrWriter, "note: there is no store %s yet: this is told of an empty fleet\n", cfg.Store)
 		}
 		return do(c, cfg, store)
 	}
 }
 
-// openSalt reads the master's own configuration, and opens its key store and its
-// request channel.
-func openSalt(cfg config.Config) (salt.Config, *salt.Keys, *salt.Master, error) {
-	master, err := salt.ReadConfig(cfg.SaltConfig)
-	if err == nil {
-		err = master.Validate()
+// operation is a command of package admin.
+type operation func(c *cli.Context, a admin.Admin) error
+
+// performing runs do with an Admin for its configuration and store.
+func performing(do operation) action {
+	return func(c *cli.Context, cfg config.Config, store fleet.Store) error {
+		return do(c, newAdmin(c, cfg, store))
 	}
-	if err != nil {
-		return master, nil, nil, usageError(fmt.Errorf("salt_config: %w", err))
-	}
-	keys, err := salt.OpenKeys(master)
-	if err != nil {
-		return master, nil, nil, err
-	}
-	client, err := salt.NewMaster(master)
-	return master, keys, client, err
 }
 
-// tellWithin bounds the hint to the bridge: it only saves waiting.
-const tellWithin = 2 * time.Second
-
-// tell lets a bridge on this machine know at once that rows were changed. None
-// may be running here; each bridge finds out by itself.
-func tell(c *cli.Context, cfg config.Config, ids ...string) {
-	ctx, cancel := context.WithTimeout(c.Context, tellWithin)
-	defer cancel()
-	err := api.NewClient(cfg.Socket).Look(ctx, ids)
-	switch {
-	case err == nil || c.Bool("json") || c.Bool("quiet"):
-	case errors.Is(err, fs.ErrPermission):
-		fmt.Fprintf(c.App.ErrWriter, "note: no permission to tell the bridge on %s (run as root or as the master's user); it finds out within a few minutes\n", cfg.Socket)
-	default:
-		fmt.Fprintf(c.App.ErrWriter, "note: no bridge answers on %s; the bridges find out within a few minutes\n", cfg.Socket)
+func newAdmin(c *cli.Context, cfg config.Config, store fleet.Store) admin.Admin {
+	a := admin.Admin{Config: cfg, Store: store, By: userName(), Log: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
+		Progress: func(what string) func() { return progress(c, what) },
+		Warn:     func(text string) { fmt.Fprintln(c.App.ErrWriter, plain(text)) }}
+	if !c.Bool("json") {
+		a.Note = func(text string) { fmt.Fprintf(c.App.ErrWriter, "note: %s\n", plain(text)) }
 	}
+	return a
+}
+
+// userName returns who runs the command, as far as this machine knows.
+func userName() string {
+	name := fmt.Sprint(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return cmp.Or(os.Getenv("SUDO_USER"), name)
+}
+
+// maxBadRows is how many rows that cannot be decoded are named, one a line.
+const maxBadRows = 100
+
+// nameBad names the rows that could not be decoded, and returns the error that a
+// command ends with after it has printed all others: exit code 3.
+func nameBad(c *cli.Context, bad map[string]error) error {
+	if len(bad) == 0 {
+		return nil
+	}
+	ids := slices.Sorted(maps.Keys(bad))
+	for _, id := range ids[:min(len(ids), maxBadRows)] {
+		fmt.Fprintf(c.App.ErrWriter, "left out: %s\n", plain(describeError(bad[id])))
+	}
+	return markedError{fleet.ErrCorrupt, fmt.Errorf("%d rows of the store cannot be decoded; the others are told above", len(bad))}
+}
+
+// printRows prints the rows of a result as JSON or as a table, and then names those
+// that err leaves out.
+func printRows[R any](c *cli.Context, rows []R, err error, columns []string, cells func(R) []any) error {
+	bad, err := fleet.WithoutBadRows(err)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return cmp.Or(printJSON(c.App.Writer, rows), nameBad(c, bad))
+	}
+	t := newTable(c.App.Writer, columns...)
+	for _, row := range rows {
+		t.row(cells(row)...)
+	}
+	return cmp.Or(t.flush(), nameBad(c, bad))
 }

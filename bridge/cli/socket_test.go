@@ -1,29 +1,33 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/api"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/sqlite"
-	"phoenix/bridge/service"
 )
 
-// What a caller says is a command of the list, its flags and operands: never a
+// A command line of an older runner becomes an operation with its arguments: never a
 // setting, and never another command.
-func TestOnlyOfferedCommandLinesAreRun(t *testing.T) {
+func TestTranslate(t *testing.T) {
 	for args, want := range map[string]string{
-		"status":                              "phoenix status --json --",
-		"minions add web-1 web-2":             "phoenix minions add --json -- web-1 web-2",
-		"minions add --again web-1":           "phoenix minions add --again --json -- web-1",
-		"minions add web-1 --group=web":       "phoenix minions add --group=web --json -- web-1",
-		"minions list --status=LAUNCH":        "phoenix minions list --status=LAUNCH --json --",
+		"status":                              "status {}",
+		"minions add web-1 web-2":             `minions.add {"ids":["web-1","web-2"]}`,
+		"minions add --again web-1":           `minions.add {"again":true,"ids":["web-1"]}`,
+		"minions add web-1 --group=web":       `minions.add {"group":"web","ids":["web-1"]}`,
+		"minions list --status=LAUNCH":        `minions.list {"status":"LAUNCH"}`,
+		"minions explain --lines=3 web-1":     `minions.explain {"id":"web-1","lines":3}`,
+		"minions explain --lines=many web-1":  "",
+		"doctor --salt-only":                  `doctor {"salt_only":true}`,
+		"prune --older=48h --dry-run":         `prune {"dry_run":true,"older":"48h"}`,
 		"":                                    "",
 		"bridge":                              "",
 		"minions":                             "",
@@ -35,19 +39,22 @@ func TestOnlyOfferedCommandLinesAreRun(t *testing.T) {
 		"--config /etc/shadow status":         "",
 		"minions add -":                       "",
 		"minions add -again web-1":            "",
+		"minions add --again=false web-1":     "",
 		"minions retire --unknown -- --store": "",
 	} {
-		line, err := offeredLine(strings.Fields(args))
-		if got := strings.Join(line, " "); got != want || (err == nil) != (want != "") {
-			t.Errorf("%q: %q, %v", args, got, err)
+		r, err := translate(strings.Fields(args))
+		got := strings.TrimSpace(r.Operation + " " + string(r.Arguments))
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %s, %v", args, got, err)
 		}
 	}
 }
 
-// The list names commands that are there, and flags that they have.
-func TestOfferedCommandsAreThere(t *testing.T) {
-	app := newApp(nil, nil)
-	for name, flags := range offered {
+// Each command line that older runners send is that of a command, with flags that it
+// has, and of an operation, with fields that it has.
+func TestCommandLinesAreOperations(t *testing.T) {
+	app, operations := newApp(nil, nil), operate(socketConfig(t), nil)
+	for name, flags := range commandLines {
 		commands := app.Commands
 		var found *cli.Command
 		for _, word := range strings.Fields(name) {
@@ -60,28 +67,38 @@ func TestOfferedCommandsAreThere(t *testing.T) {
 			t.Errorf("there is no %q", name)
 			continue
 		}
-		for _, flag := range append(flags, "json") {
+		for flag := range flags {
 			if !has(found.Flags, flag) {
 				t.Errorf("%q has no --%s", name, flag)
 			}
 		}
+		r := api.Request{Operation: strings.ReplaceAll(name, " ", "."), Arguments: json.RawMessage(`{"odd": 1}`)}
+		answer, err := operations(t.Context(), r)
+		if err != nil || answer.Code != exitUsage || answer.Error != `read arguments: json: unknown field "odd"` || answer.Answer != nil {
+			t.Errorf("%q: %+v, %v", name, answer, err)
+		}
 	}
 }
 
-// A command that the socket runs uses the bridge's store, ends as it would in a
-// process of its own, and leaves the store open.
-func TestCommandsRunInTheBridge(t *testing.T) {
-	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
+func socketConfig(t *testing.T) config.Config {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Store, cfg.Socket, cfg.SaltConfig = "sqlite:/nowhere/fleet.db", "/nowhere/bridge.sock", "/nowhere/master"
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	run := command(cfg, store)
+	return cfg
+}
+
+// An operation of the socket uses the bridge's store, ends as the command of its name
+// would, and leaves the store open.
+func TestOperationsOfTheSocket(t *testing.T) {
+	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	run := operate(socketConfig(t), store)
 	for _, step := range []struct {
 		args string
 		code int
@@ -98,7 +115,11 @@ func TestCommandsRunInTheBridge(t *testing.T) {
 		{"keys list", exitUsage, "salt_config"},
 		{"doctor --quiet", exitFailed, `"check":"salt-config"`},
 	} {
-		answer, err := run(t.Context(), strings.Fields(step.args))
+		r, err := translate(strings.Fields(step.args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := run(t.Context(), r)
 		if err != nil {
 			t.Fatalf("%s: %v", step.args, err)
 		}
@@ -113,7 +134,7 @@ func TestCommandsRunInTheBridge(t *testing.T) {
 			t.Errorf("%s: error is told as %q", step.args, answer.Error)
 		}
 	}
-	if _, err := store.Minion(context.Background(), "web-1"); err != nil {
+	if _, err := store.Minion(t.Context(), "web-1"); err != nil {
 		t.Errorf("the bridge's store does not answer any more: %v", err)
 	}
 	if row, err := store.Minion(t.Context(), "web-2"); err != nil || row.Status != fleet.Terminate {
@@ -121,74 +142,29 @@ func TestCommandsRunInTheBridge(t *testing.T) {
 	}
 }
 
-func TestSeveralAnswersBecomeAList(t *testing.T) {
-	for printed, want := range map[string]string{
-		"":             "",
-		"{\"a\": 1}\n": `{"a": 1}`,
-		"1\n2\n":       "[1,2]",
-		"a: text\n":    `"a: text\n"`,
-	} {
-		if got := string(asJSON([]byte(printed))); got != want {
-			t.Errorf("%q: %s", printed, got)
-		}
+// Operations run at the same time, and none gets what another one asked for.
+func TestOperationsAtTheSameTime(t *testing.T) {
+	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-// An event that the reactor tells is held to what one of the bus is held to.
-func TestHintsAreEventsOfTheBus(t *testing.T) {
-	for _, h := range []struct {
-		tag, data string
-		wakes     bool
-		fault     string
-	}{
-		{tag: "salt/auth", data: `{"id": "web-1", "act": "pend"}`, wakes: true},
-		{tag: "salt/auth", data: `{"id": "web-1"}`, wakes: true},
-		{tag: "salt/auth", data: `{"id": "web-1", "act": "accept"}`},
-		{tag: "salt/key", data: `{"id": "web-1", "act": "accepted"}`, wakes: true},
-		{tag: "salt/minion/web-1/start", data: `{"id": "web-1"}`, wakes: true},
-		{tag: "salt/minion/web-1/start", data: `{"id": "web-2"}`, fault: "tag and data disagree"},
-		{tag: "salt/minion/web-1/start", data: `{"id": 7}`, fault: "no id"},
-		{tag: "salt/job/20260101000000000000/ret/web-1", data: `{"id": "web-1", "jid": "20260101000000000000", "retcode": 0,
-			"success": true, "fun": "state.highstate", "return": {"a": [1, 2.5, null, "b"]}}`}, // not a job of ours
-		{tag: "salt/job/20260101000000000000/ret/web-1", data: `{"id": "web-1", "jid": "1"}`, fault: "tag and data disagree"},
-		{tag: "salt/auth", data: `{}`, fault: "no id"},
-		{tag: "salt/auth", data: `null`, fault: "malformed"},
-		{tag: "", data: `{"id": "web-1"}`, fault: "its tag is none of"},
-		{tag: "salt/auth\n\n", data: `{"id": "web-1"}`, fault: "malformed"},
-	} {
-		inbox := service.NewInbox()
-		dec := json.NewDecoder(strings.NewReader(h.data))
-		dec.UseNumber()
-		var data map[string]any
-		if err := dec.Decode(&data); err != nil {
-			t.Fatal(err)
-		}
-		err := hinted(inbox)(h.tag, data)
-		if (err == nil) != (h.fault == "") || err != nil && !strings.Contains(err.Error(), h.fault) {
-			t.Errorf("%q %s: %v", h.tag, h.data, err)
-		}
-		woke := false
-		select {
-		case <-inbox.Wake():
-			woke = true
-		default:
-		}
-		if woke != h.wakes {
-			t.Errorf("%q %s: wakes the engine: %v", h.tag, h.data, woke)
-		}
-	}
-}
-
-// YAML 1.1 took off for false.
-func TestTheBusMayBeOff(t *testing.T) {
-	for text, want := range map[string]string{"bus: off\n": config.BusOff, "bus: 'off'\n": config.BusOff, "bus: auto\n": config.BusAuto, "{}\n": config.BusAuto, "bus: on\n": ""} {
-		c, err := configOf(t, "show", "--config", writeFile(t, text))
-		if want == "" {
-			if err == nil || !strings.Contains(err.Error(), `bus: "on" is neither auto nor off`) {
-				t.Errorf("%q: %v", text, err)
+	t.Cleanup(func() { _ = store.Close() })
+	run := operate(socketConfig(t), store)
+	var all sync.WaitGroup
+	for _, id := range []string{"web-1", "web-2", "web-3", "web-4", "web-5"} {
+		all.Go(func() {
+			answer, err := run(t.Context(), api.Request{Operation: "minions.add", Arguments: json.RawMessage(`{"ids": ["` + id + `"], "group": "g-` + id + `"}`)})
+			var rows []fleet.Minion
+			if err == nil {
+				err = json.Unmarshal(answer.Answer, &rows)
 			}
-		} else if err != nil || c.Bus != want {
-			t.Errorf("%q: %q, %v", text, c.Bus, err)
-		}
+			if err != nil || len(rows) != 1 || rows[0].InstanceID != id || rows[0].Group != "g-"+id {
+				t.Errorf("%s: %+v, %v", id, answer, err)
+			}
+		})
+	}
+	all.Wait()
+	if _, err := run(t.Context(), api.Request{Operation: "bridge"}); err == nil || !strings.Contains(err.Error(), `run operation "bridge": phoenix`) {
+		t.Errorf("bridge: %v", err)
 	}
 }

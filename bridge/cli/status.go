@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"phoenix/bridge/api"
+	"phoenix/bridge/admin"
 	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/config"
 	"phoenix/bridge/decide"
@@ -34,30 +33,6 @@ func statusCommand() *cli.Command {
 	}
 }
 
-// overview is what "status" tells.
-type overview struct {
-	Masters []fleet.Master          `json:"masters"`
-	Minions map[decide.Standing]int `json:"minions"`
-	Keys    string                  `json:"keys,omitempty"`    // why foreign keys could not be counted
-	Counted string                  `json:"counted,omitempty"` // what minions are counted, where it is not all
-	Bridge  *service.Report         `json:"bridge"`            // null: none answers on this machine
-	Hint    string                  `json:"bridge_error,omitempty"`
-	BadRows []string                `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
-}
-
-// leaveOut takes note of the rows that could not be decoded, and gives what is left
-// of an error.
-func (o *overview) leaveOut(err error) error {
-	bad, rest := fleet.WithoutBadRows(err)
-	for _, id := range slices.Sorted(maps.Keys(bad)) {
-		if len(o.BadRows) == maxBadRows {
-			break
-		}
-		o.BadRows = append(o.BadRows, describeError(bad[id]))
-	}
-	return rest
-}
-
 func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	if c.Bool("watch") {
 		return watchStatus(c, cfg, store)
@@ -65,9 +40,7 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	if c.IsSet("interval") {
 		return usageError(errors.New("--interval needs --watch"))
 	}
-	done := progress(c, "reading the fleet")
-	o, err := look(c.Context, cfg, store, all)
-	done()
+	o, err := newAdmin(c, cfg, store).Status(c.Context, admin.CountAll)
 	if err != nil {
 		return err
 	}
@@ -77,83 +50,7 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	return printStatus(c.App.Writer, cfg, o)
 }
 
-// count is how minions are counted.
-type count bool
-
-const (
-	all count = true
-	// cheaply: as often as somebody likes. DynamoDB is paid by what it reads.
-	cheaply count = false
-)
-
-// look finds out all that status tells.
-func look(ctx context.Context, cfg config.Config, store fleet.Store, count count) (overview, error) {
-	o := overview{Minions: map[decide.Standing]int{}}
-	var err error
-	o.Masters, err = store.Masters(ctx)
-	if err := o.leaveOut(err); err != nil {
-		return o, err
-	}
-	if o.Masters == nil {
-		o.Masters = []fleet.Master{} // [] in JSON, not null
-	}
-	var report service.Report
-	if err := api.NewClient(cfg.Socket).Status(ctx, &report); err != nil {
-		o.Hint = err.Error()
-	} else {
-		o.Bridge = &report
-	}
-	if count == all || !cfg.OnDynamoDB() {
-		return o, countMinions(ctx, cfg, store, &o)
-	}
-	o.Counted = "not counted: no bridge has compared keys and fleet here"
-	if o.Bridge != nil && o.Bridge.Engine.Compared {
-		maps.Copy(o.Minions, o.Bridge.Engine.Census)
-		o.Counted = fmt.Sprintf("counted by this master's keys; the next comparison is in %v",
-			max(time.Until(o.Bridge.Engine.CompareAt), 0).Round(time.Second))
-	}
-	return o, nil
-}
-
-// countMinions counts the fleet, and the keys of this master that are not in it.
-func countMinions(ctx context.Context, cfg config.Config, store fleet.Store, o *overview) error {
-	listed := map[string]bool{}
-	for _, status := range []fleet.Status{fleet.Launch, fleet.Terminate} {
-		err := store.ByStatus(ctx, status, "", func(page []fleet.Minion) error {
-			for _, r := range page {
-				listed[r.Salt()] = true
-				o.Minions[decide.Stand(r, true, false)]++
-			}
-			return nil
-		})
-		if err := o.leaveOut(err); err != nil {
-			return err
-		}
-	}
-	_, keys, _, err := openSalt(cfg)
-	if err != nil {
-		o.Keys = err.Error()
-		return nil
-	}
-	list, err := keys.List()
-	if err != nil {
-		o.Keys = err.Error()
-		return nil
-	}
-	for _, id := range list.Accepted {
-		if !listed[id] {
-			o.Minions[decide.Foreign]++
-		}
-	}
-	for _, id := range list.Pending {
-		if !listed[id] {
-			o.Minions[decide.Unlisted]++
-		}
-	}
-	return nil
-}
-
-func printStatus(w io.Writer, cfg config.Config, o overview) error {
+func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "HEARTBEAT", "SEEN")
 	now := time.Now()
 	for _, m := range o.Masters {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/audit"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
@@ -116,7 +117,7 @@ func repeatStatus(c *cli.Context, cfg config.Config, store fleet.Store, every ti
 		if c.Bool("json") {
 			var b bytes.Buffer
 			ctx, cancel := context.WithTimeout(c.Context, lookWithin)
-			o, err := look(ctx, cfg, store, cheaply)
+			o, err := admin.Admin{Config: cfg, Store: store}.Status(ctx, admin.CountCheaply)
 			cancel()
 			if c.Context.Err() != nil {
 				return nil
@@ -148,7 +149,7 @@ func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Du
 	fmt.Fprintf(&b, "phoenix status on %s, %s, every %v\n\n", host, time.Now().UTC().Format("15:04:05Z"), every)
 	ctx, cancel := context.WithTimeout(c.Context, lookWithin)
 	defer cancel()
-	o, err := look(ctx, cfg, store, cheaply)
+	o, err := admin.Admin{Config: cfg, Store: store}.Status(ctx, admin.CountCheaply)
 	if err == nil {
 		err = printStatus(&b, cfg, o)
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/audit"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/sqlite"
@@ -184,7 +185,7 @@ func TestWatchingReadsNoFleetInDynamoDB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := look(t.Context(), cfg, unlisted{store, t}, cheaply)
+	o, err := admin.Admin{Config: cfg, Store: unlisted{store, t}}.Status(t.Context(), admin.CountCheaply)
 	if err != nil || len(o.Masters) != 1 || len(o.Minions) > 0 || o.Counted == "" {
 		t.Errorf("%+v, %v", o, err)
 	}

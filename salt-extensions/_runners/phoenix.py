@@ -22,7 +22,7 @@ import salt.exceptions
 
 _SOCKET = "/run/phoenix/bridge.sock"
 
-# The bridge gives up a command after 45 seconds, and then says so.
+# The bridge gives up an operation after 45 seconds, and then says so.
 _TIMEOUT = 60
 
 
@@ -62,26 +62,34 @@ def _post(url, body):
         raise _Refused(f"ask bridge on {path}: {exc or type(exc).__name__}") from None
     finally:
         bridge.close()
+    if response.status == 404:
+        raise _Refused(
+            f"ask bridge on {path}: it is older than this runner (restart phoenix-bridge)"
+        )
     if response.status >= 300:
         raise _Refused(text.strip())
     return json.loads(text) if text else None
 
 
-def _ask(*words, **flags):
-    args = [str(word) for word in words]
-    for name, value in flags.items():
-        flag = "--" + name.replace("_", "-")
-        if name.startswith("__") or value is None or value is False:
-            continue  # Salt adds names of its own, as __orchestration_jid__
-        args.append(flag if value is True else f"{flag}={value}")
-    return _post("/v1/command", {"args": args})
+def _ask(operation, **arguments):
+    given = {
+        name: value
+        for name, value in arguments.items()
+        # Salt adds names of its own, as __orchestration_jid__.
+        if value is not None and not name.startswith("__")
+    }
+    return _post("/v1/operation", {"operation": operation, "arguments": given})
 
 
-def _command(*words, **flags):
-    answer = _ask(*words, **flags)
+def _perform(operation, **arguments):
+    answer = _ask(operation, **arguments)
     if answer["code"]:
         raise _Refused(answer["error"])
     return answer["answer"]
+
+
+def _ids(minions):
+    return [str(minion) for minion in minions]
 
 
 def status():
@@ -94,7 +102,7 @@ def status():
 
         salt-run phoenix.status
     """
-    return _command("status")
+    return _perform("status")
 
 
 def masters():
@@ -107,7 +115,7 @@ def masters():
 
         salt-run phoenix.masters
     """
-    return _command("masters", "list")
+    return _perform("masters.list")
 
 
 def minions(status=None):
@@ -124,7 +132,7 @@ def minions(status=None):
         salt-run phoenix.minions
         salt-run phoenix.minions status=TERMINATE
     """
-    return _command("minions", "list", status=status)
+    return _perform("minions.list", status=status)
 
 
 def explain(minion, lines=None):
@@ -141,7 +149,7 @@ def explain(minion, lines=None):
 
         salt-run phoenix.explain web-1
     """
-    return _command("minions", "explain", minion, lines=lines)
+    return _perform("minions.explain", id=str(minion), lines=lines)
 
 
 def add(*minions, **flags):
@@ -163,7 +171,7 @@ def add(*minions, **flags):
         salt-run phoenix.add web-1 web-2
         salt-run phoenix.add web-1 again=True
     """
-    return _command("minions", "add", *minions, **flags)
+    return _perform("minions.add", ids=_ids(minions), **flags)
 
 
 def retire(*minions, **flags):
@@ -182,7 +190,7 @@ def retire(*minions, **flags):
 
         salt-run phoenix.retire web-1 web-2
     """
-    return _command("minions", "retire", *minions, **flags)
+    return _perform("minions.retire", ids=_ids(minions), **flags)
 
 
 def adopt(dry_run=False):
@@ -199,7 +207,7 @@ def adopt(dry_run=False):
 
         salt-run phoenix.adopt dry_run=True
     """
-    return _command("adopt", dry_run=dry_run)
+    return _perform("adopt", dry_run=dry_run)
 
 
 def keys():
@@ -212,7 +220,7 @@ def keys():
 
         salt-run phoenix.keys
     """
-    return _command("keys", "list")
+    return _perform("keys.list")
 
 
 def accept(minion, rebind=False):
@@ -229,7 +237,7 @@ def accept(minion, rebind=False):
 
         salt-run phoenix.accept web-1
     """
-    return _command("keys", "accept", minion, rebind=rebind)
+    return _perform("keys.accept", ids=[str(minion)], rebind=rebind)
 
 
 def highstate(*minions, **flags):
@@ -250,7 +258,9 @@ def highstate(*minions, **flags):
         salt-run phoenix.highstate
         salt-run phoenix.highstate db-1
     """
-    return _command("highstate", "run" if minions else "list", *minions, **flags)
+    if minions:
+        return _perform("highstate.run", ids=_ids(minions), **flags)
+    return _perform("highstate.list", **flags)
 
 
 def roster(**flags):
@@ -277,7 +287,7 @@ def roster(**flags):
         salt-run phoenix.roster
         salt-run --out=yaml phoenix.roster grain=role:web user=ec2-user
     """
-    return _command("roster", **flags)
+    return _perform("roster", **flags)
 
 
 def doctor(**flags):
@@ -322,7 +332,7 @@ def prune(**flags):
 
         salt-run phoenix.prune dry_run=True
     """
-    return _command("prune", **flags)
+    return _perform("prune", **flags)
 
 
 def hint(data, tag=None):

@@ -1,4 +1,4 @@
-package cli
+package compose
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,4 +141,19 @@ func tail(out []byte) []byte {
 		out = out[len(out)-maxReadyOutput:]
 	}
 	return out
+}
+
+// bounded is a buffer that takes most bytes.
+type bounded struct {
+	bytes.Buffer
+	most int
+	full bool
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > b.most {
+		b.full = true
+		return 0, io.ErrShortBuffer
+	}
+	return b.Buffer.Write(p)
 }

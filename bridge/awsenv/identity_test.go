@@ -1,4 +1,4 @@
-package cli
+package awsenv
 
 import (
 	"context"
@@ -28,7 +28,7 @@ func onInstance(t *testing.T, is imds.Instance) *imds.Service {
 var someInstance = imds.Instance{ID: "i-0123456789abcdef0", Account: "111122223333", Region: "eu-west-1", PrivateIP: "10.1.2.3"}
 
 // All that is asked of an instance, by version 2 of its service alone.
-func TestWhereAmI(t *testing.T) {
+func TestInstanceIdentity(t *testing.T) {
 	for partition, arn := range map[string]string{
 		"":           "arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0",
 		"aws-cn":     "arn:aws-cn:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0",
@@ -37,7 +37,7 @@ func TestWhereAmI(t *testing.T) {
 		is := someInstance
 		is.Partition = partition
 		service := onInstance(t, is)
-		here, err := whereAmI(t.Context())
+		here, err := InstanceIdentity(t.Context())
 		if err != nil || here.InstanceID != is.ID || here.Account != is.Account || here.Region != is.Region || here.Address != is.PrivateIP || here.ARN(is.ID) != arn {
 			t.Errorf("%+v, %v; ARN %s", here, err, here.ARN(is.ID))
 		}
@@ -80,7 +80,7 @@ func TestServiceRefusesVersion1(t *testing.T) {
 
 // What the operator says goes before what the instance says, and the instance is
 // not asked for what nobody needs.
-func TestLocate(t *testing.T) {
+func TestIdentifyMaster(t *testing.T) {
 	for name, c := range map[string]struct {
 		cfg           config.Config
 		iface         string
@@ -100,7 +100,7 @@ func TestLocate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			service := onInstance(t, someInstance)
-			here, err := locate(t.Context(), &c.cfg, c.iface)
+			here, err := IdentifyMaster(t.Context(), &c.cfg, c.iface)
 			if err != nil || c.cfg.InstanceID != c.id || c.cfg.Address != c.address || (here.Account == someInstance.Account) != c.account {
 				t.Errorf("%q at %q, %+v, %v", c.cfg.InstanceID, c.cfg.Address, here, err)
 			}
@@ -142,25 +142,25 @@ func TestNoInstance(t *testing.T) {
 			defer asked.Wait()
 			for want, ask := range map[string]func() error{
 				"find instance_id: ask instance metadata: ": func() error {
-					_, err := locate(t.Context(), &config.Config{Store: "dynamodb:"}, "")
+					_, err := IdentifyMaster(t.Context(), &config.Config{Store: "dynamodb:"}, "")
 					return err
 				},
 				"find account for admit proven: ask instance metadata: ": func() error {
-					_, err := locate(t.Context(), &config.Config{Store: "dynamodb:", Admit: "proven", InstanceID: "i-0a", Address: "a"}, "")
+					_, err := IdentifyMaster(t.Context(), &config.Config{Store: "dynamodb:", Admit: "proven", InstanceID: "i-0a", Address: "a"}, "")
 					return err
 				},
 				"find region: ask instance metadata: ": func() error {
-					_, err := loadAWS(t.Context(), config.Config{})
+					_, err := Load(t.Context(), config.Config{})
 					return err
 				},
 			} {
 				asked.Go(func() {
 					begun := time.Now()
 					err := ask()
-					if err == nil || !errors.Is(err, errUsage) || !strings.HasPrefix(err.Error(), want+c.want) || !strings.HasSuffix(err.Error(), ")") {
+					if err == nil || !errors.Is(err, config.ErrInvalid) || !strings.HasPrefix(err.Error(), want+c.want) || !strings.HasSuffix(err.Error(), ")") {
 						t.Errorf("%v, want %s%s", err, want, c.want)
 					}
-					if took := time.Since(begun); took > imdsWithin+2*time.Second {
+					if took := time.Since(begun); took > metadataTimeout+2*time.Second {
 						t.Errorf("%s: it took %v", want, took)
 					}
 				})
@@ -170,7 +170,7 @@ func TestNoInstance(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := whereAmI(ctx); err == nil {
+	if _, err := InstanceIdentity(ctx); err == nil {
 		t.Error("a caller who gave up is answered")
 	}
 }
@@ -192,7 +192,7 @@ func versionOneOnly(t *testing.T) string {
 // What the instance says of its zone and its end, and what it does not say.
 func TestInstanceMetadata(t *testing.T) {
 	service := onInstance(t, someInstance)
-	get := instanceMetadata()
+	get := Metadata()
 	if zone, err := health.Zone(t.Context(), get); zone != "eu-west-1a" || err != nil {
 		t.Errorf("zone %q, %v", zone, err)
 	}

@@ -1,4 +1,4 @@
-package cli
+package awsenv
 
 import (
 	"os"
@@ -19,7 +19,7 @@ import (
 )
 
 // An instance calls itself unhealthy by one call, of which the templates know.
-func TestUnhealthy(t *testing.T) {
+func TestSetUnhealthy(t *testing.T) {
 	loaded := moto.Start(t)
 	must := func(err error) {
 		t.Helper()
@@ -47,7 +47,7 @@ func TestUnhealthy(t *testing.T) {
 	wire := tap.Start(t, aws.ToString(loaded.BaseEndpoint))
 	cfg := config.Default()
 	cfg.InstanceID, cfg.AutoScaling.Endpoint = aws.ToString(before[0].InstanceId), wire.URL
-	must(unhealthy(cfg, loaded)(t.Context()))
+	must(SetUnhealthy(cfg, loaded)(t.Context()))
 	for _, is := range members() {
 		if id := aws.ToString(is.InstanceId); (aws.ToString(is.HealthStatus) == "Unhealthy") != (id == cfg.InstanceID) {
 			t.Errorf("%s is %s", id, aws.ToString(is.HealthStatus))
@@ -61,7 +61,7 @@ func TestUnhealthy(t *testing.T) {
 		t.Errorf("needed %q; listed %q", needs, listed)
 	}
 	cfg.InstanceID = "i-0000000000000000f"
-	if err := unhealthy(cfg, loaded)(t.Context()); err == nil {
+	if err := SetUnhealthy(cfg, loaded)(t.Context()); err == nil {
 		t.Error("an instance of no group is called unhealthy")
 	}
 }

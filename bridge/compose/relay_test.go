@@ -1,4 +1,4 @@
-package cli
+package compose
 
 import (
 	"log/slog"

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/fleet"
 	"phoenix/lab"
 	"phoenix/lab/moto"
@@ -77,18 +78,18 @@ func TestCommandsTakeNames(t *testing.T) {
 	if len(rows) != 1 || rows[0].InstanceID != instance || rows[0].MinionID != "web-1" {
 		t.Errorf("added %+v", rows)
 	}
-	var x explanation
+	var x admin.Explanation
 	phoenix(&x, "minions", "explain", "web-1")
 	if x.Rule != "first-knock" || x.Row == nil || x.Row.InstanceID != instance {
 		t.Errorf("explained %+v", x)
 	}
-	var adoptions []adopted
+	var adoptions []admin.Adoption
 	phoenix(&adoptions, "adopt")
 	phoenix(&rows, "minions", "list")
 	if len(adoptions) != 1 || adoptions[0].Outcome != "adopted" || len(rows) != 2 || !strings.Contains(rows[0].InstanceID+rows[1].InstanceID, "db-1") {
 		t.Errorf("adopted %+v; listed %+v", adoptions, rows)
 	}
-	var keys []heldKey
+	var keys []admin.Key
 	phoenix(&keys, "keys", "list")
 	for _, k := range keys {
 		if k.Standing == "foreign" || k.Standing == "unlisted" {

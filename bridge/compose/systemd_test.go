@@ -1,4 +1,4 @@
-package cli
+package compose
 
 import (
 	"context"
@@ -35,7 +35,7 @@ func TestAttend(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", path)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	ctx, cancel := context.WithCancel(t.Context())
-	attend(ctx, time.Now, slog.New(slog.DiscardHandler))
+	Attend(ctx, time.Now, slog.New(slog.DiscardHandler))
 	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
 		if got := heard(); got != want {
 			t.Errorf("systemd hears %q, want %q", got, want)

@@ -1,4 +1,4 @@
-package cli
+package compose
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 // steps are some minutes: 20,000 keys accepted at once, a minion that is restarted.
 const stuckAfter = 10 * time.Minute
 
-// attend tells systemd that a service runs (Type=notify) and, while its loop comes
-// round, that it lives (WatchdogSec). turned gives when the loop last did. Without
-// systemd it does nothing.
-func attend(ctx context.Context, turned func() time.Time, log *slog.Logger) {
+// Attend notifies systemd that a service runs (Type=notify) and, while its loop
+// turns, that it is alive (WatchdogSec). turned returns when the loop last did.
+// Without systemd it does nothing.
+func Attend(ctx context.Context, turned func() time.Time, log *slog.Logger) {
 	if told, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("systemd is not told", "err", err)
 		return

@@ -1,4 +1,4 @@
-package cli
+package compose
 
 import (
 	"cmp"
@@ -51,4 +51,17 @@ func openRelay(cfg config.Config, engine service.Config, master salt.Config, cli
 	}
 	client.Note(r.Note)
 	return r, net.JoinHostPort(cmp.Or(host, cfg.Address), port), nil
+}
+
+// relayedJobs answers the socket; nil where there is no relay.
+func relayedJobs(r *relay.Relay) func(jid string) (any, error) {
+	if r == nil {
+		return nil
+	}
+	return func(jid string) (any, error) {
+		if jid == "" {
+			return r.Jobs(), nil
+		}
+		return r.Job(jid)
+	}
 }

@@ -1,0 +1,125 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/audit"
+	"phoenix/bridge/config"
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/open"
+	"phoenix/bridge/service"
+)
+
+// ExplainMinion is the request of Explain.
+type ExplainMinion struct {
+	ID    string `json:"id"`
+	Lines *int   `json:"lines"` // of the audit trail; nil: DefaultLines
+}
+
+// DefaultLines is how many decisions are returned where the request does not say.
+const DefaultLines = 10
+
+// Explanation is what is known of one minion, and what follows.
+type Explanation struct {
+	ID        string            `json:"id"`
+	Standing  decide.Standing   `json:"standing"`
+	Row       *fleet.Minion     `json:"row"`
+	Keys      map[string]string `json:"keys"` // state -> digest
+	Decision  decide.KeyAct     `json:"decision"`
+	Rule      string            `json:"rule"`
+	Reason    string            `json:"reason"`
+	Rules     []decide.Verdict  `json:"rules"`
+	Highstate string            `json:"highstate"`
+	Audit     []audit.Line      `json:"audit"` // of this machine, the newest at the end
+	NoAudit   string            `json:"audit_error,omitempty"`
+}
+
+// Explain returns what is known of a minion, each rule, which one decides, and the
+// last decisions.
+func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, error) {
+	lines := DefaultLines
+	if r.Lines != nil {
+		lines = *r.Lines
+	}
+	switch {
+	case r.ID == "":
+		return nil, config.Invalid(errors.New("explain takes one minion id"))
+	case lines < 0:
+		return nil, config.Invalid(fmt.Errorf("--lines %d is negative", lines))
+	}
+	_, keys, _, err := open.Master(a.Config)
+	if err != nil {
+		return nil, err
+	}
+	view, err := a.keyView(ctx, keys, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	report := a.bridgeReport(ctx)
+	view.Removed = slices.ContainsFunc(report.Engine.Problems, func(p service.Problem) bool {
+		return p.Minion == r.ID && p.Kind == service.KeyRemoved
+	})
+	d := decide.Keys(decide.Admit(a.Config.Admit), view)
+	x := &Explanation{ID: r.ID, Standing: decide.Stand(view.Row, view.Known, view.Accepted.Present),
+		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
+		Rules: decide.ExplainKeys(decide.Admit(a.Config.Admit), view), Highstate: explainHighstate(report, view)}
+	if view.Known {
+		x.Row = &view.Row
+	}
+	x.Audit, err = audit.Last(a.Config.Audit.File, r.ID, lines)
+	if x.Audit = append([]audit.Line{}, x.Audit...); err != nil { // [] in JSON, not null
+		x.NoAudit = err.Error()
+	}
+	for name, key := range map[string]decide.Key{"pending": view.Pending, "accepted": view.Accepted,
+		"rejected": view.Rejected, "denied": view.Denied} {
+		if key.Present && view.Valid {
+			x.Keys[name] = key.Digest
+		}
+	}
+	return x, nil
+}
+
+// bridgeReport returns the report of the bridge on this machine; an empty one if
+// none runs here.
+func (a Admin) bridgeReport(ctx context.Context) (report service.Report) {
+	if err := api.NewClient(a.Config.Socket).Status(ctx, &report); err != nil {
+		return service.Report{}
+	}
+	return report
+}
+
+// explainHighstate says how far the first highstate is: in the bridge's own words if
+// one runs here, since only it knows what it waits for.
+func explainHighstate(report service.Report, v decide.KeyView) string {
+	for _, p := range report.Engine.Highstate {
+		if p.Minion == v.ID {
+			return p.Why
+		}
+	}
+	switch decide.Stand(v.Row, v.Known, v.Accepted.Present) {
+	case decide.Foreign, decide.Unlisted:
+		return "none: it is not in the fleet"
+	case decide.Terminated:
+		return "none: its instance was terminated"
+	case decide.Adopted:
+		return "none: it was adopted (phoenix highstate run " + v.ID + ")"
+	case decide.Ran:
+		return "ran, as job " + v.Row.ClaimJID + " by " + v.Row.HighstateRunner
+	case decide.Broken:
+		retcode := ""
+		if v.Row.Retcode != nil {
+			retcode = fmt.Sprint(*v.Row.Retcode)
+		}
+		return fmt.Sprintf("attempt %d failed (retcode %s)", v.Row.Attempt, retcode)
+	case decide.Running:
+		return "runs as job " + v.Row.ClaimJID + " by " + v.Row.ClaimOwner
+	case decide.Accepted:
+		return "wanted: starts when the minion connects"
+	}
+	return "wanted: starts when its key is accepted and it connects"
+}

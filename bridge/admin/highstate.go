@@ -1,0 +1,107 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+)
+
+// ListHighstates is the request of Highstates.
+type ListHighstates struct {
+	All bool `json:"all"` // those that are done, too
+}
+
+// Highstates returns the minions whose first highstate is wanted, runs or failed.
+func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]fleet.Minion, error) {
+	all, err := a.minions(ctx, fleet.Launch)
+	bad, err := fleet.WithoutBadRows(err)
+	if err != nil {
+		return nil, err
+	}
+	rows := []fleet.Minion{}
+	for _, row := range all {
+		if row.WantsHighstate() || r.All && row.HighstateRan {
+			rows = append(rows, row)
+		}
+	}
+	return rows, fleet.BadRows(bad)
+}
+
+// RunHighstates is the request of RunHighstate.
+type RunHighstates struct {
+	IDs   []string `json:"ids"`
+	Force bool     `json:"force"` // give up one that runs
+}
+
+// RunHighstate asks for a highstate of minions, and returns their rows.
+func (a Admin) RunHighstate(ctx context.Context, r RunHighstates) ([]fleet.Minion, error) {
+	if err := a.checkIDs(r.IDs); err != nil {
+		return nil, err
+	}
+	instances, err := a.resolveInstances(ctx, r.IDs)
+	if err != nil {
+		return nil, fmt.Errorf("ask for highstates: %w", err)
+	}
+	changes := make([]fleet.Change, len(r.IDs))
+	for i, id := range r.IDs {
+		changes[i] = fleet.Again{InstanceID: instances[id], Force: r.Force}
+	}
+	return a.apply(ctx, "ask for highstates", "highstate asked for", changes)
+}
+
+// pollHighstates is how often rows are read while somebody waits.
+const pollHighstates = time.Second
+
+// AwaitHighstates waits until the highstates of ids have ended, for at most wait. It
+// calls changed, if not nil, with each id whose standing is another than before.
+func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Duration, changed func(id string, now decide.Standing)) error {
+	instances, err := a.resolveInstances(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("await highstates: %w", err)
+	}
+	deadline := time.Now().Add(wait)
+	last := map[string]decide.Standing{}
+	for {
+		rows, err := a.Store.Minions(ctx, slices.Collect(maps.Values(instances)))
+		bad, err := fleet.WithoutBadRows(err)
+		if err != nil {
+			return fmt.Errorf("await highstates: %w", err)
+		}
+		open, failed := 0, 0
+		for _, id := range ids {
+			if bad[instances[id]] != nil { // no other waits for it
+				failed++
+				continue
+			}
+			standing := decide.Stand(rows[instances[id]], true, false)
+			if changed != nil && last[id] != standing {
+				changed(id, standing)
+				last[id] = standing
+			}
+			switch {
+			case standing == decide.Broken:
+				failed++
+			case standing != decide.Ran:
+				open++
+			}
+		}
+		switch {
+		case open == 0 && failed > 0:
+			return fmt.Errorf("%d of %d highstates failed", failed, len(ids))
+		case open == 0:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("%d of %d highstates have not ended within %v", open, len(ids), wait)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollHighstates):
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/open"
+	"phoenix/bridge/salt"
+)
+
+// Key is one key of this master.
+type Key struct {
+	ID       string          `json:"id"`
+	State    string          `json:"state"`
+	Standing decide.Standing `json:"standing"`
+	Digest   string          `json:"key_sha256"`
+	Bound    string          `json:"bound"` // same, other, or empty: none is bound
+}
+
+// BadRow is the standing of an id whose row cannot be decoded.
+const BadRow decide.Standing = "bad row"
+
+// maxBadEntries is how many entries of the key store that are no keys are named:
+// anyone can leave odd ones among the pending.
+const maxBadEntries = 100
+
+// Keys returns the keys that this master has.
+func (a Admin) Keys(ctx context.Context) ([]Key, error) {
+	_, keys, _, err := open.Master(a.Config)
+	if err != nil {
+		return nil, err
+	}
+	list, err := keys.List()
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	instances, rows, err := a.rowsOf(ctx, slices.Concat(list.Accepted, list.Pending, list.Rejected, list.Denied))
+	bad, err := fleet.WithoutBadRows(err)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	out, valid := []Key{}, a.Config.ValidID()
+	for _, s := range []struct {
+		name  string
+		state salt.State
+		ids   []string
+	}{{"accepted", salt.Accepted, list.Accepted}, {"pending", salt.Pending, list.Pending},
+		{"rejected", salt.Rejected, list.Rejected}, {"denied", salt.Denied, list.Denied}} {
+		for _, id := range s.ids {
+			row, known := rows[id]
+			k := Key{ID: id, State: s.name, Standing: decide.Stand(row, known, s.state == salt.Accepted)}
+			if bad[instances[id]] != nil {
+				k.Standing = BadRow
+			}
+			if valid(id) {
+				k.Digest, k.Bound = digestOf(keys, id, s.state, row)
+			}
+			out = append(out, k)
+		}
+	}
+	for i, name := range slices.Sorted(maps.Keys(list.Bad)) {
+		if i == maxBadEntries {
+			a.warn("left out: %d more", len(list.Bad)-i)
+			break
+		}
+		a.warn("left out: %s", OneLine(list.Bad[name]))
+	}
+	return out, fleet.BadRows(bad)
+}
+
+func digestOf(keys *salt.Keys, id string, state salt.State, row fleet.Minion) (digest, bound string) {
+	if text, err := keys.Read(id, state); err == nil {
+		digest, _ = fleet.KeyDigest(text) // no key has none
+	}
+	switch row.KeySHA256 {
+	case "":
+	case digest:
+		bound = "same"
+	default:
+		bound = "other"
+	}
+	return digest, bound
+}
+
+// AcceptKeys is the request of Accept.
+type AcceptKeys struct {
+	IDs    []string `json:"ids"`
+	Rebind bool     `json:"rebind"` // forget the key that was bound before
+}
+
+// Accept accepts pending keys by hand, and returns the rows that they are bound to.
+// The administrator's decision overrules the rules: only ids are still checked.
+func (a Admin) Accept(ctx context.Context, r AcceptKeys) ([]fleet.Minion, error) {
+	if err := a.checkIDs(r.IDs); err != nil {
+		return nil, err
+	}
+	_, keys, master, err := open.Master(a.Config)
+	if err != nil {
+		return nil, err
+	}
+	instances, err := a.resolveInstances(ctx, r.IDs)
+	if err != nil {
+		return nil, fmt.Errorf("accept keys: %w", err)
+	}
+	var faults []error
+	var rows []fleet.Minion
+	for _, id := range r.IDs {
+		row, err := acceptOne(ctx, a.Store, keys, master, id, instances[id], r.Rebind)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("accept key %s: %w", id, err))
+			continue
+		}
+		a.Record("key accepted", id)
+		rows = append(rows, row)
+	}
+	a.notify(ctx, r.IDs...)
+	return rows, errors.Join(faults...)
+}
+
+// RestoreKeys is the request of Restore.
+type RestoreKeys struct {
+	IDs []string `json:"ids"`
+}
+
+// Restore has the bridge of this machine write keys as accepted again that were
+// deleted by hand: the bridge knows what was accepted here. It returns the ids.
+func (a Admin) Restore(ctx context.Context, r RestoreKeys) ([]string, error) {
+	if err := a.checkIDs(r.IDs); err != nil {
+		return nil, err
+	}
+	_, rows, err := a.rowsOf(ctx, r.IDs)
+	if err != nil {
+		return nil, fmt.Errorf("restore keys: %w", err)
+	}
+	for _, id := range r.IDs {
+		switch row, known := rows[id]; {
+		case !known:
+			return nil, fmt.Errorf("restore key %s: %w", id, fleet.ErrNotFound)
+		case row.Status == fleet.Terminate:
+			return nil, fmt.Errorf("restore key %s: %w%s", id, fleet.ErrTerminated, hint(fleet.ErrTerminated))
+		case row.PublicKey == "":
+			return nil, fmt.Errorf("restore key %s: no key is bound to it (phoenix keys accept %s when it is pending)", id, id)
+		}
+	}
+	if err := api.NewClient(a.Config.Socket).Restore(ctx, r.IDs); err != nil {
+		return nil, fmt.Errorf("restore keys: %w", err)
+	}
+	a.Record("key restored", r.IDs...)
+	return r.IDs, nil
+}
