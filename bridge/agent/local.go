@@ -60,7 +60,11 @@ func (l *Local) Connected(ctx context.Context, known []Master) ([]string, error)
 			ports = append(ports, m.Ports.Publish)
 		}
 	}
-	found, err := publishers(l.proc, l.pid(), ports)
+	pid := l.pid()
+	if pid == 0 && l.neverConnected() {
+		return nil, nil
+	}
+	found, err := publishers(l.proc, pid, ports)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
@@ -84,6 +88,13 @@ func (l *Local) Connected(ctx context.Context, known []Master) ([]string, error)
 		}
 	}
 	return addresses, nil
+}
+
+// neverConnected reports whether the minion has authenticated with no master yet. It
+// keeps the key of the first one that it meets before it connects to a publish port
+// (salt.crypt.AsyncAuth.verify_master, 3006 to 3008).
+func (l *Local) neverConnected() bool {
+	return !exists(filepath.Join(l.minion.PKIDir, "minion_master.pub"))
 }
 
 func lookUp(ctx context.Context, address string) []netip.Addr {
