@@ -125,7 +125,8 @@ func runBridge(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		Trail: trail, Relay: relay,
 		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: cfg.Address, Incarnation: engine.Incarnation, Relay: relayAt,
 			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
-		Ready: ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: version, Counters: counters, Monitor: monitor,
+		Connected: left,
+		Ready:     ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			attend(ctx, s.Turned, log) // it serves: what it waits for, status says
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,

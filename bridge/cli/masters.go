@@ -62,10 +62,10 @@ func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		}
 		return cmp.Or(printJSON(c.App.Writer, masters), nameBad(c, bad))
 	}
-	t := newTable(c.App.Writer, "MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "HEARTBEAT", "SEEN")
+	t := newTable(c.App.Writer, "MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "CONNECTED", "HEARTBEAT", "SEEN")
 	now := time.Now()
 	for _, m := range masters {
-		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), m.Heartbeat, seenAgo(m, now))
+		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), m.Connected, m.Heartbeat, seenAgo(m, now))
 	}
 	return cmp.Or(t.flush(), nameBad(c, bad))
 }
@@ -77,7 +77,7 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 		return "terminated"
 	}
 	var words []string
-	if at, err := fleet.ParseTime(m.Modified); err == nil && now.Sub(at) > lease {
+	if stale(m, lease, now) {
 		words = append(words, "STALE, no heartbeat")
 	} else if m.Ready {
 		words = append(words, "ready")
@@ -88,6 +88,12 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 		words = append(words, "draining")
 	}
 	return strings.Join(words, ", ")
+}
+
+// stale reports whether a master's row was not written for a lease, by this host's clock.
+func stale(m fleet.Master, lease time.Duration, now time.Time) bool {
+	at, err := fleet.ParseTime(m.Modified)
+	return err == nil && now.Sub(at) > lease
 }
 
 // seenAgo is how long ago a master's row was written, as far as clocks agree.

@@ -38,6 +38,7 @@ func statusCommand() *cli.Command {
 type overview struct {
 	Masters []fleet.Master          `json:"masters"`
 	Minions map[decide.Standing]int `json:"minions"`
+	Follow  fleet.Following         `json:"following"`         // by masters that serve
 	Keys    string                  `json:"keys,omitempty"`    // why foreign keys could not be counted
 	Counted string                  `json:"counted,omitempty"` // what minions are counted, where it is not all
 	Bridge  *service.Report         `json:"bridge"`            // null: none answers on this machine
@@ -97,6 +98,7 @@ func look(ctx context.Context, cfg config.Config, store fleet.Store, count count
 	if o.Masters == nil {
 		o.Masters = []fleet.Master{} // [] in JSON, not null
 	}
+	o.Follow = fleet.CountFollowing(serving(o.Masters, cfg.Highstate.Lease, time.Now()))
 	var report service.Report
 	if err := api.NewClient(cfg.Socket).Status(ctx, &report); err != nil {
 		o.Hint = err.Error()
@@ -154,16 +156,19 @@ func countMinions(ctx context.Context, cfg config.Config, store fleet.Store, o *
 }
 
 func printStatus(w io.Writer, cfg config.Config, o overview) error {
-	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "HEARTBEAT", "SEEN")
+	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "CONNECTED", "HEARTBEAT", "SEEN")
 	now := time.Now()
 	for _, m := range o.Masters {
-		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Heartbeat, seenAgo(m, now))
+		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Connected, m.Heartbeat, seenAgo(m, now))
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	if len(o.Masters) == 0 {
 		fmt.Fprintln(w, "none yet: a master joins when its bridge starts (phoenix bridge)")
+	}
+	if text := describeFollowing(o.Follow, cfg.Agent.Follow); text != "" {
+		fmt.Fprintln(w, text)
 	}
 	fmt.Fprintln(w)
 	t = newTable(w, "MINIONS", "COUNT", "MEANING")
