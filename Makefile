@@ -44,9 +44,9 @@ kills: build ## masters die under minions, by kill -9 and by silence: how long t
 	@go run ./lab/install 3007 3008
 	@go run ./lab/kills
 
-follow: build ## minions that follow two masters, as one dies or cannot be reached, on three Salts: half an hour
+follow: build ## minions that follow two masters, as one dies or cannot be reached, and what it costs, on three Salts: an hour
 	@go run ./lab/install
-	@PHOENIX_FOLLOW=1 go test -count=1 -parallel 1 -timeout 60m -v -run '^(TestFollowSeveral|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
+	@PHOENIX_FOLLOW=1 go test -count=1 -parallel 1 -timeout 120m -v -run '^(TestFollowSeveral|TestFollowCost|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
 health: build ## masters that only look alive, and gates that are not passed, on each Salt: 20 minutes
 	@go test -count=1 -v -timeout 60m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate)$$' ./lab/e2e -args -versions.all
 

@@ -30,6 +30,15 @@ type Minion struct {
 // StartMinion starts a minion and returns at once. It knocks every second.
 func (l *Lab) StartMinion(o MinionOptions) *Minion {
 	l.tb.Helper()
+	m := l.NewMinion(o)
+	m.Start()
+	return m
+}
+
+// NewMinion writes a minion's configuration. It starts later: by Start, or by its
+// agent, as on a new machine.
+func (l *Lab) NewMinion(o MinionOptions) *Minion {
+	l.tb.Helper()
 	if len(o.Masters) == 0 {
 		l.tb.Fatalf("start minion %s: it needs a master", o.ID)
 	}
@@ -53,7 +62,6 @@ func (l *Lab) StartMinion(o MinionOptions) *Minion {
 	}
 	m.stubborn = true
 	m.prepare(saltEnv(), salt.daemon("salt-minion", m.configDir())...)
-	m.Start()
 	return m
 }
 

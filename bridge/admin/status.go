@@ -18,6 +18,7 @@ import (
 type Overview struct {
 	Masters []fleet.Master          `json:"masters"`
 	Minions map[decide.Standing]int `json:"minions"`
+	Follow  fleet.Following         `json:"following"`         // by masters that serve
 	Keys    string                  `json:"keys,omitempty"`    // why foreign keys could not be counted
 	Counted string                  `json:"counted,omitempty"` // what minions are counted, where it is not all
 	Bridge  *service.Report         `json:"bridge"`            // null: none answers on this machine
@@ -64,6 +65,7 @@ func (a Admin) Status(ctx context.Context, count Count) (*Overview, error) {
 	if o.Masters == nil {
 		o.Masters = []fleet.Master{} // [] in JSON, not null
 	}
+	o.Follow = fleet.CountFollowing(Serving(o.Masters, a.Config.Highstate.Lease, time.Now()))
 	var report service.Report
 	if err := api.NewClient(a.Config.Socket).Status(ctx, &report); err != nil {
 		o.Hint = err.Error()
@@ -121,4 +123,22 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 		}
 	}
 	return nil
+}
+
+// Serving returns the masters that minions can be connected to, as far as their rows
+// say.
+func Serving(masters []fleet.Master, lease time.Duration, now time.Time) []fleet.Master {
+	var found []fleet.Master
+	for _, m := range masters {
+		if m.Status == fleet.Launch && m.Ready && !Stale(m, lease, now) {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+// Stale reports whether a master's row was not written for a lease, by this host's clock.
+func Stale(m fleet.Master, lease time.Duration, now time.Time) bool {
+	at, err := fleet.ParseTime(m.Modified)
+	return err == nil && now.Sub(at) > lease
 }

@@ -55,7 +55,7 @@ type Minion interface {
 	Process() string
 	Jobs() ([]Job, error)
 	TrustedKey() (string, error)
-	OwnKey() (string, error)
+	KeyPair
 	Restart(ctx context.Context) error
 }
 
@@ -94,6 +94,7 @@ type Agent struct {
 	watch   *Watch
 	restart *Restart
 	log     *slog.Logger
+	began   time.Time
 
 	listed    Listed            // as last read from the file
 	places    map[string]Master // by address: those listed, and those that rows name
@@ -139,7 +140,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{o: o, watch: NewWatch(o.MinionID, o.Order, o.Follow), restart: NewRestart(o.Highstates...), log: o.Log,
-		places: map[string]Master{}, missed: map[string]int{}, told: map[string]string{}}
+		began: time.Now(), places: map[string]Master{}, missed: map[string]int{}, told: map[string]string{}}
 	a.turned.Store(time.Now().UnixNano())
 	return a, nil
 }
@@ -148,7 +149,7 @@ func New(o Options) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if a.o.Proof != nil {
-		g.Go(func() error { return a.o.Proof.Run(ctx, a.o.Minion.OwnKey, a.log) })
+		g.Go(func() error { return a.o.Proof.Run(ctx, a.o.Minion, a.log) })
 	}
 	g.Go(func() error { return a.keep(ctx) })
 	return g.Wait()

@@ -60,7 +60,11 @@ func (l *Local) Connected(ctx context.Context, known []Master) ([]string, error)
 			ports = append(ports, m.Ports.Publish)
 		}
 	}
-	found, err := publishers(l.proc, l.pid(), ports)
+	pid := l.pid()
+	if pid == 0 && l.neverConnected() {
+		return nil, nil
+	}
+	found, err := publishers(l.proc, pid, ports)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
@@ -84,6 +88,13 @@ func (l *Local) Connected(ctx context.Context, known []Master) ([]string, error)
 		}
 	}
 	return addresses, nil
+}
+
+// neverConnected reports whether the minion has authenticated with no master yet. It
+// keeps the key of the first one that it meets before it connects to a publish port
+// (salt.crypt.AsyncAuth.verify_master, 3006 to 3008).
+func (l *Local) neverConnected() bool {
+	return !exists(filepath.Join(l.minion.PKIDir, "minion_master.pub"))
 }
 
 func lookUp(ctx context.Context, address string) []netip.Addr {
@@ -176,24 +187,38 @@ func (l *Local) TrustedKey() (string, error) {
 	return keyIn(filepath.Join(l.minion.PKIDir, "minion_master.pub"))
 }
 
-// OwnKey is the digest of the minion's own key; empty if it has made none yet.
-func (l *Local) OwnKey() (string, error) {
-	return keyIn(filepath.Join(l.minion.PKIDir, "minion.pub"))
+// OwnKey is the minion's own public key, as the minion sends it; the zero Proof if it
+// has made none yet.
+func (l *Local) OwnKey() (fleet.Proof, error) {
+	digest, text, err := readKey(filepath.Join(l.minion.PKIDir, publicName))
+	if digest == "" {
+		return fleet.Proof{}, err
+	}
+	return fleet.Proof{KeySHA256: digest, PublicKey: cleanKey(text)}, nil
+}
+
+// cleanKey is salt.crypt.clean_key (3006 to 3008), by which a minion sends its key.
+func cleanKey(text []byte) string {
+	return strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(string(text)), "\r\n", "\n"), "\r", "\n")
 }
 
 func keyIn(path string) (string, error) {
-	text, err := readSmall(path)
+	digest, _, err := readKey(path)
+	return digest, err
+}
+
+func readKey(path string) (digest string, text []byte, err error) {
+	text, err = readSmall(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
-		return "", nil // Salt opens the file before it writes it
+		return "", nil, nil // Salt opens the file before it writes it
 	}
 	if err != nil {
-		return "", fmt.Errorf("read key: %w", err)
+		return "", nil, fmt.Errorf("read key: %w", err)
 	}
-	digest, err := fleet.KeyDigest(text)
-	if err != nil {
-		return "", fmt.Errorf("read key %s: %w", path, err)
+	if digest, err = fleet.KeyDigest(text); err != nil {
+		return "", nil, fmt.Errorf("read key %s: %w", path, err)
 	}
-	return digest, nil
+	return digest, text, nil
 }
 
 // Restart runs the command. It does not end with ctx: a minion that was stopped

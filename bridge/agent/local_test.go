@@ -146,6 +146,12 @@ func TestConnectedByName(t *testing.T) {
 	}
 	defer conn.Close()
 	l := newLocal(t, port, port)
+	// Without a pidfile the connections of the whole machine count, but not for a minion
+	// that has authenticated with no master yet: they are another's.
+	if got, err := l.Connected(t.Context(), nil); err != nil || len(got) > 0 {
+		t.Errorf("a minion that has never run: connected to %v, %v", got, err)
+	}
+	put(t, filepath.Join(l.minion.PKIDir, "minion_master.pub"), "a key")
 	for _, listed := range [][]string{{"localhost"}, {"127.0.0.1"}, {"10.0.0.1", "127.0.0.1"}} {
 		var masters []Master
 		for _, address := range listed {

@@ -96,6 +96,10 @@ func (a *Agent) restartedByOthers() {
 
 // restartMinion restarts the minion if nothing speaks against it.
 func (a *Agent) restartMinion(ctx context.Context) {
+	if a.awaitsProof() {
+		a.tell("wait", slog.LevelInfo, "restart of the minion waits", errors.New("masters are to know its key before it asks them for the first time"))
+		return
+	}
 	running, err := a.o.Minion.Jobs()
 	a.tell("jobs", slog.LevelWarn, "running jobs are not known", err)
 	if err != nil {
@@ -117,6 +121,13 @@ func (a *Agent) restartMinion(ctx context.Context) {
 	}
 	a.log.Info("minion restarted", "took", time.Since(begun).Round(time.Millisecond), "masters", listed, "forgotten", forgotten)
 	a.restarted(begun)
+}
+
+// awaitsProof reports whether the minion has never run and is better started a moment
+// later: once its proof is written a master can accept its key before it asks.
+func (a *Agent) awaitsProof() bool {
+	first := len(a.debt.Running.Masters) == 0 && a.o.Minion.Process() == "" && a.lonely()
+	return a.o.Proof != nil && first && !a.o.Proof.Written() && time.Since(a.began) < proofBefore
 }
 
 // restarted notes that the minion runs with the list that is there.

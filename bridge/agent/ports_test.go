@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +118,7 @@ func TestConnectedOnPortsOfRows(t *testing.T) {
 		defer conn.Close()
 	}
 	l := newLocal(t, one, 1)
+	put(t, filepath.Join(l.minion.PKIDir, "minion_master.pub"), "a key")
 	got, err := l.Connected(t.Context(), []Master{withPorts(master("i-b", "127.0.0.4"), other, 1), master("", "127.0.0.3")})
 	slices.Sort(got)
 	if want := []string{"127.0.0.3", "127.0.0.4"}; err != nil || !slices.Equal(got, want) {

@@ -6,33 +6,50 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
+
+	"phoenix/bridge/fleet"
 )
 
 const (
-	// keyEvery: how often the agent looks whether the minion has made its key, or
-	// another. It is a read of a small file, and at the first boot masters wait
-	// for the proof.
+	// keyEvery: how often the agent reads the minion's key, in case that the minion has
+	// made one, or another. It is a read of a small file, and at the first boot masters
+	// wait for the proof.
 	keyEvery = 2 * time.Second
 	// proofWithin bounds one write.
 	proofWithin = 10 * time.Second
 	// proofFirst and proofMost bound the pauses after a write that did not work.
 	proofFirst = time.Second
 	proofMost  = 2 * time.Minute
+	// proofBefore is how long the first start of a minion waits for its proof. Without
+	// the proof the minion asks for the first time in vain, and again after
+	// acceptance_wait_time (10 s by default): a longer wait gains nothing.
+	proofBefore = 10 * time.Second
 )
 
 // ProofWriter remembers which key an instance says is its own.
 type ProofWriter interface {
-	PutProof(ctx context.Context, instanceARN, keySHA256 string) error
+	PutProof(ctx context.Context, instanceARN string, p fleet.Proof) error
 }
 
-// Proof is the instance's own word on the minion's key. IAM lets an instance
-// write under its own ARN only, so a master that finds the digest there knows
-// that the key is this instance's.
+// KeyPair is the minion's own.
+type KeyPair interface {
+	// MakeKey makes the pair of a minion that has never run, and reports whether it did.
+	MakeKey() (made bool, err error)
+	// OwnKey returns the public key; the zero Proof while there is none.
+	OwnKey() (fleet.Proof, error)
+}
+
+// Proof is the instance's own word on the minion's key. IAM lets an instance write
+// under its own ARN only, so a master that finds the key there knows that it is this
+// instance's.
 type Proof struct {
 	Writer ProofWriter
 	// ARN gives the instance's; it is asked until it does.
 	ARN func(ctx context.Context) (string, error)
+
+	written atomic.Bool // the proof of the key that is there
 }
 
 // NewProof checks the parts.
@@ -40,20 +57,33 @@ func NewProof(w ProofWriter, arn func(ctx context.Context) (string, error)) (*Pr
 	if w == nil || arn == nil {
 		return nil, errors.New("proof needs a writer and an ARN")
 	}
-	return &Proof{w, arn}, nil
+	return &Proof{Writer: w, ARN: arn}, nil
 }
 
-// Run writes the digest of each key that own gives, once, until ctx ends.
-func (p *Proof) Run(ctx context.Context, own func() (string, error), log *slog.Logger) error {
-	written, told := "", ""
+// Written reports whether the proof of the key that the minion has was written.
+func (p *Proof) Written() bool { return p.written.Load() }
+
+// Run makes the key of a minion that has never run, and writes the proof of each key
+// that the minion has, once, until ctx ends.
+func (p *Proof) Run(ctx context.Context, keys KeyPair, log *slog.Logger) error {
+	made, err := keys.MakeKey()
+	if err != nil { // the minion makes one at its start
+		log.Warn("key of the minion is not made before its first start", "err", err)
+	} else if made {
+		log.Info("key of the minion made before its first start")
+	}
+	var written fleet.Proof
+	logged := ""
 	failures := 0
 	for {
 		wait := keyEvery
-		digest, err := own()
-		if err == nil && digest != "" && digest != written {
-			if err = p.write(ctx, digest); err == nil {
-				written, failures = digest, 0
-				log.Info("proof of the minion's key written", "key", digest)
+		key, err := keys.OwnKey()
+		if err == nil && key.KeySHA256 != "" && key != written {
+			p.written.Store(false)
+			if err = p.write(ctx, key); err == nil {
+				written, failures = key, 0
+				p.written.Store(true)
+				log.Info("proof of the minion's key written", "key", key.KeySHA256)
 			}
 		}
 		if ctx.Err() != nil {
@@ -63,12 +93,12 @@ func (p *Proof) Run(ctx context.Context, own func() (string, error), log *slog.L
 			wait = min(proofFirst<<min(failures, 7), proofMost)
 			wait = wait/2 + rand.N(wait/2+1) // agents that were refused together come apart
 			failures++
-			if err.Error() != told {
-				told = err.Error()
+			if err.Error() != logged {
+				logged = err.Error()
 				log.Warn("proof of the minion's key is not written", "err", err)
 			}
 		} else {
-			told = ""
+			logged = ""
 		}
 		if !sleep(ctx, wait) {
 			return nil
@@ -76,12 +106,12 @@ func (p *Proof) Run(ctx context.Context, own func() (string, error), log *slog.L
 	}
 }
 
-func (p *Proof) write(ctx context.Context, digest string) error {
+func (p *Proof) write(ctx context.Context, key fleet.Proof) error {
 	ctx, cancel := context.WithTimeout(ctx, proofWithin)
 	defer cancel()
 	arn, err := p.ARN(ctx)
 	if err != nil {
 		return fmt.Errorf("find instance's ARN: %w", err)
 	}
-	return p.Writer.PutProof(ctx, arn, digest)
+	return p.Writer.PutProof(ctx, arn, key)
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"phoenix/bridge/fleet"
 )
 
 // proofs stands for the table at its API: it refuses, then takes.
@@ -19,14 +21,39 @@ type proofs struct {
 	written []string
 }
 
-func (p *proofs) PutProof(_ context.Context, arn, digest string) error {
+func (p *proofs) PutProof(_ context.Context, arn string, key fleet.Proof) error {
 	p.tries = append(p.tries, time.Now())
 	if p.refuse > 0 {
 		p.refuse--
 		return errors.New("AccessDeniedException")
 	}
-	p.written = append(p.written, arn+" "+digest)
+	p.written = append(p.written, arn+" "+key.KeySHA256+" "+key.PublicKey)
 	return nil
+}
+
+// keyPair is a minion's, whose key the test sets.
+type keyPair struct {
+	mu   sync.Mutex
+	key  fleet.Proof
+	err  error
+	made int
+}
+
+func (k *keyPair) MakeKey() (bool, error) { k.made++; return false, nil }
+
+func (k *keyPair) OwnKey() (fleet.Proof, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.key, k.err
+}
+
+func (k *keyPair) set(digest string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.key, k.err = fleet.Proof{}, err
+	if digest != "" {
+		k.key = fleet.Proof{KeySHA256: digest, PublicKey: "PEM of " + digest}
+	}
 }
 
 func TestProofIsWrittenOncePerKey(t *testing.T) {
@@ -41,32 +68,32 @@ func TestProofIsWrittenOncePerKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var mu sync.Mutex
-		key, keyErr := "", error(nil)
-		own := func() (string, error) { mu.Lock(); defer mu.Unlock(); return key, keyErr }
-		set := func(k string, err error) { mu.Lock(); defer mu.Unlock(); key, keyErr = k, err }
+		keys := &keyPair{}
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() { _ = p.Run(ctx, own, slog.New(slog.NewTextHandler(io.Discard, nil))) })
+		running.Go(func() { _ = p.Run(ctx, keys, slog.New(slog.NewTextHandler(io.Discard, nil))) })
 		wait(time.Minute)
 		if asked > 0 {
 			t.Error("asked before the minion had a key")
 		}
-		set("one", nil)
+		keys.set("one", nil)
 		wait(10 * time.Minute)
-		set("", errors.New("permission denied")) // is not the end of a key
+		keys.set("", errors.New("permission denied")) // is not the end of a key
 		wait(10 * time.Minute)
-		set("one", nil)
+		keys.set("one", nil)
 		wait(10 * time.Minute)
-		set("two", nil)
+		keys.set("two", nil)
 		wait(10 * time.Minute)
-		if want := []string{"arn one", "arn two"}; !slices.Equal(table.written, want) {
+		if want := []string{"arn one PEM of one", "arn two PEM of two"}; !slices.Equal(table.written, want) {
 			t.Errorf("wrote %q, want %q", table.written, want)
 		}
 		for i := range table.tries[1:6] {
 			if apart := table.tries[i+1].Sub(table.tries[i]); apart < proofFirst || apart > proofMost {
 				t.Errorf("tries %v apart", apart)
 			}
+		}
+		if keys.made != 1 {
+			t.Errorf("a key was made %d times", keys.made)
 		}
 		cancel()
 		running.Wait()

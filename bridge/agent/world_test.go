@@ -193,7 +193,8 @@ func (m *simMinion) TrustedKey() (string, error) {
 	return m.trusts, nil
 }
 
-func (m *simMinion) OwnKey() (string, error) { return "", nil }
+func (m *simMinion) OwnKey() (fleet.Proof, error) { return fleet.Proof{}, nil }
+func (m *simMinion) MakeKey() (bool, error)       { return false, nil }
 
 func (m *simMinion) Restart(ctx context.Context) error {
 	m.mu.Lock()

@@ -51,6 +51,7 @@ func (v *visit) look(ctx context.Context, asMaster bool) {
 		return
 	}
 	v.leaveOut(bad)
+	v.follow(masters)
 	for _, m := range masters {
 		if m.Status == fleet.Launch && m.MasterKeySHA256 != "" {
 			v.fleet.Masters = append(v.fleet.Masters, doctor.MasterKey{InstanceID: m.InstanceID, Digest: m.MasterKeySHA256})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/awsenv"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
@@ -63,10 +64,10 @@ func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		}
 		return cmp.Or(printJSON(c.App.Writer, masters), nameBad(c, bad))
 	}
-	t := newTable(c.App.Writer, "MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "HEARTBEAT", "SEEN")
+	t := newTable(c.App.Writer, "MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "CONNECTED", "HEARTBEAT", "SEEN")
 	now := time.Now()
 	for _, m := range masters {
-		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), m.Heartbeat, seenAgo(m, now))
+		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), m.Connected, m.Heartbeat, seenAgo(m, now))
 	}
 	return cmp.Or(t.flush(), nameBad(c, bad))
 }
@@ -78,7 +79,7 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 		return "terminated"
 	}
 	var words []string
-	if at, err := fleet.ParseTime(m.Modified); err == nil && now.Sub(at) > lease {
+	if admin.Stale(m, lease, now) {
 		words = append(words, "STALE, no heartbeat")
 	} else if m.Ready {
 		words = append(words, "ready")

@@ -51,16 +51,19 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 }
 
 func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
-	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "HEARTBEAT", "SEEN")
+	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "CONNECTED", "HEARTBEAT", "SEEN")
 	now := time.Now()
 	for _, m := range o.Masters {
-		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Heartbeat, seenAgo(m, now))
+		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Connected, m.Heartbeat, seenAgo(m, now))
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	if len(o.Masters) == 0 {
 		fmt.Fprintln(w, "none yet: a master joins when its bridge starts (phoenix bridge)")
+	}
+	if text := describeFollowing(o.Follow, cfg.Agent.Follow); text != "" {
+		fmt.Fprintln(w, text)
 	}
 	fmt.Fprintln(w)
 	t = newTable(w, "MINIONS", "COUNT", "MEANING")

@@ -112,7 +112,8 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		Trail: trail, Relay: relay,
 		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: cfg.Address, Incarnation: engine.Incarnation, Relay: relayAt,
 			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
-		Ready: ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: o.Version, Counters: counters, Monitor: monitor,
+		Connected: left,
+		Ready:     ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: o.Version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			Attend(ctx, s.Turned, log) // it serves: what it waits for, status says
 			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,

@@ -121,4 +121,6 @@ var checks = []Check{
 		"with admit: proven no key is let in without it"},
 	{"fleet-key", WithConfig, "this master's key, or the one that the minion trusts, against the masters of the fleet and the key that they share in S3",
 		"minions that trust one key refuse a master with another"},
+	{"follow", WithConfig, "how many minions are connected to how many masters, as the masters' rows say, against `agent.follow`",
+		"a minion that is down to one master is served by nobody when that one dies"},
 }

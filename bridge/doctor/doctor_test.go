@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
 
@@ -159,6 +160,9 @@ func TestFindings(t *testing.T) {
 		{"proof", Warning, "the minion's key is", func(f *Fleet) { f.Proof.Wrote = "e" }},
 		{"proof", Warning, "not exist", func(f *Fleet) { f.Proof.Err = gone }},
 		{"fleet-key", Error, "another is that of i-2", func(f *Fleet) { f.Masters = append(f.Masters, MasterKey{"i-2", "other"}) }},
+		{"follow", Note, "up to 10 of 100 minions are down to one master", func(f *Fleet) { f.Follow = followOf(3, 100, 190, 2) }},
+		{"follow", Warning, "up to 11 of 100 minions are down to one master", func(f *Fleet) { f.Follow = followOf(3, 100, 189, 2) }},
+		{"follow", Warning, "one serves: all are down to one", func(f *Fleet) { f.Follow = followOf(1, 100, 100, 2) }},
 	}
 	tried := map[string]bool{}
 	for _, test := range tests {
@@ -323,6 +327,23 @@ func TestFollowsSeveral(t *testing.T) {
 	for _, f := range ExamineMinion(m) {
 		if f.Check == "masters" && (f.Severity != OK || !strings.Contains(f.What, "follows 2 at once")) {
 			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func followOf(masters, minions, connections, number int) Follow {
+	return Follow{fleet.Following{Masters: masters, Minions: minions, Connections: connections}, number}
+}
+
+func TestFollowIsWell(t *testing.T) {
+	for want, f := range map[string]Follow{
+		"200 connections of 100 minions to 3 masters: none is down to one":      followOf(3, 100, 200, 2),
+		"90 connections to 3 masters; each minion follows one master at a time": followOf(3, 100, 90, 1),
+	} {
+		var r report
+		examineFollow(&r, f)
+		if len(r.findings) != 1 || r.findings[0].Severity != OK || !strings.Contains(fmt.Sprint(r.findings), want) {
+			t.Errorf("found %+v, want %q", r.findings, want)
 		}
 	}
 }

@@ -36,6 +36,7 @@ type Fleet struct {
 
 	OwnKey  string // this master's, or the one that the minion trusts; empty: not known
 	Masters []MasterKey
+	Follow  Follow
 }
 
 // Bridge is what a bridge on this machine says of itself.
@@ -128,6 +129,7 @@ func ExamineFleet(f Fleet) []Finding {
 	}
 	examineAWS(&r, f)
 	examineFleetKey(&r, f)
+	examineFollow(&r, f.Follow)
 	return r.findings
 }
 

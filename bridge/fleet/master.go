@@ -18,6 +18,7 @@ type Master struct {
 	RetPort         int    `json:"ret_port,omitempty"`     // Salt's ret_port; 0: written by an older bridge
 	Relay           string `json:"relay,omitempty"`        // ADDRESS:PORT of its relay; empty: none
 	Minions         int    `json:"minions,omitempty"`      // ids that it holds a key of; 0: not known yet
+	Connected       int    `json:"connected,omitempty"`    // minions that are connected to it; 0: none, or not known
 	// Cleared counts, in one incarnation, how often this master had read the
 	// terminations and then held no key of them.
 	Cleared int64 `json:"cleared,omitempty"`
@@ -48,6 +49,7 @@ type Beat struct {
 	RetPort         int
 	Relay           string
 	Minions         int
+	Connected       int
 }
 
 // Apply gives the master's row after the beat: the counter goes up by one,
@@ -69,7 +71,7 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 		row.Zone = b.Zone
 	}
 	row.PublishPort, row.RetPort, row.Relay = b.PublishPort, b.RetPort, b.Relay
-	row.Minions = b.Minions
+	row.Minions, row.Connected = b.Minions, b.Connected
 	row.Heartbeat++
 	return row, nil
 }

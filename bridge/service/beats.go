@@ -42,6 +42,9 @@ type Beats struct {
 	another bool // master is ready, stays and beats, as they were last read
 	pulses  decide.Pulses
 	watched map[string]time.Time // owners that somebody asked for lately
+
+	connected func() (int, error) // nil: not counted
+	counted   time.Time           // when connected was last called
 }
 
 // NewBeats makes the heartbeat of one master; it beats when Tick is called.
@@ -73,6 +76,7 @@ func (b *Beats) Run(ctx context.Context) error {
 // Tick beats once and, if another master's claim matters, looks at the others.
 func (b *Beats) Tick(ctx context.Context) {
 	b.lookForTwin(ctx)
+	b.countConnected()
 	// Counted from before the write: the observers count from after their read.
 	begun := b.now()
 	b.mu.Lock()
@@ -325,5 +329,30 @@ func (b *Beats) Row() fleet.Master {
 func (b *Beats) SetMinions(n int) {
 	b.mu.Lock()
 	b.beat.Minions = n
+	b.mu.Unlock()
+}
+
+// countEvery: how often the connections of minions are counted. 10,000 of them take
+// some 20 ms to read.
+const countEvery = 30 * time.Second
+
+// CountConnected makes the beats say how many minions are connected to this master, as
+// connected counts them. It is to be called before the first beat.
+func (b *Beats) CountConnected(connected func() (int, error)) { b.connected = connected }
+
+// countConnected counts them if it is time. An error means that nobody listens: the
+// master is down.
+func (b *Beats) countConnected() {
+	now := b.now()
+	if b.connected == nil || !b.counted.IsZero() && now.Sub(b.counted) < countEvery {
+		return
+	}
+	b.counted = now
+	n, err := b.connected()
+	if err != nil {
+		n = 0
+	}
+	b.mu.Lock()
+	b.beat.Connected = n
 	b.mu.Unlock()
 }

@@ -58,7 +58,7 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.PutProof(t.Context(), arn(oneLife), digest); err != nil { // its agent's own
+	if err := store.PutProof(t.Context(), arn(oneLife), fleet.Proof{KeySHA256: digest}); err != nil { // its agent's own
 		t.Fatal(err)
 	}
 	m.take()

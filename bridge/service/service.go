@@ -45,6 +45,8 @@ type Options struct {
 	Heal  Heal
 	// Metadata is the instance's, which says when it is about to end; nil off AWS.
 	Metadata health.Metadata
+	// Connected counts the minions that are connected to the master; nil: nobody does.
+	Connected func() (int, error)
 	// AdviceFile remembers which recommendation of EC2 was followed; empty: nothing
 	// does, over a restart.
 	AdviceFile string
@@ -90,6 +92,7 @@ func New(opts Options) *Service {
 	// this bridge knows.
 	opts.Beat.KeepReady = true
 	s.beats = NewBeats(opts.Store, opts.Beat, opts.Config.Highstate.Lease, time.Now, opts.Log)
+	s.beats.CountConnected(opts.Connected)
 	s.health = health.NewWatch(opts.Prove, s.busConnected())
 	s.engine = NewEngine(opts.Config, opts.Store, opts.Master, opts.Keys, s.beats, s.inbox,
 		s.audit, time.Now, opts.Log)

@@ -232,6 +232,7 @@ configure_phoenix() {
 			  masters_table: $PHOENIX_MASTERS_TABLE
 			  proofs_table: $PHOENIX_PROOFS_TABLE
 		END
+		[ -z "${PHOENIX_FOLLOW:-}" ] || printf 'agent:\n  follow: %s\n' "$PHOENIX_FOLLOW"
 		[ "$PHOENIX_ROLE" != master ] || cat <<-END
 			sqs:
 			  queues: [$PHOENIX_QUEUE]

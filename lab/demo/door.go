@@ -15,6 +15,9 @@ func (p *play) whoIsLetIn() {
 	master.Ready()
 	p.say("the master answers at %s", master.RetEndpoint())
 
+	// It is needed in the second act; its start is most of what that would wait for.
+	p.master()
+
 	bridge.Start()
 	bridge.Ready()
 	p.say("the bridge is ready: it reads the master's event bus, keys and fleet were compared")
@@ -52,5 +55,4 @@ func (p *play) whoIsLetIn() {
 	p.say("web-2: its key is still pending, and no highstate ran. Why?")
 	p.command(bridge, "minions", "explain", "web-2")
 	stranger.Kill()
-	p.web1 = expected
 }

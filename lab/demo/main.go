@@ -1,6 +1,6 @@
 // Command demo shows on real Salt masters and minions what Phoenix does, in two
-// acts: who is let in, and what becomes of minions whose master dies. It tells
-// only what it sees, and leaves nothing behind.
+// acts: which minions are accepted, and what becomes of minions whose master dies. It
+// prints only what it sees, and leaves nothing behind.
 //
 //	make demo                   the fleet is remembered in an SQLite file
 //	make demo STORE=dynamodb    the same on AWS's DynamoDB Local
@@ -16,7 +16,7 @@ import (
 
 const (
 	version = lab.Salt3007
-	// within bounds each step; the whole takes a minute and a half.
+	// within bounds each step; the whole takes less than a minute.
 	within = 2 * time.Minute
 )
 
@@ -32,7 +32,7 @@ func main() {
 		}
 		p := &play{stage: s, lab: lab.New(s), store: store}
 		p.whoIsLetIn()
-		p.mastersMayDie()
+		p.aMasterDies()
 	})
 	if failed {
 		os.Exit(1)
@@ -46,7 +46,6 @@ type play struct {
 	store   store
 	masters []*lab.Master
 	bridges []*lab.Bridge
-	web1    *lab.Minion
 }
 
 // master starts one more master; all share the first one's key pair.

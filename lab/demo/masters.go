@@ -9,134 +9,111 @@ import (
 	"phoenix/lab"
 )
 
-// mastersMayDie: minions are spread over two masters, one of which is killed.
-// Its minions follow to the other, a third master takes its place, and a minion
-// that nobody has met before gets its highstate there.
-func (p *play) mastersMayDie() {
-	p.act("Masters may die")
-	second, bridge := p.master()
-	second.Ready()
-	bridge.Start()
-	bridge.Ready()
-	p.say("a second master is ready, with the same key pair: at %s", second.Addr)
+const (
+	// agentInterval is the shortest that an agent takes; by default it reads the
+	// masters once a minute.
+	agentInterval = 5 * time.Second
+	// watchedFor is how long at least the pings are watched after the death.
+	watchedFor = 10 * time.Second
+)
 
-	p.command(p.bridges[0], "minions", "add", "web-3", "web-4")
-	minions := []*lab.Minion{p.web1}
-	for _, id := range []string{"web-3", "web-4"} {
-		minions = append(minions, p.lab.StartMinion(lab.MinionOptions{ID: id, Masters: p.masters[:1], Failover: true}))
-	}
-	// The agents restart their minions, as they know one master only. One whose highstate
-	// a restart cuts off gets it again, but only once it is sure that it was lost: a
-	// minute or more that this play does not wait for.
-	p.lab.Eventually(within, "the highstates of web-3 and web-4 are on record", func() (bool, string) {
-		rows := bridge.Minions()
-		return rows["web-3"].HighstateRan && rows["web-4"].HighstateRan, fmt.Sprintf("%+v", rows)
+// Of the minions of the second act one follows two masters at once, the other one at a
+// time.
+const follower, single = "web-3", "web-4"
+
+// aMasterDies: of two masters one is killed. A minion that follows both answers each
+// ping; one that follows one at a time fails over. A third master starts in its place,
+// and has their keys.
+func (p *play) aMasterDies() {
+	p.act("A master dies")
+	p.masters[1].Ready()
+	p.bridges[1].Start()
+	p.bridges[1].Ready()
+	p.say("a second master is ready, with the same key pair: at %s", p.masters[1].Addr)
+	p.command(p.bridges[0], "minions", "add", follower, single)
+	agents := map[string]*lab.Agent{follower: p.agent(follower, "2"), single: p.agent(single, "1")}
+	p.say("\"phoenix agent\" starts beside two new minions: %s follows two masters at once, %s one at a time", follower, single)
+	p.lab.Eventually(within, "the highstates of both are on record", func() (bool, string) {
+		rows := p.bridges[0].Minions()
+		return rows[follower].HighstateRan && rows[single].HighstateRan, fmt.Sprintf("%+v\n%s", rows, agents[follower].Tail())
 	})
-	p.say("web-3 and web-4: their keys were accepted and their highstates ran")
-	var agents []*lab.Agent
-	for _, m := range minions {
-		agents = append(agents, p.agent(m))
-	}
-	p.say("\"phoenix agent\" starts beside each of the three: it keeps the minion's list of masters")
-	p.lab.Eventually(within, "each minion is restarted with a list of two masters", func() (bool, string) {
-		for i, a := range agents {
-			if len(a.Listed()) != 2 || a.Restarts() == 0 {
-				return false, fmt.Sprintf("%s lists %v\n%s", minions[i].ID, a.Listed(), a.Tail())
-			}
+	p.say("the agents wrote the lists of masters and started the minions; their highstates ran")
+	for id, a := range agents {
+		if n := len(a.Listed()); n != 2 {
+			p.Fatalf("%s lists %d masters\n%s", id, n, a.Tail())
 		}
-		return true, ""
-	})
-	of := map[string][]string{} // minions by master
-	for i, a := range agents {
-		minions[i].Answers(p.at(a.Listed()[0]))
-		of[a.Listed()[0]] = append(of[a.Listed()[0]], minions[i].ID)
 	}
-	for _, m := range p.masters {
-		p.say("%s serves %s", m.Name, strings.Join(of[m.Addr], ", "))
-	}
-
-	p.oneDies(agents, of)
+	p.oneDies(agents)
 }
 
-// oneDies kills the master that serves most, and brings a third.
-func (p *play) oneDies(agents []*lab.Agent, of map[string][]string) {
-	lost := 0
-	if len(of[p.masters[1].Addr]) > len(of[p.masters[0].Addr]) {
-		lost = 1
-	}
+// oneDies kills the master that serves the minion which follows one.
+func (p *play) oneDies(agents map[string]*lab.Agent) {
+	lost := slices.Index(p.masters, p.at(agents[single].Listed()[0]))
 	dead, living := p.masters[lost], p.masters[1-lost]
-	orphans := of[dead.Addr]
-	listener := living.Listen()
-	listener.Wait(orphans...)
-	died := time.Now()
+	agents[single].Minion.Answers(dead)
+	pings := living.Listen()
+	answers := newAnswers(follower, single)
+	pings.Follow(answers.add, follower, single)
+	p.lab.Eventually(within, follower+" answers "+living.Name, func() (bool, string) {
+		return answers.last(follower).After(time.Time{}), fmt.Sprint(pings.Err())
+	})
+	p.say("%s pings both every second; %s answers, as it is connected to both masters", living.Name, follower)
+
 	dead.Kill()
 	p.bridges[lost].Kill()
-	p.say("%s and its bridge are killed with -9, without a word to anybody", dead.Name)
+	died := answers.mark()
+	p.say("%s and its bridge are killed with -9", dead.Name)
 	third, warm := p.master()
 	p.say("%s starts in its place, with an empty key store", third.Name)
-	p.lab.Eventually(within, "the other master serves the minions of the dead one", func() (bool, string) {
-		return len(listener.Heard()) == len(orphans), fmt.Sprint(listener.Heard(), listener.Err())
+	p.lab.Eventually(within, single+" answers "+living.Name, func() (bool, string) {
+		return answers.last(single).After(died), agents[single].Tail()
 	})
-	for id, at := range listener.Heard() {
-		p.say("%s answers %s, %.0f s after the death of its own", id, living.Name, at.Sub(died).Seconds())
-	}
+	p.say("%s, which follows one: it failed over, and answers %.1f s after the death", single, answers.first(single).Sub(died).Seconds())
+
 	third.Ready()
-	if known := third.Accepted(); len(known) > 0 {
-		p.Fatalf("%s knows %v", third.Name, known)
-	}
 	warm.Start()
 	warm.Ready()
-	keys := third.Accepted()
-	if len(keys) != len(agents) || len(third.Pending()) > 0 {
+	if keys := third.Accepted(); len(keys) != len(agents)+1 || len(third.Pending()) > 0 {
 		p.Fatalf("%s is ready and has %v as accepted", third.Name, keys)
 	}
-	p.say("%s is ready, and warm: it has the keys of %s, none of which ever knocked there", third.Name, strings.Join(keys, ", "))
-	p.newcomer(third, warm)
+	p.say("%s is ready, and warm: it has the keys of %s, none of which ever asked it", third.Name, strings.Join(third.Accepted(), ", "))
+	p.lab.Eventually(within, "the pings were watched for long enough", func() (bool, string) {
+		return time.Since(died) > watchedFor, ""
+	})
+	n, gap := answers.since(follower)
+	p.say("%s, which follows two: it answered %d pings since the death, never more than %.1f s apart", follower, n, gap.Seconds())
+	p.listsFollow(agents, dead, third)
+	for id, a := range agents {
+		if runs := a.Minion.Runs(); runs != 1 {
+			p.Fatalf("the highstate of %s ran %d times", id, runs)
+		}
+	}
+	if restarts := agents[follower].Restarts(); restarts != 1 {
+		p.Fatalf("%s was started %d times\n%s", follower, restarts, agents[follower].Log())
+	}
+	p.say("no highstate ran twice, as the states themselves count, and %s was not restarted", follower)
+	p.command(warm, "masters", "list")
+}
 
-	want := []string{living.Addr, third.Addr}
-	slices.Sort(want)
-	p.lab.Eventually(within, "the lists of all three name the masters that live", func() (bool, string) {
+// listsFollow waits until no list names the dead master.
+func (p *play) listsFollow(agents map[string]*lab.Agent, dead, third *lab.Master) {
+	p.lab.Eventually(within, "no list names the dead master, and each names the third", func() (bool, string) {
 		for _, a := range agents {
-			listed := a.Listed()
-			if slices.Sort(listed); !slices.Equal(listed, want) {
+			if listed := a.Listed(); slices.Contains(listed, dead.Addr) || !slices.Contains(listed, third.Addr) {
 				return false, fmt.Sprintf("%s lists %v\n%s", a.Minion.ID, listed, a.Tail())
 			}
 		}
 		return true, ""
 	})
-	p.say("the lists of all three name %s and %s, and no longer %s", living.Name, third.Name, dead.Name)
-	for _, a := range agents {
-		if a.Minion.Runs() != 1 {
-			p.Fatalf("the highstate of %s ran %d times", a.Minion.ID, a.Minion.Runs())
-		}
-	}
-	p.say("no highstate ran twice, as the states themselves count")
-	p.command(warm, "masters", "list")
+	p.say("both lists name %s now, and no longer %s", third.Name, dead.Name)
 }
 
-// newcomer: the third master lets a new minion in, and runs its highstate.
-func (p *play) newcomer(third *lab.Master, bridge *lab.Bridge) {
-	p.command(bridge, "minions", "add", "web-5")
-	minion := p.lab.StartMinion(lab.MinionOptions{ID: "web-5", Masters: []*lab.Master{third}})
-	p.say("a new minion, web-5, starts and turns to %s", third.Name)
-	p.lab.Eventually(within, "the highstate of web-5 is on record", func() (bool, string) {
-		row := bridge.Minions()["web-5"]
-		return row.HighstateRan, fmt.Sprintf("%+v", row)
-	})
-	row := bridge.Minions()["web-5"]
-	if minion.Runs() != 1 || row.HighstateRunner != third.ID {
-		p.Fatalf("web-5 ran %+v; on record is %+v", minion.RunLog(), row)
-	}
-	p.say("web-5: its key was accepted and its highstate ran once, run by %s", row.HighstateRunner)
-	p.command(bridge, "minions", "list")
-}
-
-// agentInterval is the shortest that an agent takes; by default it reads the
-// masters once a minute.
-const agentInterval = 5 * time.Second
-
-func (p *play) agent(m *lab.Minion) *lab.Agent {
-	return p.lab.StartAgent(lab.AgentOptions{Minion: m, Store: p.store.address, Config: p.store.config, Interval: agentInterval})
+// agent starts an agent beside a minion that has never run; the agent starts it.
+func (p *play) agent(id, follow string) *lab.Agent {
+	m := p.lab.NewMinion(lab.MinionOptions{ID: id, Masters: p.masters[:1]})
+	return p.lab.StartAgent(lab.AgentOptions{Minion: m, Store: p.store.address, Config: p.store.config, Interval: agentInterval,
+		// As by default: what can wait is not done within this play.
+		Env: []string{"PHOENIX_AGENT_FOLLOW=" + follow, "PHOENIX_AGENT_SETTLE=6h"}})
 }
 
 func (p *play) at(address string) *lab.Master {

@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/dynamo"
 	"phoenix/lab"
 	"phoenix/lab/dynamodb"
@@ -204,7 +205,7 @@ func (c *cloud) prove(m *lab.Minion) {
 
 func (c *cloud) proveKey(id, digest string) {
 	c.t.Helper()
-	c.must(c.store.PutProof(c.t.Context(), "arn:aws:ec2:"+moto.Region+":"+account+":instance/"+id, digest))
+	c.must(c.store.PutProof(c.t.Context(), "arn:aws:ec2:"+moto.Region+":"+account+":instance/"+id, fleet.Proof{KeySHA256: digest}))
 }
 
 // put writes an item as another program would.

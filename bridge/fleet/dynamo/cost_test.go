@@ -23,7 +23,7 @@ func TestCostOfALife(t *testing.T) {
 	var count counter
 	c.HTTP = count.seam()
 	const id, arn, jid = "i-00000001", "arn:aws:ec2:eu-test-1:1:instance/i-00000001", "20260101000000000001"
-	if err := openTest(t, c).PutProof(t.Context(), arn, "k"); err != nil { // the minion's own
+	if err := openTest(t, c).PutProof(t.Context(), arn, fleet.Proof{KeySHA256: "k"}); err != nil { // the minion's own
 		t.Fatal(err)
 	}
 	count.take()

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"phoenix/bridge/fleet"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -37,7 +39,7 @@ func TestInspectionFindsNothingAndLeavesNothing(t *testing.T) {
 			t.Errorf("%s holds %v, %v", table, out.Items, err)
 		}
 	}
-	if err := s.PutProof(t.Context(), arn, "digest"); err != nil {
+	if err := s.PutProof(t.Context(), arn, fleet.Proof{KeySHA256: "digest"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, wrote := s.TryAsMinion(t.Context(), arn); wrote != "digest" {

@@ -251,7 +251,7 @@ func TestProofs(t *testing.T) {
 		t.Errorf("no proof: %v, %v", got, err)
 	}
 	for _, digest := range []string{"a", "b"} {
-		if err := s.PutProof(t.Context(), arn, digest); err != nil {
+		if err := s.PutProof(t.Context(), arn, fleet.Proof{KeySHA256: digest}); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := s.Proofs(t.Context(), []string{arn, arn + "2"}); err != nil || len(got) != 1 || got[arn].KeySHA256 != digest {

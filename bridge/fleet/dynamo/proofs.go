@@ -10,13 +10,17 @@ import (
 
 // PutProof writes an instance's own word on its key. IAM lets an instance write
 // under its own ARN only (dynamodb:LeadingKeys).
-func (s *Store) PutProof(ctx context.Context, instanceARN, keySHA256 string) error {
+func (s *Store) PutProof(ctx context.Context, instanceARN string, p fleet.Proof) error {
+	it := item{
+		"instance_arn": text(instanceARN),
+		"key_sha256":   text(p.KeySHA256),
+		"modified":     text(fleet.FormatTime(s.now())),
+	}
+	if p.PublicKey != "" {
+		it["public_key"] = text(p.PublicKey)
+	}
 	return s.call(ctx, "write proof "+instanceARN, func(ctx context.Context) error {
-		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.config.ProofsTable, Item: item{
-			"instance_arn": text(instanceARN),
-			"key_sha256":   text(keySHA256),
-			"modified":     text(fleet.FormatTime(s.now())),
-		}})
+		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.config.ProofsTable, Item: it})
 		return err
 	})
 }

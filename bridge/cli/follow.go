@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"phoenix/bridge/admin"
+	"phoenix/bridge/doctor"
+	"phoenix/bridge/fleet"
+)
+
+// followed is agent.follow as a number: 1 where it is not set, and as many as there are
+// masters for "all".
+func followed(follow string, masters int) int {
+	if follow == "all" {
+		return masters
+	}
+	n, err := strconv.Atoi(follow)
+	if err != nil {
+		return 1
+	}
+	return n
+}
+
+// describeFollowing says how many masters minions are connected to; empty while no
+// master knows of a minion.
+func describeFollowing(f fleet.Following, follow string) string {
+	if f.Masters == 0 || f.Minions == 0 {
+		return ""
+	}
+	n := followed(follow, f.Masters)
+	text := fmt.Sprintf("connections: %d, of %d minions to %d masters (agent.follow here: %d)", f.Connections, f.Minions, f.Masters, n)
+	missing := f.Missing(n)
+	switch {
+	case missing == 0:
+		return text
+	case n == 1:
+		return text + fmt.Sprintf("; %d minions are connected to none", missing)
+	case f.Masters == 1:
+		return text + "; all minions are down to one master"
+	}
+	return text + fmt.Sprintf("; %d are missing: up to %d minions are down to one master", missing, min(missing, f.Minions))
+}
+
+// follow is what doctor is given of it.
+func (v *visit) follow(masters []fleet.Master) {
+	f := fleet.CountFollowing(admin.Serving(masters, v.cfg.Highstate.Lease, time.Now()))
+	v.fleet.Follow = doctor.Follow{Following: f, Number: followed(v.cfg.Agent.Follow, f.Masters)}
+}
