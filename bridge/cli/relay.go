@@ -2,13 +2,17 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 
+	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
 	"phoenix/bridge/config"
+	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/member"
 	"phoenix/bridge/relay"
@@ -43,12 +47,65 @@ func openRelay(cfg config.Config, engine service.Config, master salt.Config, cli
 	}
 	decisions := slog.New(slog.NewMultiHandler(log.Handler(),
 		trail.Handler().WithAttrs([]slog.Attr{slog.String("master", engine.InstanceID)})))
+	var cache relay.Cache
+	if c, err := salt.OpenDataCache(master); err == nil { // else status says what it needs
+		cache = c
+	}
+	accepted := func(id string) bool {
+		info, err := os.Lstat(filepath.Join(keys, id))
+		return err == nil && info.Mode().IsRegular()
+	}
 	r, err := relay.New(relay.Options{Instance: engine.InstanceID, Incarnation: engine.Incarnation, Listener: listener,
 		All: cfg.Relay.Jobs == config.RelayAll, Member: us, Publisher: client, Masters: store.Masters, MastersIn: engine.PollEvery,
-		Pair: relay.ReadPair(master.PKIDir, master.ID), Log: log, Decisions: decisions})
+		Pair: relay.ReadPair(master.PKIDir, master.ID), Cache: cache, Accepted: accepted, Log: log, Decisions: decisions})
 	if err != nil {
 		return nil, "", err
 	}
 	client.Note(r.Note)
 	return r, net.JoinHostPort(cmp.Or(host, cfg.Address), port), nil
+}
+
+func relayForDoctor(r *relay.Status) *doctor.Relay {
+	if r == nil {
+		return nil
+	}
+	d := &doctor.Relay{Data: plain(r.Data)}
+	if !r.Hears {
+		d.Deaf = plain(cmp.Or(r.Error, "not read yet"))
+	}
+	for _, p := range r.Peers {
+		if p.Connected {
+			d.With++
+		} else {
+			d.Away = append(d.Away, plain(fmt.Sprintf("%s (%s)", p.Master, cmp.Or(p.Error, "not tried yet"))))
+		}
+	}
+	return d
+}
+
+// relayStates says of each master whether this machine's bridge is connected to its
+// relay; empty where no bridge answers.
+func relayStates(ctx context.Context, socket string) map[string]string {
+	var report service.Report
+	if err := api.NewClient(socket).Status(ctx, &report); err != nil || report.Relay == nil {
+		return nil
+	}
+	states := map[string]string{report.InstanceID: "this master"}
+	for _, p := range report.Relay.Peers {
+		states[p.Master] = "NOT connected"
+		if p.Connected {
+			states[p.Master] = "connected"
+		}
+	}
+	return states
+}
+
+func relayState(m fleet.Master, states map[string]string) string {
+	switch {
+	case m.Relay == "":
+		return "none"
+	case states[m.InstanceID] == "":
+		return m.Relay
+	}
+	return states[m.InstanceID]
 }
