@@ -159,6 +159,7 @@ func (r *Relay) announced(e event.Event) {
 		return
 	}
 	r.records.announce(jid, ids)
+	r.suspect(jid, len(ids))
 }
 
 // validID keeps what is no minion id from the master, which makes a folder of that

@@ -60,6 +60,8 @@ type Relay struct {
 	untaken   seldom // returns that the master did not take
 	shut      seldom // refused connections
 	missed    seldom // jobs that stay here
+	forged    seldom // events of jobs that the master did not publish
+	suspects  suspects
 	unwritten seldom // data of minions that was not written
 	share     *share // nil: there is no cache
 	fetches   *fetches

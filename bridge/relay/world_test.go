@@ -39,15 +39,16 @@ func strangers() (*rsa.PrivateKey, error) { return keyOfStrangers(), nil }
 // told: it stands for the publish port, the request channel and the event bus, which
 // the end-to-end tests have for real.
 type world struct {
-	t        testing.TB
-	mu       sync.Mutex
-	rows     []fleet.Master
-	all      bool                 // relay.jobs: all
-	caches   bool                 // masters have data of minions
-	accepted func(id string) bool // nil: of any
-	before   func(c *memoryCache) // fills the cache of the next
-	sides    []*side
-	cancel   []context.CancelFunc
+	t         testing.TB
+	mu        sync.Mutex
+	rows      []fleet.Master
+	all       bool                 // relay.jobs: all
+	decisions *slog.Logger         // the audit trail
+	caches    bool                 // masters have data of minions
+	accepted  func(id string) bool // nil: of any
+	before    func(c *memoryCache) // fills the cache of the next
+	sides     []*side
+	cancel    []context.CancelFunc
 }
 
 type side struct {
@@ -185,7 +186,7 @@ func (w *world) addWith(name string, pair Pair, all bool) *side {
 	w.mu.Unlock()
 	s := &side{name: name, ready: make(chan struct{})}
 	o := Options{Instance: name, Listener: l, Member: s, Publisher: s, Pair: pair, All: all, MastersIn: 20 * time.Millisecond,
-		Log: silent, Masters: func(context.Context) ([]fleet.Master, error) {
+		Log: silent, Decisions: w.decisions, Masters: func(context.Context) ([]fleet.Master, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			return slices.Clone(w.rows), nil
