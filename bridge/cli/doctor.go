@@ -255,6 +255,7 @@ func (v *visit) askBridge(ctx context.Context) {
 	if r.Queue != nil && r.Queue.Reconcile != nil {
 		b.Brake = len(r.Queue.Reconcile.Held)
 	}
+	b.Relay = relayForDoctor(r.Relay)
 	v.fleet.Bridge = b
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -123,6 +124,30 @@ func printRelay(w io.Writer, r *relay.Status) {
 		if !p.Connected {
 			state = "NOT connected: " + cmp.Or(p.Error, "not yet tried")
 		}
-		fmt.Fprintf(w, "  %s at %s: %s\n", p.Master, p.Address, plain(state))
+		fmt.Fprintf(w, "  %s at %s: %s; %d minions were seen there last\n", p.Master, p.Address, plain(state), p.Minions)
 	}
+	if r.Data != "" {
+		fmt.Fprintf(w, "  data of minions is not shared: %s\n", plain(r.Data))
+	}
+	if l := r.Lost; l != nil && time.Since(l.At) < shownLost {
+		fmt.Fprintf(w, "  job %s (%s) did not reach %s: %s; missing: %s\n", l.JID, plain(l.Function), l.Master, plain(l.Why), missingOf(*l))
+	}
+}
+
+const (
+	// shownLost is for how long status shows a job that did not reach a master.
+	shownLost = 10 * time.Minute
+	// shownMissing is how many of its minions it names.
+	shownMissing = 5
+)
+
+func missingOf(l relay.Lost) string {
+	if l.Count == 0 {
+		return "no minion that is known"
+	}
+	text := plain(strings.Join(l.Minions[:min(len(l.Minions), shownMissing)], " "))
+	if more := l.Count - shownMissing; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }

@@ -64,10 +64,10 @@ func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		}
 		return cmp.Or(printJSON(c.App.Writer, masters), nameBad(c, bad))
 	}
-	t := newTable(c.App.Writer, "MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "CONNECTED", "HEARTBEAT", "SEEN")
-	now := time.Now()
+	t := newTable(c.App.Writer, "MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEAT", "SEEN")
+	now, relays := time.Now(), relayStates(c.Context, cfg.Socket)
 	for _, m := range masters {
-		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), m.Connected, m.Heartbeat, seenAgo(m, now))
+		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), m.Connected, m.Heartbeat, seenAgo(m, now))
 	}
 	return cmp.Or(t.flush(), nameBad(c, bad))
 }

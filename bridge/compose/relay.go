@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 
 	"phoenix/bridge/audit"
@@ -43,9 +44,17 @@ func openRelay(cfg config.Config, engine service.Config, master salt.Config, cli
 	}
 	decisions := slog.New(slog.NewMultiHandler(log.Handler(),
 		trail.Handler().WithAttrs([]slog.Attr{slog.String("master", engine.InstanceID)})))
+	var cache relay.Cache
+	if c, err := salt.OpenDataCache(master); err == nil { // else status says what it needs
+		cache = c
+	}
+	accepted := func(id string) bool {
+		info, err := os.Lstat(filepath.Join(keys, id))
+		return err == nil && info.Mode().IsRegular()
+	}
 	r, err := relay.New(relay.Options{Instance: engine.InstanceID, Incarnation: engine.Incarnation, Listener: listener,
 		All: cfg.Relay.Jobs == config.RelayAll, Member: us, Publisher: client, Masters: store.Masters, MastersIn: engine.PollEvery,
-		Pair: relay.ReadPair(master.PKIDir, master.ID), Log: log, Decisions: decisions})
+		Pair: relay.ReadPair(master.PKIDir, master.ID), Cache: cache, Accepted: accepted, Log: log, Decisions: decisions})
 	if err != nil {
 		return nil, "", err
 	}

@@ -103,6 +103,8 @@ var checks = []Check{
 		"without one, only Salt is looked at"},
 	{"bridge", WithConfig, "whether a bridge answers on its socket, and what it says",
 		"without a bridge nobody decides on keys here"},
+	{"relay", WithConfig, "whether the bridge's relay reads the master's jobs and reaches the other masters (`relay.listen`)",
+		"a command reaches the minions of those masters alone that the relay reaches"},
 	{"store", WithConfig, "whether the store can be reached and read",
 		"without its store a bridge starts nothing"},
 	{"store-rows", WithConfig, "rows of the store that cannot be decoded",

@@ -145,6 +145,9 @@ func TestFindings(t *testing.T) {
 		{"bridge", Error, "does not serve: no worker", func(f *Fleet) {
 			f.Bridge.Ready, f.Bridge.Unproven, f.Bridge.Why = false, true, "no worker answers"
 		}},
+		{"relay", Error, "stay on this master: it does not sign", func(f *Fleet) { f.Bridge.Relay = &Relay{Deaf: "it does not sign"} }},
+		{"relay", Error, "minions of salt-2 (no route)", func(f *Fleet) { f.Bridge.Relay = &Relay{Away: []string{"salt-2 (no route)"}} }},
+		{"relay", Warning, "this master only: no cache", func(f *Fleet) { f.Bridge.Relay = &Relay{Data: "no cache"} }},
 		{"store", Note, "not exist", func(f *Fleet) { f.StoreErr = gone }},
 		{"store", Error, "damaged", func(f *Fleet) { f.StoreErr = errors.New("damaged") }},
 		{"store-rows", Error, "1 cannot be decoded, and are left out everywhere: row web-1 is damaged", func(f *Fleet) { f.BadRows = []error{errors.New("row web-1 is damaged")} }},

@@ -50,6 +50,7 @@ type Bridge struct {
 	Reach    bool   // to its store
 	Held     string // what holds its work up
 	Brake    int    // terminations that its brake holds
+	Relay    *Relay // nil: there is none
 }
 
 // Table is one of DynamoDB's.
@@ -104,6 +105,7 @@ func ExamineFleet(f Fleet) []Finding {
 	}
 	r.add(OK, "configuration", "", "%s, store %s", quote(f.Config), quote(f.Store))
 	examineBridge(&r, f)
+	examineRelay(&r, f.Bridge)
 	if errors.Is(f.StoreErr, fs.ErrNotExist) { // SQLite's, before the first start
 		r.add(Note, "store", "systemctl start phoenix-bridge", "%s", oneLine(f.StoreErr))
 	} else if f.StoreErr != nil {

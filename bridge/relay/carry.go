@@ -51,13 +51,19 @@ func (r *Relay) heard(published map[string][]byte, read time.Time) {
 	if len(peers) == 0 {
 		return
 	}
-	r.records.add(jid, functionOf(load), targetOf(load), load.Text("user"), sorted(peers))
+	function, target, user := functionOf(load), targetOf(load), load.Text("user")
+	r.records.add(jid, function, target, user, sorted(peers))
+	if function != findJob {
+		r.o.Decisions.Info("job carried to other masters", "jid", jid, "fun", function, "target", target, "user", user,
+			"to", strings.Join(sorted(peers), " "))
+	}
 	for name, p := range peers {
 		if t := p.offer(m, read); t.State != stateSent {
 			r.records.ack(jid, name, t)
 		}
 	}
-	time.AfterFunc(tellAfter, func() { r.tellMissing(jid) })
+	time.AfterFunc(tellSoon, func() { r.tellMissing(jid, true) })
+	time.AfterFunc(tellAfter, func() { r.tellMissing(jid, false) })
 }
 
 func (r *Relay) count(change func(*Counts)) {
@@ -102,22 +108,31 @@ func clip(text string) string {
 	return text
 }
 
+// tellSoon is when the minions of peers that are not reached are called missing: the
+// event bus, which says which minions the master expects, is read by then.
+const tellSoon = 200 * time.Millisecond
+
 // tellAfter is how long a peer is given to say what became of a job before its
 // minions are called missing: a publish takes 12 to 70 ms.
 const tellAfter = 2 * time.Second
+
+// findJob is the question after a running job, which the salt command asks by itself
+// every few seconds.
+const findJob = "saltutil.find_job"
 
 // maxNamed bounds the minions that one event names.
 const maxNamed = 100
 
 // tellMissing puts an event on the master's bus for each peer that did not publish a
-// job, with the minions that were seen there last.
-func (r *Relay) tellMissing(jid string) {
+// job, with the minions that were seen there last. soon: for those that are not
+// reached; else for the others.
+func (r *Relay) tellMissing(jid string, soon bool) {
 	job, ok := r.records.show(jid, r.o.Instance, false)
-	if !ok || job.Function == "saltutil.find_job" {
+	if !ok || job.Function == findJob {
 		return
 	}
 	for _, p := range job.Peers {
-		if p.State == statePublished || p.State == stateNobody {
+		if p.State == statePublished || p.State == stateNobody || soon != (p.State == stateUnreachable) {
 			continue
 		}
 		ids := []string{}
@@ -129,6 +144,10 @@ func (r *Relay) tellMissing(jid string) {
 		why := cmp.Or(p.Why, "it has not said that it published the job")
 		r.o.Log.Warn("relay: a job did not reach a master", "jid", jid, "fun", job.Function, "peer", p.Master, "state", p.State,
 			"why", why, "minions", len(ids))
+		r.mu.Lock()
+		r.lastLost = &Lost{JID: jid, Function: job.Function, At: r.o.Now(), Master: p.Master, State: p.State, Why: why,
+			Minions: ids[:min(len(ids), maxNamed)], Count: len(ids)}
+		r.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
 		data := map[string]any{"jid": jid, "fun": job.Function, "master": p.Master, "state": p.State, "why": why,
 			"minions": ids[:min(len(ids), maxNamed)], "count": len(ids)}

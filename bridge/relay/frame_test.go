@@ -20,6 +20,9 @@ func FuzzMessage(f *testing.F) {
 		{Kind: kindAck, JID: jid(1), State: stateRefused, Why: "late", Count: 3},
 		{Kind: kindReturn, JID: jid(1), ID: "web-1", Values: map[string]msgpack.RawMessage{"return": {0xc3}}},
 		{Kind: kindPing, At: 1 << 40},
+		{Kind: kindHave, Stamps: map[string]int64{"web-1": 1 << 60, "": -1}, Fresh: true, Here: true},
+		{Kind: kindWant, IDs: []string{"web-1", "../x"}},
+		{Kind: kindData, ID: "web-1", Stamp: 1 << 60, Values: map[string]msgpack.RawMessage{"grains": {0x80}}},
 	} {
 		body, err := m.encode()
 		if err != nil {
@@ -49,7 +52,8 @@ func FuzzMessage(f *testing.F) {
 			return // a text that is no UTF-8 may be as long as it likes
 		}
 		again, err := decode(body)
-		if err != nil || again.Kind != m.Kind || again.JID != m.JID || again.At != m.At || len(again.Load) != len(m.Load) || len(again.Values) != len(m.Values) {
+		if err != nil || again.Kind != m.Kind || again.JID != m.JID || again.At != m.At || len(again.Load) != len(m.Load) || len(again.Values) != len(m.Values) ||
+			len(again.Stamps) != len(m.Stamps) || len(again.IDs) != len(m.IDs) || again.Stamp != m.Stamp {
 			t.Fatalf("%+v became %+v, %v", m, again, err)
 		}
 	})

@@ -73,6 +73,10 @@ func (r *Relay) takes(from string, m message) {
 		case statePublished, stateNobody, stateUnknown, stateRefused:
 			r.records.ack(m.JID, from, told{State: m.State, Why: clip(m.Why), Count: m.Count})
 		}
+	case kindHave:
+		r.offersData(from, m)
+	case kindData:
+		r.takesData(from, m)
 	case kindReturn:
 		for name := range notSent {
 			delete(m.Values, name)

@@ -98,6 +98,13 @@ func (m *memory) take(jid, whose string, load digest) verdict {
 	return fresh
 }
 
+// knows reports whether a job was published here lately.
+func (m *memory) knows(jid string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.jobs[jid] != nil
+}
+
 // forget drops the jobs of which nothing new was said for keptFor.
 func (m *memory) forget(now time.Time) {
 	drop := 0

@@ -24,6 +24,9 @@ const (
 	kindReturn = "return" // publisher: what a minion returned
 	kindPing   = "ping"   // asker
 	kindPong   = "pong"   // publisher
+	kindHave   = "have"   // publisher: of which minions it has data
+	kindWant   = "want"   // asker: send that of these
+	kindData   = "data"   // publisher: here it is
 )
 
 // What becomes of a job at a peer.
@@ -59,7 +62,13 @@ type message struct {
 	Why    string                        `msgpack:"why,omitempty"`    // ack
 	Count  int                           `msgpack:"count,omitempty"`  // ack: minions that the master has keys of
 	ID     string                        `msgpack:"id,omitempty"`     // return: of which minion
-	Values map[string]msgpack.RawMessage `msgpack:"values,omitempty"` // return
+	Values map[string]msgpack.RawMessage `msgpack:"values,omitempty"` // return, data
+
+	Stamps map[string]int64 `msgpack:"stamps,omitempty"` // have: by minion
+	Fresh  bool             `msgpack:"fresh,omitempty"`  // have: the master has just written it
+	Here   bool             `msgpack:"here,omitempty"`   // have: these minions were seen on that master last
+	IDs    []string         `msgpack:"ids,omitempty"`    // want
+	Stamp  int64            `msgpack:"stamp,omitempty"`  // data
 }
 
 func (m message) encode() ([]byte, error) { return msgpack.Marshal(m) }
@@ -73,7 +82,8 @@ func decode(raw []byte) (message, error) {
 	m := message{Kind: string(event.Bytes(fields["k"])), Instance: string(event.Bytes(fields["instance"])),
 		Incarnation: string(event.Bytes(fields["incarnation"])), JID: string(event.Bytes(fields["jid"])),
 		State: string(event.Bytes(fields["state"])), Why: string(event.Bytes(fields["why"])), ID: string(event.Bytes(fields["id"]))}
-	for name, into := range map[string]any{"at": &m.At, "seen": &m.Seen, "held": &m.Held, "oldest": &m.Oldest, "newest": &m.Newest, "all": &m.All, "count": &m.Count} {
+	for name, into := range map[string]any{"at": &m.At, "seen": &m.Seen, "held": &m.Held, "oldest": &m.Oldest, "newest": &m.Newest, "all": &m.All, "count": &m.Count,
+		"fresh": &m.Fresh, "here": &m.Here, "ids": &m.IDs, "stamp": &m.Stamp, "stamps": &m.Stamps} {
 		if value, ok := fields[name]; ok {
 			if err := msgpack.Unmarshal(value, into); err != nil {
 				return message{}, fmt.Errorf("%w: %s: %w", errFrame, name, err)
@@ -123,6 +133,9 @@ func (m message) size() int {
 	}
 	for k, v := range m.Load {
 		n += len(k) + len(v) + 16
+	}
+	for id := range m.Stamps {
+		n += len(id) + 64
 	}
 	return n
 }

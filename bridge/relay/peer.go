@@ -34,6 +34,7 @@ type peer struct {
 
 	mu    sync.Mutex
 	jobs  chan message // of the connection; nil: there is none
+	asks  chan message // as jobs, for data
 	link  *link
 	since time.Time // of the connection, or of its end
 	err   error     // why there is none
@@ -66,7 +67,7 @@ func (p *peer) lost(err error) {
 	if p.link != nil || p.since.IsZero() {
 		p.since = p.now()
 	}
-	p.jobs, p.link, p.err = nil, nil, err
+	p.jobs, p.asks, p.link, p.err = nil, nil, nil, err
 	p.mu.Unlock()
 	if was {
 		p.changed(p, err)
@@ -95,16 +96,16 @@ func (p *peer) session(ctx context.Context) error {
 	if l.peer.Instance != p.name {
 		return fmt.Errorf("%s answers there", l.peer.Instance)
 	}
-	jobs := make(chan message, maxUnsent)
+	jobs, asks := make(chan message, maxUnsent), make(chan message, 1)
 	p.mu.Lock()
-	p.jobs, p.link, p.since, p.err = jobs, l, p.now(), nil
+	p.jobs, p.asks, p.link, p.since, p.err = jobs, asks, l, p.now(), nil
 	p.mu.Unlock()
 	p.changed(p, nil)
 
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	g.Go(func() error { return p.write(ctx, l, jobs) })
+	g.Go(func() error { return p.write(ctx, l, jobs, asks) })
 	g.Go(func() error {
 		for {
 			m, err := l.read()
@@ -117,7 +118,7 @@ func (p *peer) session(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (p *peer) write(ctx context.Context, l *link, jobs <-chan message) error {
+func (p *peer) write(ctx context.Context, l *link, jobs, asks <-chan message) error {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {
@@ -127,6 +128,8 @@ func (p *peer) write(ctx context.Context, l *link, jobs <-chan message) error {
 			return ctx.Err()
 		case m := <-jobs:
 			err = l.write(m)
+		case m := <-asks:
+			err = l.send(m)
 		case <-tick.C:
 			err = l.ping()
 		}
@@ -154,6 +157,21 @@ func (p *peer) offer(m message, read time.Time) told {
 		return told{State: stateSent}
 	default:
 		return told{State: stateUnreachable, Why: "it takes no more jobs now"}
+	}
+}
+
+// ask sends a question for data. Who asks waits: the writer is never long at it.
+func (p *peer) ask(ctx context.Context, m message) {
+	p.mu.Lock()
+	asks := p.asks
+	p.mu.Unlock()
+	if asks == nil {
+		return
+	}
+	select {
+	case asks <- m:
+	case <-ctx.Done():
+	case <-time.After(writeWithin): // it ends with that connection
 	}
 }
 

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func (r *Relay) publish(ctx context.Context, from string, l *link, m message) me
 		ack.State = statePublished
 	}
 	r.count(func(c *Counts) { c.Published++ })
-	if function := functionOf(m.Load); function != "saltutil.find_job" { // the salt command asks every few seconds
+	if function := functionOf(m.Load); function != findJob {
 		r.o.Decisions.Info("job published for another master", "jid", m.JID, "fun", function, "target", targetOf(m.Load),
 			"user", m.Load.Text("user"), "from", from, "minions", len(minions))
 	}
@@ -123,6 +124,14 @@ func (r *Relay) Event(e event.Event) {
 	switch {
 	case e.Kind == event.KindReturn:
 		r.returned(e)
+	case e.Kind == event.KindStart:
+		if id := string(e.ID); validID(id) {
+			r.records.seenOn(id, here)
+		}
+	case bytes.HasPrefix(e.Tag, []byte("minion/refresh/")): // minion_data_cache_events
+		if r.share != nil {
+			r.share.hint()
+		}
 	case e.Kind == event.Other && len(e.Tag) > len("salt/job//new") && string(e.Tag[:9]) == "salt/job/" && string(e.Tag[len(e.Tag)-4:]) == "/new":
 		r.announced(e)
 	}
@@ -150,6 +159,7 @@ func (r *Relay) announced(e event.Event) {
 		return
 	}
 	r.records.announce(jid, ids)
+	r.suspect(jid, len(ids))
 }
 
 // validID keeps what is no minion id from the master, which makes a folder of that

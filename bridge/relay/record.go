@@ -174,6 +174,43 @@ func (r *records) came(jid, id, master string) {
 	}
 }
 
+// seenOn notes on which master a minion was seen.
+func (r *records) seenOn(id, master string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.via.set(id, master)
+}
+
+// seen reports whether a minion was seen anywhere.
+func (r *records) seen(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.via.get(id)
+	return ok
+}
+
+// minionsAt is how many minions were seen on each master last.
+func (r *records) minionsAt() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.via.count()
+}
+
+// divide divides minions into those that were seen here last, and the others.
+func (r *records) divide(stamps map[string]int64) (mine, others map[string]int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mine, others = map[string]int64{}, map[string]int64{}
+	for id, stamp := range stamps {
+		if at, ok := r.via.get(id); ok && at == here {
+			mine[id] = stamp
+		} else {
+			others[id] = stamp
+		}
+	}
+	return mine, others
+}
+
 // Job is a job of this master's, as people see it.
 type Job struct {
 	JID      string    `json:"jid"`

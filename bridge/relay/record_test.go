@@ -80,7 +80,7 @@ func TestG7_ForgedIDsAreBounded(t *testing.T) {
 
 // TestAnnouncedMinions are those of the event, without what is no id.
 func TestAnnouncedMinions(t *testing.T) {
-	r := &Relay{records: newRecords(time.Now)}
+	r := &Relay{records: newRecords(time.Now), memory: newMemory(time.Now)}
 	r.Event(event.Event{Tag: []byte("salt/job/" + jid(1) + "/new"),
 		Data: packed(map[string]any{"jid": jid(1), "minions": []any{"web-1", 7, "../x", "web-2"}})})
 	r.records.add(jid(1), "test.ping", "*", "root", nil)

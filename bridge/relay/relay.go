@@ -42,6 +42,8 @@ type Options struct {
 	Masters     func(ctx context.Context) ([]fleet.Master, error)
 	MastersIn   time.Duration // how often they are read
 	Pair        Pair
+	Cache       Cache                // the master's data of minions; nil: it is not shared
+	Accepted    func(id string) bool // the master has accepted this minion's key
 	Now         func() time.Time
 	Log         *slog.Logger
 	Decisions   *slog.Logger // what was published here for whom; nil: Log
@@ -49,38 +51,47 @@ type Options struct {
 
 // Relay is the relay of one bridge.
 type Relay struct {
-	o       Options
-	memory  *memory
-	records *records
-	door    door
-	inject  *inbox
-	odd     seldom        // malformed returns
-	untaken seldom        // returns that the master did not take
-	shut    seldom        // refused connections
-	missed  seldom        // jobs that stay here
-	look    chan struct{} // a master came that the table may tell of by now
+	o         Options
+	memory    *memory
+	records   *records
+	door      door
+	inject    *inbox
+	odd       seldom // malformed returns
+	untaken   seldom // returns that the master did not take
+	shut      seldom // refused connections
+	missed    seldom // jobs that stay here
+	forged    seldom // events of jobs that the master did not publish
+	suspects  suspects
+	unwritten seldom // data of minions that was not written
+	share     *share // nil: there is no cache
+	fetches   *fetches
+	asking    chan struct{}
+	look      chan struct{} // a master came that the table may tell of by now
 
-	mu      sync.Mutex
-	peers   map[string]*peer
-	guests  map[string]*guest
-	asked   map[string]string // whose job it is, of those that were published here; ofMaster: of somebody here
-	askedBy []string          // keys of asked, oldest first
-	listens bool
-	deaf    error // why it does not listen
-	counts  Counts
+	mu       sync.Mutex
+	peers    map[string]*peer
+	guests   map[string]*guest
+	asked    map[string]string // whose job it is, of those that were published here; ofMaster: of somebody here
+	askedBy  []string          // keys of asked, oldest first
+	listens  bool
+	deaf     error // why it does not listen
+	lastLost *Lost
+	counts   Counts
 }
 
 // Counts are what a relay did since it began.
 type Counts struct {
-	Carried   uint64 `json:"carried"`   // jobs of this master that were offered to others
-	Skipped   uint64 `json:"skipped"`   // jobs that could not be: too large, not understood, not signed, heard too late
-	Published uint64 `json:"published"` // jobs of others that were published here
-	Declined  uint64 `json:"declined"`  // jobs of others that were not
-	Returns   uint64 `json:"returns"`   // that came from others
-	Sent      uint64 `json:"sent"`      // returns that went to others
-	Dropped   uint64 `json:"dropped"`   // returns that nobody had room for, or that the master did not take
-	Malformed uint64 `json:"malformed"` // returns of others that would end the master's work on those beside them
-	Refused   uint64 `json:"refused"`   // connections without the masters' key, or otherwise amiss
+	Carried   uint64 `json:"carried"`    // jobs of this master that were offered to others
+	Skipped   uint64 `json:"skipped"`    // jobs that could not be: too large, not understood, not signed, heard too late
+	Published uint64 `json:"published"`  // jobs of others that were published here
+	Declined  uint64 `json:"declined"`   // jobs of others that were not
+	Returns   uint64 `json:"returns"`    // that came from others
+	Sent      uint64 `json:"sent"`       // returns that went to others
+	Dropped   uint64 `json:"dropped"`    // returns that nobody had room for, or that the master did not take
+	Malformed uint64 `json:"malformed"`  // returns of others that would end the master's work on those beside them
+	Refused   uint64 `json:"refused"`    // connections without the masters' key, or otherwise amiss
+	DataSent  uint64 `json:"data_sent"`  // data of minions that went to others
+	DataTaken uint64 `json:"data_taken"` // and that came from others
 }
 
 // New puts a relay together.
@@ -100,8 +111,13 @@ func New(o Options) (*Relay, error) {
 	if o.MastersIn == 0 {
 		o.MastersIn = 5 * time.Second
 	}
-	return &Relay{o: o, memory: newMemory(o.Now), records: newRecords(o.Now), inject: newInbox(), look: make(chan struct{}, 1),
-		peers: map[string]*peer{}, guests: map[string]*guest{}, asked: map[string]string{}}, nil
+	r := &Relay{o: o, memory: newMemory(o.Now), records: newRecords(o.Now), inject: newInbox(), look: make(chan struct{}, 1),
+		peers: map[string]*peer{}, guests: map[string]*guest{}, asked: map[string]string{}, asking: make(chan struct{}, 1)}
+	if o.Cache != nil && o.Accepted != nil {
+		r.share = newShare(o.Cache, o.Now, o.Log)
+		r.fetches = newFetches(r.share.needs, o.Accepted)
+	}
+	return r, nil
 }
 
 // Run relays until ctx ends.
@@ -119,6 +135,10 @@ func (r *Relay) Run(ctx context.Context) error {
 	g.Go(func() error { r.listen(ctx); return nil })
 	g.Go(func() error { r.handIn(ctx); return nil })
 	g.Go(func() error { r.meet(ctx); return nil })
+	if r.share != nil {
+		g.Go(func() error { r.offerChanges(ctx); return nil })
+		g.Go(func() error { r.ask(ctx); return nil })
+	}
 	return g.Wait()
 }
 
@@ -219,6 +239,13 @@ func peersOf(masters []fleet.Master, self string) map[string]string {
 }
 
 func (r *Relay) changed(p *peer, err error) {
+	if r.share != nil {
+		if err == nil {
+			r.fetches.begin(p.name)
+		} else {
+			r.fetches.end(p.name)
+		}
+	}
 	if err == nil {
 		r.o.Log.Info("relay: peer reached", "peer", p.name, "address", p.address)
 		return
@@ -231,8 +258,22 @@ type Status struct {
 	Listen string `json:"listen"`
 	Hears  bool   `json:"hears"` // what the master publishes
 	Error  string `json:"error"` // why not
+	Data   string `json:"data"`  // why data of minions is not shared; empty: it is
 	Peers  []Peer `json:"peers"`
+	Lost   *Lost  `json:"lost"` // the last job that did not reach a peer; null: none
 	Counts
+}
+
+// Lost is a job of this master that did not reach another one.
+type Lost struct {
+	JID      string    `json:"jid"`
+	Function string    `json:"function"`
+	At       time.Time `json:"at"`
+	Master   string    `json:"master"`
+	State    string    `json:"state"`
+	Why      string    `json:"why"`
+	Minions  []string  `json:"minions"` // the first that are missing for it
+	Count    int       `json:"count"`   // of all
 }
 
 // Peer is another master.
@@ -242,18 +283,25 @@ type Peer struct {
 	Connected bool      `json:"connected"`
 	Since     time.Time `json:"since"`
 	Error     string    `json:"error,omitempty"`
+	Minions   int       `json:"minions"` // that were seen there last
 }
 
 // Status may be called by any goroutine.
 func (r *Relay) Status() Status {
+	seen := r.records.minionsAt()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Listen: r.o.Listener.Addr().String(), Hears: r.listens, Peers: []Peer{}, Counts: r.counts}
+	s := Status{Listen: r.o.Listener.Addr().String(), Hears: r.listens, Lost: r.lastLost, Peers: []Peer{}, Counts: r.counts}
 	if r.deaf != nil {
 		s.Error = r.deaf.Error()
 	}
+	if s.Data = "the master keeps no data of minions in files (minion_data_cache: True, cache: localfs)"; r.share != nil {
+		s.Data = r.share.status()
+	}
 	for _, name := range sorted(r.peers) {
-		s.Peers = append(s.Peers, r.peers[name].status())
+		p := r.peers[name].status()
+		p.Minions = seen[name]
+		s.Peers = append(s.Peers, p)
 	}
 	return s
 }

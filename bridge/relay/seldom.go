@@ -5,26 +5,36 @@ import (
 	"time"
 )
 
-// tellEvery: at most one line in so long tells of what others can cause at will.
-const tellEvery = 10 * time.Second
+const (
+	// tellEvery: in the long run, at most one line in so long is written about what
+	// others can cause at will.
+	tellEvery = 10 * time.Second
+	// tellAtOnce is how many lines may come together: a single attempt has a line of its own.
+	tellAtOnce = 10
+)
 
-// seldom says when the log is to tell of something that may come often.
+// seldom decides when a line is written about something that may come often.
 type seldom struct {
 	mu    sync.Mutex
+	used  time.Duration // of what tellAtOnce lines may use
 	then  time.Time
-	times int // since
+	times int // since the last line
 }
 
-// next counts one more. If it is to be told of, times is how many there were since the
-// last line.
+// next counts one more. yes: it is to be written, and times is how many there were since
+// the last line.
 func (s *seldom) next(now time.Time) (times int, yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.times++
-	if !s.then.IsZero() && now.Sub(s.then) < tellEvery {
+	if !s.then.IsZero() {
+		s.used = max(0, s.used-now.Sub(s.then))
+	}
+	s.then = now
+	if s.used+tellEvery > tellAtOnce*tellEvery {
 		return 0, false
 	}
-	times = s.times
-	s.times, s.then = 0, now
+	s.used += tellEvery
+	times, s.times = s.times, 0
 	return times, true
 }

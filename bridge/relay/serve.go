@@ -73,7 +73,7 @@ func (r *Relay) admit(ctx context.Context, conn net.Conn) (*link, error) {
 func (r *Relay) refused(conn net.Conn, err error) {
 	r.count(func(c *Counts) { c.Refused++ })
 	if times, yes := r.shut.next(r.o.Now()); yes {
-		r.o.Log.Warn("relay: connection refused", "from", conn.RemoteAddr().String(), "err", err, "times", times)
+		r.o.Decisions.Warn("relay: connection refused", "from", conn.RemoteAddr().String(), "err", err, "times", times)
 	}
 }
 
@@ -83,6 +83,9 @@ type guest struct {
 	all    bool   // it wants the returns of all jobs
 	link   *link  // nil: it is away
 	leave  func() // ends the connection
+
+	wants    chan []string // what it asks for of minions' data
+	indexDue bool          // it is to be offered all data
 }
 
 // attend serves one connection of a master that asks.
@@ -113,6 +116,9 @@ func (r *Relay) attend(ctx context.Context, conn net.Conn, l *link) {
 			}
 		})
 	}
+	if r.share != nil {
+		g.Go(func() error { return r.giveData(ctx, guest, l) })
+	}
 	g.Go(func() error {
 		defer leave()
 		for {
@@ -125,6 +131,8 @@ func (r *Relay) attend(ctx context.Context, conn net.Conn, l *link) {
 				if err := l.send(message{Kind: kindPong}); err != nil {
 					return err
 				}
+			case kindWant:
+				r.wants(guest, m.IDs)
 			case kindJob:
 				select {
 				case jobs <- m:
@@ -159,6 +167,10 @@ func (r *Relay) welcome(l *link, leave func()) (*guest, bool) {
 	}
 	g.link, g.leave, g.all = l, leave, l.peer.All
 	g.outbox.here(true)
+	g.wants = make(chan []string, maxOpen)
+	if r.share != nil {
+		r.offerData(g, nil)
+	}
 	if r.peers[l.peer.Instance] == nil { // new: the table tells of it by now
 		select {
 		case r.look <- struct{}{}:

@@ -25,3 +25,17 @@ func (v *via) get(id string) (master string, ok bool) {
 	}
 	return master, ok
 }
+
+// count is how many minions were seen on each master last.
+func (v *via) count() map[string]int {
+	n := map[string]int{}
+	for _, master := range v.young {
+		n[master]++
+	}
+	for id, master := range v.old {
+		if _, ok := v.young[id]; !ok {
+			n[master]++
+		}
+	}
+	return n
+}

@@ -39,12 +39,16 @@ func strangers() (*rsa.PrivateKey, error) { return keyOfStrangers(), nil }
 // told: it stands for the publish port, the request channel and the event bus, which
 // the end-to-end tests have for real.
 type world struct {
-	t      testing.TB
-	mu     sync.Mutex
-	rows   []fleet.Master
-	all    bool // relay.jobs: all
-	sides  []*side
-	cancel []context.CancelFunc
+	t         testing.TB
+	mu        sync.Mutex
+	rows      []fleet.Master
+	all       bool                 // relay.jobs: all
+	decisions *slog.Logger         // the audit trail
+	caches    bool                 // masters have data of minions
+	accepted  func(id string) bool // nil: of any
+	before    func(c *memoryCache) // fills the cache of the next
+	sides     []*side
+	cancel    []context.CancelFunc
 }
 
 type side struct {
@@ -53,6 +57,7 @@ type side struct {
 	publishes func(load map[string][]byte) // what the master publishes, it says here
 	hearer    member.Hearer
 	ready     chan struct{}
+	cache     *memoryCache
 
 	told chan string // each job published and each return taken; nil: nobody waits
 
@@ -162,7 +167,7 @@ func (w *world) with(names ...string) *world {
 	for _, s := range w.sides {
 		w.waitFor(s.name+" reaches its peers", func() bool {
 			status := s.Status()
-			return len(status.Peers) == len(names)-1 && !slices.ContainsFunc(status.Peers, func(p Peer) bool { return !p.Connected })
+			return len(status.Peers) == len(w.sides)-1 && !slices.ContainsFunc(status.Peers, func(p Peer) bool { return !p.Connected })
 		})
 	}
 	return w
@@ -180,12 +185,20 @@ func (w *world) addWith(name string, pair Pair, all bool) *side {
 	w.rows = append(w.rows, fleet.Master{InstanceID: name, Status: fleet.Launch, Relay: l.Addr().String()})
 	w.mu.Unlock()
 	s := &side{name: name, ready: make(chan struct{})}
-	s.Relay, err = New(Options{Instance: name, Listener: l, Member: s, Publisher: s, Pair: pair, All: all, MastersIn: 20 * time.Millisecond,
-		Log: silent, Masters: func(context.Context) ([]fleet.Master, error) {
+	o := Options{Instance: name, Listener: l, Member: s, Publisher: s, Pair: pair, All: all, MastersIn: 20 * time.Millisecond,
+		Log: silent, Decisions: w.decisions, Masters: func(context.Context) ([]fleet.Master, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			return slices.Clone(w.rows), nil
-		}})
+		}}
+	if w.caches {
+		s.cache = newMemoryCache()
+		if w.before != nil {
+			w.before(s.cache)
+		}
+		o.Cache, o.Accepted = s.cache, func(id string) bool { return w.accepted == nil || w.accepted(id) }
+	}
+	s.Relay, err = New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -213,6 +226,37 @@ func (w *world) waitFor(what string, so func() bool) {
 			w.t.Fatalf("waited for: %s", what)
 		}
 	}
+}
+
+// eventOf is an event of the bus.
+func eventOf(tag string, data map[string]any) event.Event {
+	return event.Event{Tag: []byte(tag), Data: packed(data)}
+}
+
+func (c *memoryCache) all() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return sorted(c.stamps)
+}
+
+func (c *memoryCache) writes() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.written
+}
+
+// scans is how often the cache was listed.
+func (s *side) scans() int {
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	return s.cache.lists
+}
+
+// offers is how many minions peers have offered that were not asked for.
+func (s *side) offers() int {
+	s.fetches.mu.Lock()
+	defer s.fetches.mu.Unlock()
+	return s.fetches.size
 }
 
 func row(name, address string) fleet.Master {

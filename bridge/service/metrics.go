@@ -27,7 +27,7 @@ type Metric struct {
 }
 
 // Metrics are all there are.
-func Metrics() []Metric { return metrics }
+func Metrics() []Metric { return slices.Concat(metrics, relayMetrics) }
 
 func one(v float64) map[string]float64 { return map[string]float64{"": v} }
 
@@ -174,7 +174,7 @@ func resident() map[string]float64 {
 // WriteMetrics writes a report in Prometheus's text format, version 0.0.4.
 func WriteMetrics(w io.Writer, r Report, now time.Time) error {
 	out := bufio.NewWriter(w)
-	for _, m := range metrics {
+	for _, m := range Metrics() {
 		values := m.values(r, now)
 		if len(values) == 0 {
 			continue

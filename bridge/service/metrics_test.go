@@ -17,6 +17,7 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/fleettest"
 	"phoenix/bridge/fleet/sqlite"
+	"phoenix/bridge/relay"
 	"phoenix/bridge/salt"
 	"phoenix/lab"
 )
@@ -28,7 +29,8 @@ func fullReport(now time.Time) Report {
 		Engine: Status{Compared: true, CompareTook: 250 * time.Millisecond, Census: Census{decide.Foreign: 3, decide.Ran: 4}, Running: 5, Held: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
 		Counts: Counts{KeysAccepted: 7, Ended: map[fleet.Outcome]int64{fleet.Succeeded: 8}, StoreFailures: 9},
 		Queue: &autoscaling.Status{Messages: &autoscaling.Stats{Ours: 1, NotOurs: 2, Malformed: 3, Transient: 4}, Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
-			Reconcile: &autoscaling.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}}}
+			Reconcile: &autoscaling.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}},
+		Relay: &relay.Status{Hears: true, Peers: []relay.Peer{{Master: "m2", Connected: true, Minions: 4}, {Master: "m3"}}, Counts: relay.Counts{Carried: 10, Dropped: 11}}}
 }
 
 // The lines of Prometheus's text format 0.0.4.
@@ -95,6 +97,12 @@ func TestMetricsAreTold(t *testing.T) {
 		"phoenix_terminations_refuted":             2,
 		"phoenix_queue_messages_total refuted":     0,
 		"phoenix_autoscaling_age_seconds":          60,
+		"phoenix_relay_listens":                    1,
+		"phoenix_relay_peer_connected m2":          1,
+		"phoenix_relay_peer_connected m3":          0,
+		"phoenix_relay_peer_minions m2":            4,
+		"phoenix_relay_jobs_total carried":         10,
+		"phoenix_relay_returns_total dropped":      11,
 	} {
 		if got, there := samples[name]; !there || got != want {
 			t.Errorf("%s is %v (%v), not %v", name, got, there, want)

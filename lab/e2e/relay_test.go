@@ -2,20 +2,18 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"phoenix/bridge/relay"
 	"phoenix/bridge/service"
 	"phoenix/lab"
 )
@@ -25,9 +23,11 @@ import (
 type relayed struct {
 	t       *testing.T
 	lab     *lab.Lab
+	version string
 	masters []*lab.Master
 	bridges []*lab.Bridge
-	minions []*lab.Minion // minion i is on master i % len(masters)
+	minions []*lab.Minion  // minion i is on master i % len(masters)
+	ran     map[string]int // how often each minion had run its states at the last count
 }
 
 // relayPort is free on every address of a lab.
@@ -36,10 +36,10 @@ const relayPort = 4507
 func newRelayed(t *testing.T, version string, masters, minions int) *relayed {
 	t.Helper()
 	l := lab.New(t)
-	f := &relayed{t: t, lab: l}
-	extra := map[string]any{"peer": map[string]any{".*": []string{"test.*"}}, "worker_threads": 3}
+	f := &relayed{t: t, lab: l, version: version}
+	f.writePillar()
 	for i := range masters {
-		o := lab.MasterOptions{Version: version, Extra: extra}
+		o := f.masterOptions()
 		if i > 0 {
 			o.KeyFrom = f.masters[0]
 		}
@@ -51,10 +51,11 @@ func newRelayed(t *testing.T, version string, masters, minions int) *relayed {
 	}
 	for _, m := range f.masters {
 		m.Ready()
-		f.bridges = append(f.bridges, l.NewBridge(lab.BridgeOptions{Master: m, Config: map[string]any{
-			"highstate": map[string]any{"enabled": false},
-			"relay":     map[string]any{"listen": net.JoinHostPort(m.Addr, strconv.Itoa(relayPort))},
-		}}))
+		jobs := "own"
+		if len(f.bridges) == masters-1 {
+			jobs = "all"
+		}
+		f.bridges = append(f.bridges, f.newBridge(m, jobs))
 	}
 	ids := []string{}
 	for i := range minions {
@@ -65,7 +66,8 @@ func newRelayed(t *testing.T, version string, masters, minions int) *relayed {
 		b.Start()
 	}
 	for i, id := range ids {
-		f.minions = append(f.minions, l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{f.masters[i%masters]}}))
+		f.minions = append(f.minions, l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{f.masters[i%masters]},
+			Extra: map[string]any{"grains": map[string]any{"role": role(i)}}}))
 	}
 	for _, b := range f.bridges {
 		b.Ready()
@@ -78,7 +80,82 @@ func newRelayed(t *testing.T, version string, masters, minions int) *relayed {
 	for i, m := range f.minions {
 		m.Answers(f.masters[i%masters])
 	}
+	f.countAgain()
 	return f
+}
+
+// role is a grain of minion i, and part is in its pillar.
+func role(i int) string { return []string{"db", "web", "web"}[i%3] }
+func part(i int) string { return []string{"blue", "green"}[i%2] }
+
+func (f *relayed) writePillar() {
+	f.t.Helper()
+	top := "base:\n"
+	for i := range 20 {
+		top += fmt.Sprintf("  web-%d: [%s]\n", i+1, part(i))
+	}
+	for name, text := range map[string]string{"top.sls": top, "blue.sls": "part: blue\n", "green.sls": "part: green\n"} {
+		path := filepath.Join(f.lab.Dir(), "pillar", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// apiPort is where salt-api listens, on its master's address.
+const apiPort = 8000
+
+func (f *relayed) masterOptions() lab.MasterOptions {
+	addr := f.lab.Addr()
+	return lab.MasterOptions{Version: f.version, Addr: addr, Extra: map[string]any{
+		"peer":                  map[string]any{".*": []string{"test.*"}},
+		"worker_threads":        3,
+		"timeout":               30, // of the salt command: the machine may be busy
+		"gather_job_timeout":    30,
+		"pillar_roots":          map[string]any{"base": []string{filepath.Join(f.lab.Dir(), "pillar")}},
+		"publisher_acl":         map[string]any{"nobody": []string{"test.ping"}},
+		"external_auth":         map[string]any{"auto": map[string]any{"alice": []any{"test.ping"}, "api": []any{".*", "@runner"}}},
+		"rest_cherrypy":         map[string]any{"host": addr, "port": apiPort, "disable_ssl": true},
+		"netapi_enable_clients": []string{"local", "local_async", "runner"},
+	}}
+}
+
+func (f *relayed) newBridge(m *lab.Master, jobs string) *lab.Bridge {
+	return f.lab.NewBridge(lab.BridgeOptions{Master: m, Config: map[string]any{
+		"highstate": map[string]any{"enabled": false},
+		"audit":     map[string]any{"file": f.auditFile(m)},
+		"relay":     map[string]any{"listen": net.JoinHostPort(m.Addr, strconv.Itoa(relayPort)), "jobs": jobs},
+	}})
+}
+
+func (f *relayed) auditFile(m *lab.Master) string {
+	return filepath.Join(f.lab.Dir(), "audit-"+m.ID+".log")
+}
+
+// audited waits for a line of a master's audit trail that has all of these texts.
+func (f *relayed) audited(i int, texts ...string) {
+	f.t.Helper()
+	f.lab.Eventually(within, fmt.Sprintf("the audit trail of %s has %q", f.masters[i].ID, texts), func() (bool, string) {
+		trail, err := os.ReadFile(f.auditFile(f.masters[i]))
+		for line := range strings.Lines(string(trail)) {
+			if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+				return true, ""
+			}
+		}
+		return false, fmt.Sprint(string(trail[max(0, len(trail)-2000):]), err)
+	})
+}
+
+// minionsWith gives the ids of the minions that a condition holds for.
+func (f *relayed) minionsWith(yes func(i int) bool) []string {
+	ids := []string{}
+	for i, m := range f.minions {
+		if yes(i) {
+			ids = append(ids, m.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // warm starts the bridges again, so that each lays down the keys of all minions: they
@@ -160,23 +237,60 @@ func TestG11_Relay(t *testing.T) {
 	for _, version := range relaySalts() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			f := newRelayed(t, version, 2, 3)
+			f := newRelayed(t, version, 3, relayMinions())
 			for _, step := range []struct {
-				name string
-				do   func(*testing.T)
+				name  string
+				short bool // in make test, too
+				do    func()
 			}{
-				{"commands", f.commands}, {"job cache", f.jobCache}, {"forgeries", f.forgeries},
-				{"bridge killed", f.bridgeKilled}, {"peer hangs", f.peerHangs},
+				{"targets", true, f.targets},
+				{"grains, pillar, compound", true, f.matched},
+				{"state.apply", true, f.states},
+				{"batch", false, f.batch},
+				{"async and job cache", true, f.jobCache},
+				{"kill_job", false, f.killJob},
+				{"ctrl-C", false, f.interrupt},
+				{"relay.jobs all", false, f.allJobs},
+				{"manage.up and manage.status", false, f.manage},
+				{"state.orchestrate", false, f.orchestrate},
+				{"publish.publish", false, f.peerPublish},
+				{"mine", false, f.mine},
+				{"salt-api", false, f.api},
+				{"external_auth", true, f.externalAuth},
+				{"publisher_acl", false, f.publisherACL},
+				{"forgeries", true, f.forgeries},
+				{"status, masters, metrics, doctor", false, f.shown},
+				{"minion moves", false, f.minionMoves},
+				{"bridge killed", true, f.bridgeKilled},
+				{"peer hangs", true, f.peerHangs},
+				{"new master", false, f.newMaster},
 			} {
+				if !step.short && !full() {
+					continue
+				}
 				t.Run(step.name, func(t *testing.T) {
 					f.t = t
 					f.lab.In(t)
-					step.do(t)
+					step.do()
 				})
 			}
 		})
 	}
 }
+
+// relayMinions is how many minions are spread over the masters.
+func relayMinions() int {
+	if n, err := strconv.Atoi(os.Getenv("PHOENIX_RELAY_MINIONS")); err == nil {
+		return n
+	}
+	if full() {
+		return 9
+	}
+	return 3
+}
+
+// full reports whether everything is to be tried: make relay does so.
+func full() bool { return os.Getenv("PHOENIX_RELAY_SALTS") != "" }
 
 func relaySalts() []string {
 	if names := os.Getenv("PHOENIX_RELAY_SALTS"); names != "" {
@@ -185,143 +299,22 @@ func relaySalts() []string {
 	return []string{lab.Salt3007}
 }
 
-// ranTimes checks by the states themselves how often each minion ran something.
+// ranTimes checks by the states themselves that each minion ran them so often since the
+// last time.
 func (f *relayed) ranTimes(n int) {
 	f.t.Helper()
 	for _, m := range f.minions {
-		if runs := m.RunLog(); len(runs) != n {
-			f.t.Errorf("%s ran %d states, not %d: %+v", m.ID, len(runs), n, runs)
+		if runs := m.RunLog(); len(runs) != f.ran[m.ID]+n {
+			f.t.Errorf("%s ran %d states since the last count, not %d: %+v", m.ID, len(runs)-f.ran[m.ID], n, runs)
 		}
 	}
+	f.countAgain()
 }
 
-func (f *relayed) commands(t *testing.T) {
-	for i := range f.masters {
-		answers, _ := f.salt(i, "*", "test.ping")
-		f.answered(answers, true, f.all()...)
-	}
-	answers, _ := f.salt(0, "-L", "web-2,web-3", "test.echo", "a=b c")
-	f.answered(answers, nil, "web-2", "web-3")
-	answers, _ = f.salt(0, "-E", "web-[12]", "test.kwarg", "x={a: [1, 2.5, null]}", "--metadata", `{"who": "me"}`)
-	f.answered(answers, nil, "web-1", "web-2")
-	answers, _ = f.salt(1, "*", "state.apply")
-	f.answered(answers, nil, f.all()...)
-	f.ranTimes(1)
-	// Salt 3008 publishes all parts of a batch under one job id.
-	out := f.masters[1].Run("salt", "--batch-size=1", "--out=txt", "*", "test.ping")
-	for _, id := range f.all() {
-		if !strings.Contains(out, id) {
-			t.Errorf("%s did not answer a batch: %s", id, out)
-		}
-	}
-	if up := f.masters[0].Run("salt-run", "--out=json", "manage.up"); strings.Count(up, "web-") != 3 {
-		t.Errorf("up are %s", up)
-	}
-	if list := f.masters[0].Run("salt-key", "--out=json", "--list=all"); strings.Contains(list, "phoenix") {
-		t.Errorf("the bridge is shown among the minions: %s", list)
-	}
-}
-
-var anyJID = regexp.MustCompile(`[0-9]{20}`)
-
-func (f *relayed) jobCache(t *testing.T) {
-	jid := anyJID.FindString(f.masters[0].Run("salt", "--async", "*", "test.sleep", "2"))
-	f.lab.Eventually(within, "the job cache has all returns", func() (bool, string) {
-		out, err := f.masters[0].TryRun("salt-run", "--out=json", "jobs.lookup_jid", jid)
-		return strings.Count(out, "web-") == 3, fmt.Sprint(out, err)
-	})
-	if list := f.masters[0].Run("salt-run", "--out=json", "jobs.list_jobs"); !strings.Contains(list, jid) {
-		t.Errorf("jobs.list_jobs does not have %s", jid)
-	}
-	var job relay.Job
-	f.bridges[0].JSON(&job, "jobs", "show", "--json", jid)
-	if job.Returned != 3 || len(job.Missing) != 0 || job.Function != "test.sleep" || len(job.Peers) != 1 {
-		t.Errorf("%+v", job)
-	}
-	jid = anyJID.FindString(f.masters[0].Run("salt", "--async", "*", "test.sleep", "300"))
-	f.lab.Eventually(within, "the job runs everywhere", func() (bool, string) {
-		answers, _ := f.salt(0, "*", "saltutil.find_job", jid)
-		text := fmt.Sprint(answers)
-		return strings.Count(text, jid) == 3, text
-	})
-	answers, _ := f.salt(0, "*", "saltutil.kill_job", jid)
-	if text := fmt.Sprint(answers); strings.Count(text, "Signal 9") != 3 {
-		t.Errorf("killed: %s", text)
-	}
-}
-
-// forgeries: an accepted minion of the second master sends all that it can.
-func (f *relayed) forgeries(t *testing.T) {
-	jid := time.Now().Format("20060102150405") + "123456"
-	proof := filepath.Join(f.lab.Dir(), "pwned")
-	f.minions[1].Forge(f.masters[1], jid, "touch "+proof)
-	answers, _ := f.salt(1, "*", "test.ping") // a job after it has come through
-	f.answered(answers, true, f.all()...)
-	if _, err := os.Stat(proof); !os.IsNotExist(err) {
-		t.Errorf("a minion ran what another one forged: %v", err)
-	}
-	for _, b := range f.bridges {
-		if lines := b.Grep(jid); len(lines) > 0 {
-			t.Errorf("%s: %q", b.Name, lines)
-		}
-	}
-	if out := f.masters[0].Run("salt-run", "--out=json", "jobs.lookup_jid", jid); strings.Contains(out, "forged") {
-		t.Errorf("a forged return went to the other master: %s", out)
-	}
-}
-
-// bridgeKilled: the bridge of the other master dies while a state runs there; once it
-// is back it runs nothing again, and its minions are reached again.
-func (f *relayed) bridgeKilled(t *testing.T) {
+// countAgain begins to count.
+func (f *relayed) countAgain() {
+	f.ran = map[string]int{}
 	for _, m := range f.minions {
-		m.Behave(lab.State{Seconds: 5})
-	}
-	jid := anyJID.FindString(f.masters[0].Run("salt", "--async", "*", "state.apply"))
-	f.lab.Eventually(within, "the state runs on all", func() (bool, string) {
-		return !slices.ContainsFunc(f.minions, func(m *lab.Minion) bool { return m.Runs() != 2 }), jid
-	})
-	f.bridges[1].Kill()
-	f.bridges[1].Start()
-	f.bridges[0].Kill()
-	f.bridges[0].Start()
-	f.together()
-	answers, _ := f.salt(0, "*", "test.ping")
-	f.answered(answers, true, f.all()...)
-	f.lab.Eventually(within, "the state has ended on all", func() (bool, string) {
-		return !slices.ContainsFunc(f.minions, func(m *lab.Minion) bool { r := m.RunLog(); return !r[len(r)-1].Ended }), jid
-	})
-	f.ranTimes(2)
-}
-
-// peerHangs: the other bridge stands still. Commands end as they would without a
-// relay, say who is missing, and what it reads when it goes on is too late.
-func (f *relayed) peerHangs(t *testing.T) {
-	for _, m := range f.minions {
-		m.Behave(lab.State{})
-	}
-	f.bridges[1].Signal(syscall.SIGSTOP)
-	jid := anyJID.FindString(f.masters[0].Run("salt", "--async", "*", "state.apply"))
-	f.lab.Eventually(within, "the hung peer is named", func() (bool, string) {
-		var job relay.Job
-		f.bridges[0].JSON(&job, "jobs", "show", "--json", jid)
-		return len(job.Missing) == 1 && job.Missing[0].Minion == "web-2" && job.Missing[0].Master == f.masters[1].ID &&
-			len(f.bridges[0].Grep("did not reach a master")) > 0, fmt.Sprintf("%+v", job)
-	})
-	f.lab.Eventually(within, "the hung peer is given up", func() (bool, string) {
-		r := f.relay(f.bridges[0])
-		return !r.Relay.Peers[0].Connected, fmt.Sprintf("%+v", r.Relay)
-	})
-	f.bridges[1].Signal(syscall.SIGCONT)
-	f.together()
-	answers, _ := f.salt(0, "*", "test.ping")
-	f.answered(answers, true, f.all()...)
-	for _, m := range f.minions {
-		want := 3
-		if m.ID == "web-2" {
-			want = 2
-		}
-		if got := m.Runs(); got != want {
-			t.Errorf("%s ran %d states, not %d", m.ID, got, want)
-		}
+		f.ran[m.ID] = m.Runs()
 	}
 }

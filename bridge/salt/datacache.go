@@ -1,0 +1,345 @@
+package salt
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"phoenix/bridge/event"
+	"phoenix/bridge/files"
+)
+
+// Names of what a master remembers of a minion.
+const (
+	DataGrains = "grains"
+	DataPillar = "pillar"
+	DataMine   = "mine"
+)
+
+const (
+	// maxData bounds the data of one minion: grains take some 20 KB.
+	maxData = 4 << 20
+	// maxCached bounds the minions that are listed.
+	maxCached = 100_000
+)
+
+var (
+	// ErrNoData is returned when a master has no data of a minion.
+	ErrNoData = errors.New("the master has no data of it")
+	// ErrDataChanged is returned when the master has written a minion's data meanwhile.
+	ErrDataChanged = errors.New("the master has written it meanwhile")
+)
+
+// MinionData is the data of one minion: maps in msgpack, by the names above.
+type MinionData map[string]msgpack.RawMessage
+
+// Validate reports what the master could not read.
+func (d MinionData) Validate() error {
+	size := 0
+	for name, value := range d {
+		if name != DataGrains && name != DataPillar && name != DataMine {
+			return fmt.Errorf("unknown data %.20q", name)
+		}
+		if _, err := event.Fields(value); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		size += len(value)
+	}
+	if d[DataGrains] == nil {
+		return errors.New("no grains")
+	}
+	if size > maxData {
+		return fmt.Errorf("%d bytes are too many", size)
+	}
+	return nil
+}
+
+// DataCache is a master's minion data cache: the grains and pillars by which the
+// master decides which minions a target means, and the mine. It can be written while
+// the master runs, as Salt reads a file anew for each look-up and replaces it by
+// rename (salt/cache/localfs.py).
+type DataCache struct {
+	dir string
+	pki string
+}
+
+// OpenDataCache opens the cache of the master so configured.
+func OpenDataCache(c Config) (*DataCache, error) {
+	if !c.MinionDataCache || c.CacheDriver != "localfs" {
+		return nil, fmt.Errorf("open minion data cache: %w", ErrGrainsCache)
+	}
+	return &DataCache{dir: c.CacheDir, pki: c.PKIDir}, nil
+}
+
+// separate reports whether grains, pillar and mine have a folder each (grains/ID.p),
+// as since 3008. 3006 and 3007 have a folder for each minion (minions/ID/data.p with
+// grains and pillar, minions/ID/mine.p). A 3008 master that no minion has connected to
+// has neither, but it has renamed master.pem (MasterKeys in salt/crypt.py).
+func (c *DataCache) separate() bool {
+	if _, err := os.Stat(filepath.Join(c.dir, DataGrains)); err == nil {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(c.pki, "master.pem"))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// file is one file of the cache, and which data is in it.
+type file struct{ folder, name string }
+
+func filesOf(id string, separate bool) []file {
+	if separate {
+		return []file{{DataGrains, id + ".p"}, {DataPillar, id + ".p"}, {DataMine, id + ".p"}}
+	}
+	return []file{{filepath.Join("minions", id), "data.p"}, {filepath.Join("minions", id), "mine.p"}}
+}
+
+// List gives when the data of each minion was written last, by the modification times
+// of its files in nanoseconds.
+func (c *DataCache) List() (map[string]int64, error) {
+	stamps := map[string]int64{}
+	var err error
+	if c.separate() {
+		for _, bank := range []string{DataGrains, DataPillar, DataMine} {
+			err = errors.Join(err, c.list(bank, func(e fs.DirEntry) {
+				if id, ok := strings.CutSuffix(e.Name(), ".p"); ok && checkID(id) == nil {
+					if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+						stamps[id] = max(stamps[id], info.ModTime().UnixNano())
+					}
+				}
+			}))
+		}
+		// The master knows a minion by its grains.
+		for id := range stamps {
+			if _, err := os.Lstat(filepath.Join(c.dir, DataGrains, id+".p")); err != nil {
+				delete(stamps, id)
+			}
+		}
+	} else {
+		err = c.list("minions", func(e fs.DirEntry) {
+			if id := e.Name(); checkID(id) == nil {
+				if stamp := c.Stamp(id); stamp != 0 {
+					stamps[id] = stamp
+				}
+			}
+		})
+	}
+	if err == nil && len(stamps) > maxCached {
+		err = fmt.Errorf("list minion data cache: over %d minions", maxCached)
+	}
+	return stamps, err
+}
+
+func (c *DataCache) list(folder string, see func(fs.DirEntry)) error {
+	entries, err := os.ReadDir(filepath.Join(c.dir, folder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list minion data cache: %w", hint(err))
+	}
+	for _, e := range entries {
+		see(e)
+	}
+	return nil
+}
+
+// Stamp is what List gives for one minion; 0: there is no data of it.
+func (c *DataCache) Stamp(id string) int64 {
+	if checkID(id) != nil {
+		return 0
+	}
+	var stamp int64
+	for i, f := range filesOf(id, c.separate()) {
+		info, err := os.Lstat(filepath.Join(c.dir, f.folder, f.name))
+		if err == nil && info.Mode().IsRegular() {
+			stamp = max(stamp, info.ModTime().UnixNano())
+		} else if i == 0 {
+			return 0
+		}
+	}
+	return stamp
+}
+
+// Read gives the data of one minion, and the stamp that it had before it was read.
+func (c *DataCache) Read(id string) (MinionData, int64, error) {
+	if err := checkID(id); err != nil {
+		return nil, 0, err
+	}
+	data, stamp, separate := MinionData{}, c.Stamp(id), c.separate()
+	for i, f := range filesOf(id, separate) {
+		raw, err := readBounded(filepath.Join(c.dir, f.folder), f.name, maxData)
+		if errors.Is(err, fs.ErrNotExist) {
+			if i == 0 {
+				return nil, 0, fmt.Errorf("read data of %s: %w", id, ErrNoData)
+			}
+			continue
+		}
+		if err == nil {
+			err = data.add(f, raw, separate)
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("read data of %s: %w", id, hint(err))
+		}
+	}
+	if err := data.Validate(); err != nil {
+		return nil, 0, fmt.Errorf("read data of %s: %w", id, err)
+	}
+	return data, stamp, nil
+}
+
+func (d MinionData) add(f file, raw []byte, separate bool) error {
+	switch {
+	case separate:
+		d[f.folder] = raw
+	case f.name == "mine.p":
+		d[DataMine] = raw
+	default:
+		both, err := event.Fields(raw)
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{DataGrains, DataPillar} {
+			if both[name] != nil {
+				d[name] = both[name]
+			}
+		}
+	}
+	return nil
+}
+
+// content gives what a file of the cache is to hold; nil: there is to be none.
+func (d MinionData) content(f file, separate bool) ([]byte, error) {
+	switch {
+	case separate:
+		return d[f.folder], nil
+	case f.name == "mine.p":
+		return d[DataMine], nil
+	}
+	both := map[string]msgpack.RawMessage{}
+	for _, name := range []string{DataGrains, DataPillar} {
+		if d[name] != nil {
+			both[name] = d[name]
+		}
+	}
+	return msgpack.Marshal(both)
+}
+
+// Write replaces the data of one minion, if its stamp is still seen (0: there was
+// none), and gives it the stamp. The master may write at the same time: each file is
+// one master's or the other's, and whole.
+func (c *DataCache) Write(id string, data MinionData, seen, stamp int64) error {
+	err := checkID(id)
+	if err == nil {
+		err = data.Validate()
+	}
+	if err == nil && c.Stamp(id) != seen {
+		err = ErrDataChanged
+	}
+	if err == nil {
+		err = c.write(id, data, stamp)
+	}
+	if err != nil {
+		return fmt.Errorf("write data of %s: %w", id, hint(err))
+	}
+	return nil
+}
+
+func (c *DataCache) write(id string, data MinionData, stamp int64) error {
+	root, err := os.OpenRoot(c.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	info, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	w := dataWriter{root: root, uid: -1, gid: -1, at: time.Unix(0, stamp)}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+		w.uid, w.gid = int(s.Uid), int(s.Gid)
+	}
+	separate := c.separate()
+	for _, f := range filesOf(id, separate) {
+		content, err := data.content(f, separate)
+		if err == nil {
+			err = w.write(f, content)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dataWriter writes files of the cache, with Salt's owner and modes.
+type dataWriter struct {
+	root     *os.Root
+	uid, gid int
+	at       time.Time
+}
+
+func (w dataWriter) write(f file, content []byte) error {
+	path := filepath.Join(f.folder, f.name)
+	if content == nil {
+		if err := w.root.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if err := w.folder(f.folder); err != nil {
+		return err
+	}
+	temp := filepath.Join(f.folder, tempStem+rand.Text())
+	err := w.root.WriteFile(temp, content, 0o600)
+	if err == nil && w.uid >= 0 {
+		err = w.root.Lchown(temp, w.uid, w.gid)
+	}
+	if err == nil {
+		err = w.root.Chtimes(temp, w.at, w.at)
+	}
+	if err == nil {
+		err = w.root.Rename(temp, path)
+	}
+	if err != nil {
+		_ = w.root.Remove(temp)
+	}
+	return err
+}
+
+// folder makes the folders of a path as Salt makes them.
+func (w dataWriter) folder(path string) error {
+	if info, err := w.root.Lstat(path); err == nil {
+		return notFolder(info.Mode())
+	}
+	made := ""
+	for _, part := range strings.Split(path, "/") {
+		made = filepath.Join(made, part)
+		switch err := w.root.Mkdir(made, 0o755); {
+		case errors.Is(err, fs.ErrExist):
+			continue
+		case err != nil:
+			return err
+		}
+		if w.uid >= 0 {
+			if err := w.root.Lchown(made, w.uid, w.gid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func notFolder(mode fs.FileMode) error {
+	if mode.IsDir() {
+		return nil
+	}
+	if err := files.NotRegular(mode); err != nil {
+		return err
+	}
+	return errors.New("it is a file, not a folder")
+}
