@@ -14,6 +14,7 @@ const keyTimeout = 2 * time.Minute
 
 // The lab itself, with Salt's own commands where Phoenix would be.
 func TestHighstateIsCountedByTheStateItself(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
@@ -49,6 +50,7 @@ func TestHighstateIsCountedByTheStateItself(t *testing.T) {
 // Masters that share a key serve one minion at a time or together, and a master
 // that was killed comes back.
 func TestMastersShareAKey(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

@@ -47,7 +47,7 @@ func keys(s *stage, t *table) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.Cleanup(cancel)
 	l := lab.New(s)
-	a := &accepting{s: s, roster: newRoster(s, l), master: l.StartMaster(lab.MasterOptions{Version: version})}
+	a := &accepting{s: s, roster: newRoster(s, l), master: l.StartMaster(lab.MasterOptions{Version: version, Workers: 3})}
 	a.old = startOldWay(s, l, a.roster)
 	a.master.Ready()
 	a.events, a.client = listen(ctx, s, a.master), wheel(s, a.master)

@@ -35,7 +35,7 @@ type oldWay struct {
 func startOldWay(s *stage, l *lab.Lab, r *roster) *oldWay {
 	dir := filepath.Join(l.Dir(), "seed")
 	s.check(os.CopyFS(l.Dir(), seed))
-	return &oldWay{s: s, fleet: r, master: l.StartMaster(lab.MasterOptions{Version: version, Extra: map[string]any{
+	return &oldWay{s: s, fleet: r, master: l.StartMaster(lab.MasterOptions{Version: version, Workers: 3, Extra: map[string]any{
 		"reactor":     []any{map[string]any{"salt/auth": []string{filepath.Join(dir, "auth.sls")}}},
 		"runner_dirs": []string{dir},
 		"fleet_table": r.path,

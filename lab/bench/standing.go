@@ -27,7 +27,7 @@ const (
 // standing measures what a bridge costs that has nothing to do.
 func standing(s *stage, t *table) {
 	l := lab.New(s)
-	master := l.StartMaster(lab.MasterOptions{Version: version})
+	master := l.StartMaster(lab.MasterOptions{Version: version, Workers: 3})
 	master.Ready()
 	r := newRoster(s, l)
 	r.grow(many, master)

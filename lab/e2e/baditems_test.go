@@ -30,7 +30,7 @@ func TestG12_BadItems(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	c := newCloud(t)
-	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007, Workers: 3})
 	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:",
 		Config: map[string]any{"dynamodb": map[string]any{"endpoint": c.tables.URL}}})
 	master.Ready()

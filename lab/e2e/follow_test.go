@@ -43,7 +43,6 @@ func TestFollowSeveral(t *testing.T) {
 	versions, all := salts()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
 			child, err := lab.Isolate("-test.run=^TestFollowSeveral$/^"+regexp.QuoteMeta(version)+"$", "-test.v", "-test.timeout=25m")
 			if err != nil {
 				t.Fatal(err)

@@ -39,7 +39,7 @@ func oddIDs() []string {
 func TestG3_HostileIDs(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3008})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3008, Workers: 3})
 	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Config: map[string]any{"id_pattern": ".*", "admit": "listed"}})
 	master.Ready()
 	knock := func() {

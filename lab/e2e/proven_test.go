@@ -16,7 +16,7 @@ import (
 func TestG3_Proven(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007, Workers: 3})
 	c := newCloud(t)
 	bridge := c.bridge(l, master, c.instance(c.group("salt", 1)[0]))
 	master.Ready()

@@ -21,7 +21,6 @@ func TestStrModeWithUnreachableMaster(t *testing.T) {
 	versions, all := salts()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
 			child, err := lab.Isolate("-test.run=^TestStrModeWithUnreachableMaster$/^"+regexp.QuoteMeta(version)+"$", "-test.v", "-test.timeout=20m")
 			if err != nil {
 				t.Fatal(err)

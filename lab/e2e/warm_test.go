@@ -22,7 +22,7 @@ const known = 500
 // that fail over to it are let in at their first knock: no key is ever pending.
 func TestReplacementServesAtTheFirstKnock(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{lab.Salt3007, lab.Salt3008} {
+	for _, version := range versions(lab.Salt3007, lab.Salt3008) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			firstKnock(t, version)

@@ -41,6 +41,7 @@ func (n name) top() bool { return strings.Count(n.Test, "/") <= 1 }
 // log turns events into lines for people.
 type log struct {
 	out     io.Writer
+	least   float64 // seconds: tests that pass sooner get no line
 	printed time.Time
 	began   map[name]time.Time // of those that run now: not of those that wait for their turn
 	output  map[name][]string
@@ -48,8 +49,8 @@ type log struct {
 	seen    int // events: none means that the input was no log
 }
 
-func newLog(out io.Writer) *log {
-	return &log{out: out, printed: time.Now(), began: map[name]time.Time{}, output: map[name][]string{}, took: map[name]float64{}}
+func newLog(out io.Writer, least float64) *log {
+	return &log{out: out, least: least, printed: time.Now(), began: map[name]time.Time{}, output: map[name][]string{}, took: map[name]float64{}}
 }
 
 func (l *log) printf(now time.Time, format string, args ...any) {
@@ -96,7 +97,7 @@ func (l *log) ended(n name, e event, now time.Time) {
 	if n.Test != "" {
 		l.took[n] = e.Elapsed
 	}
-	if n.Test == "" || e.Action != "pass" || e.Elapsed >= 1 {
+	if n.Test == "" || e.Action != "pass" || e.Elapsed >= l.least {
 		l.printf(now, "%-4s %6.1f s  %s\n", e.Action, e.Elapsed, n)
 	}
 }

@@ -10,7 +10,7 @@ import (
 // cut off by the end of its process is named.
 func TestLog(t *testing.T) {
 	var out strings.Builder
-	l := newLog(&out)
+	l := newLog(&out, 1)
 	begun := time.Now()
 	for _, line := range []string{
 		`# phoenix/a: this is the compiler's`,
@@ -48,7 +48,7 @@ func TestLog(t *testing.T) {
 			t.Errorf("%q is in\n%s", not, text)
 		}
 	}
-	if err := newLog(&out).close(); err == nil {
+	if err := newLog(&out, 1).close(); err == nil {
 		t.Error("an empty input is taken for a log")
 	}
 }
