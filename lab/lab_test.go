@@ -27,7 +27,7 @@ func TestHighstateIsCountedByTheStateItself(t *testing.T) {
 			l.Eventually(keyTimeout, "the minion's key is pending", func() (bool, string) {
 				return len(master.Pending()) == 1, fmt.Sprint(master.Pending())
 			})
-			master.KnockWithKey("web-2", minion.PublicKey())
+			master.RequestAuth("web-2", minion.PublicKey())
 			master.Run("salt-key", "--yes", "--accept", "web-1")
 			if pending, accepted := fmt.Sprint(master.Pending()), fmt.Sprint(master.Accepted()); pending != "[web-2]" || accepted != "[web-1]" {
 				t.Fatalf("pending %s, accepted %s", pending, accepted)

@@ -15,7 +15,7 @@ type MinionOptions struct {
 	Masters  []*Master // with more than one: all at once, or Failover
 	Failover bool
 	Version  string         // default: that of its first master
-	KeyFrom  *Minion        // knock with that minion's key
+	KeyFrom  *Minion        // authenticate with that minion's key
 	Extra    map[string]any // over the lab's configuration
 	State    State          // how its highstate behaves
 }
@@ -27,7 +27,8 @@ type Minion struct {
 	Salt Salt
 }
 
-// StartMinion starts a minion and returns at once. It knocks every second.
+// StartMinion starts a minion and returns at once. It asks for
+// its key to be accepted every second.
 func (l *Lab) StartMinion(o MinionOptions) *Minion {
 	l.tb.Helper()
 	if len(o.Masters) == 0 {

@@ -12,7 +12,7 @@ import (
 // mastersMayDie: minions are spread over two masters, one of which is killed.
 // Its minions follow to the other, a third master takes its place, and a minion
 // that nobody has met before gets its highstate there.
-func (p *play) mastersMayDie() {
+func (p *scenario) mastersMayDie() {
 	p.act("Masters may die")
 	second, bridge := p.master()
 	second.Ready()
@@ -27,7 +27,7 @@ func (p *play) mastersMayDie() {
 	}
 	// The agents restart their minions, as they know one master only. One whose highstate
 	// a restart cuts off gets it again, but only once it is sure that it was lost: a
-	// minute or more that this play does not wait for.
+	// minute or more that the demo does not wait for.
 	p.lab.Eventually(within, "the highstates of web-3 and web-4 are on record", func() (bool, string) {
 		rows := bridge.Minions()
 		return rows["web-3"].HighstateRan && rows["web-4"].HighstateRan, fmt.Sprintf("%+v", rows)
@@ -59,7 +59,7 @@ func (p *play) mastersMayDie() {
 }
 
 // oneDies kills the master that serves most, and brings a third.
-func (p *play) oneDies(agents []*lab.Agent, of map[string][]string) {
+func (p *scenario) oneDies(agents []*lab.Agent, of map[string][]string) {
 	lost := 0
 	if len(of[p.masters[1].Addr]) > len(of[p.masters[0].Addr]) {
 		lost = 1
@@ -90,7 +90,7 @@ func (p *play) oneDies(agents []*lab.Agent, of map[string][]string) {
 	if len(keys) != len(agents) || len(third.Pending()) > 0 {
 		p.Fatalf("%s is ready and has %v as accepted", third.Name, keys)
 	}
-	p.say("%s is ready, and warm: it has the keys of %s, none of which ever knocked there", third.Name, strings.Join(keys, ", "))
+	p.say("%s is ready, and warm: it has the keys of %s, none of which has asked it for anything", third.Name, strings.Join(keys, ", "))
 	p.newcomer(third, warm)
 
 	want := []string{living.Addr, third.Addr}
@@ -115,7 +115,7 @@ func (p *play) oneDies(agents []*lab.Agent, of map[string][]string) {
 }
 
 // newcomer: the third master lets a new minion in, and runs its highstate.
-func (p *play) newcomer(third *lab.Master, bridge *lab.Bridge) {
+func (p *scenario) newcomer(third *lab.Master, bridge *lab.Bridge) {
 	p.command(bridge, "minions", "add", "web-5")
 	minion := p.lab.StartMinion(lab.MinionOptions{ID: "web-5", Masters: []*lab.Master{third}})
 	p.say("a new minion, web-5, starts and turns to %s", third.Name)
@@ -135,11 +135,11 @@ func (p *play) newcomer(third *lab.Master, bridge *lab.Bridge) {
 // masters once a minute.
 const agentInterval = 5 * time.Second
 
-func (p *play) agent(m *lab.Minion) *lab.Agent {
+func (p *scenario) agent(m *lab.Minion) *lab.Agent {
 	return p.lab.StartAgent(lab.AgentOptions{Minion: m, Store: p.store.address, Config: p.store.config, Interval: agentInterval})
 }
 
-func (p *play) at(address string) *lab.Master {
+func (p *scenario) at(address string) *lab.Master {
 	i := slices.IndexFunc(p.masters, func(m *lab.Master) bool { return m.Addr == address })
 	if i < 0 {
 		p.Fatalf("no master is at %s", address)

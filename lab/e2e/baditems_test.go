@@ -113,7 +113,7 @@ func (b badItems) spoil() map[string]string {
 	b.cloud.must(unreadable(pending("unreadable file")))
 
 	key := filepath.Join(b.master.PKIDir(), "minions_pre", bad["row"])
-	b.cloud.must(os.WriteFile(key, []byte(lab.StrangerKey()), 0o644))
+	b.cloud.must(os.WriteFile(key, []byte(lab.UnknownKey()), 0o644))
 	b.cloud.put("minions", map[string]types.AttributeValue{
 		"instanceid":    &types.AttributeValueMemberS{Value: bad["row"]},
 		"status":        &types.AttributeValueMemberS{Value: "LAUNCH"},
@@ -129,5 +129,5 @@ func unreadable(path string) error {
 	if os.Geteuid() == 0 {
 		return os.Symlink(path, path)
 	}
-	return os.WriteFile(path, []byte(lab.StrangerKey()), 0)
+	return os.WriteFile(path, []byte(lab.UnknownKey()), 0)
 }

@@ -78,7 +78,7 @@ type following struct {
 	lab    *lab.Lab
 	sites  []*site
 	agents map[string]*lab.Agent // by minion
-	served *lab.Served
+	served *lab.Reachability
 }
 
 func newFollowing(t *testing.T, version string, n int) *following {
@@ -101,10 +101,10 @@ func newFollowing(t *testing.T, version string, n int) *following {
 	for i := range loners {
 		ids = append(ids, fmt.Sprintf("one-%d", i+1))
 	}
-	f.served = lab.NewServed(ids...)
+	f.served = lab.NewReachability(ids...)
 	for _, s := range f.sites {
 		s.bridge.Ready()
-		f.served.By(s.master)
+		f.served.From(s.master)
 	}
 	for _, id := range ids {
 		f.sites[0].bridge.Phoenix("minions", "add", id)

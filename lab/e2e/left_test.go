@@ -33,11 +33,11 @@ func TestMinionsLeft(t *testing.T) {
 			a := l.StartMinion(lab.MinionOptions{ID: "web-1", Version: version, Masters: []*lab.Master{master}})
 			b := l.StartMinion(lab.MinionOptions{ID: "web-2", Version: version, Masters: []*lab.Master{master}})
 			l.StartMinion(lab.MinionOptions{ID: "web-3", Version: version, Masters: []*lab.Master{other}})
-			l.Eventually(within, "both knock", func() (bool, string) {
+			l.Eventually(within, "both are pending", func() (bool, string) {
 				return len(master.Pending()) == 2, fmt.Sprint(master.Pending())
 			})
 			if n, err := left(); n != 0 || err != nil {
-				t.Errorf("%d are counted that only knock, %v", n, err)
+				t.Errorf("%d are counted that are only pending, %v", n, err)
 			}
 			master.Run("salt-key", "-y", "-A")
 			a.Answers(master)

@@ -15,7 +15,7 @@ import (
 )
 
 // TestMetrics: what a scraper sees of a bridge, from its start over a minion that is
-// let in and a stranger that is not, to the loss of its master.
+// let in and an unknown one that is not, to the loss of its master.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

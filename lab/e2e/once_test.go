@@ -135,7 +135,7 @@ func (f fixture) failure(t *testing.T) {
 	}
 }
 
-// The bridge dies again and again, from before the minions knock until after
+// The bridge dies again and again, from before the minions authenticate until after
 // their highstates, and the minions' highstates take long enough to be in flight
 // when it does.
 func (f fixture) kills(t *testing.T) {

@@ -27,6 +27,9 @@ func TestLog(t *testing.T) {
 		`{"Action":"fail","Package":"phoenix/a","Test":"TestBad","Elapsed":3}`,
 		`{"Action":"run","Package":"phoenix/a","Test":"TestPaused"}`,
 		`{"Action":"pause","Package":"phoenix/a","Test":"TestPaused"}`,
+		`{"Action":"run","Package":"phoenix/a","Test":"TestWaits"}`,
+		`{"Action":"run","Package":"phoenix/a","Test":"TestWaits/3008"}`,
+		`{"Action":"pause","Package":"phoenix/a","Test":"TestWaits/3008"}`,
 		`{"Action":"run","Package":"phoenix/a","Test":"TestCut"}`,
 		`{"Action":"output","Package":"phoenix/a","Test":"TestCut","Output":"panic: of the process\n"}`,
 	} {
@@ -43,7 +46,7 @@ func TestLog(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
-	for _, not := range []string{"says a lot", "fail    1.0 s", "TestPaused"} {
+	for _, not := range []string{"says a lot", "fail    1.0 s", "TestPaused", "now: TestWaits"} {
 		if strings.Contains(text, not) {
 			t.Errorf("%q is in\n%s", not, text)
 		}

@@ -124,8 +124,8 @@ func (f *fleetOf) wait(p swarm.Point) []time.Duration {
 	return f.swarm.Came(p)
 }
 
-// play plays one round.
-func play(tb lab.TB, version string, n int, w way) result {
+// measure runs one round.
+func measure(tb lab.TB, version string, n int, w way) result {
 	tb.Helper()
 	f := launch(tb, version, n, w)
 	var started []time.Duration
