@@ -87,24 +87,24 @@ func digestOf(t *testing.T, m *lab.Minion) string {
 	return digest
 }
 
-// overSocket runs a command in the bridge, as the runners do (_runners/phoenix.py).
-func overSocket(t *testing.T, b *lab.Bridge, args ...string) (x struct{ Rule, Reason string }) {
+// overSocket has the bridge explain a minion, as the runner does (_runners/phoenix.py).
+func overSocket(t *testing.T, b *lab.Bridge, id string) (x struct{ Rule, Reason string }) {
 	t.Helper()
 	client := http.Client{Timeout: within, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(b.Dir, "bridge.sock"))
 	}}}
-	body, err := json.Marshal(map[string][]string{"args": args})
+	body, err := json.Marshal(map[string]any{"operation": "minions.explain", "arguments": map[string]string{"id": id}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := client.Post("http://bridge/v1/command", "application/json", bytes.NewReader(body))
+	response, err := client.Post("http://bridge/v1/operation", "application/json", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	answer := struct{ Answer any }{&x}
 	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("phoenix %s in the bridge: %s, %v", strings.Join(args, " "), response.Status, err)
+		t.Fatalf("explain %s in the bridge: %s, %v", id, response.Status, err)
 	}
 	return x
 }
@@ -122,7 +122,7 @@ func explained(t *testing.T, b *lab.Bridge, id, rule, reason string) {
 	}
 	// salt-run phoenix.explain asks the bridge, which must know of proofs what the
 	// command knows.
-	if answer := overSocket(t, b, "minions", "explain", id); answer.Rule != rule || answer.Reason != reason {
+	if answer := overSocket(t, b, id); answer.Rule != rule || answer.Reason != reason {
 		t.Errorf("the bridge explains %+v, want %s: %s", answer, rule, reason)
 	}
 }
