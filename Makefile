@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench scale long kills follow health relay package package-test salts clean
+.PHONY: help build docs demo test check fuzz bench scale long kills follow health versions relay package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -19,7 +19,7 @@ demo: build ## real masters and minions: who is let in, and what follows when a 
 	@go run ./lab/install 3007
 	@go run ./lab/demo $(STORE)
 
-test: ## all of it: check, unit tests with the race detector, fuzzing, five real Salts
+test: ## all of it: check, unit tests with the race detector, fuzzing, five real Salts: 20 minutes
 	@scripts/test
 
 check: ## formatting, vet, staticcheck, tidy modules; edits nothing
@@ -38,7 +38,7 @@ scale: build ## fleets of up to 3,000 from launch to highstate, against Salt alo
 
 long: build ## two tests in full length: a state run that hangs for 10 minutes, 10,000 auth requests at once
 	@go run ./lab/install 3007 3008
-	@PHOENIX_LONG=1 go test -count=1 -v -timeout 60m -run '^(TestG12_HungStateRun|TestG12_ManyKnocks)$$' ./lab/e2e
+	@PHOENIX_LONG=1 go test -count=1 -v -timeout 60m -run '^(TestG12_HungStateRun|TestG12_ManyAuthRequests)$$' ./lab/e2e
 
 kills: build ## masters die under minions, by kill -9 and by silence: how long those are alone: an hour
 	@go run ./lab/install 3007 3008
@@ -47,6 +47,11 @@ kills: build ## masters die under minions, by kill -9 and by silence: how long t
 follow: build ## minions that follow two masters, as one dies or cannot be reached, and what it costs, on three Salts: an hour
 	@go run ./lab/install
 	@PHOENIX_FOLLOW=1 go test -count=1 -parallel 1 -timeout 120m -v -run '^(TestFollowSeveral|TestFollowCost|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
+
+versions: build ## what make test runs on one or two Salts, on all three: half an hour
+	@go run ./lab/install
+	@go test -count=1 -v -timeout 90m -run '^(TestAdminSeesEventsAndDecisions|TestDoctor|TestRoster|TestMinionsLeft|TestG3_ImpostorAtReplacement|TestReplacementServesFirstAuthRequest)$$' ./lab/e2e -args -versions.all
+
 health: build ## masters that only look alive, and gates that are not passed, on each Salt: 20 minutes
 	@go test -count=1 -v -timeout 60m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate)$$' ./lab/e2e -args -versions.all
 

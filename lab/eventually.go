@@ -2,8 +2,13 @@ package lab
 
 import "time"
 
-// poll is how often Eventually looks.
-const poll = 100 * time.Millisecond
+const (
+	// poll is how often Eventually looks.
+	poll = 100 * time.Millisecond
+	// rest is how many times longer it waits than a look took: a look is often a
+	// command, and tests that wait at once would keep the machine busy with them.
+	rest = 8
+)
 
 // Eventually waits until look says true, and fails the test otherwise, with
 // what was waited for and the last that was seen instead.
@@ -15,9 +20,8 @@ func (l *Lab) Eventually(timeout time.Duration, what string, look func() (ok boo
 // Eventually is [Lab.Eventually] for a test of one's own.
 func Eventually(tb TB, timeout time.Duration, what string, look func() (ok bool, seen string)) {
 	tb.Helper()
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
-	for start := time.Now(); ; <-tick.C {
+	for start := time.Now(); ; {
+		looked := time.Now()
 		ok, seen := look()
 		if ok {
 			return
@@ -25,6 +29,7 @@ func Eventually(tb TB, timeout time.Duration, what string, look func() (ok bool,
 		if time.Since(start) > timeout {
 			tb.Fatalf("waited %v until %s; last seen: %s", timeout, what, seen)
 		}
+		time.Sleep(max(poll, rest*time.Since(looked)))
 	}
 }
 

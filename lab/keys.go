@@ -13,7 +13,7 @@ func (m *Master) Accepted() []string { return m.keys("minions") }
 // Pending lists the ids whose keys wait.
 func (m *Master) Pending() []string { return m.keys("minions_pre") }
 
-// Denied lists the ids that knocked with another key than the known one.
+// Denied lists the ids that authenticated with another key than the known one.
 func (m *Master) Denied() []string { return m.keys("minions_denied") }
 
 // Rejected lists the ids that were turned away by hand.

@@ -14,6 +14,7 @@ const keyTimeout = 2 * time.Minute
 
 // The lab itself, with Salt's own commands where Phoenix would be.
 func TestHighstateIsCountedByTheStateItself(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
@@ -26,7 +27,7 @@ func TestHighstateIsCountedByTheStateItself(t *testing.T) {
 			l.Eventually(keyTimeout, "the minion's key is pending", func() (bool, string) {
 				return len(master.Pending()) == 1, fmt.Sprint(master.Pending())
 			})
-			master.KnockWithKey("web-2", minion.PublicKey())
+			master.RequestAuth("web-2", minion.PublicKey())
 			master.Run("salt-key", "--yes", "--accept", "web-1")
 			if pending, accepted := fmt.Sprint(master.Pending()), fmt.Sprint(master.Accepted()); pending != "[web-2]" || accepted != "[web-1]" {
 				t.Fatalf("pending %s, accepted %s", pending, accepted)
@@ -49,6 +50,7 @@ func TestHighstateIsCountedByTheStateItself(t *testing.T) {
 // Masters that share a key serve one minion at a time or together, and a master
 // that was killed comes back.
 func TestMastersShareAKey(t *testing.T) {
+	t.Parallel()
 	for _, version := range lab.Versions() {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

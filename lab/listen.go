@@ -32,6 +32,14 @@ type Listener struct {
 // Listen starts a listener, which ends with the test. The master must be ready.
 func (m *Master) Listen() *Listener {
 	m.lab.tb.Helper()
+	l, stop := m.listen()
+	m.lab.tb.Cleanup(stop)
+	return l
+}
+
+// listen is Listen for a listener that its caller stops.
+func (m *Master) listen() (l *Listener, stop func()) {
+	m.lab.tb.Helper()
 	config, err := salt.ReadConfig(m.ConfigPath())
 	if err != nil {
 		m.lab.tb.Fatalf("listen to %s: %v", m.Name, err)
@@ -44,17 +52,16 @@ func (m *Master) Listen() *Listener {
 	if err != nil {
 		m.lab.tb.Fatalf("listen to %s: %v", m.Name, err)
 	}
-	l := &Listener{master: master, bus: b}
+	l = &Listener{master: master, bus: b}
 	l.Wait()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = b.Run(ctx, l) }) // it ends with ctx alone
 	running.Go(func() { l.ask(ctx) })
-	m.lab.tb.Cleanup(func() {
+	return l, func() {
 		cancel()
 		running.Wait()
-	})
-	return l
+	}
 }
 
 // Wait forgets what was heard, and asks these minions from now on.

@@ -15,7 +15,7 @@ type MinionOptions struct {
 	Masters  []*Master // with more than one: all at once, or Failover
 	Failover bool
 	Version  string         // default: that of its first master
-	KeyFrom  *Minion        // knock with that minion's key
+	KeyFrom  *Minion        // authenticate with that minion's key
 	Extra    map[string]any // over the lab's configuration
 	State    State          // how its highstate behaves
 }
@@ -27,7 +27,8 @@ type Minion struct {
 	Salt Salt
 }
 
-// StartMinion starts a minion and returns at once. It knocks every second.
+// StartMinion starts a minion and returns at once. It asks for
+// its key to be accepted every second.
 func (l *Lab) StartMinion(o MinionOptions) *Minion {
 	l.tb.Helper()
 	m := l.NewMinion(o)
@@ -124,12 +125,16 @@ func (m *Minion) PublicKey() string {
 	return string(text)
 }
 
-// Answers waits until the minion answers a ping of that master.
+// Answers waits until the minion answers a ping of that master, which is asked
+// without the salt command: that costs 2 s of CPU each time, and much more where
+// many tests wait at once.
 func (m *Minion) Answers(master *Master) {
 	m.lab.tb.Helper()
+	listener, stop := master.listen()
+	defer stop()
+	listener.Wait(m.ID)
 	m.lab.Eventually(readyTimeout, "minion "+m.ID+" answers "+master.Name, func() (bool, string) {
-		_, ok := master.Call(m.ID, "test.ping")
-		return ok, fmt.Sprintf("no answer; accepted %v, pending %v", master.Accepted(), master.Pending())
+		return len(listener.Heard()) > 0, fmt.Sprintf("no answer (last ping: %v); accepted %v, pending %v", listener.Err(), master.Accepted(), master.Pending())
 	})
 }
 

@@ -13,12 +13,12 @@ const (
 	// pingTimeout bounds the question whether a master serves: while it starts it
 	// takes a request and never answers, so that another has to be sent.
 	pingTimeout = 5 * time.Second
-	// knockTimeout bounds a request to a master that serves. It answers in 20 ms,
+	// authTimeout bounds a request to a master that serves. It answers in 20 ms,
 	// and on a machine that is busy with ten others in seconds.
-	knockTimeout = time.Minute
+	authTimeout = time.Minute
 )
 
-// maxAnswer bounds the answer: to a ping or a knock it has under 2 KiB.
+// maxAnswer bounds the answer: to a ping or an auth request it has under 2 KiB.
 const maxAnswer = 64 << 10
 
 // request sends one clear load to the master, as anybody may who reaches it,
@@ -33,13 +33,13 @@ func (m *Master) request(timeout time.Duration, load map[string]any) ([]byte, er
 	return zmtp.Request(ctx, m.RetEndpoint(), payload, maxAnswer)
 }
 
-// KnockWithKey asks the master to let id in with the public key pem, as anybody
+// RequestAuth asks the master to let id in with the public key pem, as anybody
 // may who reaches it: a pending key appears, or, where another key is known for
 // that id, a denied one.
-func (m *Master) KnockWithKey(id, pem string) {
+func (m *Master) RequestAuth(id, pem string) {
 	m.lab.tb.Helper()
-	_, err := m.request(knockTimeout, map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
+	_, err := m.request(authTimeout, map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
 	if err != nil {
-		m.lab.tb.Fatalf("knock as %q: %v", id, err)
+		m.lab.tb.Fatalf("auth request as %q: %v", id, err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 
 	"phoenix/bridge/config"
 	"phoenix/lab"
+	"phoenix/lab/awsproxy"
 	"phoenix/lab/moto"
-	"phoenix/lab/tap"
 )
 
 // An instance calls itself unhealthy by one call, of which the templates know.
@@ -44,7 +44,7 @@ func TestSetUnhealthy(t *testing.T) {
 		return out.AutoScalingGroups[0].Instances
 	}
 	before := members()
-	wire := tap.Start(t, aws.ToString(loaded.BaseEndpoint))
+	wire := awsproxy.Start(t, aws.ToString(loaded.BaseEndpoint))
 	cfg := config.Default()
 	cfg.InstanceID, cfg.AutoScaling.Endpoint = aws.ToString(before[0].InstanceId), wire.URL
 	must(SetUnhealthy(cfg, loaded)(t.Context()))

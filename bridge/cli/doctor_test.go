@@ -98,7 +98,7 @@ func TestDoctorOnAWS(t *testing.T) {
 		t.Fatal(err)
 	}
 	master, pki := stillMaster(t)
-	putKey(t, pki, "minions", "i-0123456789abcdef0", lab.StrangerKey())
+	putKey(t, pki, "minions", "i-0123456789abcdef0", lab.UnknownKey())
 	args := []string{"--salt-config", master, "--store", "dynamodb:", "--dynamodb-endpoint", server.URL, "--instance-id", "i-1", "--address", "10.0.0.1",
 		"--sqs-queues", "[fleet, other]", "--autoscaling-groups", "[none]", "--socket", filepath.Join(t.TempDir(), "s")}
 
@@ -137,7 +137,7 @@ func TestDoctorOnAWS(t *testing.T) {
 		t.Fatal(err)
 	}
 	shared := []string{"--identity-endpoint", *cfg.BaseEndpoint, "--identity-region", moto.Region, "--identity-bucket", "masters"}
-	putKey(t, pki, "", "master.pub", lab.StrangerKey())
+	putKey(t, pki, "", "master.pub", lab.UnknownKey())
 	found = examined(t, append(args, shared...)...)
 	if len(found["fleet-key"]) > 0 {
 		t.Errorf("no key is shared yet: %+v", found["fleet-key"])
@@ -152,7 +152,7 @@ func TestDoctorOnAWS(t *testing.T) {
 
 	// Beside a minion it tries what an agent does.
 	dir := t.TempDir()
-	minion, trusted := filepath.Join(dir, "minion"), lab.StrangerKey()
+	minion, trusted := filepath.Join(dir, "minion"), lab.UnknownKey()
 	if err := os.WriteFile(minion, fmt.Appendf(nil, "id: i-0123456789abcdef0\npki_dir: %s\n", filepath.Join(dir, "pki")), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -193,9 +193,9 @@ func TestDoctorLeavesAStoreAlone(t *testing.T) {
 	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "salt-2", Incarnation: "1", MasterKeySHA256: strings.Repeat("a", 64)}); err != nil {
 		t.Fatal(err)
 	}
-	putKey(t, pki, "minions_pre", "web-1", lab.StrangerKey())
-	putKey(t, pki, "minions", "db-1", lab.StrangerKey())
-	putKey(t, pki, "", "master.pub", lab.StrangerKey())
+	putKey(t, pki, "minions_pre", "web-1", lab.UnknownKey())
+	putKey(t, pki, "minions", "db-1", lab.UnknownKey())
+	putKey(t, pki, "", "master.pub", lab.UnknownKey())
 	before := filesOf(t, dir)
 	found := examined(t, args...)
 	told(t, found, "what-phoenix-would-do", doctor.Note, "1 highstate; 0 deletions; 1 foreign key, never touched; 1 key accepted (by what the store knows)")

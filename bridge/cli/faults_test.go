@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"phoenix/bridge/fleet/dynamo"
+	"phoenix/lab/awsproxy"
 	local "phoenix/lab/dynamodb"
-	"phoenix/lab/tap"
 )
 
 func credentials(context.Context) (aws.Credentials, error) {
@@ -37,9 +37,11 @@ func TestFaultsOfDynamoDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	between := tap.Start(t, server.URL)
+	between := awsproxy.Start(t, server.URL)
 	says := func(status int, code string) func() {
-		return func() { between.Answer(func(tap.Call) *tap.Answer { return &tap.Answer{Status: status, Code: code} }) }
+		return func() {
+			between.Answer(func(awsproxy.Call) *awsproxy.Answer { return &awsproxy.Answer{Status: status, Code: code} })
+		}
 	}
 	none := func() { between.Answer(nil) }
 	list := []string{"minions", "list"}

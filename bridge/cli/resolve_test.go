@@ -54,8 +54,8 @@ func TestCommandsTakeNames(t *testing.T) {
 		}
 	}
 	write(master, fmt.Sprintf("user: %s\npki_dir: %s\ncachedir: %s\n", u.Username, pki, dir))
-	write(filepath.Join(pki, "minions_pre", "web-1"), lab.StrangerKey())
-	write(filepath.Join(pki, "minions", "db-1"), lab.StrangerKey()) // a machine that EC2 never knew
+	write(filepath.Join(pki, "minions_pre", "web-1"), lab.UnknownKey())
+	write(filepath.Join(pki, "minions", "db-1"), lab.UnknownKey()) // a machine that EC2 never knew
 	phoenix := func(into any, args ...string) {
 		t.Helper()
 		var out, errs bytes.Buffer

@@ -52,8 +52,8 @@ func newReal(t *testing.T, version string) *real {
 	l := lab.New(t)
 	m := l.StartMaster(lab.MasterOptions{Version: version, Extra: map[string]any{"loop_interval": 1}})
 	m.Ready()
-	m.KnockWithKey("elsewhere", lab.StrangerKey())
-	m.KnockWithKey("gone", lab.StrangerKey())
+	m.RequestAuth("elsewhere", lab.UnknownKey())
+	m.RequestAuth("gone", lab.UnknownKey())
 	m.Run("salt-key", "--accept-all", "--yes")
 	config, err := salt.ReadConfig(m.ConfigPath())
 	if err != nil {

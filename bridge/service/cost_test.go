@@ -53,7 +53,7 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 			c.Proofs = byARN{store}
 		}
 	})
-	key := []byte(lab.StrangerKey())
+	key := []byte(lab.UnknownKey())
 	digest, err := fleet.KeyDigest(key)
 	if err != nil {
 		t.Fatal(err)

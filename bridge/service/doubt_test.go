@@ -40,7 +40,7 @@ func (r *rig) elsewhere(changes ...fleet.Change) {
 // bearer is a minion that was listed, bound and accepted here.
 func (r *rig) bearer(id string) []byte {
 	r.t.Helper()
-	key := []byte(lab.StrangerKey())
+	key := []byte(lab.UnknownKey())
 	r.apply(fleet.Add{InstanceID: id})
 	r.knocks(id, key)
 	if !r.accepted(id) {
@@ -71,7 +71,7 @@ func TestG12_DeletionReadsTheRowAgain(t *testing.T) {
 		r.elsewhere(fleet.Add{InstanceID: "web1"}, fleet.Retire{InstanceID: "web1"})
 		store.ended = []fleet.Minion{r.row("web1")}
 		r.apply(fleet.Add{InstanceID: "web1", Again: true})
-		r.knocks("web1", []byte(lab.StrangerKey()))
+		r.knocks("web1", []byte(lab.UnknownKey()))
 		for range 5 {
 			r.pass(2 * time.Minute)
 			r.step()
@@ -210,7 +210,7 @@ func TestG12_Watermark(t *testing.T) {
 			r.pass(time.Minute + time.Second)
 			r.step()
 			offset = c.step
-			r.salt.keys[salt.Accepted]["late"] = []byte(lab.StrangerKey())
+			r.salt.keys[salt.Accepted]["late"] = []byte(lab.UnknownKey())
 			r.elsewhere(fleet.Add{InstanceID: "late"}, fleet.Retire{InstanceID: "late"})
 			took := time.Duration(0)
 			for ; r.accepted("late") && took < 3*time.Hour; took += time.Minute {
@@ -246,7 +246,7 @@ func TestG3_SomethingElseAccepted(t *testing.T) {
 		{"bound, by an operator", decide.Bound, fleet.Add{InstanceID: "i"}, false, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			key := []byte(lab.StrangerKey())
+			key := []byte(lab.UnknownKey())
 			digest, _ := fleet.KeyDigest(key)
 			store := openSQLite(t)
 			edit := func(cfg *Config) {
@@ -334,7 +334,7 @@ func TestG3_DeletedByHand(t *testing.T) {
 func TestWarmAtEachComparison(t *testing.T) {
 	store := openSQLite(t)
 	r := newRig(t, store, func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
-	key := []byte(lab.StrangerKey())
+	key := []byte(lab.UnknownKey())
 	digest, _ := fleet.KeyDigest(key)
 	r.elsewhere(fleet.Add{InstanceID: "a"}, fleet.Bind{InstanceID: "a", KeySHA256: digest, PublicKey: string(key)})
 	r.works(CompareEvery + time.Second)
@@ -362,7 +362,7 @@ func TestG12_RefusedBind(t *testing.T) {
 	store := &refusing{Store: openSQLite(t)}
 	r := newRig(t, store, func(*Config) {})
 	r.apply(fleet.Add{InstanceID: "a"})
-	r.salt.knock("a", []byte(lab.StrangerKey()))
+	r.salt.knock("a", []byte(lab.UnknownKey()))
 	r.inbox.Look("a", false)
 	store.applies = 0
 	r.works(10 * time.Minute)

@@ -89,7 +89,7 @@ func newDriven(t *testing.T, ids ...string) *driven {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	d.engine = NewEngine(cfg, d.fussy, d.fussy, d.fussy, beating{}, d.inbox, NewAudit(log), func() time.Time { return d.clock }, log)
 	d.engine.Step(t.Context())
-	key := []byte(lab.StrangerKey())
+	key := []byte(lab.UnknownKey())
 	digest, err := fleet.KeyDigest(key)
 	if err != nil {
 		t.Fatal(err)
@@ -407,7 +407,7 @@ func TestBusyMinionCostsLittle(t *testing.T) {
 // here too: its questions must not push the highstates out of their memory.
 func TestOthersAskRarely(t *testing.T) {
 	d := newDriven(t)
-	key := []byte(lab.StrangerKey())
+	key := []byte(lab.UnknownKey())
 	digest, err := fleet.KeyDigest(key)
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func (h *halves) Delete(ctx context.Context, keys map[salt.State][]string) error
 // and the master hangs when it is to be deleted. It goes once the master answers.
 func TestG3_WrongKeyGoes(t *testing.T) {
 	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
-	evil, hangs := []byte(lab.StrangerKey()), true
+	evil, hangs := []byte(lab.UnknownKey()), true
 	h := &halves{plain: r.salt, delete: func() error {
 		if hangs {
 			return fmt.Errorf("delete: %w", salt.ErrUnreachable)
@@ -53,7 +53,7 @@ func TestG3_WrongKeyGoes(t *testing.T) {
 	}
 	r.engine.master = h
 	r.apply(fleet.Add{InstanceID: "i"})
-	r.salt.knock("i", []byte(lab.StrangerKey()))
+	r.salt.knock("i", []byte(lab.UnknownKey()))
 	r.inbox.Look("i", false)
 	r.works(5 * time.Minute)
 	held := func() bool { return string(r.salt.keys[salt.Accepted]["i"]) == string(evil) }
@@ -76,7 +76,7 @@ func TestG12_RefusedAltogether(t *testing.T) {
 	for i := range 400 {
 		id := fmt.Sprintf("i-%03d", i)
 		r.elsewhere(fleet.Add{InstanceID: id})
-		r.salt.knock(id, []byte(lab.StrangerKey()))
+		r.salt.knock(id, []byte(lab.UnknownKey()))
 		r.inbox.Look(id, false)
 	}
 	r.engine.Step(t.Context())
@@ -89,7 +89,7 @@ func TestG12_RefusedAltogether(t *testing.T) {
 // though it is compared.
 func TestReadyMeansWarm(t *testing.T) {
 	store := openSQLite(t)
-	key := []byte(lab.StrangerKey())
+	key := []byte(lab.UnknownKey())
 	digest, _ := fleet.KeyDigest(key)
 	for _, c := range []fleet.Change{fleet.Add{InstanceID: "i"}, fleet.Bind{InstanceID: "i", KeySHA256: digest, PublicKey: string(key)}} {
 		if _, err := fleet.ApplyOne(t.Context(), store, c); err != nil {
@@ -151,7 +151,7 @@ func TestSweepLooksAnew(t *testing.T) {
 		r.salt.keys[salt.Accepted][fmt.Sprintf("a-%04d", i)] = []byte("foreign")
 	}
 	r.elsewhere(fleet.Add{InstanceID: "z"})
-	r.salt.knock("z", []byte(lab.StrangerKey()))
+	r.salt.knock("z", []byte(lab.UnknownKey()))
 	r.pass(CompareEvery)
 	r.engine.Step(t.Context()) // the first batch; z is pending in the listing
 	r.inbox.Changed([]string{"z"})

@@ -68,7 +68,7 @@ const agentEvery = time.Minute
 func idle(t *testing.T, n int) (master []chore, each chore) {
 	t.Helper()
 	store, m := metered(t)
-	key := []byte(lab.StrangerKey())
+	key := []byte(lab.UnknownKey())
 	digest, err := fleet.KeyDigest(key)
 	if err != nil {
 		t.Fatal(err)

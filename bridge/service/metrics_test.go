@@ -154,7 +154,7 @@ func TestWhatIsDoneIsCounted(t *testing.T) {
 	t.Cleanup(func() { _ = store.Close() })
 	r := newRig(t, store, func(*Config) {})
 	r.apply(fleet.Add{InstanceID: "web-1"})
-	right, wrong := []byte(lab.StrangerKey()), []byte(lab.StrangerKey())
+	right, wrong := []byte(lab.UnknownKey()), []byte(lab.UnknownKey())
 	r.knocks("stranger", wrong)
 	r.knocks("stranger", wrong) // the same decision again
 	r.knocks("web-1", right)

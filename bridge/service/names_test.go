@@ -73,7 +73,7 @@ func (r *rig) accepted(id string) bool { return r.salt.keys[salt.Accepted][id] !
 // minion says of itself; and a name that comes again is another's.
 func TestIDFrom(t *testing.T) {
 	p := park{t, ec2.NewFromConfig(moto.Start(t))}
-	key := func() []byte { return []byte(lab.StrangerKey()) }
+	key := func() []byte { return []byte(lab.UnknownKey()) }
 
 	t.Run("tag", func(t *testing.T) {
 		p := park{t, p.ec2}

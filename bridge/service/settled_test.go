@@ -63,11 +63,11 @@ func settledRig(t *testing.T) (*rig, *noted) {
 	store := &noted{Store: db}
 	r := newRig(t, store, func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
 	r.apply(fleet.Add{InstanceID: "ran"})
-	r.knocks("ran", []byte(lab.StrangerKey()))
+	r.knocks("ran", []byte(lab.UnknownKey()))
 	r.inbox.Look("ran", true)
 	r.step()
 	r.returns("ran")
-	r.salt.keys[salt.Accepted]["foreign"] = []byte(lab.StrangerKey())
+	r.salt.keys[salt.Accepted]["foreign"] = []byte(lab.UnknownKey())
 	r.pass(aDay)
 	r.step()
 	if !r.row("ran").HighstateRan {
@@ -127,9 +127,9 @@ func TestSettledNoMore(t *testing.T) {
 			func(r *rig) bool { return !r.accepted("ran") }},
 		"the foreign one is listed": {write(fleet.Add{InstanceID: "foreign"}),
 			func(r *rig) bool { return r.row("foreign").Adopted() && r.accepted("foreign") }},
-		"another key lies in its place": {func(r *rig) { r.salt.keys[salt.Accepted]["ran"] = []byte(lab.StrangerKey()) },
+		"another key lies in its place": {func(r *rig) { r.salt.keys[salt.Accepted]["ran"] = []byte(lab.UnknownKey()) },
 			func(r *rig) bool { _, is := r.engine.settled["ran"]; return !is }},
-		"another key is pending": {func(r *rig) { r.salt.keys[salt.Pending]["ran"] = []byte(lab.StrangerKey()) },
+		"another key is pending": {func(r *rig) { r.salt.keys[salt.Pending]["ran"] = []byte(lab.UnknownKey()) },
 			func(r *rig) bool { return r.salt.keys[salt.Pending]["ran"] == nil }},
 		"its key is gone": {func(r *rig) { delete(r.salt.keys[salt.Accepted], "ran") },
 			func(r *rig) bool { return r.engine.census["done"] == 0 }},

@@ -180,7 +180,7 @@ func TestG12_OneBadThing(t *testing.T) {
 			for i := range good {
 				ids = append(ids, fmt.Sprintf("good-%02d", i))
 			}
-			key := []byte(lab.StrangerKey())
+			key := []byte(lab.UnknownKey())
 			h.digest, _ = fleet.KeyDigest(key)
 			digest := h.digest
 			write := func(cs ...fleet.Change) {

@@ -22,7 +22,7 @@ const (
 
 // decoding measures how events are read: it runs the benchmark of bridge/event,
 // and the same stream through Salt's own code.
-func decoding(s *stage, t *table) {
+func decoding(s *runner, t *table) {
 	salt, err := lab.FindSalt(version)
 	s.check(err)
 	root, err := lab.Root()
@@ -88,7 +88,7 @@ func benchmarks(text string) map[string]map[string]float64 {
 	return all
 }
 
-func output(s *stage, dir, name string, args ...string) string {
+func output(s *runner, dir, name string, args ...string) string {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()

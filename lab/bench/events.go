@@ -14,7 +14,7 @@ import (
 // the bridge's. It implements bus.Handler.
 type events struct {
 	mu       sync.Mutex
-	pending  map[string]time.Time // the first knock that was left pending
+	pending  map[string]time.Time // the first auth request that was left pending
 	accepted map[string]time.Time
 	changed  chan struct{}
 }
@@ -27,7 +27,7 @@ const (
 )
 
 // listen reads the master's bus until ctx ends.
-func listen(ctx context.Context, s *stage, master *lab.Master) *events {
+func listen(ctx context.Context, s *runner, master *lab.Master) *events {
 	e := &events{pending: map[string]time.Time{}, accepted: map[string]time.Time{}, changed: make(chan struct{}, 1)}
 	b, err := bus.New(bus.Config{Path: master.EventSocket()})
 	s.check(err)

@@ -14,7 +14,7 @@ import (
 const (
 	// singles is how often one key is measured each way.
 	singles = 25
-	// crowdRounds is how often a crowd is, and crowd how many knock at once.
+	// crowdRounds is how often a crowd is, and crowd how many auth requests come at once.
 	crowdRounds = 5
 	crowd       = 200
 	// crowdWithin bounds a crowd's acceptance: some 2 s.
@@ -33,22 +33,22 @@ const keyAccepted = `msg="key accepted"`
 // accepting is what keys are accepted with: a master with a bridge, and one that
 // does it the way of 2015. Both look minions up in the same roster.
 type accepting struct {
-	s *stage
+	s *runner
 	*roster
 	master *lab.Master
 	events *events
 	bridge *lab.Bridge
 	client *salt.Master
-	old    *oldWay
+	old    *baseline2015
 }
 
 // keys measures how keys are accepted.
-func keys(s *stage, t *table) {
+func keys(s *runner, t *table) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.Cleanup(cancel)
 	l := lab.New(s)
-	a := &accepting{s: s, roster: newRoster(s, l), master: l.StartMaster(lab.MasterOptions{Version: version})}
-	a.old = startOldWay(s, l, a.roster)
+	a := &accepting{s: s, roster: newRoster(s, l), master: l.StartMaster(lab.MasterOptions{Version: version, Workers: 3})}
+	a.old = startBaseline2015(s, l, a.roster)
 	a.master.Ready()
 	a.events, a.client = listen(ctx, s, a.master), wheel(s, a.master)
 	a.bridge = l.NewBridge(lab.BridgeOptions{Master: a.master, Store: a.store(), Config: map[string]any{
@@ -68,21 +68,21 @@ func keys(s *stage, t *table) {
 // pending to the one that says it is accepted, and all between is the bridge's.
 // The bare call: from the call to the same event.
 func (a *accepting) single(ctx context.Context, t *table) {
-	expected, strangers := ids("one", singles), ids("stranger", singles)
+	expected, unknown := ids("one", singles), ids("unknown", singles)
 	a.expect(expected)
 	a.bridge.Start()
 	a.bridge.Ready()
 	var ours, bare []time.Duration
 	for i := range singles {
 		one := expected[i : i+1]
-		knock(a.s, a.master, one)
+		requestAuth(a.s, a.master, one)
 		accepted := a.accepted(one, perKey)
 		pended, _ := a.events.last(a.events.pending, one)
 		ours = append(ours, accepted.Sub(pended))
 		time.Sleep(quiet)
 
-		one = strangers[i : i+1]
-		knock(a.s, a.master, one)
+		one = unknown[i : i+1]
+		requestAuth(a.s, a.master, one)
 		if _, unseen := a.events.wait(a.events.pending, one, perKey); unseen > 0 {
 			a.s.Fatalf("%s did not become pending within %v", one[0], perKey)
 		}
@@ -97,8 +97,8 @@ func (a *accepting) single(ctx context.Context, t *table) {
 	t.atMost("one key, event to acceptance, against the bare call", median(ours), median(bare), 1.25)
 }
 
-// crowds measures many keys at once, each way from the first knock to the last
-// acceptance, by turns: the bridge; the master's floor, which is the same knocks
+// crowds measures many keys at once, each way from the first auth request to the last
+// acceptance, by turns: the bridge; the master's floor, which is the same requests
 // with the bridge stopped, and then one call; and the way of 2015. The fleet has
 // so many rows.
 func (a *accepting) crowds(ctx context.Context, t *table, rows int) {
@@ -109,10 +109,10 @@ func (a *accepting) crowds(ctx context.Context, t *table, rows int) {
 	time.Sleep(compared)
 	for round := range crowdRounds {
 		name := func(way string) []string { return ids(fmt.Sprintf("%s-%d-%d", way, rows, round), crowd) }
-		expected, strangers := name("crowd"), name("floor")
+		expected, unknown := name("crowd"), name("floor")
 		a.expect(expected)
 		done := strings.Count(a.bridge.Log(), keyAccepted)
-		begun := knock(a.s, a.master, expected)
+		begun := requestAuth(a.s, a.master, expected)
 		ours = append(ours, a.accepted(expected, crowdWithin).Sub(begun))
 		// The call that accepts goes on after the last event: Salt matches each id
 		// with all that are accepted (dict_match in salt/key.py).
@@ -122,15 +122,15 @@ func (a *accepting) crowds(ctx context.Context, t *table, rows int) {
 		})
 
 		a.bridge.Signal(syscall.SIGSTOP)
-		begun = knock(a.s, a.master, strangers)
-		knocked := time.Since(begun)
-		a.s.check(a.client.Accept(ctx, strangers))
-		floor = append(floor, a.accepted(strangers, crowdWithin).Sub(begun))
+		begun = requestAuth(a.s, a.master, unknown)
+		asked := time.Since(begun)
+		a.s.check(a.client.Accept(ctx, unknown))
+		floor = append(floor, a.accepted(unknown, crowdWithin).Sub(begun))
 		a.bridge.Signal(syscall.SIGCONT)
 		time.Sleep(caughtUp)
 
-		a.s.Logf("%d keys, fleet of %d, round %d of %d: ours %s; floor %s, of which the knocks %s", crowd, rows, round+1, crowdRounds,
-			show(ours[round]), show(floor[round]), show(knocked))
+		a.s.Logf("%d keys, fleet of %d, round %d of %d: ours %s; floor %s, of which the requests %s", crowd, rows, round+1, crowdRounds,
+			show(ours[round]), show(floor[round]), show(asked))
 		if round < oldRounds && oldTook < oldFor && len(old) == round {
 			took, ok := a.old.crowd(name("old"))
 			oldTook += took
@@ -141,13 +141,13 @@ func (a *accepting) crowds(ctx context.Context, t *table, rows int) {
 	}
 	a.bridge.Stop()
 	what := fmt.Sprintf("%d keys, fleet of %d, against ", crowd, rows)
-	t.atMost(what+"the knocks and one call", median(ours), median(floor), 1.3)
+	t.atMost(what+"the requests and one call", median(ours), median(floor), 1.3)
 	if len(old) == 0 {
 		t.note(what+"the way of 2015", show(median(ours)), fmt.Sprintf("> %v", giveUp))
 		return
 	}
 	t.atLeast(what+"the way of 2015", median(ours), median(old), 25)
-	t.compare("  the knocks and one call, against the way of 2015", median(floor), median(old))
+	t.compare("  the requests and one call, against the way of 2015", median(floor), median(old))
 }
 
 // accepted waits until the bridge's master has accepted all, and gives the time

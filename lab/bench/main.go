@@ -17,7 +17,7 @@ import (
 const version = lab.Salt3007
 
 func main() {
-	s := &stage{lab.NewStage()}
+	s := &runner{lab.NewRunner()}
 	var t table
 	failed := s.Run(func() { measure(s, &t, os.Args[1:]) })
 	t.print(os.Stdout)
@@ -28,10 +28,10 @@ func main() {
 
 // measure takes the measurements that are named, or all, one after the other:
 // there are two cores.
-func measure(s *stage, t *table, names []string) {
+func measure(s *runner, t *table, names []string) {
 	parts := []struct {
 		name    string
-		measure func(*stage, *table)
+		measure func(*runner, *table)
 	}{
 		{"decoding", decoding}, {"keys", keys}, {"standing", standing},
 	}
@@ -42,11 +42,11 @@ func measure(s *stage, t *table, names []string) {
 	}
 }
 
-// stage is where it is measured.
-type stage struct{ *lab.Stage }
+// runner runs the measurements.
+type runner struct{ *lab.Runner }
 
 // check ends the program for want of a measurement.
-func (s *stage) check(err error) {
+func (s *runner) check(err error) {
 	if err != nil {
 		s.Fatalf("%v", err)
 	}

@@ -16,13 +16,13 @@ const rowsAtOnce = 500
 
 // roster is the minions that are expected: a fleet's one file.
 type roster struct {
-	s    *stage
+	s    *runner
 	path string
 	db   *sqlite.Store
 	rows int // see grow
 }
 
-func newRoster(s *stage, l *lab.Lab) *roster {
+func newRoster(s *runner, l *lab.Lab) *roster {
 	path := filepath.Join(l.Dir(), "fleet.db")
 	db, err := sqlite.Open(context.Background(), path)
 	s.check(err)
@@ -58,7 +58,7 @@ func (r *roster) grow(rows int, masters ...*lab.Master) {
 	for r.rows < rows {
 		var changes []fleet.Change
 		for range min(rowsAtOnce, rows-r.rows) {
-			id, jid, key := fmt.Sprintf("i-%017x", r.rows), fmt.Sprintf("20260101%012d", r.rows), lab.StrangerKey()
+			id, jid, key := fmt.Sprintf("i-%017x", r.rows), fmt.Sprintf("20260101%012d", r.rows), lab.UnknownKey()
 			digest, err := fleet.KeyDigest([]byte(key))
 			r.s.check(err)
 			for _, master := range masters {

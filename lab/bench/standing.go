@@ -25,9 +25,9 @@ const (
 )
 
 // standing measures what a bridge costs that has nothing to do.
-func standing(s *stage, t *table) {
+func standing(s *runner, t *table) {
 	l := lab.New(s)
-	master := l.StartMaster(lab.MasterOptions{Version: version})
+	master := l.StartMaster(lab.MasterOptions{Version: version, Workers: 3})
 	master.Ready()
 	r := newRoster(s, l)
 	r.grow(many, master)
@@ -61,7 +61,7 @@ func standing(s *stage, t *table) {
 }
 
 // pidOf finds the bridge by its configuration: nothing else has that folder.
-func pidOf(s *stage, bridge *lab.Bridge) int {
+func pidOf(s *runner, bridge *lab.Bridge) int {
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	s.check(err)
 	for _, file := range files {
@@ -77,7 +77,7 @@ func pidOf(s *stage, bridge *lab.Bridge) int {
 }
 
 // memory reads VmRSS and VmHWM, in MB.
-func memory(s *stage, pid int) map[string]float64 {
+func memory(s *runner, pid int) map[string]float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	s.check(err)
 	out := map[string]float64{}
@@ -96,7 +96,7 @@ func memory(s *stage, pid int) map[string]float64 {
 const tick = 10 * time.Millisecond
 
 // cpuOf is the time that a process has had on the cores.
-func cpuOf(s *stage, pid int) time.Duration {
+func cpuOf(s *runner, pid int) time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	s.check(err)
 	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold anything

@@ -8,7 +8,7 @@ import (
 
 // whoIsLetIn: the key of a minion that is expected is accepted and its highstate
 // run once, though the bridge is killed; that of another stays pending.
-func (p *play) whoIsLetIn() {
+func (p *scenario) whoIsLetIn() {
 	p.act("Who is let in")
 	p.say("a master of Salt %s starts", version)
 	master, bridge := p.master()
@@ -24,7 +24,7 @@ func (p *play) whoIsLetIn() {
 	p.command(bridge, "minions", "add", "web-1")
 
 	expected := p.lab.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}})
-	stranger := p.lab.StartMinion(lab.MinionOptions{ID: "web-2", Masters: []*lab.Master{master}})
+	unknown := p.lab.StartMinion(lab.MinionOptions{ID: "web-2", Masters: []*lab.Master{master}})
 	p.say("two minions start: web-1, which is expected, and web-2, which is not")
 
 	p.lab.Eventually(within, "the key of web-1 is accepted", func() (bool, string) {
@@ -48,11 +48,11 @@ func (p *play) whoIsLetIn() {
 	p.lab.Eventually(within, "the key of web-2 is pending", func() (bool, string) {
 		return len(master.Pending()) == 1, fmt.Sprint(master.Pending())
 	})
-	if runs, strange := expected.Runs(), stranger.Runs(); runs != 1 || strange != 0 || master.HasAccepted("web-2") {
+	if runs, strange := expected.Runs(), unknown.Runs(); runs != 1 || strange != 0 || master.HasAccepted("web-2") {
 		p.Fatalf("highstates: web-1 %d, web-2 %d; accepted: %v", runs, strange, master.Accepted())
 	}
 	p.say("web-1: its highstate ran once, as the state itself counts")
 	p.say("web-2: its key is still pending, and no highstate ran. Why?")
 	p.command(bridge, "minions", "explain", "web-2")
-	stranger.Kill()
+	unknown.Kill()
 }

@@ -12,7 +12,7 @@ import (
 const region = "eu-central-1"
 
 // onDynamoDB starts AWS's DynamoDB Local, and makes the fleet's tables in it.
-func onDynamoDB(s *stage) store {
+func onDynamoDB(s *runner) store {
 	s.say("DynamoDB Local starts (the first time it is fetched, by Maven, and takes a while)")
 	server, err := dynamodb.Start()
 	if err != nil {

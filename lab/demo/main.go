@@ -25,12 +25,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: make demo [STORE=sqlite|dynamodb]")
 		os.Exit(2)
 	}
-	failed := run(func(s *stage) {
+	failed := run(func(s *runner) {
 		store := embedded()
 		if len(os.Args) == 2 && os.Args[1] == "dynamodb" {
 			store = onDynamoDB(s)
 		}
-		p := &play{stage: s, lab: lab.New(s), store: store}
+		p := &scenario{runner: s, lab: lab.New(s), store: store}
 		p.whoIsLetIn()
 		p.aMasterDies()
 	})
@@ -39,9 +39,9 @@ func main() {
 	}
 }
 
-// play is what one act leaves to the next.
-type play struct {
-	*stage
+// scenario is what its parts share.
+type scenario struct {
+	*runner
 	lab     *lab.Lab
 	store   store
 	masters []*lab.Master
@@ -49,7 +49,7 @@ type play struct {
 }
 
 // master starts one more master; all share the first one's key pair.
-func (p *play) master() (*lab.Master, *lab.Bridge) {
+func (p *scenario) master() (*lab.Master, *lab.Bridge) {
 	o := lab.MasterOptions{Version: version}
 	if len(p.masters) > 0 {
 		o.KeyFrom = p.masters[0]

@@ -24,7 +24,7 @@ const follower, single = "web-3", "web-4"
 // aMasterDies: of two masters one is killed. A minion that follows both answers each
 // ping; one that follows one at a time fails over. A third master starts in its place,
 // and has their keys.
-func (p *play) aMasterDies() {
+func (p *scenario) aMasterDies() {
 	p.act("A master dies")
 	p.masters[1].Ready()
 	p.bridges[1].Start()
@@ -47,7 +47,7 @@ func (p *play) aMasterDies() {
 }
 
 // oneDies kills the master that serves the minion which follows one.
-func (p *play) oneDies(agents map[string]*lab.Agent) {
+func (p *scenario) oneDies(agents map[string]*lab.Agent) {
 	lost := slices.Index(p.masters, p.at(agents[single].Listed()[0]))
 	dead, living := p.masters[lost], p.masters[1-lost]
 	agents[single].Minion.Answers(dead)
@@ -96,7 +96,7 @@ func (p *play) oneDies(agents map[string]*lab.Agent) {
 }
 
 // listsFollow waits until no list names the dead master.
-func (p *play) listsFollow(agents map[string]*lab.Agent, dead, third *lab.Master) {
+func (p *scenario) listsFollow(agents map[string]*lab.Agent, dead, third *lab.Master) {
 	p.lab.Eventually(within, "no list names the dead master, and each names the third", func() (bool, string) {
 		for _, a := range agents {
 			if listed := a.Listed(); slices.Contains(listed, dead.Addr) || !slices.Contains(listed, third.Addr) {
@@ -109,14 +109,14 @@ func (p *play) listsFollow(agents map[string]*lab.Agent, dead, third *lab.Master
 }
 
 // agent starts an agent beside a minion that has never run; the agent starts it.
-func (p *play) agent(id, follow string) *lab.Agent {
+func (p *scenario) agent(id, follow string) *lab.Agent {
 	m := p.lab.NewMinion(lab.MinionOptions{ID: id, Masters: p.masters[:1]})
 	return p.lab.StartAgent(lab.AgentOptions{Minion: m, Store: p.store.address, Config: p.store.config, Interval: agentInterval,
-		// As by default: what can wait is not done within this play.
+		// As by default: what can wait is not done within this scenario.
 		Env: []string{"PHOENIX_AGENT_FOLLOW=" + follow, "PHOENIX_AGENT_SETTLE=6h"}})
 }
 
-func (p *play) at(address string) *lab.Master {
+func (p *scenario) at(address string) *lab.Master {
 	i := slices.IndexFunc(p.masters, func(m *lab.Master) bool { return m.Addr == address })
 	if i < 0 {
 		p.Fatalf("no master is at %s", address)

@@ -28,7 +28,7 @@ func TestG9_ExistingFleet(t *testing.T) {
 	}
 	master.Ready()
 	for i := range 17 {
-		master.KnockWithKey(fmt.Sprintf("away-%02d", i), lab.StrangerKey())
+		master.RequestAuth(fmt.Sprintf("away-%02d", i), lab.UnknownKey())
 	}
 	l.Eventually(within, "20 keys are pending", func() (bool, string) {
 		return len(master.Pending()) == 20, fmt.Sprint(master.Pending())
@@ -68,7 +68,7 @@ func TestG9_ExistingFleet(t *testing.T) {
 	// A new minion is ours; one that an operator lets in by hand is foreign.
 	a.bridge.Phoenix("minions", "add", "new-1")
 	fresh := l.StartMinion(lab.MinionOptions{ID: "new-1", Masters: []*lab.Master{master}})
-	master.KnockWithKey("guest", lab.StrangerKey())
+	master.RequestAuth("guest", lab.UnknownKey())
 	master.Run("salt-key", "--yes", "--accept", "guest")
 	a.stands(t, "a new minion and a guest came", map[decide.Standing]int{decide.Adopted: 20, decide.Ran: 1, decide.Foreign: 1})
 	if fresh.Runs() != 1 {

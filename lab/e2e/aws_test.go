@@ -15,7 +15,7 @@ import (
 	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/fleet"
 	"phoenix/lab"
-	"phoenix/lab/tap"
+	"phoenix/lab/awsproxy"
 )
 
 const (
@@ -99,9 +99,9 @@ type messages struct {
 }
 
 // endHook answers in AutoScaling's stead, since moto answers 500.
-func (b *messages) endHook(c tap.Call) *tap.Answer {
+func (b *messages) endHook(c awsproxy.Call) *awsproxy.Answer {
 	if c.Action == "CompleteLifecycleAction" || c.Action == "RecordLifecycleActionHeartbeat" {
-		return &tap.Answer{Status: 200}
+		return &awsproxy.Answer{Status: 200}
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func holds(master *lab.Master, id string) bool {
 }
 
 // ended gives the calls that ended a lifecycle hook.
-func (b *messages) ended(hook string) (calls []tap.Call) {
+func (b *messages) ended(hook string) (calls []awsproxy.Call) {
 	for _, c := range b.api.Calls() {
 		if c.Action == "CompleteLifecycleAction" && c.Mentions("LifecycleHookName="+hook) {
 			calls = append(calls, c)
@@ -226,13 +226,13 @@ func (b *messages) ended(hook string) (calls []tap.Call) {
 }
 
 // lateLaunch tells of the launches again: the terminated minions, one of which
-// still knocks, come back nowhere. The tables are throttled meanwhile, for longer
+// still authenticates, come back nowhere. The tables are throttled meanwhile, for longer
 // than a message is in hand without a word to SQS.
 func (b *messages) lateLaunch(t *testing.T) {
 	t.Helper()
-	b.tables.Answer(func(c tap.Call) *tap.Answer {
+	b.tables.Answer(func(c awsproxy.Call) *awsproxy.Answer {
 		if c.Action == "UpdateItem" && c.On == "minions" {
-			return &tap.Answer{Status: 400, Code: "ProvisionedThroughputExceededException"}
+			return &awsproxy.Answer{Status: 400, Code: "ProvisionedThroughputExceededException"}
 		}
 		return nil
 	})

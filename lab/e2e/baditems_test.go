@@ -30,7 +30,7 @@ func TestG12_BadItems(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	c := newCloud(t)
-	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007, Workers: 3})
 	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:",
 		Config: map[string]any{"dynamodb": map[string]any{"endpoint": c.tables.URL}}})
 	master.Ready()
@@ -113,7 +113,7 @@ func (b badItems) spoil() map[string]string {
 	b.cloud.must(unreadable(pending("unreadable file")))
 
 	key := filepath.Join(b.master.PKIDir(), "minions_pre", bad["row"])
-	b.cloud.must(os.WriteFile(key, []byte(lab.StrangerKey()), 0o644))
+	b.cloud.must(os.WriteFile(key, []byte(lab.UnknownKey()), 0o644))
 	b.cloud.put("minions", map[string]types.AttributeValue{
 		"instanceid":    &types.AttributeValueMemberS{Value: bad["row"]},
 		"status":        &types.AttributeValueMemberS{Value: "LAUNCH"},
@@ -129,5 +129,5 @@ func unreadable(path string) error {
 	if os.Geteuid() == 0 {
 		return os.Symlink(path, path)
 	}
-	return os.WriteFile(path, []byte(lab.StrangerKey()), 0)
+	return os.WriteFile(path, []byte(lab.UnknownKey()), 0)
 }

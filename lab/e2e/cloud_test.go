@@ -27,18 +27,18 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/dynamo"
 	"phoenix/lab"
+	"phoenix/lab/awsproxy"
 	"phoenix/lab/dynamodb"
 	"phoenix/lab/imds"
 	"phoenix/lab/moto"
-	"phoenix/lab/tap"
 )
 
 // cloud is what stands for AWS: moto, and DynamoDB Local for the tables, each
-// behind a tap that notes what bridges say. The test itself speaks past the taps.
+// behind a proxy that records what bridges call. The test itself calls them directly.
 type cloud struct {
 	t      *testing.T
-	tables *tap.Tap // DynamoDB
-	api    *tap.Tap // all else
+	tables *awsproxy.Proxy // DynamoDB
+	api    *awsproxy.Proxy // all else
 	store  *dynamo.Store
 	rows   *awsdynamodb.Client
 	bucket string // of the masters' identity
@@ -61,7 +61,7 @@ func newCloud(t *testing.T) *cloud {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	c := &cloud{t: t, tables: tap.Start(t, server.URL), api: tap.Start(t, *cfg.BaseEndpoint),
+	c := &cloud{t: t, tables: awsproxy.Start(t, server.URL), api: awsproxy.Start(t, *cfg.BaseEndpoint),
 		sns: sns.NewFromConfig(cfg), sqs: sqs.NewFromConfig(cfg), groups: autoscaling.NewFromConfig(cfg), ec2: ec2.NewFromConfig(cfg)}
 	c.rows = awsdynamodb.NewFromConfig(cfg, func(o *awsdynamodb.Options) { o.BaseEndpoint = &server.URL })
 	c.store, err = dynamo.Open(t.Context(), dynamo.Config{Region: moto.Region, Endpoint: server.URL})
@@ -218,12 +218,12 @@ func (c *cloud) put(table string, item map[string]types.AttributeValue) {
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 
 // permits holds a list of the permissions that a role of the templates has
-// against what IAM would have been asked for by all calls that came by the taps.
-func permits(t *testing.T, list string, taps ...*tap.Tap) {
+// against what IAM would have been asked for by all calls that came through the proxies.
+func permits(t *testing.T, list string, proxies ...*awsproxy.Proxy) {
 	t.Helper()
 	var needs []string
-	for _, tap := range taps {
-		needs = append(needs, tap.Needs()...)
+	for _, proxy := range proxies {
+		needs = append(needs, proxy.Needs()...)
 	}
 	slices.Sort(needs)
 	needs = slices.Compact(needs)

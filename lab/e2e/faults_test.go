@@ -45,7 +45,7 @@ type faults struct{ fixture }
 // absentMaster: the bridge comes first, as it may when a machine boots.
 func (f faults) absentMaster(t *testing.T) {
 	t.Helper()
-	f.master.KnockWithKey("by-hand", lab.StrangerKey())
+	f.master.RequestAuth("by-hand", lab.UnknownKey())
 	f.master.Kill()
 	f.bridge.Phoenix("minions", "add", "web-1")
 	f.bridge.Start()
@@ -84,7 +84,7 @@ func (f faults) rootKey(t *testing.T) {
 	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{f.master}})
 	f.says(t, from, "work held up", "refuses the root key", "salt_config") // once: it is not said again while it stays
 	f.heldUp(retries)
-	f.master.KnockWithKey("by-hand-2", lab.StrangerKey())
+	f.master.RequestAuth("by-hand-2", lab.UnknownKey())
 	f.fails(t, 6, "refuses the root key", "keys", "accept", "by-hand-2")
 	if accepted := f.master.Accepted(); !slices.Equal(accepted, []string{"by-hand"}) {
 		t.Errorf("accepted without the root key: %v", accepted)

@@ -80,7 +80,7 @@ func (f *following) refresh() {
 	for range len(f.sites) {
 		next := f.site(f.sites[0].master.Salt.Version)
 		next.bridge.Ready()
-		f.served.By(next.master)
+		f.served.From(next.master)
 		old := f.sites[0]
 		next.bridge.Phoenix("masters", "drain", old.master.ID)
 		f.sites = append(f.sites[1:], next)

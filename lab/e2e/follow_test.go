@@ -47,7 +47,6 @@ func TestFollowSeveral(t *testing.T) {
 	versions, all := salts()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
 			child, err := lab.Isolate("-test.run=^TestFollowSeveral$/^"+regexp.QuoteMeta(version)+"$", "-test.v", "-test.timeout=40m")
 			if err != nil {
 				t.Fatal(err)
@@ -88,7 +87,7 @@ type following struct {
 	lab    *lab.Lab
 	sites  []*site
 	agents map[string]*lab.Agent // by minion
-	served *lab.Served
+	served *lab.Reachability
 	table  followTable
 	alone  bool // the test has the machine to itself
 }
@@ -105,10 +104,10 @@ func newFollowing(t *testing.T, version string, n int) *following {
 	for i := range loners {
 		ids = append(ids, fmt.Sprintf("one-%d", i+1))
 	}
-	f.served = lab.NewServed(ids...)
+	f.served = lab.NewReachability(ids...)
 	for _, s := range f.sites {
 		s.bridge.Ready()
-		f.served.By(s.master)
+		f.served.From(s.master)
 	}
 	for _, id := range ids {
 		f.sites[0].bridge.Phoenix("minions", "add", id)

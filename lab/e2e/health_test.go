@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,17 +18,6 @@ import (
 	"phoenix/lab"
 )
 
-// allVersions: what Salt's versions differ in here (a ping, the bus, the file
-// server) is tried on one of them with all other tests, on all by "make health".
-var allVersions = flag.Bool("versions.all", false, "try health on all versions of Salt")
-
-func healthVersions() []string {
-	if *allVersions {
-		return lab.Versions()
-	}
-	return []string{lab.Salt3007}
-}
-
 // unreadyWithin bounds how long a master that does not serve is called ready: 15 s
 // without a proof, and up to five since the last one.
 const unreadyWithin = 20 * time.Second
@@ -39,7 +27,7 @@ const unreadyWithin = 20 * time.Second
 // highstate runs once, and it comes back by itself.
 func TestMasterThatOnlyLooksAlive(t *testing.T) {
 	t.Parallel()
-	for _, version := range healthVersions() {
+	for _, version := range versions(lab.Salt3007) {
 		t.Run(version, func(t *testing.T) {
 			l := lab.New(t)
 			first := l.StartMaster(lab.MasterOptions{Version: version})
@@ -134,7 +122,7 @@ func (h half) fail(how, minion string, end, back func()) {
 // doctor say what is missing. Once the repository is there, it becomes ready.
 func TestReadyGate(t *testing.T) {
 	t.Parallel()
-	for _, version := range healthVersions() {
+	for _, version := range versions(lab.Salt3007) {
 		t.Run(version, func(t *testing.T) {
 			l := lab.New(t)
 			repository := filepath.Join(l.Dir(), "states.git")

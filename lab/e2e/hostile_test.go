@@ -10,7 +10,7 @@ import (
 	"phoenix/lab"
 )
 
-// hostileIDs are what anybody who reaches the master may knock with, and nobody
+// hostileIDs are what anybody who reaches the master may send, and nobody
 // may add to the fleet. Salt holds many of them for valid ids: "*", "i-*" and
 // "a,b" become pending keys.
 func hostileIDs() []string {
@@ -39,21 +39,21 @@ func oddIDs() []string {
 func TestG3_HostileIDs(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3008})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3008, Workers: 3})
 	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Config: map[string]any{"id_pattern": ".*", "admit": "listed"}})
 	master.Ready()
-	knock := func() {
+	ask := func() {
 		var wg sync.WaitGroup
 		for _, id := range slices.Concat(hostileIDs(), oddIDs()) {
-			wg.Go(func() { _ = master.TryKnock(id, lab.StrangerKey()) })
+			wg.Go(func() { _ = master.TryRequestAuth(id, lab.UnknownKey()) })
 		}
 		wg.Wait()
 	}
-	knock() // before the bridge starts,
+	ask() // before the bridge starts,
 	bridge.Start()
-	knock() // while it does,
+	ask() // while it does,
 	bridge.Ready()
-	knock() // and after
+	ask() // and after
 	pending := master.Pending()
 	if len(pending) < 10 {
 		t.Fatalf("Salt took only %q for ids: nothing is tried here", pending)

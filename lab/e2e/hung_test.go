@@ -10,10 +10,9 @@ import (
 )
 
 // TestG12_HungStateRun: somebody else's state run hangs on a minion. It is asked
-// ever more seldom whether it can run its first highstate, and runs it after that.
-// A minute stands for ten: with pauses that double from 10 s on there are four
-// attempts within it, and seven within ten minutes; without, one each 11 s. "make
-// long" takes the ten minutes.
+// ever more seldom whether that run still runs, gets its first highstate again only
+// once it has ended, and runs it then. A minute stands for ten, which "make long"
+// takes. Without the question and its back-off it would be one publish each 11 s.
 func TestG12_HungStateRun(t *testing.T) {
 	t.Parallel()
 	hang, most := time.Minute, 5

@@ -36,7 +36,7 @@ func TestInstanceRefresh(t *testing.T) {
 	r.masters = []*lab.Master{first, l.StartMaster(lab.MasterOptions{Version: version, KeyFrom: first})}
 	r.masters[1].Ready()
 	ids := []string{"web-1", "web-2", "web-3"}
-	r.served = lab.NewServed(ids...)
+	r.served = lab.NewReachability(ids...)
 	for _, m := range r.masters {
 		r.bridge(m)
 	}
@@ -82,7 +82,7 @@ type rolling struct {
 	masters []*lab.Master // those that live
 	bridges []*lab.Bridge // theirs
 	agents  []*lab.Agent
-	served  *lab.Served
+	served  *lab.Reachability
 	longest map[string]time.Duration // time alone, by minion
 }
 
@@ -90,7 +90,7 @@ func (r *rolling) bridge(m *lab.Master) {
 	b := r.lab.StartBridge(lab.BridgeOptions{Master: m})
 	b.Ready()
 	r.bridges = append(r.bridges, b)
-	r.served.By(m)
+	r.served.From(m)
 }
 
 // replace launches a master, and ends the oldest once its instance's termination

@@ -8,12 +8,12 @@ import (
 
 	"phoenix/bridge/fleet"
 	"phoenix/lab"
-	"phoenix/lab/tap"
+	"phoenix/lab/awsproxy"
 )
 
 // TestLeavingMasterWaitsForMinions: a master that its group terminates drains, and its
 // lifecycle hook lets it go when the last minion has left it, not before; its row says
-// so. AutoScaling's word that it terminates, which moto never gives, comes from the tap.
+// so. AutoScaling's word that it terminates, which moto never gives, comes from the proxy.
 func TestLeavingMasterWaitsForMinions(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
@@ -22,12 +22,12 @@ func TestLeavingMasterWaitsForMinions(t *testing.T) {
 	master.Ready()
 	self, web := c.group("salt", 1)[0], c.group("web", 1)[0]
 	c.hook("salt", "phoenix-terminating", "TERMINATING")
-	c.api.Answer(func(call tap.Call) *tap.Answer {
+	c.api.Answer(func(call awsproxy.Call) *awsproxy.Answer {
 		switch {
 		case call.Action == "CompleteLifecycleAction":
-			return &tap.Answer{Status: 200}
+			return &awsproxy.Answer{Status: 200}
 		case call.Action == "DescribeAutoScalingInstances" && call.Mentions(self):
-			return &tap.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>` +
+			return &awsproxy.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>` +
 				`<InstanceId>` + self + `</InstanceId><AutoScalingGroupName>salt</AutoScalingGroupName><LifecycleState>Terminating:Wait</LifecycleState>` +
 				`</member></AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
 		}

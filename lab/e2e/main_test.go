@@ -1,12 +1,27 @@
 package e2e_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
 
+	"phoenix/lab"
 	"phoenix/lab/moto"
 )
+
+// allVersions: "make versions" and "make health" run on all versions of Salt what
+// "make test" runs on some.
+var allVersions = flag.Bool("versions.all", false, "run each test on all versions of Salt")
+
+// versions returns those that a test runs on: some where the others do nothing else
+// in what it is about.
+func versions(some ...string) []string {
+	if *allVersions {
+		return lab.Versions()
+	}
+	return some
+}
 
 // TestMain lets no test reach AWS: what they and their bridges find in the
 // environment is good for emulators only.

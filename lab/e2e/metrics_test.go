@@ -15,8 +15,9 @@ import (
 )
 
 // TestMetrics: what a scraper sees of a bridge, from its start over a minion that is
-// let in and a stranger that is not, to the loss of its master.
+// let in and an unknown one that is not, to the loss of its master.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
 	address := net.JoinHostPort(l.Addr(), strconv.Itoa(l.RetPort)) // the lab's own, and that port is free there

@@ -54,7 +54,7 @@ func TestFaultIsOneLine(t *testing.T) {
 		{name: "keys of another user", prepare: func() { h.close("minions_pre") }, command: "keys list", code: 4, says: []string{"minions_pre", "run as root or as the master's user"}},
 		{name: "no such minion", command: "minions retire web-9", code: 7, says: []string{"web-9", "--unknown"}},
 		{name: "no such key", command: "keys accept --json web-9", code: 7, says: []string{"web-9", "no such key"}},
-		{name: "no master", prepare: func() { h.write("minions_pre/web-1", lab.StrangerKey()) }, command: "keys accept --json web-1", code: 5, says: []string{"is salt-master running?"}},
+		{name: "no master", prepare: func() { h.write("minions_pre/web-1", lab.UnknownKey()) }, command: "keys accept --json web-1", code: 5, says: []string{"is salt-master running?"}},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			h.reset(t, fault.file)

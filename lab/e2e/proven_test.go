@@ -1,22 +1,28 @@
 package e2e_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"phoenix/bridge/fleet"
 	"phoenix/lab"
-	"phoenix/lab/tap"
+	"phoenix/lab/awsproxy"
 )
 
 // TestG3_Proven: with admit: proven a key comes in only if the instance itself,
-// by its agent, wrote that key under its own ARN; whoever knocked first.
+// by its agent, wrote that key under its own ARN; whoever asked first.
 func TestG3_Proven(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007, Workers: 3})
 	c := newCloud(t)
 	bridge := c.bridge(l, master, c.instance(c.group("salt", 1)[0]))
 	master.Ready()
@@ -28,9 +34,9 @@ func TestG3_Proven(t *testing.T) {
 	for _, id := range ids {
 		c.publish(notice("LAUNCH", id, "web"))
 	}
-	master.KnockWithKey(ids[1], lab.StrangerKey())
+	master.RequestAuth(ids[1], lab.UnknownKey())
 	honest, robbed, mute := start(ids[0]), start(ids[1]), start(ids[2])
-	asks := tap.Start(t, c.tables.URL) // what agents are allowed is not what masters are
+	asks := awsproxy.Start(t, c.tables.URL) // what agents are allowed is not what masters are
 	var agents []*lab.Agent
 	for _, m := range []*lab.Minion{honest, robbed} {
 		agents = append(agents, l.StartAgent(lab.AgentOptions{Minion: m, Store: "dynamodb:", Env: c.instance(m.ID),
@@ -56,7 +62,7 @@ func TestG3_Proven(t *testing.T) {
 	})
 	explained(t, bridge, mute.ID, "unproven", "its instance has not written its proof yet (phoenix agent does)")
 	// A proof of another key does not let it in.
-	other, err := fleet.KeyDigest([]byte(lab.StrangerKey()))
+	other, err := fleet.KeyDigest([]byte(lab.UnknownKey()))
 	c.must(err)
 	c.proveKey(mute.ID, other)
 	l.Eventually(within, "its key is unlinked", func() (bool, string) {
@@ -81,6 +87,28 @@ func digestOf(t *testing.T, m *lab.Minion) string {
 	return digest
 }
 
+// overSocket has the bridge explain a minion, as the runner does (_runners/phoenix.py).
+func overSocket(t *testing.T, b *lab.Bridge, id string) (x struct{ Rule, Reason string }) {
+	t.Helper()
+	client := http.Client{Timeout: within, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(b.Dir, "bridge.sock"))
+	}}}
+	body, err := json.Marshal(map[string]any{"operation": "minions.explain", "arguments": map[string]string{"id": id}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Post("http://bridge/v1/operation", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer := struct{ Answer any }{&x}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("explain %s in the bridge: %s, %v", id, response.Status, err)
+	}
+	return x
+}
+
 // explained checks which rule decides about a minion, as the command tells it.
 func explained(t *testing.T, b *lab.Bridge, id, rule, reason string) {
 	t.Helper()
@@ -91,5 +119,10 @@ func explained(t *testing.T, b *lab.Bridge, id, rule, reason string) {
 	}
 	if out := b.Phoenix("minions", "explain", id); !strings.Contains(out, "-> "+rule) || !strings.Contains(out, reason) {
 		t.Error(out)
+	}
+	// salt-run phoenix.explain asks the bridge, which must know of proofs what the
+	// command knows.
+	if answer := overSocket(t, b, id); answer.Rule != rule || answer.Reason != reason {
+		t.Errorf("the bridge explains %+v, want %s: %s", answer, rule, reason)
 	}
 }

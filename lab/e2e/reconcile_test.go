@@ -9,7 +9,7 @@ import (
 	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/fleet"
 	"phoenix/lab"
-	"phoenix/lab/tap"
+	"phoenix/lab/awsproxy"
 )
 
 // reconciled is a fleet whose bridge is told of nothing, and asks AutoScaling.
@@ -37,33 +37,33 @@ func TestG9_Reconciling(t *testing.T) {
 	r.master.Ready()
 	b := r.start(t)
 	for _, id := range r.ids {
-		r.master.KnockWithKey(id, lab.StrangerKey())
+		r.master.RequestAuth(id, lab.UnknownKey())
 	}
 	l.Eventually(within, "all that nobody told of are found, and let in", func() (bool, string) {
 		return len(r.master.Accepted()) == mass, fmt.Sprintf("%v\n%s", r.master.Accepted(), b.Tail())
 	})
-	denied := func(c tap.Call) *tap.Answer {
+	denied := func(c awsproxy.Call) *awsproxy.Answer {
 		if c.Action == "DescribeAutoScalingGroups" {
-			return &tap.Answer{Status: 403, Code: "AccessDenied"}
+			return &awsproxy.Answer{Status: 403, Code: "AccessDenied"}
 		}
 		return nil
 	}
-	noGroups := func(c tap.Call) *tap.Answer {
+	noGroups := func(c awsproxy.Call) *awsproxy.Answer {
 		if c.Action == "DescribeAutoScalingGroups" {
-			return &tap.Answer{Status: 200}
+			return &awsproxy.Answer{Status: 200}
 		}
 		return nil
 	}
-	nothing := func(c tap.Call) *tap.Answer {
+	nothing := func(c awsproxy.Call) *awsproxy.Answer {
 		if strings.HasPrefix(c.Action, "Describe") {
-			return &tap.Answer{Status: 200}
+			return &awsproxy.Answer{Status: 200}
 		}
 		return nil
 	}
 	both := []string{"salt", "web"}
 	for _, c := range []struct {
 		name   string
-		answer func(tap.Call) *tap.Answer
+		answer func(awsproxy.Call) *awsproxy.Answer
 		env    string
 		told   func(autoscaling.Report) bool // by status
 		logged string

@@ -199,7 +199,7 @@ func (s *saltSide) status(b *lab.Bridge) (status struct {
 }
 
 // reactorAlone: a bridge that does not listen to the bus lets a minion in and runs
-// its highstate once, by what the reactor tells, and leaves a stranger outside.
+// its highstate once, by what the reactor tells, and leaves an unknown one outside.
 func (s *saltSide) reactorAlone(t *testing.T) {
 	s.lab.In(t)
 	s.deaf.Start()
@@ -246,7 +246,7 @@ func (s *saltSide) reactorAndBus(t *testing.T) {
 	minion := s.lab.StartMinion(lab.MinionOptions{ID: "db-1", Masters: []*lab.Master{s.master}})
 	f := fixture{s.lab, s.master, s.hearing}
 	row := f.ran(t, minion, 1)
-	s.lab.Eventually(within, "the reactor has told of knock, key, start and return", func() (bool, string) {
+	s.lab.Eventually(within, "the reactor has told of auth request, key, start and return", func() (bool, string) {
 		n := len(s.master.Grep("Runner completed")) - told
 		return n >= 4, fmt.Sprintf("%d calls of runners", n)
 	})

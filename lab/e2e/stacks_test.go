@@ -21,16 +21,13 @@ import (
 // highstate, told by the queue. All of it is moto's, which sends nothing by EventBridge
 // itself: the message is sent to the queue in the form that the rule would give it.
 func TestStacksAreUsed(t *testing.T) {
+	t.Parallel()
 	cfg := moto.Start(t)
-	for name, value := range map[string]string{"AWS_REGION": cfg.Region, "AWS_ENDPOINT_URL": *cfg.BaseEndpoint,
-		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"} {
-		t.Setenv(name, value)
-	}
 	base := stacks.CreateBase(t, cfg)
 	const masters, minions = stacks.Base + "-masters", stacks.Base + "-minions"
 	l := lab.New(t)
 	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
-	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:", Config: map[string]any{
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:", Env: []string{"AWS_ENDPOINT_URL=" + *cfg.BaseEndpoint}, Config: map[string]any{
 		"instance_id": "i-0123456789abcdef0",
 		"dynamodb": map[string]any{"minions_table": base.Outputs["MinionsTable"], "masters_table": base.Outputs["MastersTable"],
 			"proofs_table": base.Outputs["ProofsTable"]},

@@ -21,7 +21,6 @@ func TestStrModeWithUnreachableMaster(t *testing.T) {
 	versions, all := salts()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
 			child, err := lab.Isolate("-test.run=^TestStrModeWithUnreachableMaster$/^"+regexp.QuoteMeta(version)+"$", "-test.v", "-test.timeout=20m")
 			if err != nil {
 				t.Fatal(err)
@@ -106,8 +105,8 @@ func (s *strMode) call(how string, over map[string]any) time.Duration {
 // minion starts one, and looks how long it is silent while it tries the dead master.
 func (s *strMode) minion(how, id string, over map[string]any) {
 	s.t.Helper()
-	served := lab.NewServed(id)
-	served.By(s.living)
+	served := lab.NewReachability(id)
+	served.From(s.living)
 	begun := time.Now()
 	m := s.lab.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{s.dead, s.living}, Extra: s.extra(over)})
 	s.lab.Eventually(within, id+" is served by the living master", func() (bool, string) { return !served.Last(id).At.IsZero(), m.Tail() })

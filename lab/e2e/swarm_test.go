@@ -12,8 +12,8 @@ import (
 	"phoenix/lab/swarm"
 )
 
-// released plays minions of these ids on a master until the test ends. They knock
-// every second, and share a few key pairs.
+// released plays minions of these ids on a master until the test ends. They send an
+// auth request every second, and share a few key pairs.
 func released(t *testing.T, l *lab.Lab, master *lab.Master, highstate time.Duration, ids ...string) *swarm.Swarm {
 	t.Helper()
 	s, err := swarm.New(swarm.Config{IDs: ids, Masters: []string{net.JoinHostPort(master.Addr, strconv.Itoa(l.RetPort))},

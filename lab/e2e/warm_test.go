@@ -17,24 +17,24 @@ import (
 // known minions that a replacement is warm with besides those that come.
 const known = 500
 
-// TestReplacementServesAtTheFirstKnock: a master takes the place of another,
+// TestReplacementServesFirstAuthRequest: a master takes the place of another,
 // with an empty key store, and has all known keys before it is ready. Minions
-// that fail over to it are let in at their first knock: no key is ever pending.
-func TestReplacementServesAtTheFirstKnock(t *testing.T) {
+// that fail over to it are let in at their first auth request: no key is ever pending.
+func TestReplacementServesFirstAuthRequest(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{lab.Salt3007, lab.Salt3008} {
+	for _, version := range versions(lab.Salt3007, lab.Salt3008) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			firstKnock(t, version)
+			firstAuthRequest(t, version)
 		})
 	}
 }
 
-func firstKnock(t *testing.T, version string) {
+func firstAuthRequest(t *testing.T, version string) {
 	l := lab.New(t)
 	first := l.StartMaster(lab.MasterOptions{Version: version})
 	first.Ready()
-	acceptStrangers(t, first, known)
+	acceptUnknown(t, first, known)
 	bridge := l.StartBridge(lab.BridgeOptions{Master: first})
 	bridge.Ready()
 	ids := []string{"web-1", "web-2"}
@@ -54,7 +54,7 @@ func firstKnock(t *testing.T, version string) {
 	if accepted := second.Accepted(); len(accepted) > 0 {
 		t.Fatalf("the replacement is to know nobody, and knows %d", len(accepted))
 	}
-	knocks := listen(t, second)
+	authentications := listen(t, second)
 	warm := l.NewBridge(lab.BridgeOptions{Master: second})
 	begun := time.Now()
 	warm.Start()
@@ -92,9 +92,9 @@ func firstKnock(t *testing.T, version string) {
 		t.Logf("%s answers the replacement %.1f s after the death of the other master", id, at.Sub(died).Seconds())
 	}
 	for _, id := range ids {
-		acts := knocks.of(id)
+		acts := authentications.of(id)
 		if len(acts) == 0 || slices.ContainsFunc(acts, func(act string) bool { return act != "accept" }) {
-			t.Errorf("%s knocked, and got %q", id, acts)
+			t.Errorf("%s authenticated, and got %q", id, acts)
 		}
 	}
 	for _, m := range minions {
@@ -104,15 +104,15 @@ func firstKnock(t *testing.T, version string) {
 	}
 }
 
-// knocks is what a master answered those who knocked, by its event bus.
-type knocks struct {
+// authentications is what a master answered those who authenticated, by its event bus.
+type authentications struct {
 	mu   sync.Mutex
 	acts map[string][]string
 }
 
-func listen(t *testing.T, m *lab.Master) *knocks {
+func listen(t *testing.T, m *lab.Master) *authentications {
 	t.Helper()
-	k := &knocks{acts: map[string][]string{}}
+	k := &authentications{acts: map[string][]string{}}
 	b, err := bus.New(bus.Config{Path: m.EventSocket()})
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func listen(t *testing.T, m *lab.Master) *knocks {
 }
 
 // Event implements bus.Handler.
-func (k *knocks) Event(e event.Event) {
+func (k *authentications) Event(e event.Event) {
 	if e.Kind != event.KindAuth {
 		return
 	}
@@ -143,9 +143,9 @@ func (k *knocks) Event(e event.Event) {
 }
 
 // Gap implements bus.Handler.
-func (k *knocks) Gap(string) {}
+func (k *authentications) Gap(string) {}
 
-func (k *knocks) of(id string) []string {
+func (k *authentications) of(id string) []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Clone(k.acts[id])

@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	// knockEvery: an impostor is more eager than a minion, which knocks once a
+	// authEvery: an impostor is more eager than a minion, which asks once a
 	// second in the lab, and every ten by Salt's default.
-	knockEvery = 300 * time.Millisecond
+	authEvery = 300 * time.Millisecond
 	// lookEvery: Salt writes the file of an accepted key, and events, some
 	// milliseconds apart; no key that was accepted is gone sooner.
 	lookEvery = 5 * time.Millisecond
 )
 
-// impostor knocks for a minion's id with a key of its own, on and on, while both
+// impostor authenticates for a minion's id with a key of its own, on and on, while both
 // the key store and the bus are watched for any sign that the key was accepted.
 type impostor struct {
 	master *lab.Master
@@ -34,14 +34,14 @@ type impostor struct {
 	key    string
 
 	mu     sync.Mutex
-	acts   map[string]int // what the master said of the impostor's knocks
+	acts   map[string]int // what the master said of the impostor's requests
 	caught []string       // signs of its being let in
 }
 
 // impersonate sets an impostor on a master, until the test ends.
 func impersonate(t *testing.T, master *lab.Master, id string) *impostor {
 	t.Helper()
-	i := &impostor{master: master, id: id, key: lab.StrangerKey(), acts: map[string]int{}}
+	i := &impostor{master: master, id: id, key: lab.UnknownKey(), acts: map[string]int{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	t.Cleanup(func() { cancel(); wg.Wait() })
@@ -62,7 +62,7 @@ func impersonate(t *testing.T, master *lab.Master, id string) *impostor {
 		t.Fatalf("no connection to the bus of %s within %v: %v", master.Name, within, events.State().LastErr)
 	}
 	wg.Go(func() { every(ctx, lookEvery, i.look) })
-	wg.Go(func() { every(ctx, knockEvery, func() { _ = master.TryKnock(id, i.key) }) }) // the master may be restarting
+	wg.Go(func() { every(ctx, authEvery, func() { _ = master.TryRequestAuth(id, i.key) }) }) // the master may be restarting
 	return i
 }
 
@@ -105,7 +105,7 @@ func (i *impostor) note(what string) {
 	}
 }
 
-// heard is how often the master said act ("pend", "denied") of its knocks.
+// heard is how often the master said act ("pend", "denied") of its requests.
 func (i *impostor) heard(act string) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -118,7 +118,7 @@ func (i *impostor) outside(t *testing.T) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if len(i.caught) > 0 {
-		t.Fatalf("the impostor was let in: %q; its knocks: %v", i.caught, i.acts)
+		t.Fatalf("the impostor was let in: %q; its requests: %v", i.caught, i.acts)
 	}
 }
 

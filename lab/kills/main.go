@@ -45,7 +45,7 @@ func main() {
 	var t table
 	failed := false
 	for _, version := range versions {
-		s := &stage{lab.NewStage(), version}
+		s := &runner{lab.NewRunner(), version}
 		failed = s.Run(func() { measure(s, &t, *moves, *patience) }) || failed
 	}
 	t.print(os.Stdout)
@@ -54,7 +54,7 @@ func main() {
 	}
 }
 
-func measure(s *stage, t *table, moves int, patience time.Duration) {
+func measure(s *runner, t *table, moves int, patience time.Duration) {
 	s.say("two masters and %d minions start", minions)
 	f := failover.New(s, s.version, minions)
 	for _, how := range []failover.How{failover.Killed, failover.Vanished} {
@@ -119,10 +119,10 @@ func (t *table) print(out *os.File) {
 	}
 }
 
-// stage says how far the measuring of one version is.
-type stage struct {
-	*lab.Stage
+// runner prints how far the measurement of one version is.
+type runner struct {
+	*lab.Runner
 	version string
 }
 
-func (s *stage) say(format string, args ...any) { s.Logf(s.version+"  "+format, args...) }
+func (s *runner) say(format string, args ...any) { s.Logf(s.version+"  "+format, args...) }

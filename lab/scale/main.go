@@ -41,15 +41,15 @@ func main() {
 		for _, n := range fleets {
 			took := map[string]result{}
 			for _, w := range ways {
-				s := lab.NewStage()
-				failed = s.Run(func() { took[w.name] = play(s, version, n, w) }) || failed
+				s := lab.NewRunner()
+				failed = s.Run(func() { took[w.name] = measure(s, version, n, w) }) || failed
 			}
 			t.add(version, n, took)
 		}
 	}
 	var after []string
 	for _, version := range versions {
-		s := lab.NewStage()
+		s := lab.NewRunner()
 		failed = s.Run(func() { after = append(after, restart(s, version, restarted)) }) || failed
 	}
 	t.print(os.Stdout)

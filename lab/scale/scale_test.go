@@ -17,7 +17,7 @@ func TestSmallFleet(t *testing.T) {
 			continue // 10 s of waiting, and a command
 		}
 		t.Run(w.name, func(t *testing.T) {
-			r := play(t, lab.Salt3007, n, w)
+			r := measure(t, lab.Salt3007, n, w)
 			if r.double != 0 || r.lost != 0 || len(r.faults) != 0 {
 				t.Errorf("%d minions with several highstates, %d without, %v", r.double, r.lost, r.faults)
 			}

@@ -41,15 +41,17 @@ func (n name) top() bool { return strings.Count(n.Test, "/") <= 1 }
 // log turns events into lines for people.
 type log struct {
 	out     io.Writer
+	least   float64 // seconds: tests that pass sooner get no line
 	printed time.Time
-	began   map[name]time.Time // of those that run now: not of those that wait for their turn
+	began   map[name]time.Time // of those that run
+	paused  map[name]bool      // those that wait for their turn
 	output  map[name][]string
 	took    map[name]float64
 	seen    int // events: none means that the input was no log
 }
 
-func newLog(out io.Writer) *log {
-	return &log{out: out, printed: time.Now(), began: map[name]time.Time{}, output: map[name][]string{}, took: map[name]float64{}}
+func newLog(out io.Writer, least float64) *log {
+	return &log{out: out, least: least, printed: time.Now(), began: map[name]time.Time{}, paused: map[name]bool{}, output: map[name][]string{}, took: map[name]float64{}}
 }
 
 func (l *log) printf(now time.Time, format string, args ...any) {
@@ -72,7 +74,9 @@ func (l *log) read(line []byte, now time.Time) {
 	switch e.Action {
 	case "run", "cont":
 		l.began[n] = now
+		delete(l.paused, n)
 	case "pause":
+		l.paused[n] = true
 		delete(l.began, n)
 	case "build-output":
 		l.printf(now, "%s", e.Output)
@@ -96,7 +100,7 @@ func (l *log) ended(n name, e event, now time.Time) {
 	if n.Test != "" {
 		l.took[n] = e.Elapsed
 	}
-	if n.Test == "" || e.Action != "pass" || e.Elapsed >= 1 {
+	if n.Test == "" || e.Action != "pass" || e.Elapsed >= l.least {
 		l.printf(now, "%-4s %6.1f s  %s\n", e.Action, e.Elapsed, n)
 	}
 }
@@ -108,10 +112,7 @@ func (l *log) idle(now time.Time, after time.Duration) {
 	}
 	var run []string
 	for n, began := range l.began {
-		// A test that waits for its subtests is told by them.
-		if !slices.ContainsFunc(keys(l.began), func(other name) bool {
-			return other.Package == n.Package && strings.HasPrefix(other.Test, n.Test+"/")
-		}) {
+		if n.Test != "" && !hasSubtest(l.began, n) && !hasSubtest(l.paused, n) {
 			run = append(run, fmt.Sprintf("%s for %.0f s", n, now.Sub(began).Seconds()))
 		}
 	}
@@ -131,17 +132,23 @@ func (l *log) close() error {
 		}
 	}
 	// A test is as long as its subtests, which say more.
-	names := slices.DeleteFunc(keys(l.took), func(n name) bool {
-		return slices.ContainsFunc(keys(l.took), func(other name) bool {
-			return other.Package == n.Package && strings.HasPrefix(other.Test, n.Test+"/")
-		})
-	})
+	names := slices.DeleteFunc(keys(l.took), func(n name) bool { return hasSubtest(l.took, n) })
 	slices.SortFunc(names, func(a, b name) int { return cmp.Compare(l.took[b], l.took[a]) })
 	l.printf(now, "the slowest:\n")
 	for _, n := range names[:min(slowest, len(names))] {
 		l.printf(now, "     %6.1f s  %s %s\n", l.took[n], n.Package, n.Test)
 	}
 	return nil
+}
+
+// hasSubtest reports whether one of the names in m is a subtest of n.
+func hasSubtest[V any](m map[name]V, n name) bool {
+	for other := range m {
+		if other.Package == n.Package && strings.HasPrefix(other.Test, n.Test+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 func keys[V any](m map[name]V) []name {

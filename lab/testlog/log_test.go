@@ -10,7 +10,7 @@ import (
 // cut off by the end of its process is named.
 func TestLog(t *testing.T) {
 	var out strings.Builder
-	l := newLog(&out)
+	l := newLog(&out, 1)
 	begun := time.Now()
 	for _, line := range []string{
 		`# phoenix/a: this is the compiler's`,
@@ -27,6 +27,9 @@ func TestLog(t *testing.T) {
 		`{"Action":"fail","Package":"phoenix/a","Test":"TestBad","Elapsed":3}`,
 		`{"Action":"run","Package":"phoenix/a","Test":"TestPaused"}`,
 		`{"Action":"pause","Package":"phoenix/a","Test":"TestPaused"}`,
+		`{"Action":"run","Package":"phoenix/a","Test":"TestWaits"}`,
+		`{"Action":"run","Package":"phoenix/a","Test":"TestWaits/3008"}`,
+		`{"Action":"pause","Package":"phoenix/a","Test":"TestWaits/3008"}`,
 		`{"Action":"run","Package":"phoenix/a","Test":"TestCut"}`,
 		`{"Action":"output","Package":"phoenix/a","Test":"TestCut","Output":"panic: of the process\n"}`,
 	} {
@@ -43,12 +46,12 @@ func TestLog(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
-	for _, not := range []string{"says a lot", "fail    1.0 s", "TestPaused"} {
+	for _, not := range []string{"says a lot", "fail    1.0 s", "TestPaused", "now: TestWaits"} {
 		if strings.Contains(text, not) {
 			t.Errorf("%q is in\n%s", not, text)
 		}
 	}
-	if err := newLog(&out).close(); err == nil {
+	if err := newLog(&out, 1).close(); err == nil {
 		t.Error("an empty input is taken for a log")
 	}
 }

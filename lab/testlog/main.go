@@ -9,6 +9,7 @@ package main
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -19,8 +20,10 @@ import (
 const silent = 30 * time.Second
 
 func main() {
+	least := flag.Float64("least", 1, "tests that pass within fewer seconds than this get no line")
+	flag.Parse()
 	var mu sync.Mutex // guards l
-	l := newLog(os.Stdout)
+	l := newLog(os.Stdout, *least)
 	go func() {
 		for range time.Tick(time.Second) {
 			mu.Lock()

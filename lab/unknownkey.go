@@ -9,9 +9,9 @@ import (
 	"math/big"
 )
 
-// StrangerKey is a well-formed RSA public key, new each time, of which nobody
+// UnknownKey is a well-formed RSA public key, new each time, of which nobody
 // has the private half. It costs nothing, so that tests can have thousands.
-func StrangerKey() string {
+func UnknownKey() string {
 	n := make([]byte, 256)
 	_, _ = rand.Read(n) // it never fails: see crypto/rand
 	n[0] |= 0x80
@@ -23,9 +23,9 @@ func StrangerKey() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
-// TryKnock is [Master.KnockWithKey] for any goroutine, and for a master that may
+// TryRequestAuth is [Master.RequestAuth] for any goroutine, and for a master that may
 // not be there.
-func (m *Master) TryKnock(id, pem string) error {
-	_, err := m.request(knockTimeout, map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
+func (m *Master) TryRequestAuth(id, pem string) error {
+	_, err := m.request(authTimeout, map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
 	return err
 }

@@ -85,7 +85,7 @@ func launch(tb lab.TB, version string, n int, w way) *fleetOf {
 		config["auto_accept"] = true
 	}
 	f := &fleetOf{tb: tb, what: fmt.Sprintf("%s, %d minions, %s", version, n, w.name)}
-	f.master = l.StartMaster(lab.MasterOptions{Version: version, Extra: config})
+	f.master = l.StartMaster(lab.MasterOptions{Version: version, Workers: 3, Extra: config})
 	for i := range n {
 		f.ids = append(f.ids, fmt.Sprintf("i-%05d", i))
 	}
@@ -124,8 +124,8 @@ func (f *fleetOf) wait(p swarm.Point) []time.Duration {
 	return f.swarm.Came(p)
 }
 
-// play plays one round.
-func play(tb lab.TB, version string, n int, w way) result {
+// measure runs one round.
+func measure(tb lab.TB, version string, n int, w way) result {
 	tb.Helper()
 	f := launch(tb, version, n, w)
 	var started []time.Duration

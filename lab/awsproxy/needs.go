@@ -1,4 +1,4 @@
-package tap
+package awsproxy
 
 import (
 	"maps"
@@ -60,8 +60,8 @@ func (c Call) needsByAnswer(r *http.Response) []string {
 }
 
 // Needs gives what IAM must allow for all calls so far, sorted.
-func (t *Tap) Needs() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Sorted(maps.Keys(t.needs))
+func (p *Proxy) Needs() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.needs))
 }

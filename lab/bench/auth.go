@@ -8,26 +8,26 @@ import (
 	"phoenix/lab"
 )
 
-// knockers is how many knocks are on their way at a time: more than the master
+// askers is how many auth requests are on their way at a time: more than the master
 // has workers, so that none of them waits for us.
-const knockers = 5
+const askers = 5
 
-// knock has all ids knock, each with a key of its own, and gives when the first
+// requestAuth sends an auth request of each id, each with a key of its own, and gives when the first
 // of them did. The keys are made before.
-func knock(s *stage, master *lab.Master, ids []string) (begun time.Time) {
+func requestAuth(s *runner, master *lab.Master, ids []string) (begun time.Time) {
 	type caller struct{ id, key string }
 	callers := make(chan caller, len(ids))
 	for _, id := range ids {
-		callers <- caller{id, lab.StrangerKey()}
+		callers <- caller{id, lab.UnknownKey()}
 	}
 	close(callers)
 	faults := make(chan error, len(ids))
 	var wg sync.WaitGroup
 	begun = time.Now()
-	for range min(knockers, len(ids)) {
+	for range min(askers, len(ids)) {
 		wg.Go(func() {
 			for c := range callers {
-				faults <- master.TryKnock(c.id, c.key)
+				faults <- master.TryRequestAuth(c.id, c.key)
 			}
 		})
 	}
@@ -40,7 +40,7 @@ func knock(s *stage, master *lab.Master, ids []string) (begun time.Time) {
 }
 
 // wheel is the master as the bridge calls it.
-func wheel(s *stage, master *lab.Master) *salt.Master {
+func wheel(s *runner, master *lab.Master) *salt.Master {
 	config, err := salt.ReadConfig(master.ConfigPath())
 	s.check(err)
 	m, err := salt.NewMaster(config)
