@@ -219,7 +219,7 @@ func withoutComments(text []byte) []byte {
 var marks = map[string]string{
 	"key_runner.py":       `__salt__["phoenix.hint"]`,
 	"highstate_runner.py": `__salt__["phoenix.hint"]`,
-	"phoenix.py":          `/v1/command`,
+	"phoenix.py":          `/v1/hints`,
 }
 
 func lookAtRunners(dirs []string) (found []Runner) {
