@@ -27,7 +27,7 @@ const DefaultLines = 10
 // Explanation is what is known of one minion, and what follows.
 type Explanation struct {
 	ID        string            `json:"id"`
-	Standing  decide.Standing   `json:"standing"`
+	Standing  decide.Phase      `json:"standing"`
 	Row       *fleet.Minion     `json:"row"`
 	Keys      map[string]string `json:"keys"` // state -> digest
 	Decision  decide.KeyAct     `json:"decision"`
@@ -65,7 +65,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 		return p.Minion == r.ID && p.Kind == service.KeyRemoved
 	})
 	d := decide.Keys(decide.Admit(a.Config.Admit), view)
-	x := &Explanation{ID: r.ID, Standing: decide.Stand(view.Row, view.Known, view.Accepted.Present),
+	x := &Explanation{ID: r.ID, Standing: decide.PhaseOf(view.Row, view.Known, view.Accepted.Present),
 		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
 		Rules: decide.ExplainKeys(decide.Admit(a.Config.Admit), view), Highstate: explainHighstate(report, view)}
 	if view.Known {
@@ -101,24 +101,24 @@ func explainHighstate(report service.Report, v decide.KeyView) string {
 			return p.Why
 		}
 	}
-	switch decide.Stand(v.Row, v.Known, v.Accepted.Present) {
-	case decide.Foreign, decide.Unlisted:
+	switch decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) {
+	case decide.PhaseForeign, decide.PhaseUnlisted:
 		return "none: it is not in the fleet"
-	case decide.Terminated:
+	case decide.PhaseTerminated:
 		return "none: its instance was terminated"
-	case decide.Adopted:
+	case decide.PhaseAdopted:
 		return "none: it was adopted (phoenix highstate run " + v.ID + ")"
-	case decide.Ran:
+	case decide.PhaseDone:
 		return "ran, as job " + v.Row.ClaimJID + " by " + v.Row.HighstateRunner
-	case decide.Broken:
+	case decide.PhaseFailed:
 		retcode := ""
 		if v.Row.Retcode != nil {
 			retcode = fmt.Sprint(*v.Row.Retcode)
 		}
 		return fmt.Sprintf("attempt %d failed (retcode %s)", v.Row.Attempt, retcode)
-	case decide.Running:
+	case decide.PhaseRunning:
 		return "runs as job " + v.Row.ClaimJID + " by " + v.Row.ClaimOwner
-	case decide.Accepted:
+	case decide.PhaseAccepted:
 		return "wanted: starts when the minion connects"
 	}
 	return "wanted: starts when its key is accepted and it connects"

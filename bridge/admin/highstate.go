@@ -49,7 +49,7 @@ func (a Admin) RunHighstate(ctx context.Context, r RunHighstates) ([]fleet.Minio
 	}
 	changes := make([]fleet.Change, len(r.IDs))
 	for i, id := range r.IDs {
-		changes[i] = fleet.Again{InstanceID: instances[id], Force: r.Force}
+		changes[i] = fleet.Rerun{InstanceID: instances[id], Force: r.Force}
 	}
 	return a.apply(ctx, "ask for highstates", "highstate asked for", changes)
 }
@@ -59,13 +59,13 @@ const pollHighstates = time.Second
 
 // AwaitHighstates waits until the highstates of ids have ended, for at most wait. It
 // calls changed, if not nil, with each id whose standing is another than before.
-func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Duration, changed func(id string, now decide.Standing)) error {
+func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Duration, changed func(id string, now decide.Phase)) error {
 	instances, err := a.resolveInstances(ctx, ids)
 	if err != nil {
 		return fmt.Errorf("await highstates: %w", err)
 	}
 	deadline := time.Now().Add(wait)
-	last := map[string]decide.Standing{}
+	last := map[string]decide.Phase{}
 	for {
 		rows, err := a.Store.Minions(ctx, slices.Collect(maps.Values(instances)))
 		bad, err := fleet.WithoutBadRows(err)
@@ -78,15 +78,15 @@ func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Dura
 				failed++
 				continue
 			}
-			standing := decide.Stand(rows[instances[id]], true, false)
+			standing := decide.PhaseOf(rows[instances[id]], true, false)
 			if changed != nil && last[id] != standing {
 				changed(id, standing)
 				last[id] = standing
 			}
 			switch {
-			case standing == decide.Broken:
+			case standing == decide.PhaseFailed:
 				failed++
-			case standing != decide.Ran:
+			case standing != decide.PhaseDone:
 				open++
 			}
 		}

@@ -16,15 +16,15 @@ import (
 
 // Key is one key of this master.
 type Key struct {
-	ID       string          `json:"id"`
-	State    string          `json:"state"`
-	Standing decide.Standing `json:"standing"`
-	Digest   string          `json:"key_sha256"`
-	Bound    string          `json:"bound"` // same, other, or empty: none is bound
+	ID       string       `json:"id"`
+	State    string       `json:"state"`
+	Standing decide.Phase `json:"standing"`
+	Digest   string       `json:"key_sha256"`
+	Bound    string       `json:"bound"` // same, other, or empty: none is bound
 }
 
 // BadRow is the standing of an id whose row cannot be decoded.
-const BadRow decide.Standing = "bad row"
+const BadRow decide.Phase = "bad row"
 
 // maxBadEntries is how many entries of the key store that are no keys are named:
 // anyone can leave odd ones among the pending.
@@ -54,7 +54,7 @@ func (a Admin) Keys(ctx context.Context) ([]Key, error) {
 		{"rejected", salt.Rejected, list.Rejected}, {"denied", salt.Denied, list.Denied}} {
 		for _, id := range s.ids {
 			row, known := rows[id]
-			k := Key{ID: id, State: s.name, Standing: decide.Stand(row, known, s.state == salt.Accepted)}
+			k := Key{ID: id, State: s.name, Standing: decide.PhaseOf(row, known, s.state == salt.Accepted)}
 			if bad[instances[id]] != nil {
 				k.Standing = BadRow
 			}

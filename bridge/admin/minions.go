@@ -54,7 +54,7 @@ func (a Admin) Add(ctx context.Context, r AddMinions) ([]fleet.Minion, error) {
 	changes := make([]fleet.Change, 0, len(r.IDs))
 	for _, id := range r.IDs {
 		changes = append(changes, addOrAdopt(keys, fleet.Add{InstanceID: instances[id], MinionID: a.minionID(id),
-			Group: r.Group, Again: r.Again}))
+			Group: r.Group, Revive: r.Again}))
 	}
 	return a.apply(ctx, "add minions", "minion added", changes)
 }

@@ -25,7 +25,7 @@ type Pruned struct {
 // Prune makes tombstones of rows that were terminated long ago, and deletes those
 // that have expired.
 func (a Admin) Prune(ctx context.Context, r PruneMinions) (*Pruned, error) {
-	now, older := time.Now(), fleet.StripAfter
+	now, older := time.Now(), fleet.TombstoneAfter
 	if r.Older != nil {
 		older = time.Duration(*r.Older)
 	}
@@ -38,7 +38,7 @@ func (a Admin) Prune(ctx context.Context, r PruneMinions) (*Pruned, error) {
 				continue
 			}
 			out.Left++
-			if s, strip := fleet.ToStrip(row, older, now); strip {
+			if s, strip := fleet.ToTombstone(row, older, now); strip {
 				due = append(due, s)
 			}
 		}

@@ -81,7 +81,7 @@ func rosterOf(rows []fleet.Minion, valid func(string) bool, cache *salt.GrainsCa
 		wanted = event.Glob(r.Target)
 	}
 	for _, row := range rows {
-		id := row.Salt()
+		id := row.SaltID()
 		if !valid(id) || !wanted([]byte(id)) {
 			continue
 		}

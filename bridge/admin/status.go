@@ -16,14 +16,14 @@ import (
 
 // Overview is the state of the fleet, and of the bridge on this machine.
 type Overview struct {
-	Masters []fleet.Master          `json:"masters"`
-	Minions map[decide.Standing]int `json:"minions"`
-	Follow  fleet.Following         `json:"following"`         // by masters that serve
-	Keys    string                  `json:"keys,omitempty"`    // why foreign keys could not be counted
-	Counted string                  `json:"counted,omitempty"` // what minions are counted, where it is not all
-	Bridge  *service.Report         `json:"bridge"`            // null: none answers on this machine
-	Hint    string                  `json:"bridge_error,omitempty"`
-	BadRows []string                `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
+	Masters []fleet.Master       `json:"masters"`
+	Minions map[decide.Phase]int `json:"minions"`
+	Follow  fleet.Following      `json:"following"`         // by masters that serve
+	Keys    string               `json:"keys,omitempty"`    // why foreign keys could not be counted
+	Counted string               `json:"counted,omitempty"` // what minions are counted, where it is not all
+	Bridge  *service.Report      `json:"bridge"`            // null: none answers on this machine
+	Hint    string               `json:"bridge_error,omitempty"`
+	BadRows []string             `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
 }
 
 // maxBadRows is how many of the rows that cannot be decoded an overview names.
@@ -56,7 +56,7 @@ const (
 // Status returns the state of the fleet, and of the bridge on this machine.
 func (a Admin) Status(ctx context.Context, count Count) (*Overview, error) {
 	defer a.progress("reading the fleet")()
-	o := &Overview{Minions: map[decide.Standing]int{}}
+	o := &Overview{Minions: map[decide.Phase]int{}}
 	var err error
 	o.Masters, err = a.Store.Masters(ctx)
 	if err := o.leaveOut(err); err != nil {
@@ -79,10 +79,10 @@ func (a Admin) Status(ctx context.Context, count Count) (*Overview, error) {
 		return o, nil
 	}
 	o.Counted = "not counted: no bridge has compared keys and fleet here"
-	if o.Bridge != nil && o.Bridge.Engine.Compared {
+	if o.Bridge != nil && o.Bridge.Engine.Resynced {
 		maps.Copy(o.Minions, o.Bridge.Engine.Census)
 		o.Counted = fmt.Sprintf("counted by this master's keys; the next comparison is in %v",
-			max(time.Until(o.Bridge.Engine.CompareAt), 0).Round(time.Second))
+			max(time.Until(o.Bridge.Engine.ResyncAt), 0).Round(time.Second))
 	}
 	return o, nil
 }
@@ -93,8 +93,8 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 	for _, status := range []fleet.Status{fleet.Launch, fleet.Terminate} {
 		err := a.Store.ByStatus(ctx, status, "", func(page []fleet.Minion) error {
 			for _, r := range page {
-				listed[r.Salt()] = true
-				o.Minions[decide.Stand(r, true, false)]++
+				listed[r.SaltID()] = true
+				o.Minions[decide.PhaseOf(r, true, false)]++
 			}
 			return nil
 		})
@@ -114,12 +114,12 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 	}
 	for _, id := range list.Accepted {
 		if !listed[id] {
-			o.Minions[decide.Foreign]++
+			o.Minions[decide.PhaseForeign]++
 		}
 	}
 	for _, id := range list.Pending {
 		if !listed[id] {
-			o.Minions[decide.Unlisted]++
+			o.Minions[decide.PhaseUnlisted]++
 		}
 	}
 	return nil

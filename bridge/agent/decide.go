@@ -65,7 +65,7 @@ type Watch struct {
 	order  Order
 	follow Follow
 
-	pulses  decide.Pulses
+	pulses  decide.FailureDetector
 	unready map[string]int       // reads in a row in which a row was not ready, by instance
 	rowless map[string]time.Time // listed addresses without a row, since when
 	losing  []string             // what would have left by the last look

@@ -22,7 +22,7 @@ type Line struct {
 	raw json.RawMessage
 }
 
-// MarshalJSON gives the line as it stands in the file.
+// MarshalJSON returns the line as it stands in the file.
 func (l Line) MarshalJSON() ([]byte, error) { return l.raw, nil }
 
 // tail is as much of the trail's end as holds its last decisions, whosever.

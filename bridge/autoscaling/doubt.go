@@ -241,7 +241,7 @@ func (r *Reader) warned(ctx context.Context, l *letter, k known) error {
 		r.cfg.decided(r.log, "master drained: EC2 may take it back", id, "event", l.msg.About)
 	case row.Status == fleet.Launch:
 		l.verdict = Ours
-		r.cfg.decided(r.log, "EC2 may take the instance back", row.Salt(), "instance", id, "event", l.msg.About)
+		r.cfg.decided(r.log, "EC2 may take the instance back", row.SaltID(), "instance", id, "event", l.msg.About)
 	default:
 		l.verdict = NotOurs
 	}
@@ -253,5 +253,5 @@ func nameOf(row fleet.Minion, id string) string {
 	if row.InstanceID == "" {
 		return id
 	}
-	return row.Salt()
+	return row.SaltID()
 }

@@ -237,7 +237,7 @@ func (h *Hooks) abandon(ctx context.Context, w *wait, why string, timeout time.D
 	if err := h.end(ctx, w.Message, giveUp); err != nil {
 		return err
 	}
-	h.cfg.decided(h.log, "launching instance abandoned", row.Salt(), "instance", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
+	h.cfg.decided(h.log, "launching instance abandoned", row.SaltID(), "instance", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
 	return nil
 }
 

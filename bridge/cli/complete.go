@@ -164,7 +164,7 @@ func minionIDs(c *cli.Context, command *cli.Command, prefix string) (ids []strin
 			defer store.Close()
 			_ = store.ByStatus(ctx, fleet.Launch, "", func(page []fleet.Minion) error {
 				for _, row := range page {
-					ids = append(ids, row.Salt())
+					ids = append(ids, row.SaltID())
 				}
 				if ctx.Err() != nil {
 					return errEnough

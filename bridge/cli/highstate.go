@@ -37,7 +37,7 @@ func highstateCommand() *cli.Command {
 func listHighstates(c *cli.Context, a admin.Admin) error {
 	rows, err := a.Highstates(c.Context, admin.ListHighstates{All: c.Bool("all")})
 	return printRows(c, rows, err, []string{"MINION", "STANDING", "ATTEMPT", "JOB", "BY", "RETCODE", "CHANGED"}, func(r fleet.Minion) []any {
-		return []any{r.Salt(), decide.Stand(r, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r), r.Modified}
+		return []any{r.SaltID(), decide.PhaseOf(r, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r), r.Modified}
 	})
 }
 
@@ -53,7 +53,7 @@ func runHighstate(c *cli.Context, a admin.Admin) error {
 	if err != nil || c.Duration("wait") == 0 {
 		return err
 	}
-	changed := func(id string, now decide.Standing) { fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), now) }
+	changed := func(id string, now decide.Phase) { fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), now) }
 	if c.Bool("json") {
 		changed = nil
 	}

@@ -60,7 +60,7 @@ func acceptKeys(c *cli.Context, a admin.Admin) error {
 	switch {
 	case !c.Bool("json"):
 		for _, row := range rows {
-			fmt.Fprintf(c.App.Writer, "%s  accepted, key %s\n", plain(row.Salt()), short(row.KeySHA256))
+			fmt.Fprintf(c.App.Writer, "%s  accepted, key %s\n", plain(row.SaltID()), short(row.KeySHA256))
 		}
 	case len(rows) > 0:
 		err = errors.Join(err, printJSON(c.App.Writer, rows))

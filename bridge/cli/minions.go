@@ -63,7 +63,7 @@ func listMinions(c *cli.Context, a admin.Admin) error {
 	rows, err := a.Minions(c.Context, admin.ListMinions{Status: c.String("status")})
 	columns := []string{"MINION", "STATUS", "STANDING", "HIGHSTATE BY", "ATTEMPT", "RETCODE", "KEY", "MODIFIED"}
 	return printRows(c, rows, err, columns, func(r fleet.Minion) []any {
-		return []any{r.Salt(), r.Status, decide.Stand(r, true, false), r.HighstateRunner, r.Attempt, retcode(r), short(r.KeySHA256), r.Modified}
+		return []any{r.SaltID(), r.Status, decide.PhaseOf(r, true, false), r.HighstateRunner, r.Attempt, retcode(r), short(r.KeySHA256), r.Modified}
 	})
 }
 

@@ -17,7 +17,7 @@ func pruneCommand() *cli.Command {
 		Description: "Bridges do both by themselves: a terminated minion's row is stripped after a day, and deleted 30 days later.\n" +
 			"Until then the tombstone keeps a message that comes late from reviving the instance.",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.DurationFlag{Name: "older", Value: fleet.StripAfter, Usage: "strip rows that were terminated so long ago"},
+			&cli.DurationFlag{Name: "older", Value: fleet.TombstoneAfter, Usage: "strip rows that were terminated so long ago"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say how many rows are due, and do nothing"}},
 		Action: withStore(performing(prune)),
 	}

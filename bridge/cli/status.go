@@ -93,7 +93,7 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 func printBridge(w io.Writer, r service.Report) error {
 	e := r.Engine
 	fmt.Fprintf(w, "bridge: %s, up %v; store %s\n", r.InstanceID, time.Since(r.Started).Round(time.Second),
-		map[bool]string{true: "reached", false: "NOT reached"}[r.Reach])
+		map[bool]string{true: "reached", false: "NOT reached"}[r.StoreReached])
 	if r.Twin != "" {
 		fmt.Fprintf(w, "TWO BRIDGES: %s\n", plain(r.Twin))
 	}
@@ -172,15 +172,15 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 const shownIDs = 10
 
 // meaning says each standing in a few words.
-var meaning = map[decide.Standing]string{
-	decide.Foreign:    "accepted here, not in the fleet: never touched",
-	decide.Unlisted:   "knocks here, not in the fleet: left pending",
-	decide.Adopted:    "in the fleet since before Phoenix came",
-	decide.Terminated: "its instance is gone; so are its keys",
-	decide.Expected:   "in the fleet, has not knocked yet",
-	decide.Accepted:   "its key is bound; its highstate has not begun",
-	decide.Running:    "its highstate runs",
-	decide.Ran:        "its highstate succeeded",
-	decide.Broken:     "its last highstate failed",
-	decide.Unreadable: "its row cannot be decoded: passed over",
+var meaning = map[decide.Phase]string{
+	decide.PhaseForeign:    "accepted here, not in the fleet: never touched",
+	decide.PhaseUnlisted:   "knocks here, not in the fleet: left pending",
+	decide.PhaseAdopted:    "in the fleet since before Phoenix came",
+	decide.PhaseTerminated: "its instance is gone; so are its keys",
+	decide.PhaseListed:     "in the fleet, has not knocked yet",
+	decide.PhaseAccepted:   "its key is bound; its highstate has not begun",
+	decide.PhaseRunning:    "its highstate runs",
+	decide.PhaseDone:       "its highstate succeeded",
+	decide.PhaseFailed:     "its last highstate failed",
+	decide.PhaseUnreadable: "its row cannot be decoded: passed over",
 }

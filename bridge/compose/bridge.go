@@ -86,7 +86,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	store = service.CountFailures(store, counters)
 	trail := audit.New(cfg.Audit.File, log)
 	left := autoscaling.Left(master.Interface, master.PublishPort)
-	messages, err := openQueue(cfg, loaded, store, left, inbox.Wrote, service.DecisionLog(log, trail, engine.InstanceID), log)
+	messages, err := openQueue(cfg, loaded, store, left, inbox.Upsert, service.DecisionLog(log, trail, engine.InstanceID), log)
 	if err != nil {
 		return config.Invalid(err)
 	}
@@ -115,8 +115,8 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		Connected: left,
 		Ready:     ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: o.Version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
-			Attend(ctx, s.Turned, log) // it serves: what it waits for, status says
-			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Changed, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
+			Attend(ctx, s.LastStep, log) // it serves: what it waits for, status says
+			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Invalidate, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
 				Hint: hint(inbox), Jobs: relayedJobs(relay), Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
 		},
 	})

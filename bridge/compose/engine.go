@@ -64,7 +64,7 @@ func engineConfig(cfg config.Config) (service.Config, error) {
 		Admit: decide.Admit(cfg.Admit), ValidID: cfg.ValidID(),
 		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease},
 		Function:  h.Function, Args: h.Args, Kwargs: h.Kwargs, Concurrency: h.Concurrency,
-		CompareEvery: service.CompareEvery, PollEvery: poll, UnknownFor: unknown,
+		ResyncEvery: service.ResyncEvery, PollEvery: poll, UnknownFor: unknown,
 	}, nil
 }
 

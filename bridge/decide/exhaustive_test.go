@@ -72,7 +72,7 @@ type exhaust struct {
 type exMaster struct {
 	alive  bool
 	lives  int8
-	course Course
+	course HighstateView
 	halted Act  // it is stopped before that act
 	order  Step // that one
 }
@@ -119,10 +119,10 @@ func (s *exhaust) boot(i int) {
 	m := &s.masters[i]
 	m.lives++
 	m.alive, m.halted = true, ""
-	m.course = Course{Accepted: true}
-	m.course.Saw(s.row, s.now)
+	m.course = HighstateView{Accepted: true}
+	m.course.UpdateRow(s.row, s.now)
 	if s.connected(i) {
-		m.course.Here = s.now
+		m.course.ConnectedAt = s.now
 	}
 }
 
@@ -142,7 +142,7 @@ func (s *exhaust) self(i int) Self {
 }
 
 // pulse: a master that is dead or stopped is so for longer than a lease.
-func (s *exhaust) pulse(i int) Pulse {
+func (s *exhaust) pulse(i int) Liveness {
 	other := s.masters[1-i]
 	if s.row.ClaimState != fleet.Claimed || s.row.ClaimOwner == s.self(i).ID {
 		return Unseen
@@ -154,7 +154,7 @@ func (s *exhaust) pulse(i int) Pulse {
 }
 
 // rule is what is searched.
-type rule func(Policy, Self, Pulse, Course, time.Time) Step
+type rule func(Policy, Self, Liveness, HighstateView, time.Time) Step
 
 // search collects what comes after states.
 type search struct {
@@ -163,7 +163,7 @@ type search struct {
 	emit  func(s *exhaust, what string)
 }
 
-// after gives every state that may come next.
+// after returns every state that may come next.
 func (x *search) after(s *exhaust) {
 	idle, next := true, time.Time{}
 	for i := range s.masters {
@@ -219,7 +219,7 @@ func (x *search) after(s *exhaust) {
 		}
 		for i := range c.masters { // who is connected shows it now and then
 			if m := &c.masters[i]; c.connected(i) {
-				m.course.Here = c.now
+				m.course.ConnectedAt = c.now
 			}
 		}
 		x.emit(c, fmt.Sprintf("%v pass", c.now.Sub(s.now)))
@@ -230,7 +230,7 @@ func (x *search) after(s *exhaust) {
 func (x *search) act(s *exhaust, i int, step Step, how string) {
 	name := func(what string) string { return fmt.Sprintf("m%d %s%s%s", i, how, step.Act, what) }
 	self := s.self(i)
-	write := func(change fleet.Change, took func(c *Course, row fleet.Minion, now time.Time)) {
+	write := func(change fleet.Change, took func(c *HighstateView, row fleet.Minion, now time.Time)) {
 		apply := func(c *exhaust) (fleet.Minion, error) {
 			row, err := change.Apply(c.row, true)
 			if err == nil {
@@ -243,7 +243,7 @@ func (x *search) act(s *exhaust, i int, step Step, how string) {
 		if m := &c.masters[i]; err == nil {
 			took(&m.course, row, c.now)
 		} else {
-			m.course.Saw(row, c.now)
+			m.course.UpdateRow(row, c.now)
 			m.course.Ended = nil
 		}
 		x.emit(c, name(""))
@@ -251,7 +251,7 @@ func (x *search) act(s *exhaust, i int, step Step, how string) {
 			c := s.clone()
 			c.left.lose--
 			_, _ = apply(c)
-			c.masters[i].course.Saw(c.row, c.now)
+			c.masters[i].course.UpdateRow(c.row, c.now)
 			x.emit(c, name(", answer lost"))
 		}
 		if s.left.crash > 0 {
@@ -266,7 +266,7 @@ func (x *search) act(s *exhaust, i int, step Step, how string) {
 	switch step.Act {
 	case Read:
 		c := s.clone()
-		c.masters[i].course.Saw(c.row, c.now)
+		c.masters[i].course.UpdateRow(c.row, c.now)
 		x.emit(c, name(""))
 	case Take:
 		if s.jids == maxJIDs {
@@ -280,10 +280,10 @@ func (x *search) act(s *exhaust, i int, step Step, how string) {
 			s = s.clone()
 			s.jids++
 		}
-		write(claim, func(c *Course, row fleet.Minion, now time.Time) { c.Took(row, now) })
+		write(claim, func(c *HighstateView, row fleet.Minion, now time.Time) { c.ClaimWritten(row, now) })
 	case Finish:
 		f := fleet.Finish{InstanceID: "i-1", JID: step.Ended.JID, Outcome: step.Ended.Outcome, From: course.Row.ClaimVersion}
-		write(f, func(c *Course, row fleet.Minion, now time.Time) { c.Saw(row, now); c.Ended = nil })
+		write(f, func(c *HighstateView, row fleet.Minion, now time.Time) { c.UpdateRow(row, now); c.Ended = nil })
 	case Publish:
 		x.publish(s, i, course, name)
 	case Ping, Ask, Trace, Kind:
@@ -294,7 +294,7 @@ func (x *search) act(s *exhaust, i int, step Step, how string) {
 }
 
 // publish sends the row's jid, as the course has it.
-func (x *search) publish(s *exhaust, i int, course Course, name func(string) string) {
+func (x *search) publish(s *exhaust, i int, course HighstateView, name func(string) string) {
 	jid, attempt := jidNumber(course.Row.ClaimJID), course.Row.Attempt
 	late := s.row.ClaimVersion != course.Row.ClaimVersion
 	s = s.clone()
@@ -366,7 +366,7 @@ func (x *search) receive(s *exhaust, from int, jid int8, late bool) {
 }
 
 // ask puts a question, which is answered at once, late or never.
-func (x *search) ask(s *exhaust, i int, kind Act, course Course, name func(string) string) {
+func (x *search) ask(s *exhaust, i int, kind Act, course HighstateView, name func(string) string) {
 	asked := func() *exhaust {
 		c := s.clone()
 		switch m := &c.masters[i].course; kind {
@@ -420,16 +420,16 @@ func (s *exhaust) hear(a exAnswer) {
 	c := &m.course
 	switch a.kind {
 	case Ping:
-		c.Here = s.now
+		c.ConnectedAt = s.now
 	case Ask:
 		own := a.says.running && a.jid == c.Row.ClaimJID && c.Row.ClaimState == fleet.Claimed
 		var by *Blocker
 		if a.says.other || a.says.running && !own {
 			by = &Blocker{JID: "Z", Fun: "state.highstate"}
 		}
-		c.Runs(own, by, a.asked, s.now)
+		c.JobsRunning(own, by, a.asked, s.now)
 	case Kind:
-		c.Is(!s.hot, a.asked, s.now)
+		c.MasterTypeIs(!s.hot, a.asked, s.now)
 	case Trace:
 		answer := Answer{JID: a.jid, Asked: a.asked, Running: a.says.running}
 		if a.says.cached != notCached {
@@ -506,7 +506,7 @@ func (x *search) minion(s *exhaust) {
 		c.left.move--
 		c.at, c.flying = 1-c.at, -1
 		if m := &c.masters[c.at]; m.alive {
-			m.course.Here = c.now
+			m.course.ConnectedAt = c.now
 		}
 		x.emit(c, "minion moves")
 	}
@@ -550,7 +550,7 @@ func (x *search) ends(s *exhaust, n int8, how int8) {
 	c := end()
 	if m := &c.masters[c.from[n]]; m.alive && c.connected(int(c.from[n])) {
 		if m.course.Row.ClaimJID == jidName(n) {
-			m.course.Here, m.course.Ended = c.now, exEnded(jidName(n), how)
+			m.course.ConnectedAt, m.course.Ended = c.now, exEnded(jidName(n), how)
 		}
 	}
 	x.emit(c, jidName(n)+" returns")
@@ -619,7 +619,7 @@ func (s *exhaust) key(b []byte) []byte {
 		c := &m.course
 		b = binary.AppendVarint(b, s.row.ClaimVersion-c.Row.ClaimVersion)
 		row(c.Row)
-		for _, t := range []time.Time{c.RowAt, c.Since, c.Here, c.Pinged, c.Published, c.Asked, c.Silent, c.Traced, c.Told, c.KindAsked, c.Hot, c.BusyAt, c.Free} {
+		for _, t := range []time.Time{c.RowAt, c.Since, c.ConnectedAt, c.Pinged, c.Published, c.Asked, c.NotRunning, c.Traced, c.UnknownAt, c.KindAsked, c.Hot, c.BusyAt, c.Free} {
 			ago(t)
 		}
 		b = append(b, byte(c.Taken), byte(c.Asks), byte(c.Unknowns), byte(c.KindAsks), byte(c.Busies))
@@ -704,7 +704,7 @@ func TestExhaustive(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			begun := time.Now()
-			states, took, fault := explore(Next, test.left, test.steps)
+			states, took, fault := explore(Highstate, test.left, test.steps)
 			t.Logf("%d states within %d steps, in %v", states, took, time.Since(begun).Round(time.Millisecond))
 			if fault != "" {
 				t.Error(fault)
@@ -715,27 +715,27 @@ func TestExhaustive(t *testing.T) {
 
 // Rules that are wrong must be found out; else the search is blind.
 func TestExhaustiveFindsWhatIsWrong(t *testing.T) {
-	own := func(s Self, c Course) bool {
+	own := func(s Self, c HighstateView) bool {
 		return c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == s.ID && c.Row.ClaimIncarnation == s.Incarnation
 	}
 	for name, test := range map[string]struct {
-		wrong func(Self, Course, Step) Step
+		wrong func(Self, HighstateView, Step) Step
 		left  budget
 		want  string
 	}{
-		"sends again at the first unknown": {func(s Self, c Course, step Step) Step {
+		"sends again at the first unknown": {func(s Self, c HighstateView, step Step) Step {
 			if own(s, c) && c.Missing && !c.Resent && step.Act == Wait {
 				return Step{Act: Publish}
 			}
 			return step
 		}, budget{late: 1, restart: 1}, "G2"},
-		"does not look into the cache": {func(s Self, c Course, step Step) Step {
+		"does not look into the cache": {func(s Self, c HighstateView, step Step) Step {
 			if own(s, c) && step.Act == Trace {
 				return Step{Act: Publish}
 			}
 			return step
 		}, budget{lose: 1, forget: 1}, "G2"},
-		"gives up what another ran": {func(s Self, c Course, step Step) Step {
+		"gives up what another ran": {func(s Self, c HighstateView, step Step) Step {
 			if c.Row.ClaimState == fleet.Claimed && step.Act == Take {
 				return Step{Act: Finish, Ended: Ended{JID: c.Row.ClaimJID, Outcome: fleet.Erred}}
 			}
@@ -744,8 +744,8 @@ func TestExhaustiveFindsWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			states, took, fault := explore(func(p Policy, s Self, owner Pulse, c Course, now time.Time) Step {
-				return test.wrong(s, c, Next(p, s, owner, c, now))
+			states, took, fault := explore(func(p Policy, s Self, owner Liveness, c HighstateView, now time.Time) Step {
+				return test.wrong(s, c, Highstate(p, s, owner, c, now))
 			}, test.left, 24)
 			t.Logf("%d states within %d steps: %s", states, took, fault)
 			if !strings.HasPrefix(fault, test.want) {

@@ -2,41 +2,41 @@ package decide
 
 import "phoenix/bridge/fleet"
 
-// Admit is the rule by which keys are let in.
+// Admit is the rule by which keys are accepted.
 type Admit string
 
 const (
 	// Listed: the id's row says LAUNCH. Any key will do (the rule of 2015).
 	Listed Admit = "listed"
 	// Bound: listed, and the key is the one bound to the row. The first
-	// acceptance binds it, so this trusts the first knock.
+	// acceptance binds it, so this trusts the first auth request.
 	Bound Admit = "bound"
 	// Proven: bound, and the first key is bound only if the instance itself wrote
-	// its digest under its own ARN, which IAM lets no other instance do.
+	// its digest under its own ARN; IAM allows that to no other instance.
 	Proven Admit = "proven"
 )
 
-// Key is a public key as the master's key store holds it for one id and state.
+// Key is a public key in the master's key store, for one id and state.
 type Key struct {
 	Present bool
 	Digest  string // fleet.KeyDigest; empty if the text is no RSA public key
 }
 
-// KeyView is what a master knows of one id when it looks at its keys.
+// KeyView is what a master knows of one id when it decides about its keys.
 type KeyView struct {
 	ID    string
 	Valid bool // the id matches id_pattern
 	Known bool // the fleet has a row for it
 	Row   fleet.Minion
-	Proof string // the digest that the instance wrote of itself; empty: none
-	// Former: the accepted key is the one that was bound to a terminated instance
-	// which bore the id before.
+	Proof string // the digest that the instance wrote as proof; empty: none
+	// Former: the accepted key was bound to a terminated instance that had the id
+	// before.
 	Former bool
-	// Removed: the bound key was accepted on this master, and is gone though nobody
-	// retired the minion: somebody deleted it by hand.
+	// Removed: the bound key was accepted on this master and is gone, although the
+	// minion was not retired: somebody deleted it by hand.
 	Removed bool
-	// Wrong: the accepted key is one that Phoenix accepted in another's place: it was
-	// pending in the moment of the call, and not a moment before.
+	// Wrong: Phoenix accepted this key in place of another: it became pending between
+	// the decision and the call.
 	Wrong bool
 
 	Pending, Accepted, Rejected, Denied Key
@@ -47,11 +47,11 @@ type KeyAct string
 
 const (
 	LeaveKey      KeyAct = "leave"  // nothing, and that is right
-	ReportKey     KeyAct = "report" // nothing, but an operator should know
+	ReportKey     KeyAct = "report" // nothing, and an operator should know
 	AcceptKey     KeyAct = "accept" // bind the pending key's digest first
 	AdoptKey      KeyAct = "adopt"  // bind the accepted key, run nothing
 	BindKey       KeyAct = "bind"   // bind the accepted key; the highstate is still wanted
-	UnlinkPending KeyAct = "unlink" // so that the right minion can knock
+	UnlinkPending KeyAct = "unlink" // so that the right minion can authenticate
 	DeleteKeys    KeyAct = "delete" // every key but the pending one; paced
 )
 
@@ -62,11 +62,11 @@ type KeyDecision struct {
 	Reason string // for people
 	// Unlink: beside Act, take the pending key out of the key store.
 	Unlink bool
-	// Rebind: the key differs from the bound one and is taken all the same.
+	// Rebind: the key differs from the bound one and is bound anyway.
 	Rebind bool
 }
 
-// RuleWrongKey is the rule about a key that was accepted in another's place.
+// RuleWrongKey is the rule about a key that was accepted in place of another.
 const RuleWrongKey = "wrong-key"
 
 type keyRule struct {
@@ -74,9 +74,9 @@ type keyRule struct {
 	rule func(Admit, KeyView) (KeyAct, string, bool)
 }
 
-// keyRules are tried in order; the first that says anything decides.
+// keyRules are tried in order; the first that applies decides.
 var keyRules = [...]keyRule{
-	// An admin's word: it stands until another one.
+	// An administrator's decision: it stands until the next one.
 	{"removed", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return ReportKey, "its key was accepted on this master and then deleted by hand (phoenix keys restore " + v.ID +
 				", or phoenix minions retire " + v.ID + ")",
@@ -105,23 +105,23 @@ var keyRules = [...]keyRule{
 		}
 		return UnlinkPending, "its instance was terminated", v.Row.Status == fleet.Terminate
 	}},
-	// Off instance ids, names come again: the private DNS name of an address that
-	// EC2 gives out anew.
+	// Ids other than instance ids are reused: EC2 assigns an address, and with it a
+	// private DNS name, again.
 	{"former-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return DeleteKeys, "the accepted key is that of a terminated instance, which bore this name before",
 			v.Former && v.Accepted.Present && v.Accepted.Digest != v.Row.KeySHA256
 	}},
-	// A name that came again (minions add --again) begins without a key. What a master
-	// that missed the end of its former life has accepted may be that life's.
+	// An id that is used again (minions add --again) begins without a key. A key that
+	// is accepted on a master that missed the retirement may be the former machine's.
 	{"accepted-formerly", func(a Admit, v KeyView) (KeyAct, string, bool) {
 		return ReportKey, "its name came again, and a key of it is accepted here that may be of its former machine (phoenix keys accept --rebind " +
 				v.ID + ", or salt-key -d)",
 			v.unboundAccepted() && a != Proven && v.Row.ClaimVersion > 0 && !v.Row.Adopted()
 	}},
-	// A row that says adopted was made in so many words. One without a group was made
-	// by an operator (phoenix minions add), for a minion that another master had let
-	// in; a group's is made when an instance launches, and then whatever accepted its
-	// key was neither Phoenix nor there before.
+	// A row that says adopted was made by an explicit command. A row without a group
+	// was made by an operator (phoenix minions add), for a minion that another master
+	// had accepted. A row with a group is made when an instance launches: then its key
+	// was not accepted before, and something other than Phoenix accepted it.
 	{"adopt", func(a Admit, v KeyView) (KeyAct, string, bool) {
 		return AdoptKey, "its key was accepted before it was listed",
 			v.unboundAccepted() && (v.Row.Adopted() || a != Proven && v.Row.Group == "")
@@ -142,15 +142,15 @@ var keyRules = [...]keyRule{
 			v.Accepted.Present && (v.Accepted.Digest == "" || v.Accepted.Digest != v.Row.KeySHA256)
 	}},
 	{"accepted", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		// Salt 3008 serves the pending key before the accepted one, and nobody
-		// accepts a second key for an id that has one.
+		// Salt 3008 uses the pending key before the accepted one, and a second key is
+		// never accepted for an id.
 		if v.Pending.Present {
 			return UnlinkPending, "its key is accepted already", v.Accepted.Present
 		}
 		return LeaveKey, "its key is accepted", v.Accepted.Present
 	}},
 	{"rejected", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		// key.accept_dict of Salt 3008 would accept a rejected key too.
+		// key.accept_dict of Salt 3008 would also accept a rejected key.
 		return LeaveKey, "an admin rejected a key for it (salt-key -d)", v.Rejected.Present
 	}},
 	{"waiting", func(_ Admit, v KeyView) (KeyAct, string, bool) {
@@ -179,14 +179,15 @@ var keyRules = [...]keyRule{
 	{"listed", func(a Admit, v KeyView) (KeyAct, string, bool) {
 		return AcceptKey, "listed (admit: listed takes any key)", a == Listed
 	}},
-	// While a wrong key lies there, Salt denies the right one. It never held the
-	// AES key, so to unlink it rotates nothing.
+	// While a wrong key is pending, Salt denies the right one. A pending minion never
+	// got the AES key, so nothing has to be rotated.
 	{"other-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return UnlinkPending, "the pending key is not the one bound to it", true
 	}},
 }
 
-// unboundAccepted: a key is accepted on this master, and none is bound to the row.
+// unboundAccepted reports whether a key is accepted on this master and none is bound
+// to the row.
 func (v KeyView) unboundAccepted() bool {
 	return v.Accepted.Present && v.Accepted.Digest != "" && v.Row.KeySHA256 == ""
 }
@@ -206,14 +207,14 @@ func Keys(admit Admit, v KeyView) KeyDecision {
 	panic("decide: the last rule applies to all") // unreachable: see keyRules
 }
 
-// Verdict is one line of an explanation: a rule and whether it decided.
+// Verdict is one line of an explanation: a rule, and whether it decided.
 type Verdict struct {
 	Rule    string `json:"rule"`
 	Decides bool   `json:"decides"`
 	Reason  string `json:"reason,omitempty"`
 }
 
-// ExplainKeys lists the rules that were asked, in order; the last one decided.
+// ExplainKeys returns the rules that were tried, in order; the last one decided.
 func ExplainKeys(admit Admit, v KeyView) []Verdict {
 	var out []Verdict
 	for _, r := range keyRules {

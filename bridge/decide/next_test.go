@@ -12,12 +12,12 @@ import (
 const courses = 200_000
 
 // random draws a course that a row can have, and whoever looks at it.
-func random(rng *rand.Rand) (Self, Pulse, Course) {
+func random(rng *rand.Rand) (Self, Liveness, HighstateView) {
 	pick := func(n int) int { return rng.IntN(n) }
 	coin := func() bool { return pick(2) == 0 }
 	mostly := func() bool { return pick(8) != 0 }
 	at := func() time.Time { // never, or some time up to now
-		ago := []time.Duration{-1, 0, 1, time.Second, askFirst, rereadEvery, pingEvery, hereFor, time.Hour}[pick(9)]
+		ago := []time.Duration{-1, 0, 1, time.Second, askFirst, rereadEvery, pingEvery, connectedFor, time.Hour}[pick(9)]
 		if ago < 0 {
 			return time.Time{}
 		}
@@ -39,12 +39,12 @@ func random(rng *rand.Rand) (Self, Pulse, Course) {
 	if !row.HighstateRan && row.ClaimState != fleet.Claimed && !mostly() {
 		row.HighstateRunner = fleet.RunnerAdopted
 	}
-	c := Course{Row: row, RowAt: at(), Since: at(), Accepted: mostly(), Here: at(), Pinged: at(),
+	c := HighstateView{Row: row, RowAt: at(), Since: at(), Accepted: mostly(), ConnectedAt: at(), Pinged: at(),
 		Taken: Taken(pick(3)), Published: at(), Resent: coin(), Asked: at(), Asks: pick(4), Unknowns: pick(4),
 		NoCache: !mostly(), Doubled: !mostly(), Failover: pick(4) == 0, Traced: at(), Busies: pick(4), BusyAt: at(),
 		Free: at(), KindAsked: at(), KindAsks: pick(3), Hot: at()}
 	if pick(3) == 0 {
-		c.Silent = at()
+		c.NotRunning = at()
 	}
 	if !mostly() {
 		c.SentAs, c.SentFor = "K", []string{"J", "I"}[pick(2)]
@@ -53,7 +53,7 @@ func random(rng *rand.Rand) (Self, Pulse, Course) {
 		c.Ended = &Ended{JID: []string{"J", "K"}[pick(2)],
 			Outcome: []fleet.Outcome{fleet.Succeeded, fleet.Erred, fleet.Busy}[pick(3)]}
 	}
-	return Self{ID: "m1", Incarnation: "now", Beating: mostly(), Slots: pick(3) - 1}, Pulse(pick(4)), c
+	return Self{ID: "m1", Incarnation: "now", Beating: mostly(), Slots: pick(3) - 1}, Liveness(pick(4)), c
 }
 
 func TestNextNeverOversteps(t *testing.T) {
@@ -62,7 +62,7 @@ func TestNextNeverOversteps(t *testing.T) {
 	for range courses {
 		s, owner, c := random(rng)
 		r := c.Row
-		step := Next(policy, s, owner, c, noon)
+		step := Highstate(policy, s, owner, c, noon)
 		seen[step.Act]++
 		bad := func(why string) { t.Errorf("%s: %+v\nfor %+v\nby %+v, owner %d", why, step, c, s, owner) }
 		own := r.ClaimState == fleet.Claimed && r.ClaimOwner == s.ID && r.ClaimIncarnation == s.Incarnation
@@ -92,9 +92,9 @@ func TestNextNeverOversteps(t *testing.T) {
 				bad("takes what it has")
 			case fresh && c.SentAs != "":
 				bad("begins an attempt where the master makes another job of it")
-			case fresh && (!c.here(noon) || s.Slots <= 0 || r.Attempt >= policy.Attempts):
+			case fresh && (!c.connected(noon) || s.Slots <= 0 || r.Attempt >= policy.Attempts):
 				bad("begins an attempt out of turn")
-			case !fresh && r.ClaimOwner != s.ID && (!c.here(noon) || owner < Stopped && !c.Failover):
+			case !fresh && r.ClaimOwner != s.ID && (!c.connected(noon) || owner < Stopped && !c.Failover):
 				bad("takes from a master that may live")
 			}
 			if _, err := claim(s, c).Apply(r, true); err != nil {
@@ -112,7 +112,7 @@ func TestNextNeverOversteps(t *testing.T) {
 				bad("waits for the past")
 			}
 		}
-		if again := Next(policy, s, owner, c, noon); again != step {
+		if again := Highstate(policy, s, owner, c, noon); again != step {
 			bad("decides otherwise when asked again")
 		}
 	}
@@ -132,7 +132,7 @@ func TestNextComesToAnEnd(t *testing.T) {
 		first := c
 		var acts []Act
 		for len(acts) < 7 {
-			step := Next(policy, s, owner, c, noon)
+			step := Highstate(policy, s, owner, c, noon)
 			acts = append(acts, step.Act)
 			if step.Act == Rest || step.Act == Wait || step.Act == Queue {
 				break
@@ -145,7 +145,7 @@ func TestNextComesToAnEnd(t *testing.T) {
 	}
 }
 
-func claim(s Self, c Course) fleet.Claim {
+func claim(s Self, c HighstateView) fleet.Claim {
 	r := c.Row
 	claim := fleet.Claim{InstanceID: r.InstanceID, From: r.ClaimVersion, Owner: s.ID, Incarnation: s.Incarnation,
 		JID: "new", Attempt: r.Attempt + 1}
@@ -155,12 +155,12 @@ func claim(s Self, c Course) fleet.Claim {
 	return claim
 }
 
-func finish(step Step, c Course) fleet.Finish {
+func finish(step Step, c HighstateView) fleet.Finish {
 	return fleet.Finish{InstanceID: c.Row.InstanceID, JID: step.Ended.JID, Outcome: step.Ended.Outcome, From: c.Row.ClaimVersion}
 }
 
 // perform does to c what a successful step does.
-func perform(t *testing.T, s Self, c *Course, step Step) {
+func perform(t *testing.T, s Self, c *HighstateView, step Step) {
 	t.Helper()
 	apply := func(change fleet.Change) fleet.Minion {
 		row, err := change.Apply(c.Row, true)
@@ -171,11 +171,11 @@ func perform(t *testing.T, s Self, c *Course, step Step) {
 	}
 	switch step.Act {
 	case Read:
-		c.Saw(c.Row, noon)
+		c.UpdateRow(c.Row, noon)
 	case Ping:
 		c.Pinged = noon
 	case Take:
-		c.Took(apply(claim(s, *c)), noon)
+		c.ClaimWritten(apply(claim(s, *c)), noon)
 	case Publish:
 		c.PublishedAt(noon, true)
 	case Ask:
@@ -189,6 +189,6 @@ func perform(t *testing.T, s Self, c *Course, step Step) {
 	case Finish:
 		row := apply(finish(step, *c))
 		c.Ended = nil
-		c.Saw(row, noon)
+		c.UpdateRow(row, noon)
 	}
 }

@@ -2,61 +2,61 @@ package decide
 
 import "phoenix/bridge/fleet"
 
-// Twin finds out whether another bridge beats under the same instance id: two
-// hosts of one image, or a configuration that was copied.
+// Twin detects another bridge that beats under the same instance id: two hosts of
+// one image, or a copied configuration.
 //
-// A counter that went up by more than this bridge's own beat is no more than a
-// suspicion: a beat whose answer was lost counts twice. While there is one, the
-// row is read before each beat. One that another incarnation wrote after ours is
-// another's beat; a process that ended can have sent the last of its own late, but
-// not several.
+// A counter that rises by more than this bridge's own beat is only a suspicion: a
+// beat whose answer was lost counts twice. While a suspicion lasts, the row is read
+// before each beat. A row that another incarnation wrote after ours holds another
+// bridge's beat. A process that has ended can have sent its last beat late, but not
+// several.
 type Twin struct {
-	counter  int64 // after our last beat
-	beats    int
-	suspects int // looks that are still to be taken
-	foreign  int // looks in a row that found another's incarnation
-	found    bool
-	young    bool
+	counter int64 // after our last beat
+	beats   int
+	reads   int // that are still to be made before a beat
+	foreign int // reads in a row that found another incarnation
+	found   bool
+	second  bool
 }
 
 const (
-	// twinLooks: how many looks one suspicion is worth.
-	twinLooks = 3
-	// twinFound: how many in a row must find another's beat.
+	// twinReads: so many reads follow a suspicion.
+	twinReads = 3
+	// twinFound: so many reads in a row must find another's beat.
 	twinFound = 2
-	// twinYoung: a bridge that finds another within so many of its own first beats
-	// came second.
+	// twinYoung: a bridge that finds another within its first beats, so many, was
+	// started second.
 	twinYoung = 6
 )
 
-// Beat takes in the row after a beat of ours.
+// Beat records the row after this bridge's beat.
 func (t *Twin) Beat(row fleet.Master) {
 	t.beats++
 	if t.beats > 1 && row.Heartbeat > t.counter+1 {
-		t.suspects = twinLooks
+		t.reads = twinReads
 	}
 	t.counter = row.Heartbeat
 }
 
-// Suspects says whether the row is to be read before the next beat.
-func (t *Twin) Suspects() bool { return t.suspects > 0 || t.found }
+// Suspects reports whether the row is to be read before the next beat.
+func (t *Twin) Suspects() bool { return t.reads > 0 || t.found }
 
-// Look takes in the row as it is before our next beat.
-func (t *Twin) Look(row fleet.Master, incarnation string) {
-	t.suspects = max(t.suspects-1, 0)
+// Observe records the row before this bridge's next beat.
+func (t *Twin) Observe(row fleet.Master, incarnation string) {
+	t.reads = max(t.reads-1, 0)
 	if row.Incarnation == incarnation {
 		t.foreign, t.found = 0, false
 		return
 	}
 	t.foreign++
-	t.suspects = twinLooks
+	t.reads = twinReads
 	if t.foreign >= twinFound && !t.found {
-		t.found, t.young = true, t.beats <= twinYoung
+		t.found, t.second = true, t.beats <= twinYoung
 	}
 }
 
-// Found says whether there is another.
+// Found reports whether there is another bridge.
 func (t *Twin) Found() bool { return t.found }
 
-// Younger says whether the other was there first.
-func (t *Twin) Younger() bool { return t.found && t.young }
+// CameSecond reports whether the other bridge was there first.
+func (t *Twin) CameSecond() bool { return t.found && t.second }

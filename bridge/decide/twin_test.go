@@ -6,7 +6,7 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// beats lets bridges beat in turn on one row, and gives for each the beat at which
+// twins lets bridges beat in turn on one row, and gives for each the beat at which
 // it found another; 0: never.
 func twins(rounds int, script func(round, bridge int) (writes int)) [2]int {
 	var row fleet.Master
@@ -20,7 +20,7 @@ func twins(rounds int, script func(round, bridge int) (writes int)) [2]int {
 				continue
 			}
 			if t[i].Suspects() {
-				t[i].Look(row, names[i])
+				t[i].Observe(row, names[i])
 			}
 			if t[i].Found() && found[i] == 0 {
 				found[i] = round
@@ -85,7 +85,7 @@ func TestTwinWhoCameSecond(t *testing.T) {
 	var older, younger Twin
 	beat := func(tw *Twin, name string) {
 		if tw.Suspects() {
-			tw.Look(row, name)
+			tw.Observe(row, name)
 		}
 		row.Heartbeat++
 		row.Incarnation = name
@@ -98,8 +98,8 @@ func TestTwinWhoCameSecond(t *testing.T) {
 		beat(&younger, "b")
 		beat(&older, "a")
 	}
-	if !younger.Younger() || !older.Found() || older.Younger() {
-		t.Errorf("the older found %v (younger %v), the younger found %v", older.Found(), older.Younger(), younger.Younger())
+	if !younger.CameSecond() || !older.Found() || older.CameSecond() {
+		t.Errorf("the older found %v (younger %v), the younger found %v", older.Found(), older.CameSecond(), younger.CameSecond())
 	}
 	for range 3 { // the younger has ended
 		beat(&older, "a")

@@ -2,29 +2,29 @@ package fleet
 
 import "time"
 
-// Change is one conditional write of one minion's row: condition and effect in
-// one pure function.
+// Change is one conditional write of one minion's row: its condition and its effect
+// in one pure function.
 type Change interface {
 	// Instance is the key of the row.
 	Instance() string
-	// Apply gives the row after the change, or says why it does not apply.
-	// found is false if there is no row; row is then the zero Minion. A row that
-	// comes back equal to the one given means "already so": nothing is written,
-	// and it is a success. That makes each change safe to repeat, and an answer
-	// that was lost on the way harmless. Modified is the store's to set.
+	// Apply returns the row after the change, or the reason why it does not apply.
+	// found is false if there is no row; row is then the zero Minion. A returned row
+	// equal to the given one means that nothing has to be written, and is a success:
+	// so each change is safe to repeat, and a lost answer is harmless. The store sets
+	// Modified.
 	Apply(row Minion, found bool) (Minion, error)
 }
 
-// Add says that an instance launched, by a message of AutoScaling or by an
-// operator. It never revives a terminated instance, unless Again says that the
-// name has come again, as names do off AWS.
+// Add records that an instance launched, by a message of AutoScaling or by an
+// operator. It does not revive a terminated instance, unless Revive says that the id
+// is used again, which happens off AWS.
 type Add struct {
 	InstanceID string
 	MinionID   string
 	Group      string
-	Again      bool
-	HookName   string // a lifecycle hook holds the instance until its highstate ran
-	Adopted    bool   // launched before the fleet began: a row that this makes is adopted
+	Revive     bool
+	HookName   string // the lifecycle hook that waits until its highstate ran
+	Adopted    bool   // launched before the fleet began: a new row is adopted
 }
 
 func (c Add) Instance() string { return c.InstanceID }
@@ -37,8 +37,8 @@ func (c Add) Apply(row Minion, found bool) (Minion, error) {
 			row.HighstateRunner = RunnerAdopted
 		}
 		return row, nil
-	case row.Status == Terminate && c.Again:
-		// The version goes on counting: a claim of the former life must not fit.
+	case row.Status == Terminate && c.Revive:
+		// The version keeps counting: a claim of the former instance must not match.
 		return Minion{InstanceID: c.InstanceID, Status: Launch, MinionID: c.MinionID, Group: c.Group,
 			HookName: c.HookName, ClaimVersion: row.ClaimVersion + 1}, nil
 	case row.Status == Terminate:
@@ -50,13 +50,13 @@ func (c Add) Apply(row Minion, found bool) (Minion, error) {
 	if row.Group == "" {
 		row.Group = c.Group
 	}
-	// The greater name, so that messages in any order end alike.
+	// The greater name, so that the order of messages does not matter.
 	row.HookName = max(row.HookName, c.HookName)
 	return row, nil
 }
 
-// Adopt takes a minion whose key was accepted before Phoenix knew of it into
-// the fleet: the key is bound, and no highstate is ever run unasked.
+// Adopt adds a minion whose key was accepted before Phoenix knew of it: the key is
+// bound, and a highstate runs only on request.
 type Adopt struct {
 	InstanceID string
 	MinionID   string
@@ -69,7 +69,7 @@ func (c Adopt) Instance() string { return c.InstanceID }
 func (c Adopt) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case c.KeySHA256 == "":
-		return row, ErrAsked
+		return row, ErrPrecondition
 	case !found:
 		row = Minion{InstanceID: c.InstanceID, Status: Launch, MinionID: c.MinionID}
 	case row.Status == Terminate:
@@ -85,18 +85,18 @@ func (c Adopt) Apply(row Minion, found bool) (Minion, error) {
 		row.MinionID = c.MinionID
 	}
 	row.KeySHA256, row.PublicKey = c.KeySHA256, c.PublicKey
-	if !row.HighstateRan { // one that ran stays as it is told
+	if !row.HighstateRan { // the runner of one that ran is kept
 		row.HighstateRunner = RunnerAdopted
 	}
 	return row, nil
 }
 
-// Retire says that an instance was terminated. It makes the row if there is
-// none, so that a launch that comes late revives nobody.
+// Retire records that an instance was terminated. It makes the row if there is none,
+// so that a launch message that arrives late revives nothing.
 type Retire struct {
 	InstanceID string
 	Group      string
-	HookName   string // a lifecycle hook holds the instance until its key is gone
+	HookName   string // the lifecycle hook that waits until its key is deleted
 	Inferred   bool   // see Minion.Inferred
 }
 
@@ -108,58 +108,59 @@ func (c Retire) Apply(row Minion, found bool) (Minion, error) {
 	}
 	if row.Status != Terminate {
 		row.InstanceID, row.Status, row.Inferred = c.InstanceID, Terminate, c.Inferred
-		row.HookName = "" // the launch's hook is moot
+		row.HookName = "" // the launch's hook no longer matters
 	}
 	if row.Group == "" {
-		row.Group = c.Group // so that a launch told before or after makes no difference
+		row.Group = c.Group // so that the order of launch and termination does not matter
 	}
 	row.HookName = max(row.HookName, c.HookName)
 	return row, nil
 }
 
 const (
-	// StripAfter: so long a terminated row stays whole, for people who look into
-	// what happened.
-	StripAfter = 24 * time.Hour
-	// TombstoneFor is longer than any queue keeps a message (SQS: 14 days): a
-	// launch that comes later than that needs EC2's own word.
+	// TombstoneAfter: for so long a terminated row keeps all attributes, for people
+	// who investigate.
+	TombstoneAfter = 24 * time.Hour
+	// TombstoneFor is longer than any queue keeps a message (SQS: 14 days). A launch
+	// message that arrives later is checked with EC2.
 	TombstoneFor = 30 * 24 * time.Hour
 )
 
-// ToStrip gives the change that makes a tombstone of a row whose instance ended
-// so long ago, if it is due. A row whose Modified nobody can read is due.
-func ToStrip(row Minion, after time.Duration, now time.Time) (c Strip, due bool) {
+// ToTombstone returns the change that makes a tombstone of a row whose instance ended
+// that long ago, and reports whether it is due. A row whose Modified cannot be
+// parsed is due.
+func ToTombstone(row Minion, after time.Duration, now time.Time) (c Tombstone, due bool) {
 	ended, err := ParseTime(row.Modified)
 	due = row.Status == Terminate && row.Expires == 0 && (err != nil || now.Sub(ended) >= after)
-	return Strip{InstanceID: row.InstanceID, Expires: now.Add(TombstoneFor).Unix()}, due
+	return Tombstone{InstanceID: row.InstanceID, Expires: now.Add(TombstoneFor).Unix()}, due
 }
 
-// Strip reduces a terminated row to a tombstone that expires.
-type Strip struct {
+// Tombstone reduces a terminated row to what must be remembered until it expires.
+type Tombstone struct {
 	InstanceID string
 	Expires    int64 // Unix seconds
 }
 
-func (c Strip) Instance() string { return c.InstanceID }
+func (c Tombstone) Instance() string { return c.InstanceID }
 
-func (c Strip) Apply(row Minion, found bool) (Minion, error) {
+func (c Tombstone) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case !found:
 		return row, ErrNotFound
 	case row.Status != Terminate:
-		return row, ErrAsked
+		return row, ErrPrecondition
 	case row.Expires != 0:
 		return row, nil
 	}
-	// The claim's version stays, see Add.Again; and the key's digest, by which a
-	// master that was away knows whose key it holds, where names come again.
+	// The claim's version stays, see Add.Revive, and so does the key's digest, by
+	// which a master that was down recognises the key, where ids are used again.
 	return Minion{InstanceID: row.InstanceID, Status: Terminate, MinionID: row.MinionID,
 		KeySHA256: row.KeySHA256, ClaimVersion: row.ClaimVersion, Expires: c.Expires}, nil
 }
 
-// Bind ties a key to a row that has none. The first to bind wins; the same key
-// again is a success. Rebind, an admin's word, ties another key and begins a
-// new life: the highstate is wanted again (unless the minion was adopted).
+// Bind binds a key to a row that has none. The first to bind wins; the same key again
+// is a success. Rebind, an administrator's decision, replaces the bound key; the first
+// highstate is then needed again, unless the minion is adopted.
 type Bind struct {
 	InstanceID string
 	MinionID   string // the Salt minion id, where it is not the instance id
@@ -173,7 +174,7 @@ func (c Bind) Instance() string { return c.InstanceID }
 func (c Bind) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case c.KeySHA256 == "":
-		return row, ErrAsked // no key would make room for any key
+		return row, ErrPrecondition // an empty key would admit any key
 	case !found:
 		return row, ErrNotFound
 	case row.Status == Terminate:
@@ -193,7 +194,8 @@ func (c Bind) Apply(row Minion, found bool) (Minion, error) {
 	return row, nil
 }
 
-// unclaimed forgets how the highstate went, and outdates every claim on it.
+// unclaimed returns the row without the outcome of its highstate; no earlier claim
+// matches it.
 func (m Minion) unclaimed() Minion {
 	m.ClaimVersion++
 	m.ClaimState, m.ClaimOwner, m.ClaimIncarnation, m.ClaimJID = Unclaimed, "", "", ""

@@ -2,11 +2,11 @@ package fleet
 
 import "slices"
 
-// Claim takes the right to run one minion's first highstate, or takes it over.
-// The jid is chosen before and stored here, before anything is published.
+// Claim acquires the right to run one minion's first highstate, or takes it over. The
+// jid is stored here before anything is published.
 type Claim struct {
 	InstanceID  string
-	From        int64 // the ClaimVersion that the claimer saw
+	From        int64 // the ClaimVersion that the claimer read
 	Owner       string
 	Incarnation string
 	JID         string
@@ -18,22 +18,22 @@ func (c Claim) Instance() string { return c.InstanceID }
 func (c Claim) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case c.JID == "" || c.Owner == "":
-		return row, ErrAsked
+		return row, ErrPrecondition
 	case !found:
 		return row, ErrNotFound
 	case row.Status == Terminate:
 		return row, ErrTerminated
 	case row.ClaimVersion == c.From+1 && row.ClaimState == Claimed && row.ClaimJID == c.JID &&
 		row.ClaimOwner == c.Owner && row.ClaimIncarnation == c.Incarnation:
-		return row, nil // our own write, whose answer was lost
+		return row, nil // the same write, whose answer was lost
 	case row.ClaimVersion != c.From:
-		return row, ErrLost
+		return row, ErrConflict
 	case row.HighstateRan || row.ClaimState == Done || row.Adopted():
-		return row, ErrAsked
+		return row, ErrPrecondition
 	case row.ClaimState == Claimed && (row.ClaimJID != c.JID || row.Attempt != c.Attempt):
-		return row, ErrAsked // a takeover keeps the jid: the minion drops one that it has seen
+		return row, ErrPrecondition // a takeover keeps the jid: the minion drops a jid that it has seen
 	case row.ClaimState != Claimed && (row.ClaimJID == c.JID || row.Attempt+1 != c.Attempt):
-		return row, ErrAsked // a new attempt needs a new jid
+		return row, ErrPrecondition // a new attempt needs a new jid
 	}
 	row.ClaimVersion++
 	row.ClaimState = Claimed
@@ -42,9 +42,9 @@ func (c Claim) Apply(row Minion, found bool) (Minion, error) {
 	return row, nil
 }
 
-// Rename records that the master published the claim's job, under another jid
-// than the claim's: a job cache that makes jids of its own does so. What returns,
-// and what the minion remembers, has that jid from then on.
+// Rename records that the master published the claim's job under another jid, as a
+// job cache that makes its own jids does. Returns and the minion's job cache have
+// that jid from then on.
 type Rename struct {
 	InstanceID string
 	From       int64 // the ClaimVersion that the claimer holds
@@ -57,13 +57,13 @@ func (c Rename) Instance() string { return c.InstanceID }
 func (c Rename) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case c.JID == "" || c.As == "" || c.As == c.JID:
-		return row, ErrAsked
+		return row, ErrPrecondition
 	case !found:
 		return row, ErrNotFound
 	case row.ClaimVersion == c.From+1 && row.ClaimState == Claimed && row.ClaimJID == c.As:
-		return row, nil // our own write, whose answer was lost
+		return row, nil // the same write, whose answer was lost
 	case row.ClaimVersion != c.From || row.ClaimState != Claimed || row.ClaimJID != c.JID:
-		return row, ErrLost
+		return row, ErrConflict
 	}
 	row.ClaimVersion++
 	row.ClaimJID = c.As
@@ -80,9 +80,9 @@ const (
 	Vanished  Outcome = "vanished"  // never returned, and the minion does not know the jid
 )
 
-// Finish records how the job of a claim ended. What returned is a fact about
-// its jid, whoever owns the claim meanwhile. That a job vanished is only a
-// conclusion, so it holds for the version that it was drawn from.
+// Finish records how the job of a claim ended. A return is a fact about its jid,
+// whoever owns the claim by then. That a job vanished is a conclusion, which holds
+// only for the version that it was drawn from.
 type Finish struct {
 	InstanceID string
 	JID        string
@@ -96,21 +96,21 @@ func (c Finish) Instance() string { return c.InstanceID }
 func (c Finish) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case !slices.Contains([]Outcome{Succeeded, Erred, Busy, Vanished}, c.Outcome):
-		return row, ErrAsked
+		return row, ErrPrecondition
 	case !found:
 		return row, ErrNotFound
 	case row.ClaimJID != c.JID || c.JID == "":
-		return row, ErrLost
+		return row, ErrConflict
 	case row.ClaimState == Done:
 		return row, nil // success is final for its jid
 	case row.ClaimState == Failed && c.Outcome != Succeeded:
-		return row, nil // told before
+		return row, nil // recorded before
 	case row.ClaimState == Unclaimed && c.Outcome == Busy:
-		return row, nil // told before: only Busy leaves the jid of an unclaimed row
+		return row, nil // recorded before: only Busy leaves the jid of an unclaimed row
 	case row.ClaimState == Unclaimed:
-		return row, ErrLost
+		return row, ErrConflict
 	case c.Outcome == Vanished && row.ClaimVersion != c.From:
-		return row, ErrLost
+		return row, ErrConflict
 	}
 	row.ClaimVersion++
 	retcode := c.Retcode
@@ -128,17 +128,17 @@ func (c Finish) Apply(row Minion, found bool) (Minion, error) {
 	return row, nil
 }
 
-// Again asks for a highstate by hand: of an adopted minion, of one whose
-// attempts are used up, or of one that had its highstate already. Force gives
-// up one that is under way: for an operator who knows that it is not.
-type Again struct {
+// Rerun requests a highstate: of an adopted minion, of one whose attempts are used up,
+// or of one that had its highstate already. Force gives up a highstate that counts as
+// running, for an operator who knows that it is not.
+type Rerun struct {
 	InstanceID string
 	Force      bool
 }
 
-func (c Again) Instance() string { return c.InstanceID }
+func (c Rerun) Instance() string { return c.InstanceID }
 
-func (c Again) Apply(row Minion, found bool) (Minion, error) {
+func (c Rerun) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case !found:
 		return row, ErrNotFound
@@ -147,7 +147,7 @@ func (c Again) Apply(row Minion, found bool) (Minion, error) {
 	case row.ClaimState == Claimed && !c.Force:
 		return row, ErrClaimed
 	case row.WantsHighstate() && row.ClaimState == Unclaimed && row.Attempt == 0:
-		return row, nil // wanted already
+		return row, nil // requested already
 	}
 	row.HighstateRunner = ""
 	return row.unclaimed(), nil

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// What a Change may say no with. A store hands these on as they are (wrapped
-// with the id), and beside them whatever it has to say of itself.
+// Errors of changes and stores. A store returns the errors of a Change wrapped with
+// the id, and its own errors beside them.
 var (
 	// ErrNotFound: there is no row for that id, and the change does not make one.
 	ErrNotFound = errors.New("not in the fleet")
@@ -17,27 +17,27 @@ var (
 	ErrTerminated = errors.New("terminated")
 	// ErrOtherKey: another key is bound to the row.
 	ErrOtherKey = errors.New("another key is bound to it")
-	// ErrLost: somebody else wrote the claim first; read the row and think again.
-	ErrLost = errors.New("claim was written by another")
+	// ErrConflict: another master wrote the claim first; read the row and decide again.
+	ErrConflict = errors.New("claim was written by another")
 	// ErrClaimed: a highstate is under way.
 	ErrClaimed = errors.New("a highstate is under way")
-	// ErrAsked: the change makes no sense for that row (a highstate that has
-	// already run, a jid that the row does not know).
-	ErrAsked = errors.New("does not fit the row")
+	// ErrPrecondition: the change does not fit the row (a highstate that has already
+	// run, a jid that the row does not have).
+	ErrPrecondition = errors.New("does not fit the row")
 
-	// ErrUnavailable: the store did not answer, or was too busy; the same call
-	// may go through later. The effect of a write that ended so is unknown.
+	// ErrUnavailable: the store did not answer, or was too busy; the same call may
+	// succeed later. Whether a write that ended so took effect is unknown.
 	ErrUnavailable = errors.New("store unavailable")
-	// ErrCorrupt: the store's data is damaged; waiting does not help.
+	// ErrCorrupt: the store's data is damaged; a retry does not help.
 	ErrCorrupt = errors.New("store damaged")
-	// ErrDenied: the store may not be read or written by this user.
+	// ErrDenied: this user may not read or write the store.
 	ErrDenied = errors.New("store access denied")
 )
 
-// BadRowsError names rows that a store could not decode. The call that returned
-// it is complete in everything else. It is ErrCorrupt.
+// BadRowsError names rows that a store could not decode. Everything else about the
+// call that returned it succeeded. It is ErrCorrupt.
 type BadRowsError struct {
-	Rows map[string]error // what is wrong, by instance id
+	Rows map[string]error // by instance id
 }
 
 // BadRows returns a *BadRowsError of rows, or nil if there are none.
@@ -66,8 +66,8 @@ func (e *BadRowsError) Error() string {
 // Is reports whether target is ErrCorrupt.
 func (e *BadRowsError) Is(target error) bool { return target == ErrCorrupt }
 
-// WithoutBadRows returns the bad rows that err names and what is left of err:
-// nil if it was a *BadRowsError and nothing else.
+// WithoutBadRows returns the rows that err names if it is a *BadRowsError, and err
+// otherwise.
 func WithoutBadRows(err error) (bad map[string]error, rest error) {
 	if e, ok := errors.AsType[*BadRowsError](err); ok {
 		return e.Rows, nil

@@ -11,15 +11,15 @@ import (
 	"fmt"
 )
 
-// maxKey bounds the PEM that is looked at: an RSA key of 16384 bits needs 3 KiB.
+// maxKey bounds the PEM that is parsed: an RSA key of 16384 bits needs 3 KiB.
 const maxKey = 16 << 10
 
 // KeyDigest is the identity of a public key: lower-case hex SHA-256 of the DER
 // SubjectPublicKeyInfo. PEM of either kind ("PUBLIC KEY", "RSA PUBLIC KEY") and
-// any line ends give the same digest; only RSA is taken, as Salt has no other.
+// any line ends give the same digest. Only RSA is accepted: Salt has no other keys.
 //
-// Salt's own fingerprints will not do: key.finger hashes the PEM body in 3006
-// and 3007, and the whole text in 3008.
+// Salt's own fingerprints are not stable: key.finger hashes the PEM body in 3006 and
+// 3007, and the whole text in 3008.
 func KeyDigest(text []byte) (string, error) {
 	if len(text) > maxKey {
 		return "", fmt.Errorf("read public key: %d bytes are too many", len(text))

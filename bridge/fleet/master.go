@@ -12,12 +12,12 @@ type Master struct {
 	Incarnation     string `json:"incarnation"` // new at each start of the bridge
 	Ready           bool   `json:"ready"`       // minions may be sent here
 	MasterKeySHA256 string `json:"master_key_sha256"`
-	Draining        bool   `json:"draining"`               // minions are to leave it; see Store.DrainMaster
+	Draining        bool   `json:"draining"`               // minions move away from it; see Store.DrainMaster
 	Zone            string `json:"zone,omitempty"`         // availability zone; empty: not known
 	PublishPort     int    `json:"publish_port,omitempty"` // Salt's publish_port; 0: written by an older bridge
 	RetPort         int    `json:"ret_port,omitempty"`     // Salt's ret_port; 0: written by an older bridge
 	Relay           string `json:"relay,omitempty"`        // ADDRESS:PORT of its relay; empty: none
-	Minions         int    `json:"minions,omitempty"`      // ids that it holds a key of; 0: not known yet
+	Minions         int    `json:"minions,omitempty"`      // ids that it has keys of; 0: not known yet
 	Connected       int    `json:"connected,omitempty"`    // minions that are connected to it; 0: none, or not known
 	// Cleared counts, in one incarnation, how often this master had read the
 	// terminations and then held no key of them.
@@ -25,7 +25,7 @@ type Master struct {
 	Expires int64 `json:"expires,omitempty"`
 }
 
-// Retired gives the row of a master whose instance ended. It expires as a
+// Retired returns the row of a master whose instance was terminated. It expires as a
 // minion's tombstone does.
 func (m Master) Retired(instanceID string, now time.Time) Master {
 	if m.Status != Terminate {
@@ -35,13 +35,13 @@ func (m Master) Retired(instanceID string, now time.Time) Master {
 	return m
 }
 
-// Beat is what a bridge says of its own master, every few seconds.
+// Beat is what a bridge writes about its own master every few seconds.
 type Beat struct {
 	InstanceID      string
 	IPAddr          string
 	Incarnation     string
 	Ready           bool
-	KeepReady       bool // the row's ready stays as it is: a bridge that starts does not know yet
+	KeepReady       bool // keep the row's ready: a bridge that starts does not know yet
 	MasterKeySHA256 string
 	Cleared         int64
 	Zone            string
@@ -52,7 +52,7 @@ type Beat struct {
 	Connected       int
 }
 
-// Apply gives the master's row after the beat: the counter goes up by one,
+// Apply returns the master's row after the beat: the counter goes up by one,
 // across restarts of the bridge too. Draining stays as it is: an operator on any
 // host may set it. So does the zone of a beat that does not know it: an instance does
 // not move. A master whose row says TERMINATE stays

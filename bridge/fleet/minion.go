@@ -2,8 +2,8 @@ package fleet
 
 import "time"
 
-// Status is what AutoScaling, or an operator, last said of an instance.
-// Launch < Terminate: termination is final, in whatever order messages come.
+// Status is what AutoScaling or an operator last reported about an instance.
+// Launch < Terminate: termination is final, in whatever order messages arrive.
 type Status string
 
 const (
@@ -11,18 +11,18 @@ const (
 	Terminate Status = "TERMINATE"
 )
 
-// ClaimState is where the first highstate of a minion stands.
+// ClaimState is the state of a minion's first highstate.
 type ClaimState string
 
 const (
-	Unclaimed ClaimState = ""        // nobody runs it
+	Unclaimed ClaimState = ""        // no master runs it
 	Claimed   ClaimState = "claimed" // ClaimOwner runs ClaimJID, or is about to
 	Done      ClaimState = "done"    // ClaimJID returned success
 	Failed    ClaimState = "failed"  // attempt number Attempt failed, or its job was lost
 )
 
-// RunnerAdopted in HighstateRunner marks a minion that was in the fleet before
-// Phoenix was: its key is known, its first highstate is not ours to run.
+// RunnerAdopted in HighstateRunner marks a minion that was there before Phoenix: its
+// key is known, and Phoenix does not run its first highstate.
 const RunnerAdopted = "adopted"
 
 // Minion is one row of the minions table. The attribute names are the table's;
@@ -45,30 +45,30 @@ type Minion struct {
 	Attempt          int        `json:"attempt"`           // number of the last attempt, from 1
 	Retcode          *int       `json:"retcode"`           // of the last attempt that ended; nil: none did, or its job was lost
 	Expires          int64      `json:"expires,omitempty"` // Unix seconds (TTL); 0: never
-	HookName         string     `json:"hook_name"`         // lifecycle hook that waits: of the launch, or of the termination
-	Inferred         bool       `json:"inferred"`          // TERMINATE was concluded from what EC2 says; no message told of it
+	HookName         string     `json:"hook_name"`         // lifecycle hook that waits, of the launch or of the termination
+	Inferred         bool       `json:"inferred"`          // TERMINATE was concluded from EC2; there was no message
 }
 
-// Adopted says whether the minion's first highstate is not ours to run.
+// Adopted reports whether Phoenix does not run the minion's first highstate.
 func (m Minion) Adopted() bool { return m.HighstateRunner == RunnerAdopted }
 
-// WantsHighstate says whether the first highstate is still to be run, or
-// running. What may be done about it now is decided elsewhere (package decide).
+// WantsHighstate reports whether the first highstate is still to be run, or running.
+// Package decide decides what to do about it.
 func (m Minion) WantsHighstate() bool {
 	return m.Status == Launch && !m.HighstateRan && !m.Adopted()
 }
 
-// Salt returns the Salt minion id: MinionID where the row has one, and the
+// SaltID returns the Salt minion id: MinionID where the row has one, and the
 // instance id otherwise.
-func (m Minion) Salt() string {
+func (m Minion) SaltID() string {
 	if m.MinionID != "" {
 		return m.MinionID
 	}
 	return m.InstanceID
 }
 
-// timeLayout is UTC, fixed width, in milliseconds, so that strings sort as
-// times do: the index by-status is ordered by it.
+// timeLayout is UTC, of fixed width, in milliseconds, so that strings sort as times
+// do: the index by-status is ordered by it.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
 // FormatTime renders t as the attribute "modified" does.

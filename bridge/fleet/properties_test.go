@@ -54,7 +54,7 @@ func TestG4TerminationIsFinal(t *testing.T) {
 	every(t, func(t *testing.T, c fleet.Change, before fleet.Minion, found bool) {
 		after, _ := c.Apply(before, found)
 		add, _ := c.(fleet.Add)
-		if before.Status == fleet.Terminate && after.Status != fleet.Terminate && !add.Again {
+		if before.Status == fleet.Terminate && after.Status != fleet.Terminate && !add.Revive {
 			t.Errorf("%+v", after)
 		}
 	})
@@ -69,7 +69,7 @@ func TestG2SuccessIsFinal(t *testing.T) {
 			return
 		}
 		switch c := c.(type) {
-		case fleet.Again, fleet.Strip:
+		case fleet.Rerun, fleet.Tombstone:
 		case fleet.Bind:
 			if !c.Rebind && !after.HighstateRan {
 				t.Errorf("%+v", after)
@@ -101,7 +101,7 @@ func TestG1VersionsRise(t *testing.T) {
 	every(t, func(t *testing.T, c fleet.Change, before fleet.Minion, found bool) {
 		after, _ := c.Apply(before, found)
 		rise := after.ClaimVersion - before.ClaimVersion
-		if _, strips := c.(fleet.Strip); strips {
+		if _, strips := c.(fleet.Tombstone); strips {
 			if rise != 0 {
 				t.Errorf("version %d after %d", after.ClaimVersion, before.ClaimVersion)
 			}
@@ -123,8 +123,8 @@ func TestG3BoundKeyStays(t *testing.T) {
 		}
 		bind, _ := c.(fleet.Bind)
 		add, _ := c.(fleet.Add)
-		_, strips := c.(fleet.Strip)
-		if err != nil || !bind.Rebind && !add.Again && !strips || bind.Rebind && after.KeySHA256 == "" {
+		_, strips := c.(fleet.Tombstone)
+		if err != nil || !bind.Rebind && !add.Revive && !strips || bind.Rebind && after.KeySHA256 == "" {
 			t.Errorf("%v: key %.4s in the place of %.4s", err, after.KeySHA256, before.KeySHA256)
 		}
 	})
@@ -158,15 +158,15 @@ func TestFormerLife(t *testing.T) {
 		fleet.Add{InstanceID: "i"},
 		fleet.Claim{InstanceID: "i", Owner: "m", JID: "j1", Attempt: 1},
 		fleet.Retire{InstanceID: "i"},
-		fleet.Strip{InstanceID: "i", Expires: 1},
-		fleet.Add{InstanceID: "i", Again: true},
+		fleet.Tombstone{InstanceID: "i", Expires: 1},
+		fleet.Add{InstanceID: "i", Revive: true},
 	)[1].Row
 	for _, c := range []fleet.Change{
 		fleet.Claim{InstanceID: "i", From: former.ClaimVersion, Owner: "m", JID: "j1", Attempt: 1},
 		fleet.Claim{InstanceID: "i", From: former.ClaimVersion - 1, Owner: "m", JID: "j1", Attempt: 1},
 		fleet.Finish{InstanceID: "i", JID: "j1", Outcome: fleet.Succeeded},
 	} {
-		if _, err := c.Apply(rows["i"], true); !errors.Is(err, fleet.ErrLost) {
+		if _, err := c.Apply(rows["i"], true); !errors.Is(err, fleet.ErrConflict) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}

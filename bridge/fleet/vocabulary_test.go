@@ -46,7 +46,7 @@ func TestSaltID(t *testing.T) {
 		"i-1": {InstanceID: "i-1"},
 		"web": {InstanceID: "i-1", MinionID: "web"},
 	} {
-		if got := row.Salt(); got != want {
+		if got := row.SaltID(); got != want {
 			t.Errorf("%+v: %s", row, got)
 		}
 	}

@@ -17,15 +17,15 @@ func (e *Engine) accept(ctx context.Context, views []*keyView, connected map[str
 	if len(views) == 0 {
 		return
 	}
-	if !e.ready(stageAccept) {
+	if !e.stageDue(stageAccept) {
 		e.postponeAccept(views, connected)
 		return
 	}
 	left, err := e.acceptBatch(ctx, views)
 	switch {
 	case err == nil:
-		e.refused = 0
-		e.ended(stageAccept, nil)
+		e.refusals = 0
+		e.endStage(stageAccept, nil)
 		return
 	case ctx.Err() != nil:
 	case errors.Is(err, salt.ErrRefused) && len(left) > 1:
@@ -36,15 +36,15 @@ func (e *Engine) accept(ctx context.Context, views []*keyView, connected map[str
 	case errors.Is(err, salt.ErrRefused):
 		for _, v := range left {
 			v.failed = true
-			e.failedLook(v.ID, connected[v.ID], err)
+			e.retryLater(v.ID, connected[v.ID], err)
 		}
-		if e.refused++; e.refused >= maxRefused { // that is no fault of the keys
-			e.refused = 0
-			e.ended(stageAccept, err)
+		if e.refusals++; e.refusals >= maxRefusals { // that is no fault of the keys
+			e.refusals = 0
+			e.endStage(stageAccept, err)
 		}
 		return
 	default:
-		e.ended(stageAccept, err)
+		e.endStage(stageAccept, err)
 	}
 	e.postponeAccept(left, connected)
 }
@@ -52,7 +52,7 @@ func (e *Engine) accept(ctx context.Context, views []*keyView, connected map[str
 func (e *Engine) postponeAccept(views []*keyView, connected map[string]bool) {
 	for _, v := range views {
 		v.failed = true
-		e.waiting.postpone(v.ID, connected[v.ID], e.due(stageAccept, e.now()))
+		e.queue.postpone(v.ID, connected[v.ID], e.stageDueAt(stageAccept, e.now()))
 	}
 }
 
@@ -79,7 +79,7 @@ func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) (left []*key
 		}
 		if read != nil {
 			v.failed = true
-			e.failedLook(v.ID, false, fmt.Errorf("read accepted key: %w", read))
+			e.retryLater(v.ID, false, fmt.Errorf("read accepted key: %w", read))
 			continue
 		}
 		digest, _ := fleet.KeyDigest(text)
@@ -106,7 +106,7 @@ func (e *Engine) deleteWrong(ctx context.Context, ids []string) {
 		e.log.Error("keys accepted in another's place are not deleted yet", "minions", len(ids), "err", err)
 	}
 	for _, id := range ids {
-		e.waiting.again(id, false, e.now())
+		e.queue.retry(id, false, e.now())
 	}
 }
 

@@ -43,7 +43,7 @@ func (a acceptedInMemory) Remove(id string)      { delete(a, id) }
 // IDs implements AcceptedKeys.
 func (a acceptedInMemory) IDs() iter.Seq[string] { return maps.Keys(a) }
 
-// rememberAccepted takes in that the right key of a minion is accepted here.
+// rememberAccepted records that the right key of a minion is accepted here.
 func (e *Engine) rememberAccepted(id string, row fleet.Minion, digest string) {
 	if digest != "" && digest == row.KeySHA256 && !e.accepted.Has(id, digest) {
 		e.accepted.Add(id, digest)

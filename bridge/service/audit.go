@@ -12,10 +12,10 @@ import (
 // key, row. The same decision about the same id again is not written again: an
 // unknown minion knocks every ten seconds.
 type Audit struct {
-	log      *slog.Logger
-	last     map[string]string // id -> rule of the last line about its keys
-	unlisted int               // of those, of minions that the fleet does not list
-	untold   int               // strangers that no line was written about
+	log       *slog.Logger
+	last      map[string]string // id -> rule of the last line about its keys
+	unlisted  int               // of those, of minions that the fleet does not list
+	unwritten int               // strangers that no line was written about
 
 	counters *Counters
 }
@@ -25,7 +25,7 @@ const (
 	maxAudited = 200_000
 	// maxStrangers bounds how many minions that the fleet does not list are told
 	// of, each in a line. Anybody who reaches the master can make them up.
-	maxStrangers = 1_000
+	maxUnlisted = 1_000
 )
 
 // NewAudit writes to log.
@@ -36,7 +36,7 @@ func NewAudit(log *slog.Logger) *Audit {
 // Key tells a decision about the keys of one id; an acceptance is told when it is
 // done, by Accepted.
 func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Minion) {
-	if !a.news(id, d.Rule) {
+	if !a.isNew(id, d.Rule) {
 		return
 	}
 	a.counters.decided(d)
@@ -56,14 +56,14 @@ func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Mi
 	}
 }
 
-// leftPending says whether a key was looked at and left outside.
+// leftPending reports whether a key was looked at and left outside.
 func leftPending(d decide.KeyDecision) bool {
 	return d.Act == decide.LeaveKey && (d.Rule == "not-listed" || d.Rule == "id-pattern" || d.Rule == "rejected")
 }
 
-// news says whether rule is another than the last one about id. It is not where
+// isNew reports whether rule is another than the last one about id. It is not where
 // too much would have to be remembered to know.
-func (a *Audit) news(id, rule string) bool {
+func (a *Audit) isNew(id, rule string) bool {
 	old, there := a.last[id]
 	if there && old == rule {
 		return false
@@ -72,8 +72,8 @@ func (a *Audit) news(id, rule string) bool {
 		a.drop(id)
 		return there
 	}
-	if !there && (len(a.last) >= maxAudited || unlisted(rule) && a.unlisted >= maxStrangers) {
-		a.untold++
+	if !there && (len(a.last) >= maxAudited || unlisted(rule) && a.unlisted >= maxUnlisted) {
+		a.unwritten++
 		return false
 	}
 	a.drop(id)
@@ -97,18 +97,18 @@ func quiet(rule string) bool {
 
 func unlisted(rule string) bool { return rule == "not-listed" || rule == "id-pattern" }
 
-// keep forgets what was told of ids that this master holds no key for any more,
+// forgetAbsent forgets what was told of ids that this master holds no key for any more,
 // and says how many strangers there were no lines for.
-func (a *Audit) keep(here func(id string) bool) {
+func (a *Audit) forgetAbsent(here func(id string) bool) {
 	for id := range a.last {
 		if !here(id) {
 			a.drop(id)
 		}
 	}
-	if a.untold > 0 {
+	if a.unwritten > 0 {
 		a.log.Warn("more minions that the fleet does not list are pending than are told of one by one",
-			"told", a.unlisted, "decisions_not_told", a.untold)
-		a.untold = 0
+			"told", a.unlisted, "decisions_not_told", a.unwritten)
+		a.unwritten = 0
 	}
 }
 

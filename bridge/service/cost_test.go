@@ -72,7 +72,7 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.inbox.Wrote([]fleet.Minion{row})
+		r.inbox.Upsert([]fleet.Minion{row})
 		r.step()
 	}
 	do("knocks, and nobody has told of it yet", func() {
@@ -82,7 +82,7 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 		}
 	})
 	do("launch is told, key is let in", func() { told(fleet.Add{InstanceID: oneLife, Group: "web"}) })
-	do("connects, highstate is claimed", func() { r.inbox.Look(oneLife, true); r.step() })
+	do("connects, highstate is claimed", func() { r.inbox.Enqueue(oneLife, true); r.step() })
 	do("highstate runs for an hour", func() {
 		for range 360 {
 			r.pass(10 * time.Second)
@@ -101,11 +101,11 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 		row := r.row(oneLife)
 		m.take() // that was the test's own
 		// The store writes the time of day, which the rig's clock is ahead of.
-		c, due := fleet.ToStrip(row, fleet.StripAfter, r.clock)
+		c, due := fleet.ToTombstone(row, fleet.TombstoneAfter, r.clock)
 		if !due {
 			t.Errorf("%+v is not due", row)
 		}
-		if err := r.engine.strip(t.Context(), []fleet.Change{c}); err != nil {
+		if err := r.engine.writeTombstones(t.Context(), []fleet.Change{c}); err != nil {
 			t.Fatal(err)
 		}
 	})

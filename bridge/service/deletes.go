@@ -26,7 +26,7 @@ func (e *Engine) deleteKeys(ctx context.Context) error {
 	}
 	ids := slices.Sorted(maps.Keys(e.deletes))
 	ids = ids[:min(len(ids), e.deleteSize)]
-	views, err := e.viewsOfEnded(ctx, ids)
+	views, err := e.viewsToDelete(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -58,9 +58,9 @@ func (e *Engine) deleteKeys(ctx context.Context) error {
 	return nil
 }
 
-// viewsOfEnded reads rows and keys of ids that were found terminated, and gives
+// viewsToDelete reads rows and keys of ids that were found terminated, and gives
 // those whose keys are still to be deleted. The others are taken off the list.
-func (e *Engine) viewsOfEnded(ctx context.Context, ids []string) (map[string]*keyView, error) {
+func (e *Engine) viewsToDelete(ctx context.Context, ids []string) (map[string]*keyView, error) {
 	instances := make(map[string]string, len(ids))
 	for _, id := range ids {
 		instances[id] = e.deletes[id].InstanceID
@@ -73,22 +73,22 @@ func (e *Engine) viewsOfEnded(ctx context.Context, ids []string) (map[string]*ke
 	for _, id := range ids {
 		if fault := bad[instances[id]]; fault != nil {
 			e.problem(BadRow, id, fault)
-			e.putOff(id)
+			e.postponeDeletion(id)
 			continue
 		}
 		v, err := e.view(id, nil)
 		if err != nil {
 			e.problem(BadKey, id, err)
-			e.putOff(id)
+			e.postponeDeletion(id)
 			continue
 		}
 		v.Row, v.Known = rows[instances[id]], rows[instances[id]].InstanceID != ""
 		v.Former, v.Wrong = e.names.former(id, v.Accepted.Digest), e.isWrong(v)
-		if v.decision = decide.Keys(e.cfg.Admit, v.KeyView); v.decision.Act != decide.DeleteKeys || e.othersKey(v) {
+		if v.decision = decide.Keys(e.cfg.Admit, v.KeyView); v.decision.Act != decide.DeleteKeys || e.anothersKey(v) {
 			// Revived, another's key by now, or gone: look at it as it is.
-			e.notDeleted(id)
+			e.cancelDeletion(id)
 			e.rows.drop(id)
-			e.waiting.add(id, false)
+			e.queue.add(id, false)
 			continue
 		}
 		views[id] = v
@@ -96,14 +96,14 @@ func (e *Engine) viewsOfEnded(ctx context.Context, ids []string) (map[string]*ke
 	return views, nil
 }
 
-// othersKey reports whether the accepted key of a name is not one that its
+// anothersKey reports whether the accepted key of a name is not one that its
 // terminated instance had: where names are given anew (id_from), it may be that of
 // a living one, which only EC2 can tell.
-func (e *Engine) othersKey(v *keyView) bool {
+func (e *Engine) anothersKey(v *keyView) bool {
 	return e.cfg.Names != nil && v.Accepted.Present && !v.Former && !v.Wrong && v.Accepted.Digest != v.Row.KeySHA256
 }
 
-// deletable gives the keys that a call of the master deletes. A pending one is
+// deletable returns the keys that a call of the master deletes. A pending one is
 // unlinked: that rotates nothing.
 func (v *keyView) deletable() map[salt.State]decide.Key {
 	if v.decision.Rule == decide.RuleWrongKey {
@@ -119,17 +119,17 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 			continue
 		}
 		if _, err := e.keys.Read(id, state); !errors.Is(err, salt.ErrNoKey) {
-			e.problem(StuckKey, id, fmt.Errorf("its %s key is still there after the master was told to delete it", state))
-			e.putOff(id)
+			e.problem(Undeletable, id, fmt.Errorf("its %s key is still there after the master was told to delete it", state))
+			e.postponeDeletion(id)
 			return
 		}
 	}
-	e.notDeleted(id)
+	e.cancelDeletion(id)
 	e.accepted.Remove(id)
 	e.audit.Deleted(id, v.decision.Rule, v.Row)
 }
 
-// deleteFailed takes in that a call that deletes keys failed. One that the master
+// deleteFailed records that a call that deletes keys failed. One that the master
 // refuses is halved, so that the bad one is alone in the end.
 func (e *Engine) deleteFailed(ids []string, err error) error {
 	switch {
@@ -137,8 +137,8 @@ func (e *Engine) deleteFailed(ids []string, err error) error {
 	case len(ids) > 1:
 		e.deleteSize = len(ids) / 2
 	default:
-		e.problem(StuckKey, ids[0], err)
-		e.putOff(ids[0])
+		e.problem(Undeletable, ids[0], err)
+		e.postponeDeletion(ids[0])
 		e.deleteSize = deleteBatch
 		return nil
 	}
@@ -151,44 +151,44 @@ type pause struct {
 	wait  time.Duration
 }
 
-// stuckMost: a key that cannot be deleted costs a rotation of the master's AES key
+// undeletableMost: a key that cannot be deleted costs a rotation of the master's AES key
 // each time that it is tried.
-const stuckMost = time.Hour
+const undeletableMost = time.Hour
 
-// putOff takes an id off the list of those to be deleted, for longer each time.
+// postponeDeletion takes an id off the list of those to be deleted, for longer each time.
 // The look that follows puts it there again.
-func (e *Engine) putOff(id string) {
+func (e *Engine) postponeDeletion(id string) {
 	delete(e.deletes, id)
-	s := e.stuck[id]
+	s := e.undeletable[id]
 	if s == nil {
 		s = &pause{wait: deleteEvery}
-		e.stuck[id] = s
+		e.undeletable[id] = s
 	}
-	s.until, s.wait = e.now().Add(s.wait), min(2*s.wait, stuckMost)
-	e.waiting.postpone(id, false, s.until)
+	s.until, s.wait = e.now().Add(s.wait), min(2*s.wait, undeletableMost)
+	e.queue.postpone(id, false, s.until)
 }
 
-// toDelete puts an id on the list of those to be deleted. One that could not be
+// scheduleDeletion puts an id on the list of those to be deleted. One that could not be
 // deleted waits until it is tried again.
-func (e *Engine) toDelete(id string, row fleet.Minion) {
-	if s := e.stuck[id]; s != nil && e.now().Before(s.until) {
-		e.waiting.postpone(id, false, s.until)
+func (e *Engine) scheduleDeletion(id string, row fleet.Minion) {
+	if s := e.undeletable[id]; s != nil && e.now().Before(s.until) {
+		e.queue.postpone(id, false, s.until)
 		return
 	}
 	e.deletes[id] = row
 }
 
-// notDeleted takes an id off the list of those to be deleted, for good.
-func (e *Engine) notDeleted(id string) {
+// cancelDeletion takes an id off the list of those to be deleted, for good.
+func (e *Engine) cancelDeletion(id string) {
 	delete(e.deletes, id)
-	delete(e.stuck, id)
-	e.problems.over(StuckKey, id)
+	delete(e.undeletable, id)
+	e.problems.over(Undeletable, id)
 }
 
 // tellCleared tells the other masters once what was terminated has no key here:
 // an instance that a lifecycle hook holds may go then.
 func (e *Engine) tellCleared() {
-	if e.polled && len(e.deletes) == 0 && len(e.stuck) == 0 {
+	if e.polled && len(e.deletes) == 0 && len(e.undeletable) == 0 {
 		e.polled = false
 		e.beats.Cleared()
 	}

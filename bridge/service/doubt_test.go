@@ -70,7 +70,7 @@ func TestG12_DeletionReadsTheRowAgain(t *testing.T) {
 		r := newRig(t, store, func(c *Config) { c.PollEvery = time.Minute })
 		r.elsewhere(fleet.Add{InstanceID: "web1"}, fleet.Retire{InstanceID: "web1"})
 		store.ended = []fleet.Minion{r.row("web1")}
-		r.apply(fleet.Add{InstanceID: "web1", Again: true})
+		r.apply(fleet.Add{InstanceID: "web1", Revive: true})
 		r.knocks("web1", []byte(lab.UnknownKey()))
 		for range 5 {
 			r.pass(2 * time.Minute)
@@ -91,7 +91,7 @@ func TestG12_DeletionReadsTheRowAgain(t *testing.T) {
 		if r.accepted("a") || !r.accepted("web1") || len(r.engine.deletes) != 1 {
 			t.Fatalf("a %v, web1 %v, %d wait", r.accepted("a"), r.accepted("web1"), len(r.engine.deletes))
 		}
-		r.elsewhere(fleet.Add{InstanceID: "web1", Again: true})
+		r.elsewhere(fleet.Add{InstanceID: "web1", Revive: true})
 		for range 5 {
 			r.pass(time.Minute)
 			r.step()
@@ -105,11 +105,11 @@ func TestG12_DeletionReadsTheRowAgain(t *testing.T) {
 // TestG3_NameThatCameAgain: a master that missed a termination holds the key of the
 // former machine of a name, and takes it for nobody's.
 func TestG3_NameThatCameAgain(t *testing.T) {
-	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, 1000*time.Hour })
+	r := newRig(t, openSQLite(t), func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, 1000*time.Hour })
 	r.bearer("web1")
-	r.elsewhere(fleet.Retire{InstanceID: "web1"}, fleet.Add{InstanceID: "web1", Again: true})
+	r.elsewhere(fleet.Retire{InstanceID: "web1"}, fleet.Add{InstanceID: "web1", Revive: true})
 	r.pass(aDay)
-	r.works(CompareEvery + time.Minute)
+	r.works(ResyncEvery + time.Minute)
 	if row := r.row("web1"); row.KeySHA256 != "" || row.Adopted() {
 		t.Errorf("the former machine's key was bound: %+v", row)
 	}
@@ -134,7 +134,7 @@ func (c *counting) Cleared() { c.cleared++ }
 // TestG12_DeletionIsChecked: a key that stays is reported, is not told to be
 // cleared, and costs few rotations of the master's AES key.
 func TestG12_DeletionIsChecked(t *testing.T) {
-	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+	r := newRig(t, openSQLite(t), func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute })
 	m, beats := &keeping{plain: r.salt}, &counting{}
 	r.bearer("gone")
 	r.engine.master, r.engine.beats = m, beats
@@ -146,12 +146,12 @@ func TestG12_DeletionIsChecked(t *testing.T) {
 	if beats.cleared != 0 || r.engine.audit.counters.deleted.Load() != 0 {
 		t.Errorf("told to be cleared %d times, deleted %d", beats.cleared, r.engine.audit.counters.deleted.Load())
 	}
-	if s := r.engine.Status(); s.Problem[StuckKey] != 1 || s.Deletes != 1 {
+	if s := r.engine.Status(); s.Problem[Undeletable] != 1 || s.Deletes != 1 {
 		t.Errorf("status: %v, %d to be deleted", s.Problems, s.Deletes)
 	}
 	r.engine.master = r.salt // the file can be removed now
 	r.works(time.Hour + time.Minute)
-	if s := r.engine.Status(); r.accepted("gone") || s.Problem[StuckKey] != 0 || beats.cleared == 0 {
+	if s := r.engine.Status(); r.accepted("gone") || s.Problem[Undeletable] != 0 || beats.cleared == 0 {
 		t.Errorf("accepted %v, %v, cleared %d", r.accepted("gone"), s.Problems, beats.cleared)
 	}
 }
@@ -250,7 +250,7 @@ func TestG3_SomethingElseAccepted(t *testing.T) {
 			digest, _ := fleet.KeyDigest(key)
 			store := openSQLite(t)
 			edit := func(cfg *Config) {
-				cfg.Admit, cfg.CompareEvery, cfg.PollEvery = c.admit, CompareEvery, time.Minute
+				cfg.Admit, cfg.ResyncEvery, cfg.PollEvery = c.admit, ResyncEvery, time.Minute
 				if cfg.Proofs = proofOf(""); c.proof {
 					cfg.Proofs = proofOf(digest)
 				}
@@ -258,11 +258,11 @@ func TestG3_SomethingElseAccepted(t *testing.T) {
 			a, b := newRig(t, store, edit), newRig(t, store, edit)
 			a.apply(c.add)
 			a.salt.keys[salt.Accepted]["i"] = key // on master a alone
-			a.inbox.Look("i", true)
+			a.inbox.Enqueue("i", true)
 			a.works(time.Minute)
 			b.salt.knock("i", key)
-			b.inbox.Look("i", false)
-			b.works(CompareEvery + time.Minute)
+			b.inbox.Enqueue("i", false)
+			b.works(ResyncEvery + time.Minute)
 			fresh := newRig(t, store, edit)
 			row := a.row("i")
 			if bound := row.KeySHA256 != ""; bound != c.bound || b.accepted("i") != c.bound || fresh.accepted("i") != c.bound {
@@ -297,7 +297,7 @@ func TestG3_DeletedByHand(t *testing.T) {
 	store, path := openSQLite(t), filepath.Join(t.TempDir(), "accepted")
 	open := func(p *plain) *rig {
 		return newRigOn(t, p, store, func(c *Config) {
-			c.CompareEvery, c.PollEvery = CompareEvery, time.Minute
+			c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute
 			c.Accepted = OpenAccepted(path, slog.New(slog.DiscardHandler))
 		})
 	}
@@ -305,8 +305,8 @@ func TestG3_DeletedByHand(t *testing.T) {
 	key := r.bearer("web1")
 	r.bearer("other")
 	delete(r.salt.keys[salt.Accepted], "web1")
-	r.inbox.Look("web1", false) // salt-key -d fires salt/key
-	r.works(time.Hour + CompareEvery)
+	r.inbox.Enqueue("web1", false) // salt-key -d fires salt/key
+	r.works(time.Hour + ResyncEvery)
 	check := func(when string) {
 		t.Helper()
 		s := r.engine.Status()
@@ -316,11 +316,11 @@ func TestG3_DeletedByHand(t *testing.T) {
 	}
 	check("after an hour")
 	r.salt.knock("web1", key)
-	r.inbox.Look("web1", false)
+	r.inbox.Enqueue("web1", false)
 	r.works(time.Hour)
 	check("after it knocked")
 	r = open(r.salt)
-	r.works(CompareEvery)
+	r.works(ResyncEvery)
 	check("after a restart")
 	r.inbox.Restore([]string{"web1"})
 	r.works(time.Minute)
@@ -333,11 +333,11 @@ func TestG3_DeletedByHand(t *testing.T) {
 // its minion comes, and though the store is away when it does.
 func TestWarmAtEachComparison(t *testing.T) {
 	store := openSQLite(t)
-	r := newRig(t, store, func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+	r := newRig(t, store, func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute })
 	key := []byte(lab.UnknownKey())
 	digest, _ := fleet.KeyDigest(key)
 	r.elsewhere(fleet.Add{InstanceID: "a"}, fleet.Bind{InstanceID: "a", KeySHA256: digest, PublicKey: string(key)})
-	r.works(CompareEvery + time.Second)
+	r.works(ResyncEvery + time.Second)
 	if !r.accepted("a") {
 		t.Error("the key is not in place")
 	}
@@ -363,7 +363,7 @@ func TestG12_RefusedBind(t *testing.T) {
 	r := newRig(t, store, func(*Config) {})
 	r.apply(fleet.Add{InstanceID: "a"})
 	r.salt.knock("a", []byte(lab.UnknownKey()))
-	r.inbox.Look("a", false)
+	r.inbox.Enqueue("a", false)
 	store.applies = 0
 	r.works(10 * time.Minute)
 	if store.applies < 2 || store.applies > 12 {
@@ -375,7 +375,7 @@ func TestG12_RefusedBind(t *testing.T) {
 // size, under any id.
 func TestG7_ReturnsAreBoundedInBytes(t *testing.T) {
 	in, jid := NewInbox(), "20260101000000000001"
-	in.hear(jid)
+	in.subscribe(jid)
 	body := strings.Repeat("x", 1<<20)
 	for i := range 400 {
 		id := fmt.Sprintf("evil-%d", i%300)
@@ -384,7 +384,7 @@ func TestG7_ReturnsAreBoundedInBytes(t *testing.T) {
 		}
 	}
 	held := 0
-	w := in.take()
+	w := in.drain()
 	for _, r := range w.returns {
 		held += cap(r.Body)
 	}
@@ -405,9 +405,9 @@ func TestAuditIsBounded(t *testing.T) {
 		for i := range 20_001 {
 			a.Key(fmt.Sprintf("i-%017x", i), decide.KeyDecision{Act: decide.LeaveKey, Rule: "not-listed"}, "", fleet.Minion{})
 		}
-		a.keep(func(string) bool { return true })
+		a.forgetAbsent(func(string) bool { return true })
 	}
-	if lines > maxStrangers+10 {
+	if lines > maxUnlisted+10 {
 		t.Errorf("%d lines about strangers", lines)
 	}
 	before := lines
@@ -426,11 +426,11 @@ func (c *lineCounter) Write(p []byte) (int, error) { *c++; return len(p), nil }
 func TestG12_Crowd(t *testing.T) {
 	r := newRig(t, openSQLite(t), func(c *Config) { c.PollEvery = time.Minute })
 	r.bearer("runs")
-	r.inbox.Look("runs", true)
+	r.inbox.Enqueue("runs", true)
 	r.step()
 	r.bearer("gone")
 	for i := range 10_000 {
-		r.inbox.Look(fmt.Sprintf("crowd-%05d", i), false)
+		r.inbox.Enqueue(fmt.Sprintf("crowd-%05d", i), false)
 	}
 	r.apply(fleet.Retire{InstanceID: "gone"})
 	job := r.salt.published[len(r.salt.published)-1]
@@ -438,10 +438,10 @@ func TestG12_Crowd(t *testing.T) {
 	for range 1 + 2 { // behind at most a batch, as they came
 		r.engine.Step(t.Context())
 	}
-	if !r.row("runs").HighstateRan || !r.engine.waiting.any() {
-		t.Errorf("recorded: %v; %d wait", r.row("runs").HighstateRan, r.engine.waiting.len())
+	if !r.row("runs").HighstateRan || !r.engine.queue.any() {
+		t.Errorf("recorded: %v; %d wait", r.row("runs").HighstateRan, r.engine.queue.len())
 	}
-	for r.engine.waiting.any() {
+	for r.engine.queue.any() {
 		r.engine.Step(t.Context())
 	}
 	if r.accepted("gone") {

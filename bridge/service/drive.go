@@ -19,12 +19,12 @@ const maxRounds = 6
 
 // What fails waits, and what does not need it goes on.
 const (
-	// holdFirst, holdMost: the back-off of one minion whose act failed.
-	holdFirst = 2 * time.Second
-	holdMost  = 10 * time.Minute
-	// maxRefused: so many single minions refused in a row, with none done between
+	// minionRetryFirst, holdMost: the back-off of one minion whose act failed.
+	minionRetryFirst = 2 * time.Second
+	minionRetryMost  = 10 * time.Minute
+	// maxRefusals: so many single minions refused in a row, with none done between
 	// them, are no fault of the minions.
-	maxRefused = 8
+	maxRefusals = 8
 	// askEvery: questions to minions go out in rounds, one job for all that is
 	// due, so that 700 highstates under way are not 700 jobs.
 	askEvery = 5 * time.Second
@@ -50,14 +50,14 @@ func needs(act decide.Act) side {
 	return theStore
 }
 
-// hold is a wait after failures in a row.
-type hold struct {
+// backoff is a wait after failures in a row.
+type backoff struct {
 	until    time.Time
 	failures int
 	why      string
 }
 
-func (h *hold) failed(err error, first, most time.Duration, now time.Time) (news bool) {
+func (h *backoff) failed(err error, first, most time.Duration, now time.Time) (news bool) {
 	news = h.why != err.Error()
 	h.until = now.Add(min(first<<min(h.failures, 16), most))
 	h.failures++
@@ -65,9 +65,9 @@ func (h *hold) failed(err error, first, most time.Duration, now time.Time) (news
 	return news
 }
 
-// holds is what drive remembers of failures, besides those of single courses.
-type holds struct {
-	away    [sides]hold // the whole of it
+// callFailures is what drive remembers of failures, besides those of single courses.
+type callFailures struct {
+	down    [sides]backoff // the whole of it
 	err     [sides]error
 	refused int       // single minions, in a row
 	askAt   time.Time // when the next round of questions may go out
@@ -90,11 +90,11 @@ type effect struct {
 // information, one for each side that is away. It costs little where nothing is
 // due: a walk over the courses.
 func (e *Engine) drive(ctx context.Context) error {
-	e.reread(ctx)
+	e.rereadStale(ctx)
 	effects := []effect{
-		{decide.Finish, e.finish, false}, {decide.Rename, e.rename, false}, {decide.Read, e.read, false}, {decide.Take, e.take, false},
+		{decide.Finish, e.recordEnd, false}, {decide.Rename, e.rename, false}, {decide.Read, e.read, false}, {decide.Take, e.claim, false},
 		{decide.Publish, e.publish, true}, {decide.Ask, e.ask, false}, {decide.Trace, e.trace, true},
-		{decide.Kind, e.askKind, false}, {decide.Ping, e.ping, false},
+		{decide.Kind, e.askMasterType, false}, {decide.Ping, e.ping, false},
 	}
 	for range maxRounds {
 		todo := e.next()
@@ -102,42 +102,42 @@ func (e *Engine) drive(ctx context.Context) error {
 			break
 		}
 		for _, f := range effects {
-			for _, alike := range e.alike(todo[f.act], f) {
+			for _, alike := range e.group(todo[f.act], f) {
 				for ids := range slices.Chunk(alike, batch) {
-					e.try(ctx, needs(f.act), ids, f.do)
+					e.call(ctx, needs(f.act), ids, f.do)
 				}
 			}
 		}
 		if len(todo[decide.Ask])+len(todo[decide.Trace])+len(todo[decide.Kind])+len(todo[decide.Ping]) > 0 {
-			e.holds.askAt = e.now().Add(askEvery)
+			e.failures.askAt = e.now().Add(askEvery)
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return e.away()
+	return e.sidesDown()
 }
 
-// away is what holds up whole sides.
-func (e *Engine) away() error {
+// sidesDown is what holds up whole sides.
+func (e *Engine) sidesDown() error {
 	now := e.now()
 	var errs []error
 	for s := range sides {
-		if now.Before(e.holds.away[s].until) {
-			errs = append(errs, e.holds.err[s])
+		if now.Before(e.failures.down[s].until) {
+			errs = append(errs, e.failures.err[s])
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// alike gives ids in groups that one call does for.
-func (e *Engine) alike(ids []string, f effect) [][]string {
+// group returns ids in groups that one call does for.
+func (e *Engine) group(ids []string, f effect) [][]string {
 	if !f.byJID {
 		return [][]string{ids}
 	}
 	groups := map[string][]string{}
 	for _, id := range ids {
-		c := e.courses[id]
+		c := e.highstates[id]
 		if c == nil {
 			continue
 		}
@@ -154,41 +154,41 @@ func (e *Engine) alike(ids []string, f effect) [][]string {
 	return all
 }
 
-// try does something for many minions. If it is refused, it is tried for each
+// call does something for many minions. If it is refused, it is tried for each
 // half of them, until those are alone for whom it is.
-func (e *Engine) try(ctx context.Context, s side, ids []string, do func(context.Context, []string) error) {
-	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return e.courses[id] == nil })
+func (e *Engine) call(ctx context.Context, s side, ids []string, do func(context.Context, []string) error) {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return e.highstates[id] == nil })
 	now := e.now()
-	if len(ids) == 0 || ctx.Err() != nil || now.Before(e.holds.away[s].until) {
+	if len(ids) == 0 || ctx.Err() != nil || now.Before(e.failures.down[s].until) {
 		return // next makes them wait
 	}
 	err := do(ctx, ids)
 	now = e.now()
 	switch {
 	case err == nil:
-		e.holds.away[s], e.holds.err[s], e.holds.refused = hold{}, nil, 0
+		e.failures.down[s], e.failures.err[s], e.failures.refused = backoff{}, nil, 0
 		for _, id := range ids {
-			if c := e.courses[id]; c != nil && !now.Before(c.held[s].until) {
-				c.held[s] = hold{}
+			if c := e.highstates[id]; c != nil && !now.Before(c.backoff[s].until) {
+				c.backoff[s] = backoff{}
 			}
 		}
 	case ctx.Err() != nil:
-	case whole(err):
+	case concernsAll(err):
 		e.sideFailed(s, err)
 	case len(ids) == 1:
-		e.hold(ids[0], s, err)
-		if e.holds.refused++; e.holds.refused >= maxRefused {
-			e.holds.refused = 0
+		e.holdBack(ids[0], s, err)
+		if e.failures.refused++; e.failures.refused >= maxRefusals {
+			e.failures.refused = 0
 			e.sideFailed(s, err)
 		}
 	default:
-		e.try(ctx, s, ids[:len(ids)/2], do)
-		e.try(ctx, s, ids[len(ids)/2:], do)
+		e.call(ctx, s, ids[:len(ids)/2], do)
+		e.call(ctx, s, ids[len(ids)/2:], do)
 	}
 }
 
-// whole says whether an error concerns everybody, whatever was asked for.
-func whole(err error) bool {
+// concernsAll reports whether an error concerns everybody, whatever was asked for.
+func concernsAll(err error) bool {
 	for _, of := range []error{fleet.ErrUnavailable, fleet.ErrDenied, salt.ErrUnreachable, salt.ErrAuth, salt.ErrDenied} {
 		if errors.Is(err, of) {
 			return true
@@ -198,25 +198,25 @@ func whole(err error) bool {
 }
 
 func (e *Engine) sideFailed(s side, err error) {
-	e.holds.err[s] = err
-	e.holds.away[s].failed(err, retryFirst, retryMost, e.now())
+	e.failures.err[s] = err
+	e.failures.down[s].failed(err, retryFirst, retryMost, e.now())
 }
 
-// hold lets one minion wait, for what failed for it alone.
-func (e *Engine) hold(id string, s side, err error) {
-	c := e.courses[id]
+// holdBack lets one minion wait, for what failed for it alone.
+func (e *Engine) holdBack(id string, s side, err error) {
+	c := e.highstates[id]
 	if c == nil {
 		return
 	}
-	if c.held[s].failed(err, holdFirst, holdMost, e.now()) {
+	if c.backoff[s].failed(err, minionRetryFirst, minionRetryMost, e.now()) {
 		e.log.Warn("highstate held up", "minion", id, "err", err)
 	}
 }
 
-// heldUntil says until when c waits for a side, and why.
-func (e *Engine) heldUntil(c *course, s side) (until time.Time, why string) {
-	until, why = c.held[s].until, c.held[s].why
-	if away := e.holds.away[s]; away.until.After(until) {
+// waitUntil says until when c waits for a side, and why.
+func (e *Engine) waitUntil(c *highstate, s side) (until time.Time, why string) {
+	until, why = c.backoff[s].until, c.backoff[s].why
+	if away := e.failures.down[s]; away.until.After(until) {
 		until, why = away.until, away.why
 	}
 	return until, why
@@ -227,20 +227,20 @@ func (e *Engine) next() acts {
 	now := e.now()
 	todo := acts{}
 	slots := e.cfg.Concurrency
-	for _, c := range e.courses {
+	for _, c := range e.highstates {
 		if c.Occupies(e.cfg.InstanceID, now) {
 			slots--
 		}
 	}
 	var due []string
-	for id, c := range e.courses {
+	for id, c := range e.highstates {
 		if c.queued && slots > 0 {
 			c.queued, c.due = false, time.Time{}
 		}
 		switch {
 		case c.queued, c.due.After(now):
 		case c.stale: // its row is not known: reread has been refused it
-			until, why := e.heldUntil(c, theStore)
+			until, why := e.waitUntil(c, theStore)
 			c.due, c.why = until, why
 			if !until.After(now) {
 				c.due = now.Add(retryFirst)
@@ -251,16 +251,16 @@ func (e *Engine) next() acts {
 	}
 	slices.Sort(due) // the same work gives the same calls, in the same order
 	self := decide.Self{ID: e.cfg.InstanceID, Incarnation: e.cfg.Incarnation,
-		Beating: e.beats.Reach(now), Draining: e.beats.Draining(), Slots: slots}
+		Beating: e.beats.LeaseValid(now), Draining: e.beats.Draining(), Slots: slots}
 	for _, id := range due {
-		c := e.courses[id]
-		step := e.rule(e.cfg.Highstate, self, e.beats.Pulse(c.Row), c.Course, now)
+		c := e.highstates[id]
+		step := e.rule(e.cfg.Highstate, self, e.beats.OwnerLiveness(c.Row), c.HighstateView, now)
 		c.why = step.Reason
 		switch step.Act {
 		case decide.Rest:
 			c.due = now.Add(jobsFor) // until something happens; the comparison looks anyway
 			if !c.Row.WantsHighstate() {
-				e.close(id)
+				e.endHighstate(id)
 			}
 			continue
 		case decide.Wait:
@@ -270,14 +270,14 @@ func (e *Engine) next() acts {
 			c.queued = true
 			continue
 		}
-		if until, why := e.heldUntil(c, needs(step.Act)); until.After(now) {
+		if until, why := e.waitUntil(c, needs(step.Act)); until.After(now) {
 			c.due, c.why = until, fmt.Sprintf("%s; held up: %s", step.Reason, why)
 			continue
 		}
 		switch step.Act {
 		case decide.Ask, decide.Trace, decide.Kind, decide.Ping:
-			if e.holds.askAt.After(now) {
-				c.due = e.holds.askAt
+			if e.failures.askAt.After(now) {
+				c.due = e.failures.askAt
 				continue
 			}
 		case decide.Finish:
@@ -292,10 +292,10 @@ func (e *Engine) next() acts {
 	return todo
 }
 
-// blocked counts the minions that a state run of somebody else keeps from their
+// countBlocked counts the minions that a state run of somebody else keeps from their
 // first highstate.
-func (e *Engine) blocked() (n int) {
-	for _, c := range e.courses {
+func (e *Engine) countBlocked() (n int) {
+	for _, c := range e.highstates {
 		if _, blocked := c.Blocked(); blocked {
 			n++
 		}

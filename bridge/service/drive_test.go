@@ -85,7 +85,7 @@ func newDriven(t *testing.T, ids ...string) *driven {
 	d.begun = d.clock
 	cfg := Config{InstanceID: "m", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
 		Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate", Concurrency: 1000,
-		CompareEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}
+		ResyncEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	d.engine = NewEngine(cfg, d.fussy, d.fussy, d.fussy, beating{}, d.inbox, NewAudit(log), func() time.Time { return d.clock }, log)
 	d.engine.Step(t.Context())
@@ -109,9 +109,9 @@ func newDriven(t *testing.T, ids ...string) *driven {
 // here: minions say that they have connected.
 func (d *driven) here(ids ...string) {
 	for _, id := range ids {
-		d.inbox.Look(id, true)
+		d.inbox.Enqueue(id, true)
 	}
-	if err := d.engine.lookAt(d.t.Context(), d.inbox.take().looks); err != nil {
+	if err := d.engine.processIDs(d.t.Context(), d.inbox.drain().ids); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -129,7 +129,7 @@ func (d *driven) drive(long time.Duration) (err error) {
 	}
 }
 
-func (d *driven) returns(rs ...event.Return) { d.engine.hearReturns(rs, d.clock) }
+func (d *driven) returns(rs ...event.Return) { d.engine.handleReturns(rs, d.clock) }
 
 func (d *driven) row(id string) fleet.Minion {
 	rows, err := d.Store.Minions(d.t.Context(), []string{id})
@@ -195,7 +195,7 @@ func TestG12_RefusedPublishIsOfOneMinion(t *testing.T) {
 		t.Errorf("%d calls to find the one", d.calls)
 	}
 	_ = d.drive(time.Second)
-	if why := d.engine.courses["i-077"].why; !strings.Contains(why, "AuthorizationError") {
+	if why := d.engine.highstates["i-077"].why; !strings.Contains(why, "AuthorizationError") {
 		t.Errorf("it shows %q", why)
 	}
 	before := d.calls
@@ -209,7 +209,7 @@ func TestG12_RefusedPublishIsOfOneMinion(t *testing.T) {
 		t.Errorf("%d tries in an hour", tries)
 	}
 	d.says = nil
-	_ = d.drive(holdMost)
+	_ = d.drive(minionRetryMost)
 	if d.sent()["i-077"] == 0 {
 		t.Error("the reason is gone, and it gets nothing")
 	}
@@ -305,7 +305,7 @@ func TestClaimOfARowThatIsGone(t *testing.T) {
 	if err := d.drive(time.Minute); err != nil {
 		t.Error(err)
 	}
-	if c := d.engine.courses["i-1"]; c != nil {
+	if c := d.engine.highstates["i-1"]; c != nil {
 		t.Errorf("it goes on as %q: %s", c.Row.InstanceID, c.why)
 	}
 	if sent := d.sent(); len(sent) != 1 || sent["i-2"] != 1 {
@@ -329,7 +329,7 @@ func TestG2_JobCacheWithJIDsOfItsOwn(t *testing.T) {
 	if row.ClaimJID != other || row.ClaimState != fleet.Claimed || row.Attempt != 1 {
 		t.Errorf("the row says %+v", row)
 	}
-	if !d.inbox.hears([]byte(other)) {
+	if !d.inbox.subscribed([]byte(other)) {
 		t.Error("nobody listens for the job that was sent")
 	}
 	for range 12 { // nobody knows it
@@ -343,7 +343,7 @@ func TestG2_JobCacheWithJIDsOfItsOwn(t *testing.T) {
 	if sent != 1 {
 		t.Errorf("sent %d times", sent)
 	}
-	if why := d.engine.courses["i-1"].why; !strings.Contains(why, "master_job_cache") {
+	if why := d.engine.highstates["i-1"].why; !strings.Contains(why, "master_job_cache") {
 		t.Errorf("it shows %q", why)
 	}
 	d.returns(event.Return{ID: "i-1", JID: other, Fun: "state.highstate"})
@@ -388,8 +388,8 @@ func TestBusyMinionCostsLittle(t *testing.T) {
 		}
 		if hangs && jobs > 0 {
 			_ = d.drive(0)
-			if why := d.engine.courses["i-1"].why; !strings.Contains(why, "PID 4711") || !strings.Contains(why, "20261126120000000000") || d.engine.blocked() != 1 {
-				t.Fatalf("after %v it shows %q, %d blocked", d.clock.Sub(d.begun), why, d.engine.blocked())
+			if why := d.engine.highstates["i-1"].why; !strings.Contains(why, "PID 4711") || !strings.Contains(why, "20261126120000000000") || d.engine.countBlocked() != 1 {
+				t.Fatalf("after %v it shows %q, %d blocked", d.clock.Sub(d.begun), why, d.engine.countBlocked())
 			}
 		}
 	}
@@ -427,10 +427,10 @@ func TestOthersAskRarely(t *testing.T) {
 		d.calls = 0
 		for range 60 {
 			_ = d.drive(10 * time.Second)
-			for _, c := range d.engine.courses {
-				c.Here = d.clock
+			for _, c := range d.engine.highstates {
+				c.ConnectedAt = d.clock
 				if !mute {
-					c.Is(false, d.clock, d.clock)
+					c.MasterTypeIs(false, d.clock, d.clock)
 				}
 			}
 		}

@@ -31,7 +31,7 @@ func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 	discard := slog.New(slog.DiscardHandler)
 	e := NewEngine(cfg, store, nil, keys, nil, NewInbox(), NewAudit(discard), time.Now, discard)
 	plan := Plan{Acts: map[decide.KeyAct]int{}}
-	held, err := e.held()
+	held, err := e.listKeys()
 	if err != nil {
 		return plan, err
 	}
@@ -41,7 +41,7 @@ func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 			return plan, err
 		}
 		ids := slices.Sorted(maps.Keys(views))
-		e.prove(ctx, ids, views, nil)
+		e.readProofs(ctx, ids, views, nil)
 		for _, name := range []stageName{stageNames, stageProofs} { // what a bridge would wait for
 			if fault := e.stages[name].fault; fault != "" {
 				return plan, errors.New(fault)
@@ -58,7 +58,7 @@ func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 func (p *Plan) add(cfg Config, v *keyView, tell func(id string, d decide.KeyDecision, highstate bool)) {
 	d := decide.Keys(cfg.Admit, v.KeyView)
 	p.Acts[d.Act]++
-	if decide.Stand(v.Row, v.Known, v.Accepted.Present) == decide.Foreign {
+	if decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) == decide.PhaseForeign {
 		p.Foreign++
 	}
 	highstate := wants(d, v, cfg)
@@ -93,7 +93,7 @@ func DryRun(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore, w
 	return err
 }
 
-// wants says whether a highstate would follow from what is known now.
+// wants reports whether a highstate would follow from what is known now.
 func wants(d decide.KeyDecision, v *keyView, cfg Config) bool {
 	accepted := d.Act == decide.AcceptKey || d.Act == decide.BindKey || v.Accepted.Present && v.Accepted.Digest == v.Row.KeySHA256
 	return cfg.Highstate.Enabled && v.Known && v.Row.WantsHighstate() && accepted && d.Act != decide.AdoptKey &&

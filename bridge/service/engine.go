@@ -46,11 +46,11 @@ type Proofs interface {
 	Proofs(ctx context.Context, instanceIDs []string) (map[string]fleet.Proof, error)
 }
 
-// Pulse is what the engine asks of the heartbeats; see Beats.
-type Pulse interface {
-	Reach(now time.Time) bool
+// MasterState is what the engine asks of the heartbeats; see Beats.
+type MasterState interface {
+	LeaseValid(now time.Time) bool
 	Draining() bool
-	Pulse(row fleet.Minion) decide.Pulse
+	OwnerLiveness(row fleet.Minion) decide.Liveness
 	Changed() <-chan struct{}
 	Cleared()
 	SetMinions(n int)
@@ -75,9 +75,9 @@ type Config struct {
 	Accepted AcceptedKeys     // nil: remembered until the process ends
 	Wall     func() time.Time // the time of day; nil: the engine's own clock
 
-	CompareEvery time.Duration // keys and fleet are compared, jittered by the caller
-	PollEvery    time.Duration // the store is asked for new terminations
-	UnknownFor   time.Duration // an id without a row is not looked up again
+	ResyncEvery time.Duration // keys and fleet are compared, jittered by the caller
+	PollEvery   time.Duration // the store is asked for new terminations
+	UnknownFor  time.Duration // an id without a row is not looked up again
 }
 
 // Waits and limits of the engine.
@@ -94,8 +94,8 @@ const (
 	batch = 500
 	// jobsFor: how long the answer to an ask or a ping may take to matter.
 	jobsFor = 10 * time.Minute
-	// unsettledFor: a key file that is being written is read again after that.
-	unsettledFor = 5 * time.Second
+	// unstableFor: a key file that is being written is read again after that.
+	unstableFor = 5 * time.Second
 )
 
 // Engine decides and acts. All its methods but those of Inbox and Status belong
@@ -104,83 +104,83 @@ type Engine struct {
 	store  fleet.Store
 	master Master
 	keys   KeyStore
-	beats  Pulse
+	beats  MasterState
 	inbox  *Inbox
 	audit  *Audit
 	log    *slog.Logger
 	cfg    Config
 	now    func() time.Time
-	rule   func(decide.Policy, decide.Self, decide.Pulse, decide.Course, time.Time) decide.Step
+	rule   func(decide.Policy, decide.Self, decide.Liveness, decide.HighstateView, time.Time) decide.Step
 
-	courses map[string]*course // first highstates that are still wanted, by id
-	rows    lookups            // rows that need nothing done, and ids without one
-	names   names              // which instance bears which id
-	proofs  proofs             // which instances have not written theirs
-	jobs    map[string]job     // pings and questions under way, by jid
-	holds   holds              // what fails for all, see drive
-	lastJID string
+	highstates    map[string]*highstate // first highstates that are still wanted, by id
+	rows          rowCache              // rows that need nothing done, and ids without one
+	names         nameMap               // which instance bears which id
+	missingProofs missingProofs         // which instances have not written theirs
+	jobs          map[string]job        // pings and questions under way, by jid
+	failures      callFailures          // what fails for all, see drive
+	lastJID       string
 
 	stages    map[stageName]stage
 	restoring map[string]bool // ids whose known key an admin wants back
-	waiting   waiting         // ids whose keys are to be looked at
+	queue     workQueue       // ids whose keys are to be looked at
 	accepted  AcceptedKeys    // which keys this master has accepted, remembered over restarts
 	problems  problems        // ids passed over, or odd, by name
-	clock     steadiness      // whether the wall clock went as the monotonic one
+	clock     clockWatch      // whether the wall clock went as the monotonic one
 
-	settled       settled   // ids that a comparison need not read
-	sweep         *sweep    // the comparison under way; nil: none
-	comparedAt    time.Time // begin of the last comparison, by the wall clock
-	compareFullAt time.Time // when one reads all again
+	unchanged    unchangedIDs // ids that a comparison need not read
+	resyncing    *resyncRun   // the comparison under way; nil: none
+	resyncedAt   time.Time    // begin of the last comparison, by the wall clock
+	resyncFullAt time.Time    // when one reads all again
 
-	deletes    map[string]fleet.Minion // terminated, with keys here; what the row said is a hint
-	wrong      map[string]string       // digests of keys that were accepted in another's place
-	refused    int                     // keys whose acceptance was refused alone, in a row
-	mended     map[string]time.Time    // when an accepted key that is none was last written anew
-	stuck      map[string]*pause       // terminated, with keys that cannot be deleted
-	deleteAt   time.Time
-	deleteSize int // how many the next call deletes at the most
-	compareAt  time.Time
-	gap        string // why a comparison is due before compareAt; empty: it is not
-	pollAt     time.Time
-	fullAt     time.Time
-	pollFull   bool      // the next poll reads all terminations
-	terminated watermark // of rows that say TERMINATE
-	polled     bool      // since the last time that all keys were gone
-	preloaded  bool      // false: known keys are still to be written
-	warm       bool      // they were written once
-	compared   bool
-	census     Census
-	took       time.Duration // of the last comparison
-	tidied     time.Time     // when jobs that are over were forgotten
-	status     statusBox
+	deletes       map[string]fleet.Minion // terminated, with keys here; what the row said is a hint
+	wrong         map[string]string       // digests of keys that were accepted in another's place
+	refusals      int                     // keys whose acceptance was refused alone, in a row
+	repairedAt    map[string]time.Time    // when an accepted key that is none was last written anew
+	undeletable   map[string]*pause       // terminated, with keys that cannot be deleted
+	deleteAt      time.Time
+	deleteSize    int // how many the next call deletes at the most
+	resyncAt      time.Time
+	gap           string // why a comparison is due before compareAt; empty: it is not
+	pollAt        time.Time
+	fullAt        time.Time
+	pollFull      bool      // the next poll reads all terminations
+	terminated    watermark // of rows that say TERMINATE
+	polled        bool      // since the last time that all keys were gone
+	preloaded     bool      // false: known keys are still to be written
+	keysPreloaded bool      // they were written once
+	resynced      bool
+	census        Census
+	resyncTook    time.Duration // of the last comparison
+	jobsDroppedAt time.Time     // when jobs that are over were forgotten
+	status        statusBox
 }
 
-// course is a minion's course, by its Salt id, and when to look at it again.
-type course struct {
-	decide.Course
+// highstate is a minion's course, by its Salt id, and when to look at it again.
+type highstate struct {
+	decide.HighstateView
 	opened time.Time
 	due    time.Time // zero: at once
 	queued bool      // waits for a slot
 	stale  bool      // a write ended in doubt: read the row before anything else
 	why    string    // the reason of the last step, for people
 
-	answers   salt.Answers // to the last question after its job
-	answersTo time.Time    // when that was sent
-	unread    string       // why its last answer was not understood
-	held      [sides]hold  // after failures that concern it alone
-	alone     bool         // its highstate is published by itself: it may be why others' are not
+	answers   salt.Answers   // to the last question after its job
+	answersTo time.Time      // when that was sent
+	unread    string         // why its last answer was not understood
+	backoff   [sides]backoff // after failures that concern it alone
+	alone     bool           // its highstate is published by itself: it may be why others' are not
 }
 
 // NewEngine makes an engine; it does nothing until Step is called.
-func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beats Pulse,
+func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beats MasterState,
 	inbox *Inbox, audit *Audit, now func() time.Time, log *slog.Logger) *Engine {
 	e := &Engine{store: store, master: master, keys: keys, beats: beats, inbox: inbox, audit: audit,
-		log: log, cfg: cfg, now: now, rule: decide.Next, stages: map[stageName]stage{}, restoring: map[string]bool{}, waiting: newWaiting(),
-		accepted: cfg.Accepted, problems: problems{}, stuck: map[string]*pause{}, wrong: map[string]string{}, mended: map[string]time.Time{}, deleteSize: deleteBatch,
-		courses: map[string]*course{}, jobs: map[string]job{}, settled: settled{}, deletes: map[string]fleet.Minion{}}
+		log: log, cfg: cfg, now: now, rule: decide.Highstate, stages: map[stageName]stage{}, restoring: map[string]bool{}, queue: newWaiting(),
+		accepted: cfg.Accepted, problems: problems{}, undeletable: map[string]*pause{}, wrong: map[string]string{}, repairedAt: map[string]time.Time{}, deleteSize: deleteBatch,
+		highstates: map[string]*highstate{}, jobs: map[string]job{}, unchanged: unchangedIDs{}, deletes: map[string]fleet.Minion{}}
 	e.rows.reset()
 	e.names = newNames(cfg.Names)
-	e.proofs = proofs{}
+	e.missingProofs = missingProofs{}
 	if e.accepted == nil {
 		e.accepted = acceptedInMemory{}
 	}
@@ -197,8 +197,8 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-e.inbox.Wake():
-			if time.Since(last) < rushPause && !e.waiting.any() {
-				e.inbox.gather(ctx)
+			if time.Since(last) < debouncePause && !e.queue.any() {
+				e.inbox.debounce(ctx)
 			}
 		case <-e.beats.Changed():
 		case <-timer.C:
@@ -215,72 +215,72 @@ func (e *Engine) Run(ctx context.Context) error {
 // than a batch takes. Each stage fails by itself, and loses nothing: what was not
 // done is looked at again after a back-off.
 func (e *Engine) Step(ctx context.Context) time.Time {
-	e.takeInbox()
+	e.drainInbox()
 	if !e.preloaded {
-		e.preloaded = e.work(ctx, stagePreload, e.preload)
-		e.warm = e.warm || e.preloaded
+		e.preloaded = e.runStage(ctx, stagePreload, e.preloadKeys)
+		e.keysPreloaded = e.keysPreloaded || e.preloaded
 	}
 	if len(e.restoring) > 0 {
-		e.work(ctx, stagePreload, e.restore)
+		e.runStage(ctx, stagePreload, e.restore)
 	}
-	if e.sweep != nil || e.gap != "" || !e.now().Before(e.compareAt) {
-		e.work(ctx, stageComparison, e.compare)
+	if e.resyncing != nil || e.gap != "" || !e.now().Before(e.resyncAt) {
+		e.runStage(ctx, stageComparison, e.resync)
 	}
 	if !e.now().Before(e.pollAt) {
-		e.work(ctx, stageTerminations, e.pollTerminated)
+		e.runStage(ctx, stageTerminations, e.pollTerminated)
 	}
-	if e.ready(stageLooks) {
-		if looks := e.waiting.take(batch, e.now()); len(looks) > 0 {
-			if !e.work(ctx, stageLooks, func(ctx context.Context) error { return e.lookAt(ctx, looks) }) {
+	if e.stageDue(stageMinions) {
+		if looks := e.queue.pop(batch, e.now()); len(looks) > 0 {
+			if !e.runStage(ctx, stageMinions, func(ctx context.Context) error { return e.processIDs(ctx, looks) }) {
 				for _, id := range slices.Sorted(maps.Keys(looks)) {
-					e.waiting.add(id, looks[id])
+					e.queue.add(id, looks[id])
 				}
 			}
 		}
 	}
 	// It waits by itself, for what is away of the two that it needs.
 	if err := e.drive(ctx); ctx.Err() == nil {
-		e.told(stageHighstates, err)
+		e.reportStage(stageHighstates, err)
 	}
-	e.work(ctx, stageDeletes, e.deleteKeys)
-	if now := e.now(); now.Sub(e.tidied) >= jobsFor {
-		e.tidyJobs(now) // though no comparison can be ended
+	e.runStage(ctx, stageDeletes, e.deleteKeys)
+	if now := e.now(); now.Sub(e.jobsDroppedAt) >= jobsFor {
+		e.dropOldJobs(now) // though no comparison can be ended
 	}
 	e.publishStatus()
 	return e.nextDue(e.now())
 }
 
-// takeInbox takes in what has gathered. It asks nobody for anything.
-func (e *Engine) takeInbox() {
-	w := e.inbox.take()
+// drainInbox records what has gathered. It asks nobody for anything.
+func (e *Engine) drainInbox() {
+	w := e.inbox.drain()
 	if e.clock.stepped(e.now(), e.wall()) {
 		// Rows are found by when they were written. With a clock that was off, those
 		// written since may have been passed over.
 		e.log.Warn("the clock was set; all terminations and changes are read again")
-		e.pollFull, e.compareFullAt, e.pollAt, e.compareAt = true, time.Time{}, time.Time{}, time.Time{}
+		e.pollFull, e.resyncFullAt, e.pollAt, e.resyncAt = true, time.Time{}, time.Time{}, time.Time{}
 		e.preloaded = false
 	}
-	for id, row := range w.wrote {
-		if !w.forget[id] && e.takeIn(row) {
+	for id, row := range w.upserts {
+		if !w.invalid[id] && e.applyUpsert(row) {
 			continue
 		}
-		w.forget[id] = true
+		w.invalid[id] = true
 	}
-	for id := range w.forget {
+	for id := range w.invalid {
 		if name := e.names.of(id); name != id {
-			e.forget(name)
-			w.looks[name] = w.looks[name] || w.looks[id]
+			e.invalidate(name)
+			w.ids[name] = w.ids[name] || w.ids[id]
 		}
-		e.forget(id)
+		e.invalidate(id)
 	}
-	e.hearReturns(w.returns, e.now())
-	for _, id := range slices.Sorted(maps.Keys(w.looks)) { // sorted: the same work gives the same calls
-		if e.waiting.len() >= 2*maxWaiting { // the store is away, or ids come faster than they are worked off
-			e.inbox.overflow(len(w.looks))
-			w.gap = tooMuch
+	e.handleReturns(w.returns, e.now())
+	for _, id := range slices.Sorted(maps.Keys(w.ids)) { // sorted: the same work gives the same calls
+		if e.queue.len() >= 2*maxQueued { // the store is away, or ids come faster than they are worked off
+			e.inbox.overflow(len(w.ids))
+			w.gap = overflowReason
 			break
 		}
-		e.waiting.add(id, w.looks[id])
+		e.queue.add(id, w.ids[id])
 	}
 	maps.Copy(e.restoring, w.restore)
 	if w.gap != "" {
@@ -288,60 +288,60 @@ func (e *Engine) takeInbox() {
 	}
 }
 
-// takeIn takes a row for read that a message wrote, and says whether it did: it
+// applyUpsert takes a row for read that a message wrote, and says whether it did: it
 // must be newer than what is known. It is if nothing was known, or if it tells of
 // a termination, which is final.
-func (e *Engine) takeIn(row fleet.Minion) bool {
+func (e *Engine) applyUpsert(row fleet.Minion) bool {
 	id := row.InstanceID
 	known, found := e.rows.get(id, e.now())
-	if e.cfg.Names != nil || e.courses[id] != nil || found && known.found {
+	if e.cfg.Names != nil || e.highstates[id] != nil || found && known.found {
 		if e.cfg.Names != nil || row.Status != fleet.Terminate {
 			return false
 		}
 	}
-	delete(e.proofs, id)
-	e.saw(id, lookup{row: row, found: true})
+	delete(e.missingProofs, id)
+	e.updateRow(id, cachedRow{row: row, found: true})
 	return true
 }
 
-// forget drops what is remembered of a row that somebody else changed.
-func (e *Engine) forget(id string) {
+// invalidate drops what is remembered of a row that somebody else changed.
+func (e *Engine) invalidate(id string) {
 	e.rows.drop(id)
-	delete(e.proofs, id)
-	delete(e.settled, id)
-	if c := e.courses[id]; c != nil {
+	delete(e.missingProofs, id)
+	delete(e.unchanged, id)
+	if c := e.highstates[id]; c != nil {
 		c.stale, c.due = true, time.Time{}
 	}
 }
 
 func (e *Engine) nextDue(now time.Time) time.Time {
-	compareAt := e.compareAt
-	if e.sweep != nil || e.gap != "" {
+	compareAt := e.resyncAt
+	if e.resyncing != nil || e.gap != "" {
 		compareAt = now
 	}
-	next := e.due(stageComparison, compareAt)
+	next := e.stageDueAt(stageComparison, compareAt)
 	sooner := func(at time.Time) {
 		if at.Before(next) {
 			next = at
 		}
 	}
-	sooner(e.due(stageTerminations, e.pollAt))
+	sooner(e.stageDueAt(stageTerminations, e.pollAt))
 	if !e.preloaded || len(e.restoring) > 0 {
-		sooner(e.due(stagePreload, now))
+		sooner(e.stageDueAt(stagePreload, now))
 	}
-	if e.waiting.any() {
-		sooner(e.due(stageLooks, now))
+	if e.queue.any() {
+		sooner(e.stageDueAt(stageMinions, now))
 	}
-	if !e.waiting.laterAt.IsZero() {
-		sooner(e.due(stageLooks, e.waiting.laterAt))
+	if !e.queue.laterAt.IsZero() {
+		sooner(e.stageDueAt(stageMinions, e.queue.laterAt))
 	}
-	for _, c := range e.courses {
+	for _, c := range e.highstates {
 		if !c.queued {
-			sooner(e.due(stageHighstates, c.due))
+			sooner(e.stageDueAt(stageHighstates, c.due))
 		}
 	}
 	if len(e.deletes) > 0 {
-		sooner(e.due(stageDeletes, e.deleteAt))
+		sooner(e.stageDueAt(stageDeletes, e.deleteAt))
 	}
 	return next
 }

@@ -38,7 +38,7 @@ func (h *halves) Delete(ctx context.Context, keys map[salt.State][]string) error
 // TestG3_WrongKeyGoes: an impostor's key was accepted in the place of the right one,
 // and the master hangs when it is to be deleted. It goes once the master answers.
 func TestG3_WrongKeyGoes(t *testing.T) {
-	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+	r := newRig(t, openSQLite(t), func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute })
 	evil, hangs := []byte(lab.UnknownKey()), true
 	h := &halves{plain: r.salt, delete: func() error {
 		if hangs {
@@ -54,7 +54,7 @@ func TestG3_WrongKeyGoes(t *testing.T) {
 	r.engine.master = h
 	r.apply(fleet.Add{InstanceID: "i"})
 	r.salt.knock("i", []byte(lab.UnknownKey()))
-	r.inbox.Look("i", false)
+	r.inbox.Enqueue("i", false)
 	r.works(5 * time.Minute)
 	held := func() bool { return string(r.salt.keys[salt.Accepted]["i"]) == string(evil) }
 	if !held() {
@@ -70,14 +70,14 @@ func TestG3_WrongKeyGoes(t *testing.T) {
 // TestRefusedAltogether: a master that refuses each acceptance is not asked for each
 // key by itself, again and again.
 func TestG12_RefusedAltogether(t *testing.T) {
-	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = 1000*time.Hour, 1000*time.Hour })
+	r := newRig(t, openSQLite(t), func(c *Config) { c.ResyncEvery, c.PollEvery = 1000*time.Hour, 1000*time.Hour })
 	h := &halves{plain: r.salt, accept: func([]string) error { return fmt.Errorf("accept: %w", salt.ErrRefused) }}
 	r.engine.master = h
 	for i := range 400 {
 		id := fmt.Sprintf("i-%03d", i)
 		r.elsewhere(fleet.Add{InstanceID: id})
 		r.salt.knock(id, []byte(lab.UnknownKey()))
-		r.inbox.Look(id, false)
+		r.inbox.Enqueue(id, false)
 	}
 	r.engine.Step(t.Context())
 	if h.calls > 40 {
@@ -100,13 +100,13 @@ func TestReadyMeansWarm(t *testing.T) {
 	full := &fullDisk{plain: newPlain(), full: true}
 	r.engine = NewEngine(r.engine.cfg, store, r.salt, full, beating{}, r.inbox, r.engine.audit, func() time.Time { return r.clock }, r.engine.log)
 	r.works(time.Minute)
-	if s := r.engine.Status(); s.Warm || !s.Compared {
-		t.Errorf("warm %v, compared %v", s.Warm, s.Compared)
+	if s := r.engine.Status(); s.KeysPreloaded || !s.Resynced {
+		t.Errorf("warm %v, compared %v", s.KeysPreloaded, s.Resynced)
 	}
 	full.full = false
 	r.works(time.Minute)
-	if s := r.engine.Status(); !s.Warm {
-		t.Errorf("not warm: %q", s.Held)
+	if s := r.engine.Status(); !s.KeysPreloaded {
+		t.Errorf("not warm: %q", s.Fault)
 	}
 }
 
@@ -126,16 +126,16 @@ func (d *fullDisk) WriteAccepted(keys map[string][]byte) ([]string, map[string]e
 // dropped, counted, and compared later.
 func TestG7_WaitingIsBounded(t *testing.T) {
 	r, h := brokenRig(t)
-	r.engine.ended(stageLooks, fleet.ErrUnavailable)
-	r.engine.ended(stageNames, fleet.ErrUnavailable)
+	r.engine.endStage(stageMinions, fleet.ErrUnavailable)
+	r.engine.endStage(stageNames, fleet.ErrUnavailable)
 	h.fault = "EC2 away"
 	for round := range 6 {
-		for i := range maxWaiting {
-			r.inbox.Look(fmt.Sprintf("forged-%d-%d", round, i), false)
+		for i := range maxQueued {
+			r.inbox.Enqueue(fmt.Sprintf("forged-%d-%d", round, i), false)
 		}
 		r.engine.Step(t.Context())
 	}
-	if n := r.engine.waiting.len(); n > 3*maxWaiting {
+	if n := r.engine.queue.len(); n > 3*maxQueued {
 		t.Errorf("%d wait", n)
 	}
 	if s := r.engine.Status(); s.Dropped == 0 {
@@ -146,15 +146,15 @@ func TestG7_WaitingIsBounded(t *testing.T) {
 // TestSweepLooksAnew: a key that was accepted while a comparison is under way was
 // not deleted by hand.
 func TestSweepLooksAnew(t *testing.T) {
-	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, 1000*time.Hour })
+	r := newRig(t, openSQLite(t), func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, 1000*time.Hour })
 	for i := range batch + 10 {
 		r.salt.keys[salt.Accepted][fmt.Sprintf("a-%04d", i)] = []byte("foreign")
 	}
 	r.elsewhere(fleet.Add{InstanceID: "z"})
 	r.salt.knock("z", []byte(lab.UnknownKey()))
-	r.pass(CompareEvery)
+	r.pass(ResyncEvery)
 	r.engine.Step(t.Context()) // the first batch; z is pending in the listing
-	r.inbox.Changed([]string{"z"})
+	r.inbox.Invalidate([]string{"z"})
 	r.engine.Step(t.Context()) // z is in the second, and looked at beside
 	r.works(time.Minute)
 	if s := r.engine.Status(); !r.accepted("z") || s.Problem[KeyRemoved] != 0 {
@@ -165,12 +165,12 @@ func TestSweepLooksAnew(t *testing.T) {
 // TestRemovedIsToldOnce: a key that was deleted by hand is one line, not one for
 // each comparison.
 func TestRemovedIsToldOnce(t *testing.T) {
-	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+	r := newRig(t, openSQLite(t), func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute })
 	var lines strings.Builder
 	r.engine.audit.log = logTo(&lines)
 	r.bearer("web1")
 	delete(r.salt.keys[salt.Accepted], "web1")
-	r.inbox.Look("web1", false)
+	r.inbox.Enqueue("web1", false)
 	r.works(6 * time.Hour)
 	if n := strings.Count(lines.String(), "deleted by hand"); n < 1 || n > 2 {
 		t.Errorf("told in %d lines", n)
@@ -180,10 +180,10 @@ func TestRemovedIsToldOnce(t *testing.T) {
 // TestAcceptedKeyThatIsNone is written anew from the row, as a loss of power may
 // leave it.
 func TestAcceptedKeyThatIsNone(t *testing.T) {
-	r := newRig(t, openSQLite(t), func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+	r := newRig(t, openSQLite(t), func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute })
 	key := r.bearer("web1")
 	r.salt.keys[salt.Accepted]["web1"] = nil // an empty file
-	r.works(CompareEvery + time.Minute)
+	r.works(ResyncEvery + time.Minute)
 	if got := r.salt.keys[salt.Accepted]["web1"]; string(got) != string(key) {
 		t.Errorf("accepted is %q", got)
 	}
@@ -197,7 +197,7 @@ func TestG12_ProblemsOfEachKind(t *testing.T) {
 		many[fmt.Sprint("odd name ", i)] = errBroken
 		p.report(BadEntry, fmt.Sprint("odd name ", i), "x")
 	}
-	if !p.report(StuckKey, "web1", "it cannot be deleted") || p.counts()[BadEntry] != maxProblems || len(p.list()) != maxToldProblems+1 {
+	if !p.report(Undeletable, "web1", "it cannot be deleted") || p.counts()[BadEntry] != maxProblems || len(p.list()) != maxToldProblems+1 {
 		t.Errorf("%v, %d told", p.counts(), len(p.list()))
 	}
 	p.keep(BadEntry, map[string]error{"odd name 7": errBroken})

@@ -27,15 +27,15 @@ const (
 	unhealthyTries = 12
 )
 
-// tendHeal says that this instance is unhealthy, once, if its master, which served
+// runHeal says that this instance is unhealthy, once, if its master, which served
 // before and is not drained, neither serves nor answers for Heal.After, another master
 // serves, and no other was replaced lately.
-func (s *Service) tendHeal(ctx context.Context) error {
+func (s *Service) runHeal(ctx context.Context) error {
 	cure := &health.Cure{After: max(s.opts.Heal.After, s.opts.Config.Highstate.Lease), Apart: health.Apart}
 	var read time.Time
 	for sleep(ctx, healEvery) {
 		now := time.Now()
-		cure.Health(s.spared() != "", s.health.Alive(), now)
+		cure.Health(s.keepReason() != "", s.health.Alive(), now)
 		sick := cure.Sick(now)
 		if sick || read.IsZero() || now.Sub(read) >= recordEvery {
 			heal, err := s.opts.Heal.Heals.LastHeal(ctx)
@@ -48,12 +48,12 @@ func (s *Service) tendHeal(ctx context.Context) error {
 		if !sick {
 			continue
 		}
-		another, err := s.beats.Another(ctx)
+		another, err := s.beats.OtherServes(ctx)
 		if err != nil {
 			continue
 		}
 		now = time.Now()
-		cure.Health(s.spared() != "", s.health.Alive(), now)
+		cure.Health(s.keepReason() != "", s.health.Alive(), now)
 		over, due := cure.Due(another, now)
 		if !due {
 			continue
@@ -65,15 +65,15 @@ func (s *Service) tendHeal(ctx context.Context) error {
 			cure.Saw(heal, time.Now())
 		default:
 			cure.Done()
-			s.sayUnhealthy(ctx)
+			s.setUnhealthy(ctx)
 		}
 	}
 	return nil
 }
 
-// spared says why this master's instance is not to be replaced; empty: nothing keeps
+// keepReason says why this master's instance is not to be replaced; empty: nothing keeps
 // it.
-func (s *Service) spared() string {
+func (s *Service) keepReason() string {
 	switch {
 	case s.health.Fault() == nil:
 		return "the master serves"
@@ -85,12 +85,12 @@ func (s *Service) spared() string {
 	return ""
 }
 
-// sayUnhealthy has the own instance replaced. The right to do so is used up,
+// setUnhealthy has the own instance replaced. The right to do so is used up,
 // whatever comes of it: a master that begins to serve at the last moment stays.
-func (s *Service) sayUnhealthy(ctx context.Context) {
+func (s *Service) setUnhealthy(ctx context.Context) {
 	id, begun := s.opts.Config.InstanceID, time.Now()
 	for try := 1; ; try++ {
-		spared := s.spared()
+		spared := s.keepReason()
 		if spared == "" && s.health.Alive().After(begun) {
 			spared = "the master answers"
 		}

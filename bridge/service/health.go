@@ -43,7 +43,7 @@ func (s *Service) Alive() error {
 
 // Ready says why no minions may be sent here, if so.
 func (s *Service) Ready() error {
-	if !s.beats.Stored(time.Now()) {
+	if !s.beats.StoreReached(time.Now()) {
 		return errors.New("the heartbeat does not reach the store")
 	}
 	if err := s.notReady(); err != nil {

@@ -11,46 +11,46 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// close ends a course that wants nothing any more.
-func (e *Engine) close(id string) {
-	c := e.courses[id]
-	delete(e.courses, id)
-	e.rows.put(id, lookup{row: c.Row, found: true, until: e.now().Add(knownFor)})
+// endHighstate ends a course that wants nothing any more.
+func (e *Engine) endHighstate(id string) {
+	c := e.highstates[id]
+	delete(e.highstates, id)
+	e.rows.put(id, cachedRow{row: c.Row, found: true, until: e.now().Add(knownFor)})
 }
 
-// take writes claims: new ones under one new jid, for one publish; a claim that
+// claim writes claims: new ones under one new jid, for one publish; a claim that
 // is taken over keeps the jid that the minion may have seen.
-func (e *Engine) take(ctx context.Context, ids []string) error {
+func (e *Engine) claim(ctx context.Context, ids []string) error {
 	jid := e.newJID()
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
-		r := e.courses[id].Row
+		r := e.highstates[id].Row
 		c := fleet.Claim{InstanceID: r.InstanceID, From: r.ClaimVersion, Owner: e.cfg.InstanceID,
 			Incarnation: e.cfg.Incarnation, JID: jid, Attempt: r.Attempt + 1}
 		if r.ClaimState == fleet.Claimed {
 			c.JID, c.Attempt = r.ClaimJID, r.Attempt
 		}
-		e.inbox.hear(c.JID)
+		e.inbox.subscribe(c.JID)
 		changes[i] = c
 	}
 	return e.apply(ctx, "claim", ids, changes, func(id string, before, row fleet.Minion) {
-		e.courses[id].Took(row, e.now())
+		e.highstates[id].ClaimWritten(row, e.now())
 		e.audit.Claimed(id, before, row)
 	})
 }
 
-// finish writes how jobs ended.
-func (e *Engine) finish(ctx context.Context, ids []string) error {
+// recordEnd writes how jobs ended.
+func (e *Engine) recordEnd(ctx context.Context, ids []string) error {
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
-		c := e.courses[id]
+		c := e.highstates[id]
 		changes[i] = fleet.Finish{InstanceID: c.Row.InstanceID, JID: c.Ended.JID, Outcome: c.Ended.Outcome,
 			Retcode: c.Ended.Retcode, From: c.Row.ClaimVersion}
 	}
 	return e.apply(ctx, "record", ids, changes, func(id string, _, row fleet.Minion) {
-		c := e.courses[id]
+		c := e.highstates[id]
 		e.audit.Finished(id, *c.Ended, row)
-		c.Saw(row, e.now())
+		c.UpdateRow(row, e.now())
 		c.Ended = nil
 	})
 }
@@ -60,11 +60,11 @@ func (e *Engine) finish(ctx context.Context, ids []string) error {
 func (e *Engine) rename(ctx context.Context, ids []string) error {
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
-		c := e.courses[id]
+		c := e.highstates[id]
 		changes[i] = fleet.Rename{InstanceID: c.Row.InstanceID, From: c.Row.ClaimVersion, JID: c.Row.ClaimJID, As: c.SentAs}
 	}
 	return e.apply(ctx, "rename", ids, changes, func(id string, _, row fleet.Minion) {
-		e.courses[id].Renamed(row, e.now())
+		e.highstates[id].Renamed(row, e.now())
 	})
 }
 
@@ -76,12 +76,12 @@ func (e *Engine) apply(ctx context.Context, verb string, ids []string, changes [
 	results, err := e.store.Apply(ctx, changes)
 	if err != nil {
 		for _, id := range ids {
-			e.courses[id].stale = true
+			e.highstates[id].stale = true
 		}
 		return fmt.Errorf("%s %d highstates: %w", verb, len(ids), err)
 	}
 	for i, r := range results {
-		id, c := ids[i], e.courses[ids[i]]
+		id, c := ids[i], e.highstates[ids[i]]
 		r.Row.PublicKey = ""
 		c.due = time.Time{}
 		switch {
@@ -92,18 +92,18 @@ func (e *Engine) apply(ctx context.Context, verb string, ids []string, changes [
 		case errors.Is(r.Err, fleet.ErrNotFound):
 			// Pruned, or taken out, since it was read: nobody wants anything of it.
 			e.log.Warn("highstate ends: its row is gone", "minion", id, "change", verb)
-			e.drop(id)
+			e.dropHighstate(id)
 			continue
 		case !isRefusal(r.Err):
 			c.stale = true
-			e.hold(id, theStore, fmt.Errorf("%s highstate: %w", verb, r.Err))
+			e.holdBack(id, theStore, fmt.Errorf("%s highstate: %w", verb, r.Err))
 			continue
 		}
 		e.log.Debug("change did not apply", "minion", id, "change", verb, "err", r.Err)
 		c.stale = false
-		c.Saw(r.Row, e.now())
-		e.inbox.hear(r.Row.ClaimJID)
-		if errors.Is(r.Err, fleet.ErrAsked) || c.Ended != nil {
+		c.UpdateRow(r.Row, e.now())
+		e.inbox.subscribe(r.Row.ClaimJID)
+		if errors.Is(r.Err, fleet.ErrPrecondition) || c.Ended != nil {
 			// The rules thought that it would apply, the row says no: no other
 			// write will change that at once.
 			c.Ended = nil
@@ -113,10 +113,10 @@ func (e *Engine) apply(ctx context.Context, verb string, ids []string, changes [
 	return nil
 }
 
-// isRefusal says whether a row as it stands says no: the store has nothing to say
+// isRefusal reports whether a row as it stands says no: the store has nothing to say
 // of itself.
 func isRefusal(err error) bool {
-	for _, of := range []error{fleet.ErrTerminated, fleet.ErrOtherKey, fleet.ErrLost, fleet.ErrClaimed, fleet.ErrAsked} {
+	for _, of := range []error{fleet.ErrTerminated, fleet.ErrOtherKey, fleet.ErrConflict, fleet.ErrClaimed, fleet.ErrPrecondition} {
 		if errors.Is(err, of) {
 			return true
 		}
@@ -124,18 +124,18 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// drop ends a course, and what is remembered of its row.
-func (e *Engine) drop(id string) {
-	delete(e.courses, id)
+// dropHighstate ends a course, and what is remembered of its row.
+func (e *Engine) dropHighstate(id string) {
+	delete(e.highstates, id)
 	e.rows.drop(id)
-	delete(e.settled, id)
+	delete(e.unchanged, id)
 }
 
 // publish sends the first highstate to minions that are claimed under one jid.
 func (e *Engine) publish(ctx context.Context, ids []string) error {
-	jid := e.courses[ids[0]].Row.ClaimJID
+	jid := e.highstates[ids[0]].Row.ClaimJID
 	// Checked last of all: a master whose beats fail may have lost the claim.
-	if !e.beats.Reach(e.now()) {
+	if !e.beats.LeaseValid(e.now()) {
 		return nil // the rules say what to wait for
 	}
 	_, err := e.master.Publish(ctx, salt.Job{JID: jid, Targets: ids, Calls: []salt.Call{
@@ -144,10 +144,10 @@ func (e *Engine) publish(ctx context.Context, ids []string) error {
 	if other, ok := errors.AsType[*salt.OtherJIDError](err); ok {
 		e.log.Error("highstate published under a jid of the master's own; it is not sent again to these minions: see master_job_cache",
 			"jid", jid, "published_as", other.JID, "minions", len(ids))
-		e.inbox.hear(other.JID)
+		e.inbox.subscribe(other.JID)
 		for _, id := range ids {
-			e.courses[id].PublishedAs(other.JID, now)
-			e.audit.Published(id, e.courses[id].Row, err)
+			e.highstates[id].PublishedAs(other.JID, now)
+			e.audit.Published(id, e.highstates[id].Row, err)
 		}
 		return nil
 	}
@@ -161,15 +161,15 @@ func (e *Engine) publish(ctx context.Context, ids []string) error {
 	// In doubt counts as sent: the minion drops a jid that it has seen, and if
 	// it never saw this one, asking will tell.
 	for _, id := range ids {
-		e.courses[id].PublishedAt(now, err == nil)
-		e.audit.Published(id, e.courses[id].Row, err)
+		e.highstates[id].PublishedAt(now, err == nil)
+		e.audit.Published(id, e.highstates[id].Row, err)
 	}
 	if errors.Is(err, salt.ErrDoubt) {
 		// One of them may be why: the next time, each goes by itself. Now, none is
 		// sent twice.
 		e.log.Warn("highstate perhaps published", "err", err)
 		for _, id := range ids {
-			e.courses[id].alone = true
+			e.highstates[id].alone = true
 		}
 		return nil
 	}
@@ -180,7 +180,7 @@ func (e *Engine) publish(ctx context.Context, ids []string) error {
 func (e *Engine) read(ctx context.Context, ids []string) error {
 	instances := make([]string, len(ids))
 	for i, id := range ids {
-		instances[i] = e.courses[id].Row.InstanceID
+		instances[i] = e.highstates[id].Row.InstanceID
 	}
 	rows, err := e.store.Minions(ctx, instances)
 	bad, err := fleet.WithoutBadRows(err)
@@ -190,28 +190,28 @@ func (e *Engine) read(ctx context.Context, ids []string) error {
 	for i, id := range ids {
 		switch row, found := rows[instances[i]]; {
 		case bad[instances[i]] != nil:
-			e.courses[id].stale = true
-			e.hold(id, theStore, bad[instances[i]])
+			e.highstates[id].stale = true
+			e.holdBack(id, theStore, bad[instances[i]])
 		case found:
-			e.saw(id, lookup{row: row, found: true})
+			e.updateRow(id, cachedRow{row: row, found: true})
 		default:
-			delete(e.courses, id)
+			delete(e.highstates, id)
 		}
 	}
 	return nil
 }
 
-// reread reads the rows of writes that ended in doubt.
-func (e *Engine) reread(ctx context.Context) {
+// rereadStale reads the rows of writes that ended in doubt.
+func (e *Engine) rereadStale(ctx context.Context) {
 	now := e.now()
 	var stale []string
-	for id, c := range e.courses {
-		if until, _ := e.heldUntil(c, theStore); c.stale && !until.After(now) {
+	for id, c := range e.highstates {
+		if until, _ := e.waitUntil(c, theStore); c.stale && !until.After(now) {
 			stale = append(stale, id)
 		}
 	}
 	slices.Sort(stale)
 	for ids := range slices.Chunk(stale, batch) {
-		e.try(ctx, theStore, ids, e.read)
+		e.call(ctx, theStore, ids, e.read)
 	}
 }

@@ -98,16 +98,16 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 	}
 	var r *rig
 	count("start", 0, func() {
-		r = newRig(t, store, func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+		r = newRig(t, store, func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute })
 		for _, id := range ids {
 			r.salt.keys[salt.Accepted][id] = key
 		}
-		r.engine.compareAt = time.Time{}
+		r.engine.resyncAt = time.Time{}
 		r.step()
 	})
 	compare := func() {
-		for more := true; more; more = r.engine.sweep != nil {
-			if err := r.engine.compare(t.Context()); err != nil {
+		for more := true; more; more = r.engine.resyncing != nil {
+			if err := r.engine.resync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -115,10 +115,10 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 	r.pass(24 * time.Hour) // since the last row changed
 	compare()
 	m.take()
-	r.engine.compareFullAt = time.Time{}
+	r.engine.resyncFullAt = time.Time{}
 	full := count("comparison with all rows", fullEvery, compare)
-	quick := count("comparison", CompareEvery, func() {
-		r.pass(CompareEvery)
+	quick := count("comparison", ResyncEvery, func() {
+		r.pass(ResyncEvery)
 		compare()
 	})
 	poll := count("terminations", time.Minute, func() {
@@ -127,7 +127,7 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 		}
 	})
 	log := slog.New(slog.DiscardHandler)
-	beats := NewBeats(store, fleet.Beat{InstanceID: "i-0000000000000000a", IPAddr: "10.0.0.1", Incarnation: "1"}, 30*time.Second, time.Now, log)
+	beats := NewHeartbeats(store, fleet.Beat{InstanceID: "i-0000000000000000a", IPAddr: "10.0.0.1", Incarnation: "1"}, 30*time.Second, time.Now, log)
 	beat := count("heartbeat", beatEvery, func() { beats.Tick(t.Context()) })
 	cfg := autoscaling.Config{Groups: []autoscaling.Item{{Name: "web"}}}
 	groups := inService(append(ids, "i-0000000000000000a"))
@@ -156,14 +156,14 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 
 	r.engine.Step(t.Context())
 	m.take()
-	r.engine.compareFullAt, r.engine.fullAt = r.clock.Add(time.Hour), r.clock.Add(time.Hour)
+	r.engine.resyncFullAt, r.engine.fullAt = r.clock.Add(time.Hour), r.clock.Add(time.Hour)
 	end := r.clock.Add(time.Hour)
 	hour := count("an hour of the engine", 0, func() {
 		for next := r.engine.Step(t.Context()); next.Before(end); next = r.engine.Step(t.Context()) {
 			r.clock = next
 		}
 		r.clock = end
-		for more := true; more; more = r.engine.sweep != nil {
+		for more := true; more; more = r.engine.resyncing != nil {
 			r.engine.Step(t.Context())
 		}
 	})

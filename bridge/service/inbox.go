@@ -18,7 +18,7 @@ import (
 // minion can send returns of any size, so that those are bounded in bytes.
 const (
 	// maxWaiting bounds ids and returns, each.
-	maxWaiting = 20_000
+	maxQueued = 20_000
 	// maxReturned bounds the bodies of returns, all together.
 	maxReturned = 16 << 20
 	// maxBody bounds each, after it was reduced to what is decided on: a list of the
@@ -34,10 +34,10 @@ const maxID = 255
 const (
 	// rushPause is longer than the time between two knocks of a crowd: 2 ms, which
 	// is what a master takes one in, and some more where it is short of cores.
-	rushPause = 20 * time.Millisecond
+	debouncePause = 20 * time.Millisecond
 	// rushMost bounds what the first of a crowd waits for the last. Longer than
 	// that, places that became free would wait for a whole wave of returns.
-	rushMost = 100 * time.Millisecond
+	debounceMost = 100 * time.Millisecond
 )
 
 // Inbox gathers what happened since the engine last looked. The bus fills it,
@@ -46,29 +46,29 @@ type Inbox struct {
 	wake chan struct{} // holds one token while there is something to do
 
 	mu      sync.Mutex
-	looks   map[string]bool // ids to look at; true: the minion has just connected here
-	returns map[returned]event.Return
+	ids     map[string]bool // ids to look at; true: the minion has just connected here
+	returns map[returnKey]event.Return
 	bytes   int                     // of the bodies of returns
-	forget  map[string]bool         // ids whose row somebody else has changed
-	wrote   map[string]fleet.Minion // rows that were written past the engine, by instance
+	invalid map[string]bool         // ids whose row somebody else has changed
+	upserts map[string]fleet.Minion // rows that were written past the engine, by instance
 	restore map[string]bool         // ids whose known key an admin wants back
 	gap     string                  // why everything must be compared; empty: no need
 	dropped int64
 	jids    map[string]struct{} // jobs whose returns are ours to hear
 }
 
-// returned is what a minion returns once.
-type returned struct{ jid, id string }
+// returnKey is what a minion returns once.
+type returnKey struct{ jid, id string }
 
 // NewInbox returns an empty Inbox.
 func NewInbox() *Inbox {
 	return &Inbox{
 		wake:    make(chan struct{}, 1),
-		looks:   map[string]bool{},
-		returns: map[returned]event.Return{},
-		forget:  map[string]bool{},
+		ids:     map[string]bool{},
+		returns: map[returnKey]event.Return{},
+		invalid: map[string]bool{},
 		restore: map[string]bool{},
-		wrote:   map[string]fleet.Minion{},
+		upserts: map[string]fleet.Minion{},
 		jids:    map[string]struct{}{},
 	}
 }
@@ -76,7 +76,7 @@ func NewInbox() *Inbox {
 // Wake delivers one token after each filling.
 func (in *Inbox) Wake() <-chan struct{} { return in.wake }
 
-// Event takes in one event of the bus (see bus.Handler). Any accepted minion can
+// Event records one event of the bus (see bus.Handler). Any accepted minion can
 // put any event there, so an event is a hint: ids in tag and data must agree,
 // and nothing but the id is believed.
 func (in *Inbox) Event(e event.Event) {
@@ -85,22 +85,22 @@ func (in *Inbox) Event(e event.Event) {
 		// A minion that is let in already re-authenticates often, all of them at
 		// once after each deletion of a key: nothing to look at.
 		if a, err := e.Auth(); err == nil && a.Act != "accept" {
-			in.Look(a.ID, false)
+			in.Enqueue(a.ID, false)
 		}
 	case event.KindKey:
 		if k, err := e.Key(); err == nil {
-			in.Look(k.ID, false)
+			in.Enqueue(k.ID, false)
 		}
 	case event.KindStart:
 		if s, err := e.Start(); err == nil {
-			in.Look(s.ID, true)
+			in.Enqueue(s.ID, true)
 		}
 	case event.KindReturn:
-		if !in.hears(e.JID) {
+		if !in.subscribed(e.JID) {
 			return
 		}
 		if r, err := e.Return(); err == nil {
-			r.Body = needed(r)
+			r.Body = briefBody(r)
 			in.Return(r)
 		}
 	}
@@ -114,58 +114,58 @@ func (in *Inbox) Gap(reason string) {
 	in.signal()
 }
 
-// Look asks the engine to look at one minion.
-func (in *Inbox) Look(id string, connected bool) {
+// Enqueue asks the engine to look at one minion.
+func (in *Inbox) Enqueue(id string, connected bool) {
 	if id == "" || len(id) > maxID {
 		return
 	}
 	in.mu.Lock()
-	if _, there := in.looks[id]; there || len(in.looks) < maxWaiting {
-		in.looks[id] = in.looks[id] || connected
+	if _, there := in.ids[id]; there || len(in.ids) < maxQueued {
+		in.ids[id] = in.ids[id] || connected
 	} else {
-		in.drop()
+		in.overflowed()
 	}
 	in.mu.Unlock()
 	in.signal()
 }
 
-// Changed says that somebody else (an admin's command) changed rows.
-func (in *Inbox) Changed(ids []string) {
+// Invalidate says that somebody else (an admin's command) changed rows.
+func (in *Inbox) Invalidate(ids []string) {
 	in.mu.Lock()
 	for _, id := range ids {
-		delete(in.wrote, id)
-		if len(in.forget) < maxWaiting {
-			in.forget[id] = true
+		delete(in.upserts, id)
+		if len(in.invalid) < maxQueued {
+			in.invalid[id] = true
 		} else {
-			in.drop()
+			in.overflowed()
 		}
 	}
 	in.mu.Unlock()
 	for _, id := range ids {
-		in.Look(id, false)
+		in.Enqueue(id, false)
 	}
 }
 
-// Wrote takes in rows that another part of this bridge wrote: the engine need not
+// Upsert records rows that another part of this bridge wrote: the engine need not
 // read them.
-func (in *Inbox) Wrote(rows []fleet.Minion) {
+func (in *Inbox) Upsert(rows []fleet.Minion) {
 	in.mu.Lock()
 	for _, row := range rows {
-		if len(in.wrote) < maxWaiting {
-			in.wrote[row.InstanceID] = row
+		if len(in.upserts) < maxQueued {
+			in.upserts[row.InstanceID] = row
 		} else {
-			in.drop()
+			in.overflowed()
 		}
 	}
 	in.mu.Unlock()
 	for _, row := range rows {
-		in.Look(row.InstanceID, false)
+		in.Enqueue(row.InstanceID, false)
 	}
 }
 
-// needed is as much of the body of a return as anything is decided on, apart from
+// briefBody is as much of the body of a return as anything is decided on, apart from
 // the frame that it came in.
-func needed(r event.Return) []byte {
+func briefBody(r event.Return) []byte {
 	body := salt.Brief(r.Fun, r.Body)
 	if len(body) > maxBody {
 		return nil
@@ -178,40 +178,40 @@ func needed(r event.Return) []byte {
 func (in *Inbox) Restore(ids []string) {
 	in.mu.Lock()
 	for _, id := range ids {
-		if len(in.restore) < maxWaiting {
+		if len(in.restore) < maxQueued {
 			in.restore[id] = true
 		} else {
-			in.drop()
+			in.overflowed()
 		}
 	}
 	in.mu.Unlock()
 	in.signal()
 }
 
-// Return takes in the return of a job of ours. A minion may return twice; the
+// Return records the return of a job of ours. A minion may return twice; the
 // first return is kept.
 func (in *Inbox) Return(r event.Return) {
-	key := returned{r.JID, r.ID}
+	key := returnKey{r.JID, r.ID}
 	in.mu.Lock()
 	_, there := in.returns[key]
 	switch {
 	case there:
-	case len(in.returns) < maxWaiting && in.bytes+len(r.Body) <= maxReturned:
+	case len(in.returns) < maxQueued && in.bytes+len(r.Body) <= maxReturned:
 		in.returns[key] = r
 		in.bytes += len(r.Body)
 	default:
-		in.drop()
+		in.overflowed()
 	}
 	in.mu.Unlock()
 	in.signal()
 }
 
-// tooMuch is the reason of a comparison that stands for what was dropped.
-const tooMuch = "too much waited for the engine"
+// overflowReason is the reason of a comparison that stands for what was dropped.
+const overflowReason = "too much waited for the engine"
 
-func (in *Inbox) drop() {
+func (in *Inbox) overflowed() {
 	in.dropped++
-	in.gap = tooMuch
+	in.gap = overflowReason
 }
 
 // overflow counts what the engine could not keep.
@@ -228,14 +228,14 @@ func (in *Inbox) signal() {
 	}
 }
 
-// gather waits for the end of a rush: until nothing has come in for a moment, or
+// debounce waits for the end of a rush: until nothing has come in for a moment, or
 // for long enough. Were each step to take the few that knocked during the last
 // one, a crowd would cost the master many calls, and it is slower then to take
 // in the rest: 200 keys took 1.5 times as long.
-func (in *Inbox) gather(ctx context.Context) {
-	most := time.NewTimer(rushMost)
+func (in *Inbox) debounce(ctx context.Context) {
+	most := time.NewTimer(debounceMost)
 	defer most.Stop()
-	pause := time.NewTimer(rushPause)
+	pause := time.NewTimer(debouncePause)
 	defer pause.Stop()
 	for {
 		select {
@@ -246,31 +246,31 @@ func (in *Inbox) gather(ctx context.Context) {
 		case <-pause.C:
 			return
 		case <-in.wake:
-			pause.Reset(rushPause)
+			pause.Reset(debouncePause)
 		}
 	}
 }
 
-// work is what has gathered.
-type work struct {
-	looks   map[string]bool
+// inboxBatch is what has gathered.
+type inboxBatch struct {
+	ids     map[string]bool
 	returns []event.Return
-	forget  map[string]bool
-	wrote   map[string]fleet.Minion
+	invalid map[string]bool
+	upserts map[string]fleet.Minion
 	restore map[string]bool
 	gap     string
 }
 
-func (in *Inbox) take() work {
+func (in *Inbox) drain() inboxBatch {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	returns := slices.SortedFunc(maps.Values(in.returns), func(a, b event.Return) int { // the same work gives the same calls
 		return cmp.Or(cmp.Compare(a.JID, b.JID), cmp.Compare(a.ID, b.ID))
 	})
-	w := work{looks: in.looks, returns: returns, forget: in.forget, wrote: in.wrote, restore: in.restore, gap: in.gap}
-	in.looks, in.forget, in.wrote, in.gap = map[string]bool{}, map[string]bool{}, map[string]fleet.Minion{}, ""
+	w := inboxBatch{ids: in.ids, returns: returns, invalid: in.invalid, upserts: in.upserts, restore: in.restore, gap: in.gap}
+	in.ids, in.invalid, in.upserts, in.gap = map[string]bool{}, map[string]bool{}, map[string]fleet.Minion{}, ""
 	in.restore = map[string]bool{}
-	in.returns, in.bytes = map[returned]event.Return{}, 0
+	in.returns, in.bytes = map[returnKey]event.Return{}, 0
 	return w
 }
 
@@ -278,25 +278,25 @@ func (in *Inbox) take() work {
 func (in *Inbox) waiting() (n int, dropped int64) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return len(in.looks) + len(in.returns), in.dropped
+	return len(in.ids) + len(in.returns), in.dropped
 }
 
-// hear makes returns of a jid ours to hear. Must be called before the publish:
+// subscribe makes returns of a jid ours to hear. Must be called before the publish:
 // a minion may answer before the master's answer to the publish is here.
-func (in *Inbox) hear(jid string) {
+func (in *Inbox) subscribe(jid string) {
 	in.mu.Lock()
 	in.jids[jid] = struct{}{}
 	in.mu.Unlock()
 }
 
-// hearOnly forgets all other jids.
-func (in *Inbox) hearOnly(jids map[string]struct{}) {
+// subscribeOnly forgets all other jids.
+func (in *Inbox) subscribeOnly(jids map[string]struct{}) {
 	in.mu.Lock()
 	in.jids = maps.Clone(jids)
 	in.mu.Unlock()
 }
 
-func (in *Inbox) hears(jid []byte) bool {
+func (in *Inbox) subscribed(jid []byte) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	_, ours := in.jids[string(jid)]

@@ -30,7 +30,7 @@ func sent(t *testing.T, tag string, data map[string]any) event.Event {
 
 func TestInboxHearsWhatMatters(t *testing.T) {
 	in := NewInbox()
-	in.hear("20260101000000000001")
+	in.subscribe("20260101000000000001")
 	for _, e := range []event.Event{
 		sent(t, "salt/auth", map[string]any{"id": "knocks", "act": "pend", "pub": "ignored"}),
 		sent(t, "salt/auth", map[string]any{"id": "known", "act": "accept"}),
@@ -44,9 +44,9 @@ func TestInboxHearsWhatMatters(t *testing.T) {
 	} {
 		in.Event(e)
 	}
-	w := in.take()
-	if fmt.Sprint(w.looks) != "map[by-hand:false here:true knocks:false]" {
-		t.Errorf("looks %v", w.looks)
+	w := in.drain()
+	if fmt.Sprint(w.ids) != "map[by-hand:false here:true knocks:false]" {
+		t.Errorf("looks %v", w.ids)
 	}
 	if len(w.returns) != 1 || w.returns[0].ID != "a" {
 		t.Errorf("returns %+v", w.returns)
@@ -56,17 +56,17 @@ func TestInboxHearsWhatMatters(t *testing.T) {
 // E8: an engine that is held up costs a comparison, not memory without bound.
 func TestG7InboxIsBounded(t *testing.T) {
 	in := NewInbox()
-	in.hear("20260101000000000001")
-	for i := range 3 * maxWaiting {
-		in.Look(fmt.Sprintf("minion-%d", i), false)
+	in.subscribe("20260101000000000001")
+	for i := range 3 * maxQueued {
+		in.Enqueue(fmt.Sprintf("minion-%d", i), false)
 		in.Return(event.Return{ID: fmt.Sprintf("minion-%d", i), JID: "20260101000000000001"})
 	}
-	in.Look(strings.Repeat("x", maxID+1), true)
+	in.Enqueue(strings.Repeat("x", maxID+1), true)
 	n, dropped := in.waiting()
-	if n != 2*maxWaiting || dropped != 4*maxWaiting {
+	if n != 2*maxQueued || dropped != 4*maxQueued {
 		t.Errorf("%d wait, %d dropped", n, dropped)
 	}
-	if w := in.take(); w.gap == "" {
+	if w := in.drain(); w.gap == "" {
 		t.Error("what was dropped is not compared")
 	}
 	if n, _ := in.waiting(); n != 0 {
@@ -77,7 +77,7 @@ func TestG7InboxIsBounded(t *testing.T) {
 func TestInboxWakesOnceForMany(t *testing.T) {
 	in := NewInbox()
 	for i := range 10 {
-		in.Look(fmt.Sprint(i), false)
+		in.Enqueue(fmt.Sprint(i), false)
 	}
 	<-in.Wake()
 	select {
@@ -89,14 +89,14 @@ func TestInboxWakesOnceForMany(t *testing.T) {
 
 // A rush is worked off when it pauses, and not much later if it does not.
 func TestGather(t *testing.T) {
-	const apart = rushPause / 4
+	const apart = debouncePause / 4
 	for name, test := range map[string]struct {
 		events int
 		took   time.Duration
 	}{
-		"no rush":          {0, rushPause},
-		"crowd":            {10, 9*apart + rushPause},
-		"rush without end": {1 << 20, rushMost},
+		"no rush":          {0, debouncePause},
+		"crowd":            {10, 9*apart + debouncePause},
+		"rush without end": {1 << 20, debounceMost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -105,19 +105,19 @@ func TestGather(t *testing.T) {
 				var wg sync.WaitGroup
 				wg.Go(func() {
 					for i := 0; i < test.events && ctx.Err() == nil; i++ {
-						in.Look(fmt.Sprint(i%100), false)
+						in.Enqueue(fmt.Sprint(i%100), false)
 						sleep(ctx, apart)
 					}
 				})
 				begun := time.Now()
-				in.gather(ctx)
+				in.debounce(ctx)
 				if took := time.Since(begun); took != test.took {
 					t.Errorf("took %v, not %v", took, test.took)
 				}
 				cancel()
 				wg.Wait()
 				begun = time.Now()
-				in.gather(ctx)
+				in.debounce(ctx)
 				if took := time.Since(begun); took != 0 {
 					t.Errorf("took %v once told to stop", took)
 				}

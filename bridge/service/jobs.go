@@ -31,7 +31,7 @@ func (e *Engine) newJID() string {
 func (e *Engine) start(kind decide.Act, about string, now time.Time) string {
 	jid := e.newJID()
 	e.jobs[jid] = job{kind: kind, about: about, sent: now, until: now.Add(jobsFor)}
-	e.inbox.hear(jid)
+	e.inbox.subscribe(jid)
 	return jid
 }
 
@@ -43,7 +43,7 @@ func (e *Engine) question(kind decide.Act, about string, now time.Time, publish 
 	if other, ok := errors.AsType[*salt.OtherJIDError](err); ok && other.JID != "" {
 		e.jobs[other.JID] = e.jobs[jid]
 		delete(e.jobs, jid)
-		e.inbox.hear(other.JID)
+		e.inbox.subscribe(other.JID)
 		return nil
 	}
 	return err
@@ -59,7 +59,7 @@ func (e *Engine) ping(ctx context.Context, ids []string) error {
 		return fmt.Errorf("ping %d minions: %w", len(ids), err)
 	}
 	for _, id := range ids {
-		e.courses[id].Pinged = e.now()
+		e.highstates[id].Pinged = e.now()
 	}
 	return nil
 }
@@ -71,48 +71,48 @@ func (e *Engine) ask(ctx context.Context, ids []string) error {
 		return fmt.Errorf("ask %d minions what they run: %w", len(ids), err)
 	}
 	for _, id := range ids {
-		e.courses[id].AskedAt(sent)
+		e.highstates[id].AskedAt(sent)
 	}
 	return nil
 }
 
 // trace asks minions that do not run one jid what else they know of it.
 func (e *Engine) trace(ctx context.Context, ids []string) error {
-	about, sent := e.courses[ids[0]].Row.ClaimJID, e.now()
+	about, sent := e.highstates[ids[0]].Row.ClaimJID, e.now()
 	for _, q := range []salt.Question{salt.FindJob(about), salt.FindCached(about)} {
 		if err := e.question(decide.Trace, about, sent, func(jid string) error { return e.master.Ask(ctx, jid, q, ids) }); err != nil {
 			return fmt.Errorf("ask %d minions after %s: %w", len(ids), about, err)
 		}
 	}
 	for _, id := range ids {
-		e.courses[id].TracedAt(sent)
+		e.highstates[id].TracedAt(sent)
 	}
 	return nil
 }
 
-// askKind asks minions by how many masters they are served.
-func (e *Engine) askKind(ctx context.Context, ids []string) error {
+// askMasterType asks minions by how many masters they are served.
+func (e *Engine) askMasterType(ctx context.Context, ids []string) error {
 	sent := e.now()
 	if err := e.question(decide.Kind, "", sent, func(jid string) error { return e.master.Ask(ctx, jid, salt.MasterType(), ids) }); err != nil {
 		return fmt.Errorf("ask %d minions for their master_type: %w", len(ids), err)
 	}
 	for _, id := range ids {
-		e.courses[id].KindAskedAt(sent)
+		e.highstates[id].KindAskedAt(sent)
 	}
 	return nil
 }
 
-// hearReturns takes in what minions returned: answers to pings and questions, and
+// handleReturns records what minions returned: answers to pings and questions, and
 // the ends of first highstates. It needs of a body what salt.Brief leaves of it.
-func (e *Engine) hearReturns(returns []event.Return, now time.Time) {
+func (e *Engine) handleReturns(returns []event.Return, now time.Time) {
 	for _, r := range returns {
-		c := e.courses[r.ID]
+		c := e.highstates[r.ID]
 		if c == nil {
 			continue
 		}
 		c.due = time.Time{}
 		if asked, is := e.jobs[r.JID]; is {
-			if err := e.answered(c, asked, r, now); err != nil && c.unread != err.Error() {
+			if err := e.handleAnswer(c, asked, r, now); err != nil && c.unread != err.Error() {
 				c.unread = err.Error()
 				e.log.Warn("answer not understood", "minion", r.ID, "fun", r.Fun, "err", err)
 			}
@@ -121,41 +121,41 @@ func (e *Engine) hearReturns(returns []event.Return, now time.Time) {
 		if r.JID != c.Row.ClaimJID || r.Fun != e.cfg.Function {
 			continue
 		}
-		c.Here = now
-		if end, twice := ended(r.JID, r.Retcode, salt.ReadBusy(r.Body)); twice {
-			c.RunsTwice(now)
+		c.ConnectedAt = now
+		if end, twice := jobEnd(r.JID, r.Retcode, salt.ReadBusy(r.Body)); twice {
+			c.PublishedTwice(now)
 		} else {
 			c.Ended = &end
 		}
 	}
 }
 
-// answered takes in an answer to one of our jobs.
-func (e *Engine) answered(c *course, asked job, r event.Return, now time.Time) error {
-	c.Here = now
+// handleAnswer records an answer to one of our jobs.
+func (e *Engine) handleAnswer(c *highstate, asked job, r event.Return, now time.Time) error {
+	c.ConnectedAt = now
 	switch asked.kind {
 	case decide.Ask:
 		jobs, err := salt.ReadRunning(r.Body)
 		if err != nil {
 			return err
 		}
-		own, by := look(c.Row, jobs)
-		c.Runs(own, by, asked.sent, now)
+		own, by := findJobs(c.Row, jobs)
+		c.JobsRunning(own, by, asked.sent, now)
 	case decide.Kind:
 		failover, err := salt.ReadFailover(r.Body)
 		if err != nil {
 			return err
 		}
-		c.Is(failover, asked.sent, now)
+		c.MasterTypeIs(failover, asked.sent, now)
 	case decide.Trace:
-		return e.traced(c, asked, r, now)
+		return e.handleTrace(c, asked, r, now)
 	}
 	return nil
 }
 
-// look finds the row's job, and a state run that is not ours, among the jobs that
+// findJobs finds the row's job, and a state run that is not ours, among the jobs that
 // run on a minion.
-func look(row fleet.Minion, jobs []salt.Running) (own bool, by *decide.Blocker) {
+func findJobs(row fleet.Minion, jobs []salt.Running) (own bool, by *decide.Blocker) {
 	for _, j := range jobs {
 		switch {
 		case row.ClaimState == fleet.Claimed && j.JID == row.ClaimJID:
@@ -178,8 +178,8 @@ func blocker(j salt.Running) decide.Blocker {
 	return b
 }
 
-// traced takes in one of the two answers that make one on a jid.
-func (e *Engine) traced(c *course, asked job, r event.Return, now time.Time) error {
+// handleTrace records one of the two answers that make one on a jid.
+func (e *Engine) handleTrace(c *highstate, asked job, r event.Return, now time.Time) error {
 	switch {
 	case asked.sent.Before(c.answersTo):
 		return nil // a later question is open
@@ -192,7 +192,7 @@ func (e *Engine) traced(c *course, asked job, r event.Return, now time.Time) err
 	}
 	a := decide.Answer{JID: asked.about, Asked: asked.sent, Running: answer.Running, NoCache: answer.NoCache}
 	if cached := answer.Cached; cached != nil {
-		end, twice := ended(asked.about, cached.Retcode, cached.Busy)
+		end, twice := jobEnd(asked.about, cached.Retcode, cached.Busy)
 		if a.Doubled = twice; !twice {
 			a.Ended = &end
 		}
@@ -201,9 +201,9 @@ func (e *Engine) traced(c *course, asked job, r event.Return, now time.Time) err
 	return nil
 }
 
-// ended reads how a job ended; twice: it did not, it was sent to a minion that ran
+// jobEnd reads how a job ended; twice: it did not, it was sent to a minion that ran
 // it already.
-func ended(jid string, retcode int, busy []salt.Running) (end decide.Ended, twice bool) {
+func jobEnd(jid string, retcode int, busy []salt.Running) (end decide.Ended, twice bool) {
 	end = decide.Ended{JID: jid, Retcode: retcode, Outcome: outcome(retcode, len(busy) > 0)}
 	for i, j := range busy {
 		if i == 0 {
@@ -226,18 +226,18 @@ func outcome(retcode int, busy bool) fleet.Outcome {
 	return fleet.Erred
 }
 
-// tidyJobs forgets jobs that nobody waits for any more.
-func (e *Engine) tidyJobs(now time.Time) {
-	e.tidied = now
+// dropOldJobs forgets jobs that nobody waits for any more.
+func (e *Engine) dropOldJobs(now time.Time) {
+	e.jobsDroppedAt = now
 	maps.DeleteFunc(e.jobs, func(_ string, j job) bool { return !now.Before(j.until) })
-	jids := make(map[string]struct{}, len(e.jobs)+len(e.courses))
+	jids := make(map[string]struct{}, len(e.jobs)+len(e.highstates))
 	for jid := range e.jobs {
 		jids[jid] = struct{}{}
 	}
-	for _, c := range e.courses {
+	for _, c := range e.highstates {
 		if c.Row.ClaimJID != "" {
 			jids[c.Row.ClaimJID] = struct{}{}
 		}
 	}
-	e.inbox.hearOnly(jids)
+	e.inbox.subscribeOnly(jids)
 }

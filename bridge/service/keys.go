@@ -12,35 +12,35 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// holding says in which states the key store holds a key, by id.
-type holding map[string][]salt.State
+// keyListing says in which states the key store holds a key, by id.
+type keyListing map[string][]salt.State
 
-// lookAt looks at the keys of ids (true: just connected here), does what is to
+// processIDs looks at the keys of ids (true: just connected here), does what is to
 // be done about them, and opens a course for each that wants its highstate.
-func (e *Engine) lookAt(ctx context.Context, looks map[string]bool) error {
-	return e.lookAtKeys(ctx, slices.Sorted(maps.Keys(looks)), nil, looks) // sorted: the same work gives the same calls
+func (e *Engine) processIDs(ctx context.Context, looks map[string]bool) error {
+	return e.processKeys(ctx, slices.Sorted(maps.Keys(looks)), nil, looks) // sorted: the same work gives the same calls
 }
 
-// lookAtKeys works off one batch. held is what a listing of the key store said,
+// processKeys works off one batch. held is what a listing of the key store said,
 // or nil to ask it for each id. What one id lacks (a key that can be read, a row
 // that can be decoded, a name, a proof) keeps no other waiting; the error is for
 // what all of them need, which is the store.
-func (e *Engine) lookAtKeys(ctx context.Context, ids []string, held holding, connected map[string]bool) error {
+func (e *Engine) processKeys(ctx context.Context, ids []string, held keyListing, connected map[string]bool) error {
 	views := e.views(ids, held, connected)
 	if err := e.addRows(ctx, views, connected); err != nil {
 		return err
 	}
 	ids = slices.Sorted(maps.Keys(views)) // those that can be decided on
-	e.prove(ctx, ids, views, connected)
+	e.readProofs(ctx, ids, views, connected)
 	var accept, bind []*keyView
 	for _, id := range ids {
 		v := views[id]
 		v.decision = decide.Keys(e.cfg.Admit, v.KeyView)
 		e.audit.Key(id, v.decision, v.Pending.Digest, v.Row)
-		e.mend(v)
+		e.repairKey(v)
 		e.listForDeletion(v)
 		if err := e.unlink(v); err != nil {
-			e.failedLook(id, connected[id], err)
+			e.retryLater(id, connected[id], err)
 			delete(views, id)
 			continue
 		}
@@ -62,10 +62,10 @@ func (e *Engine) lookAtKeys(ctx context.Context, ids []string, held holding, con
 		if v == nil || v.failed {
 			continue
 		}
-		e.waiting.done(id)
+		e.queue.done(id)
 		e.removed(v)
-		e.follow(id, v, connected[id])
-		e.settle(id, v)
+		e.trackHighstate(id, v, connected[id])
+		e.markUnchanged(id, v)
 	}
 	return nil
 }
@@ -83,15 +83,15 @@ func (v *keyView) any() bool {
 }
 
 // views reads the keys of ids. One that cannot be read is looked at again later.
-func (e *Engine) views(ids []string, held holding, connected map[string]bool) map[string]*keyView {
+func (e *Engine) views(ids []string, held keyListing, connected map[string]bool) map[string]*keyView {
 	views := make(map[string]*keyView, len(ids))
 	for _, id := range ids {
 		v, err := e.view(id, held)
 		switch {
 		case errors.Is(err, salt.ErrUnsettled):
-			e.waiting.postpone(id, connected[id], e.now().Add(unsettledFor))
+			e.queue.postpone(id, connected[id], e.now().Add(unstableFor))
 		case err != nil:
-			e.failedLook(id, connected[id], err)
+			e.retryLater(id, connected[id], err)
 		default:
 			e.problems.over(BadKey, id)
 			views[id] = v
@@ -100,15 +100,15 @@ func (e *Engine) views(ids []string, held holding, connected map[string]bool) ma
 	return views
 }
 
-// failedLook takes in that nothing can be decided on one id.
-func (e *Engine) failedLook(id string, connected bool, err error) {
+// retryLater records that nothing can be decided on one id.
+func (e *Engine) retryLater(id string, connected bool, err error) {
 	e.problem(BadKey, id, err)
-	e.waiting.again(id, connected, e.now())
+	e.queue.retry(id, connected, e.now())
 }
 
 // view reads the keys of one id. Keys come from the key store, never from an
 // event: anybody can send one.
-func (e *Engine) view(id string, held holding) (*keyView, error) {
+func (e *Engine) view(id string, held keyListing) (*keyView, error) {
 	v := &keyView{KeyView: decide.KeyView{ID: id, Valid: e.cfg.ValidID(id)}}
 	if held != nil && (e.accepted.Knows(id) || e.wrong[id] != "") && !slices.Contains(held[id], salt.Accepted) {
 		held = nil // it may have been accepted since the listing
@@ -159,7 +159,7 @@ func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connect
 			known = append(known, id)
 		}
 	}
-	rows, bad, err := e.look(ctx, known, func(id string) { e.waiting.postpone(id, connected[id], e.due(stageNames, e.now())) })
+	rows, bad, err := e.lookupRows(ctx, known, func(id string) { e.queue.postpone(id, connected[id], e.stageDueAt(stageNames, e.now())) })
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connect
 			delete(views, id)
 			if fault := bad[id]; fault != nil {
 				e.problem(BadRow, id, fault)
-				e.waiting.again(id, connected[id], e.now())
+				e.queue.retry(id, connected[id], e.now())
 			}
 			continue
 		}
@@ -181,15 +181,15 @@ func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connect
 	return nil
 }
 
-// mend asks for an accepted key that is none (a loss of power may leave such a
+// repairKey asks for an accepted key that is none (a loss of power may leave such a
 // file) to be written anew, from the row. Once in a while: it may be that it cannot.
-func (e *Engine) mend(v *keyView) {
+func (e *Engine) repairKey(v *keyView) {
 	if !v.Accepted.Present || v.Accepted.Digest != "" || v.Row.KeySHA256 == "" || v.Row.Status != fleet.Launch {
-		delete(e.mended, v.ID)
+		delete(e.repairedAt, v.ID)
 		return
 	}
-	if at, there := e.mended[v.ID]; !there || e.now().Sub(at) >= fullEvery {
-		e.mended[v.ID] = e.now()
+	if at, there := e.repairedAt[v.ID]; !there || e.now().Sub(at) >= fullEvery {
+		e.repairedAt[v.ID] = e.now()
 		e.restoring[v.ID] = true
 	}
 }
@@ -197,10 +197,10 @@ func (e *Engine) mend(v *keyView) {
 // listForDeletion puts keys on the list of those to be deleted, or takes them off.
 func (e *Engine) listForDeletion(v *keyView) {
 	if v.decision.Act != decide.DeleteKeys {
-		e.notDeleted(v.ID)
+		e.cancelDeletion(v.ID)
 		return
 	}
-	e.toDelete(v.ID, v.Row)
+	e.scheduleDeletion(v.ID, v.Row)
 }
 
 // unlink takes a pending key out of the key store where the rules say so.
@@ -211,7 +211,7 @@ func (e *Engine) unlink(v *keyView) error {
 	err := e.keys.UnlinkPending(v.ID, v.pendingText)
 	switch {
 	case errors.Is(err, salt.ErrChanged):
-		e.waiting.add(v.ID, false) // another key lies there by now: decide on that one
+		e.queue.add(v.ID, false) // another key lies there by now: decide on that one
 		return nil
 	case err != nil && !errors.Is(err, salt.ErrNoKey):
 		return fmt.Errorf("unlink pending key %s: %w", v.ID, err)
@@ -232,7 +232,7 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 	results, err := e.store.Apply(ctx, changes)
 	if err != nil {
 		for _, v := range views {
-			e.forget(v.ID) // whether it was written is not known
+			e.invalidate(v.ID) // whether it was written is not known
 		}
 		return nil, fmt.Errorf("bind %d keys: %w", len(changes), err)
 	}
@@ -247,11 +247,11 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 			if errors.Is(r.Err, fleet.ErrCorrupt) {
 				e.problem(BadRow, v.ID, r.Err)
 			}
-			e.waiting.again(v.ID, false, e.now())
+			e.queue.retry(v.ID, false, e.now())
 			continue
 		}
 		v.Row, v.Known = r.Row, true
-		e.saw(v.ID, lookup{row: r.Row, found: true})
+		e.updateRow(v.ID, cachedRow{row: r.Row, found: true})
 		if v.decision.Act == decide.AcceptKey {
 			bound = append(bound, v)
 		}
@@ -285,13 +285,13 @@ func (e *Engine) removed(v *keyView) {
 	e.problems.over(KeyRemoved, v.ID)
 }
 
-// follow opens, or goes on with, the course of a minion that wants a highstate.
-func (e *Engine) follow(id string, v *keyView, connected bool) {
+// trackHighstate opens, or goes on with, the course of a minion that wants a highstate.
+func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 	accepted := v.Accepted.Present && v.Accepted.Digest == v.Row.KeySHA256 && v.Row.KeySHA256 != ""
-	c := e.courses[id]
+	c := e.highstates[id]
 	if !v.Known || !v.Row.WantsHighstate() {
 		if c != nil && !c.stale {
-			delete(e.courses, id)
+			delete(e.highstates, id)
 		}
 		return
 	}
@@ -302,11 +302,11 @@ func (e *Engine) follow(id string, v *keyView, connected bool) {
 		}
 		row := v.Row
 		row.PublicKey = ""
-		c = &course{opened: now}
-		c.Saw(row, now)
-		e.courses[id] = c
+		c = &highstate{opened: now}
+		c.UpdateRow(row, now)
+		e.highstates[id] = c
 		e.rows.drop(id)
-		e.inbox.hear(row.ClaimJID)
+		e.inbox.subscribe(row.ClaimJID)
 		if v.decision.Act == decide.AcceptKey {
 			// It sleeps until its next knock, and says so when it has connected.
 			c.Pinged = now
@@ -314,7 +314,7 @@ func (e *Engine) follow(id string, v *keyView, connected bool) {
 	}
 	c.Accepted = accepted
 	if connected && accepted {
-		c.Here = now
+		c.ConnectedAt = now
 	}
 	c.due = now
 }

@@ -9,15 +9,15 @@ import (
 	"phoenix/bridge/health"
 )
 
-// leave marks this master as one that is about to end: minions are to move away. A
+// drain marks this master as one that is about to end: minions are to move away. A
 // recommendation, which need not come true, is followed if there is a master to go to,
 // and once: an operator may have ended the draining.
-func (s *Service) leave(ctx context.Context, n health.Notice) error {
+func (s *Service) drain(ctx context.Context, n health.Notice) error {
 	if n.Advice != "" {
-		if s.followed() == n.Advice {
+		if s.adviceFollowed() == n.Advice {
 			return nil
 		}
-		if another, err := s.beats.Another(ctx); err != nil || !another {
+		if another, err := s.beats.OtherServes(ctx); err != nil || !another {
 			return health.ErrNotNow // the heartbeat tells of a store that does not answer
 		}
 	}
@@ -27,13 +27,13 @@ func (s *Service) leave(ctx context.Context, n health.Notice) error {
 	}
 	s.audit.Drained(id, n.Why)
 	if n.Advice != "" {
-		s.follow(n.Advice)
+		s.rememberAdvice(n.Advice)
 	}
 	return nil
 }
 
-// followed names the recommendation that was followed last; empty: none is known.
-func (s *Service) followed() string {
+// adviceFollowed names the recommendation that was followed last; empty: none is known.
+func (s *Service) adviceFollowed() string {
 	if s.opts.AdviceFile == "" {
 		return ""
 	}
@@ -44,7 +44,7 @@ func (s *Service) followed() string {
 	return strings.TrimSuffix(string(text), "\n")
 }
 
-func (s *Service) follow(advice string) {
+func (s *Service) rememberAdvice(advice string) {
 	if s.opts.AdviceFile == "" {
 		return
 	}

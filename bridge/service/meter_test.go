@@ -48,7 +48,7 @@ type meter struct {
 	sum bill
 }
 
-// take gives the bill since the last take.
+// take returns the bill since the last take.
 func (m *meter) take() bill {
 	m.mu.Lock()
 	defer m.mu.Unlock()

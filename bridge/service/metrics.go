@@ -48,7 +48,7 @@ func age(at, now time.Time) map[string]float64 {
 	return one(now.Sub(at).Seconds())
 }
 
-// by gives counts by the names of what is counted.
+// by returns counts by the names of what is counted.
 func by[K ~string, N ~int | ~int64](counts map[K]N) map[string]float64 {
 	out := make(map[string]float64, len(counts))
 	for k, n := range counts {
@@ -67,7 +67,7 @@ var metrics = []Metric{
 	{"phoenix_ready", "gauge", "", "1 if minions may be sent to this master.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Ready) }},
 	{"phoenix_proof_age_seconds", "gauge", "", "Seconds since the master was last proven to serve: a worker answered, and the event bus was connected.", func(r Report, now time.Time) map[string]float64 { return age(r.Proven, now) }},
 	{"phoenix_draining", "gauge", "", "1 if minions are to leave this master.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Master.Draining) }},
-	{"phoenix_store_reached", "gauge", "", "1 if the heartbeat reaches the store.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Reach) }},
+	{"phoenix_store_reached", "gauge", "", "1 if the heartbeat reaches the store.", func(r Report, _ time.Time) map[string]float64 { return truth(r.StoreReached) }},
 	{"phoenix_heartbeat_age_seconds", "gauge", "", "Seconds since the last heartbeat that reached the store.", func(r Report, now time.Time) map[string]float64 { return age(r.Beat, now) }},
 	{"phoenix_store_failures_total", "counter", "", "Calls of the store that failed.", func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.StoreFailures) }},
 
@@ -90,9 +90,9 @@ var metrics = []Metric{
 	{"phoenix_highstates_running", "gauge", "", "First highstates that this master runs.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Running) }},
 	{"phoenix_highstates_queued", "gauge", "", "First highstates that wait for a slot.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Queued) }},
 	{"phoenix_highstates_blocked", "gauge", "", "First highstates that wait for another state run of their minion to end.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Blocked) }},
-	{"phoenix_highstates_wanted", "gauge", "", "Minions here that want their first highstate, those that run it included.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Courses) }},
+	{"phoenix_highstates_wanted", "gauge", "", "Minions here that want their first highstate, those that run it included.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Tracked) }},
 
-	{"phoenix_work_held_up", "gauge", "", "1 while store or master keep the work from being done.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Engine.Held != "") }},
+	{"phoenix_work_held_up", "gauge", "", "1 while store or master keep the work from being done.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Engine.Fault != "") }},
 	{"phoenix_work_held_up_total", "counter", "", "Times that work could not be done, and was tried again later.", func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.HeldUp) }},
 	{"phoenix_stage_held_up", "gauge", "stage", "1 for each kind of work that cannot be done now; the others go on.", func(r Report, _ time.Time) map[string]float64 {
 		out := map[string]float64{}
@@ -108,10 +108,10 @@ var metrics = []Metric{
 	{"phoenix_work_waiting", "gauge", "", "Ids and returns that are looked at next.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Waiting) }},
 	{"phoenix_work_dropped_total", "counter", "", "Events that were dropped, as too much waited; everything is compared after that.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Dropped) }},
 	{"phoenix_compare_duration_seconds", "gauge", "", "How long the last comparison of keys and fleet took.", func(r Report, _ time.Time) map[string]float64 {
-		if !r.Engine.Compared {
+		if !r.Engine.Resynced {
 			return nil
 		}
-		return one(r.Engine.CompareTook.Seconds())
+		return one(r.Engine.ResyncTook.Seconds())
 	}},
 
 	{"phoenix_queue_messages_total", "counter", "class", "Messages of the queues: applied, passed_over (nothing follows), refuted (EC2 says that the instance lives), malformed, or transient (to come again).", func(r Report, _ time.Time) map[string]float64 {

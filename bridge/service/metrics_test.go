@@ -24,9 +24,9 @@ import (
 
 // fullReport is one of a bridge that has everything to tell.
 func fullReport(now time.Time) Report {
-	return Report{Version: `v1 "odd"\`, Started: now.Add(-time.Hour), Ready: true, Reach: true, Beat: now.Add(-1500 * time.Millisecond), Proven: now.Add(-2 * time.Second),
+	return Report{Version: `v1 "odd"\`, Started: now.Add(-time.Hour), Ready: true, StoreReached: true, Beat: now.Add(-1500 * time.Millisecond), Proven: now.Add(-2 * time.Second),
 		Bus:    BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},
-		Engine: Status{Compared: true, CompareTook: 250 * time.Millisecond, Census: Census{decide.Foreign: 3, decide.Ran: 4}, Running: 5, Held: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
+		Engine: Status{Resynced: true, ResyncTook: 250 * time.Millisecond, Census: Census{decide.PhaseForeign: 3, decide.PhaseDone: 4}, Running: 5, Fault: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
 		Counts: Counts{KeysAccepted: 7, Ended: map[fleet.Outcome]int64{fleet.Succeeded: 8}, StoreFailures: 9},
 		Queue: &autoscaling.Status{Messages: &autoscaling.Stats{Ours: 1, NotOurs: 2, Malformed: 3, Transient: 4}, Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
 			Reconcile: &autoscaling.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}},
@@ -158,7 +158,7 @@ func TestWhatIsDoneIsCounted(t *testing.T) {
 	r.knocks("stranger", wrong)
 	r.knocks("stranger", wrong) // the same decision again
 	r.knocks("web-1", right)
-	r.inbox.Look("web-1", true) // it is connected
+	r.inbox.Enqueue("web-1", true) // it is connected
 	r.step()
 	r.returns("web-1")
 	if row := r.row("web-1"); !row.HighstateRan {
@@ -241,7 +241,7 @@ func TestHealth(t *testing.T) {
 	fake := newPlain()
 	s := New(Options{Store: store, Master: fake, Keys: fake, Log: slog.New(slog.DiscardHandler), Beat: fleet.Beat{InstanceID: "m", Incarnation: "1"},
 		Config: Config{InstanceID: "m", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
-			Highstate: decide.Policy{Lease: 30 * time.Second}, CompareEvery: time.Hour, PollEvery: time.Hour}})
+			Highstate: decide.Policy{Lease: 30 * time.Second}, ResyncEvery: time.Hour, PollEvery: time.Hour}})
 	if err := s.Alive(); err != nil {
 		t.Errorf("at its start: %v", err)
 	}

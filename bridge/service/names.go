@@ -8,14 +8,14 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// names tells which instance bears which Salt minion id. Where the two are the
+// nameMap tells which instance bears which Salt minion id. Where the two are the
 // same, which is the default, it remembers nothing.
 //
 // EC2's word on the living goes first: a name may have come again, and nobody
 // believes a minion. After it comes what rows say of names that were bound, for
 // instances that EC2 has forgotten, and then the name itself, for machines that
 // an operator added and EC2 never knew.
-type names struct {
+type nameMap struct {
 	ask        Names
 	byName     map[string]string
 	byInstance map[string]string
@@ -29,12 +29,12 @@ const maxEnded = 8
 // something else, is not taken for that instance.
 var instanceForm = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
 
-func newNames(ask Names) names {
-	return names{ask: ask, byName: map[string]string{}, byInstance: map[string]string{}, ended: map[string][]string{}}
+func newNames(ask Names) nameMap {
+	return nameMap{ask: ask, byName: map[string]string{}, byInstance: map[string]string{}, ended: map[string][]string{}}
 }
 
-// learn takes in a row. A living instance goes before a terminated one.
-func (n *names) learn(row fleet.Minion) {
+// learn records a row. A living instance goes before a terminated one.
+func (n *nameMap) learn(row fleet.Minion) {
 	if n.ask == nil || row.MinionID == "" {
 		return
 	}
@@ -56,8 +56,8 @@ func (n *names) learn(row fleet.Minion) {
 	n.ended[row.MinionID] = append(keys, row.KeySHA256)
 }
 
-// instances gives the instance of each id; ids that bear none are absent.
-func (n *names) instances(ctx context.Context, ids []string) (map[string]string, error) {
+// instances returns the instance of each id; ids that bear none are absent.
+func (n *nameMap) instances(ctx context.Context, ids []string) (map[string]string, error) {
 	out := make(map[string]string, len(ids))
 	if n.ask == nil {
 		for _, id := range ids {
@@ -82,8 +82,8 @@ func (n *names) instances(ctx context.Context, ids []string) (map[string]string,
 	return out, nil
 }
 
-// of gives the id that an instance is known by.
-func (n *names) of(instance string) string {
+// of returns the id that an instance is known by.
+func (n *nameMap) of(instance string) string {
 	if name := n.byInstance[instance]; name != "" {
 		return name
 	}
@@ -92,14 +92,14 @@ func (n *names) of(instance string) string {
 
 // name is what a row must say of its minion's id: nothing, where it is the
 // instance's.
-func (n *names) name(id string) string {
+func (n *nameMap) name(id string) string {
 	if n.ask == nil {
 		return ""
 	}
 	return id
 }
 
-// former says whether a key was bound to a terminated instance of that name.
-func (n *names) former(id, digest string) bool {
+// former reports whether a key was bound to a terminated instance of that name.
+func (n *nameMap) former(id, digest string) bool {
 	return digest != "" && slices.Contains(n.ended[id], digest)
 }

@@ -96,7 +96,7 @@ func TestIDFrom(t *testing.T) {
 				t.Errorf("%s is let in", id)
 			}
 		}
-		r.inbox.Look("web-1", true) // it has connected
+		r.inbox.Enqueue("web-1", true) // it has connected
 		r.step()
 		r.returns("web-1")
 		if row := r.row(first); !row.HighstateRan {

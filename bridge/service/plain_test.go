@@ -88,12 +88,12 @@ func (p *plain) knock(id string, key []byte) {
 // beating is a heartbeat that reaches the store.
 type beating struct{}
 
-func (beating) Reach(time.Time) bool            { return true }
-func (beating) Draining() bool                  { return false }
-func (beating) Pulse(fleet.Minion) decide.Pulse { return decide.Beating }
-func (beating) Cleared()                        {}
-func (beating) SetMinions(int)                  {}
-func (beating) Changed() <-chan struct{}        { return nil }
+func (beating) LeaseValid(time.Time) bool                  { return true }
+func (beating) Draining() bool                             { return false }
+func (beating) OwnerLiveness(fleet.Minion) decide.Liveness { return decide.Beating }
+func (beating) Cleared()                                   {}
+func (beating) SetMinions(int)                             {}
+func (beating) Changed() <-chan struct{}                   { return nil }
 
 // rig is an engine whose clock stands until a test moves it.
 type rig struct {
@@ -114,7 +114,7 @@ func newRigOn(t *testing.T, p *plain, store fleet.Store, edit func(*Config)) *ri
 	r := &rig{t: t, salt: p, store: store, inbox: NewInbox(), clock: time.Now()}
 	cfg := Config{InstanceID: "i-0000000000000000a", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
 		Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate", Concurrency: 10,
-		CompareEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}
+		ResyncEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}
 	edit(&cfg)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	r.engine = NewEngine(cfg, store, r.salt, r.salt, beating{}, r.inbox, NewAudit(log), func() time.Time { return r.clock }, log)
@@ -126,7 +126,7 @@ func newRigOn(t *testing.T, p *plain, store fleet.Store, edit func(*Config)) *ri
 func (r *rig) step() {
 	r.t.Helper()
 	r.engine.Step(r.t.Context())
-	if held := r.engine.Status().Held; held != "" {
+	if held := r.engine.Status().Fault; held != "" {
 		r.t.Fatal(held)
 	}
 }
@@ -138,7 +138,7 @@ func (r *rig) pass(d time.Duration) { r.clock = r.clock.Add(d) }
 func (r *rig) knocks(id string, key []byte) {
 	r.t.Helper()
 	r.salt.knock(id, key)
-	r.inbox.Look(id, false)
+	r.inbox.Enqueue(id, false)
 	r.step()
 }
 
@@ -148,7 +148,7 @@ func (r *rig) apply(c fleet.Change) {
 	if _, err := fleet.ApplyOne(r.t.Context(), r.store, c); err != nil {
 		r.t.Fatal(err)
 	}
-	r.inbox.Changed([]string{c.Instance()})
+	r.inbox.Invalidate([]string{c.Instance()})
 }
 
 // returns: the minion returns the job that was published last.

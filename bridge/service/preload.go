@@ -11,12 +11,12 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// preload writes the known public key of each minion as accepted, so that a new
+// preloadKeys writes the known public key of each minion as accepted, so that a new
 // master serves the fleet at its first knock, and an impostor who knocked first
 // holds no place.
-func (e *Engine) preload(ctx context.Context) error {
+func (e *Engine) preloadKeys(ctx context.Context) error {
 	begun, known, before := e.now(), 0, e.audit.counters.preloaded.Load()
-	held, err := e.held()
+	held, err := e.listKeys()
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (e *Engine) preload(ctx context.Context) error {
 				known++
 			}
 		}
-		return e.writeKnown(rows, held)
+		return e.writeAccepted(rows, held)
 	})
 	if err != nil {
 		return err
@@ -37,14 +37,14 @@ func (e *Engine) preload(ctx context.Context) error {
 	return nil
 }
 
-// writeKnown writes the bound keys of rows as accepted where this master has none
+// writeAccepted writes the bound keys of rows as accepted where this master has none
 // of them yet. What keeps one key from being written is a problem of its own; the
 // error is for what keeps all from it, such as a full disk.
-func (e *Engine) writeKnown(rows []fleet.Minion, held holding) error {
+func (e *Engine) writeAccepted(rows []fleet.Minion, held keyListing) error {
 	keys := map[string][]byte{}
 	digests := map[string]string{}
 	for _, row := range rows {
-		id := row.Salt()
+		id := row.SaltID()
 		if row.Status != fleet.Launch || row.PublicKey == "" || !e.cfg.ValidID(id) ||
 			slices.Contains(held[id], salt.Accepted) || slices.Contains(held[id], salt.Rejected) {
 			continue // what this master has said of a key stands
@@ -54,7 +54,7 @@ func (e *Engine) writeKnown(rows []fleet.Minion, held holding) error {
 			continue
 		}
 		if e.removedByHand(id, row) {
-			e.waiting.add(id, false) // it says so; see Keys
+			e.queue.add(id, false) // it says so; see Keys
 			continue
 		}
 		keys[id], digests[id] = []byte(row.PublicKey), row.KeySHA256
@@ -65,16 +65,16 @@ func (e *Engine) writeKnown(rows []fleet.Minion, held holding) error {
 	written, faults, err := e.keys.WriteAccepted(keys)
 	for _, id := range written {
 		e.accepted.Add(id, digests[id])
-		e.notDeleted(id) // by the name of a former machine
+		e.cancelDeletion(id) // by the name of a former machine
 		held[id] = append(held[id], salt.Accepted)
 		e.audit.Preloaded()
 		if slices.Contains(held[id], salt.Pending) {
-			e.waiting.add(id, false) // on 3008 a pending key hides the accepted one
+			e.queue.add(id, false) // on 3008 a pending key hides the accepted one
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(faults)) {
 		if errors.Is(faults[id], salt.ErrOtherKey) {
-			e.waiting.add(id, false) // the rules say what to do about it
+			e.queue.add(id, false) // the rules say what to do about it
 			continue
 		}
 		e.problem(BadKey, id, faults[id])
@@ -104,14 +104,14 @@ func (e *Engine) restore(ctx context.Context) error {
 		if fault := bad[instances[id]]; fault != nil {
 			e.problem(BadRow, id, fault)
 		}
-		e.waiting.add(id, false)
+		e.queue.add(id, false)
 	}
-	return e.writeKnown(slices.Collect(maps.Values(rows)), holding{})
+	return e.writeAccepted(slices.Collect(maps.Values(rows)), keyListing{})
 }
 
-// watchRemoved looks at minions whose keys were accepted here and are gone: the
+// checkRemoved looks at minions whose keys were accepted here and are gone: the
 // event of a deletion by hand may have been lost.
-func (e *Engine) watchRemoved(held holding) {
+func (e *Engine) checkRemoved(held keyListing) {
 	var gone []string
 	for id := range e.accepted.IDs() {
 		if len(held[id]) == 0 {
@@ -119,8 +119,8 @@ func (e *Engine) watchRemoved(held holding) {
 		}
 	}
 	slices.Sort(gone) // the same work gives the same calls
-	for _, id := range gone[:min(len(gone), maxWaiting)] {
-		e.waiting.add(id, false)
+	for _, id := range gone[:min(len(gone), maxQueued)] {
+		e.queue.add(id, false)
 	}
 }
 
@@ -130,7 +130,7 @@ func (e *Engine) eachRow(ctx context.Context, status fleet.Status, since string,
 	bad, err := fleet.WithoutBadRows(e.store.ByStatus(ctx, status, since, func(rows []fleet.Minion) error {
 		for _, row := range rows {
 			if future(row, e.wall()) {
-				e.problem(BadStamp, row.Salt(), fmt.Errorf("its row is stamped %s, ahead of this host's clock", row.Modified))
+				e.problem(BadStamp, row.SaltID(), fmt.Errorf("its row is stamped %s, ahead of this host's clock", row.Modified))
 			}
 		}
 		return fn(rows)

@@ -9,15 +9,15 @@ import (
 type ProblemKind string
 
 const (
-	BadRow     ProblemKind = "row"     // its row cannot be decoded
-	BadKey     ProblemKind = "key"     // a key of it cannot be read or written
-	StuckKey   ProblemKind = "stuck"   // its instance ended, and its key cannot be deleted
-	BadStamp   ProblemKind = "stamp"   // its row is stamped ahead of this host's clock
-	BadEntry   ProblemKind = "entry"   // what lies among the keys and is none
-	KeyRemoved ProblemKind = "removed" // its key was deleted here by hand
+	BadRow      ProblemKind = "row"     // its row cannot be decoded
+	BadKey      ProblemKind = "key"     // a key of it cannot be read or written
+	Undeletable ProblemKind = "stuck"   // its instance ended, and its key cannot be deleted
+	BadStamp    ProblemKind = "stamp"   // its row is stamped ahead of this host's clock
+	BadEntry    ProblemKind = "entry"   // what lies among the keys and is none
+	KeyRemoved  ProblemKind = "removed" // its key was deleted here by hand
 )
 
-var problemKinds = [...]ProblemKind{StuckKey, KeyRemoved, BadRow, BadKey, BadEntry, BadStamp}
+var problemKinds = [...]ProblemKind{Undeletable, KeyRemoved, BadRow, BadKey, BadEntry, BadStamp}
 
 // Problem is one id that is passed over, or odd, while all others are served.
 type Problem struct {
@@ -36,7 +36,7 @@ const (
 	maxToldProblems = 20
 )
 
-// report takes in a problem, and reports whether it is new.
+// report records a problem, and reports whether it is new.
 func (p problems) report(kind ProblemKind, id, what string) (fresh bool) {
 	of := p[kind]
 	if of == nil {
@@ -66,7 +66,7 @@ func (p problems) keep(kind ProblemKind, ids map[string]error) {
 	maps.DeleteFunc(p[kind], func(id, _ string) bool { return ids[id] == nil })
 }
 
-// list gives the first of each kind, in order.
+// list returns the first of each kind, in order.
 func (p problems) list() []Problem {
 	out := []Problem{}
 	for _, kind := range problemKinds {
@@ -78,7 +78,7 @@ func (p problems) list() []Problem {
 	return out
 }
 
-// counts gives how many there are of each kind.
+// counts returns how many there are of each kind.
 func (p problems) counts() map[ProblemKind]int {
 	out := map[ProblemKind]int{}
 	for _, kind := range problemKinds {

@@ -8,24 +8,24 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// proofs remembers which minions' instances have not written their proof, so that
+// missingProofs remembers which minions' instances have not written their proof, so that
 // a minion whose agent never does costs less and less reads.
-type proofs map[string]*pause
+type missingProofs map[string]*pause
 
-// firstProof is shorter than what a minion sleeps between two knocks (10 s): most
+// proofRetryFirst is shorter than what a minion sleeps between two knocks (10 s): most
 // often the agent writes a moment after the minion's first.
-const firstProof = 5 * time.Second
+const proofRetryFirst = 5 * time.Second
 
-// prove asks for the proofs of those whose first key waits. Where they cannot be
+// readProofs asks for the proofs of those whose first key waits. Where they cannot be
 // read, those minions wait, and nobody else.
-func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyView, connected map[string]bool) {
+func (e *Engine) readProofs(ctx context.Context, ids []string, views map[string]*keyView, connected map[string]bool) {
 	if e.cfg.Proofs == nil {
 		return
 	}
 	now := e.now()
 	var ask []string
 	for _, id := range ids {
-		v, u := views[id], e.proofs[id]
+		v, u := views[id], e.missingProofs[id]
 		if v.wantsProof() && (u == nil || !now.Before(u.until)) {
 			ask = append(ask, id)
 		}
@@ -38,30 +38,30 @@ func (e *Engine) prove(ctx context.Context, ids []string, views map[string]*keyV
 		instances[i] = views[id].Row.InstanceID
 	}
 	var found map[string]fleet.Proof
-	if !e.work(ctx, stageProofs, func(ctx context.Context) (err error) {
+	if !e.runStage(ctx, stageProofs, func(ctx context.Context) (err error) {
 		if found, err = e.cfg.Proofs.Proofs(ctx, instances); err != nil {
 			err = fmt.Errorf("read %d proofs: %w", len(ask), err)
 		}
 		return err
 	}) {
 		for _, id := range ask {
-			e.waiting.postpone(id, connected[id], e.due(stageProofs, now))
+			e.queue.postpone(id, connected[id], e.stageDueAt(stageProofs, now))
 		}
 		return
 	}
 	for _, id := range ask {
 		v := views[id]
 		if v.Proof = found[v.Row.InstanceID].KeySHA256; v.Proof != "" {
-			delete(e.proofs, id)
+			delete(e.missingProofs, id)
 			continue
 		}
-		u := e.proofs[id]
+		u := e.missingProofs[id]
 		if u == nil {
-			if len(e.proofs) >= maxLookups {
-				clear(e.proofs)
+			if len(e.missingProofs) >= maxCached {
+				clear(e.missingProofs)
 			}
-			u = &pause{wait: firstProof}
-			e.proofs[id] = u
+			u = &pause{wait: proofRetryFirst}
+			e.missingProofs[id] = u
 		}
 		u.until, u.wait = now.Add(u.wait), min(2*u.wait, e.cfg.UnknownFor)
 	}

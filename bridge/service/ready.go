@@ -23,16 +23,16 @@ const (
 	// readyEvery: how often it is decided anew whether a master is ready; a look at
 	// memory. A gate that was not passed is given longer.
 	readyEvery = 200 * time.Millisecond
-	// stillEvery: so often where it is.
-	stillEvery = time.Second
-	// quietFor: what is usual at a start is not worth a warning.
-	quietFor = 5 * time.Second
-	// againAfter: another reason is told no sooner than that.
-	againAfter = 10 * time.Second
+	// readyPollEvery: so often where it is.
+	readyPollEvery = time.Second
+	// startGrace: what is usual at a start is not worth a warning.
+	startGrace = 5 * time.Second
+	// notReadyLogEvery: another reason is told no sooner than that.
+	notReadyLogEvery = 10 * time.Second
 	// keepFor bounds for how long the row may say ready of the bridge before this
 	// one. It is longer than a comparison of 20,000 keys and a gate of two salt-runs
 	// take on a machine that is busy.
-	keepFor = 2 * time.Minute
+	keepReadyFor = 2 * time.Minute
 )
 
 // gate is what has become of Ready.Gate. It is passed once in a bridge's life: the
@@ -67,7 +67,7 @@ func (s *Service) passGate(ctx context.Context) error {
 		case s.opts.Ready.Gate == nil:
 			s.gate.set(nil)
 			return nil
-		case s.unable() == nil:
+		case s.notServing() == nil:
 			err := s.opts.Ready.Gate(ctx)
 			if ctx.Err() != nil {
 				return nil
@@ -83,9 +83,9 @@ func (s *Service) passGate(ctx context.Context) error {
 	}
 }
 
-// tendReady says in the row whether minions may be sent here, for as long as the
+// runReady says in the row whether minions may be sent here, for as long as the
 // bridge runs.
-func (s *Service) tendReady(ctx context.Context) error {
+func (s *Service) runReady(ctx context.Context) error {
 	var says, known bool // what the row says; whether this bridge has said it
 	var told string
 	var toldAt time.Time
@@ -93,7 +93,7 @@ func (s *Service) tendReady(ctx context.Context) error {
 		err := s.notReady()
 		ready := err == nil
 		news := ready != says
-		if news || !ready && !known && !s.mayKeep() {
+		if news || !ready && !known && !s.keepsReady() {
 			s.beats.SetReady(ready)
 			says, known = ready, true
 		}
@@ -102,13 +102,13 @@ func (s *Service) tendReady(ctx context.Context) error {
 			s.opts.Log.Info("ready", "after", now.Sub(s.started).Round(time.Millisecond))
 			told = ""
 		case ready, ctx.Err() != nil:
-		case news, err.Error() != told && now.Sub(s.started) > quietFor && now.Sub(toldAt) > againAfter:
+		case news, err.Error() != told && now.Sub(s.started) > startGrace && now.Sub(toldAt) > notReadyLogEvery:
 			s.opts.Log.Warn("not ready", "err", err)
 			told, toldAt = err.Error(), now
 		}
 		wait := readyEvery
 		if ready {
-			wait = stillEvery
+			wait = readyPollEvery
 		}
 		if !sleep(ctx, wait) {
 			return nil
@@ -116,34 +116,34 @@ func (s *Service) tendReady(ctx context.Context) error {
 	}
 }
 
-// mayKeep says whether the row may go on to say ready, if it does, until this
+// keepsReady reports whether the row may go on to say ready, if it does, until this
 // bridge knows better.
-func (s *Service) mayKeep() bool {
+func (s *Service) keepsReady() bool {
 	up := time.Since(s.started)
 	if s.health.Fault() != nil {
 		return up < health.Lost
 	}
-	return up < keepFor
+	return up < keepReadyFor
 }
 
 // notReady says what is missing.
 func (s *Service) notReady() error {
-	if err := s.unable(); err != nil {
+	if err := s.notServing(); err != nil {
 		return err
 	}
 	return s.gate.closed()
 }
 
-// unable says what is missing, the gate apart.
-func (s *Service) unable() error {
+// notServing says what is missing, the gate apart.
+func (s *Service) notServing() error {
 	if err := s.health.Fault(); err != nil {
 		return err
 	}
 	switch st := s.engine.Status(); {
-	case !st.Warm:
-		return fmt.Errorf("known keys are not in place yet: %s", st.Held)
-	case !st.Compared:
-		return fmt.Errorf("keys and fleet are not compared yet: %s", st.Held)
+	case !st.KeysPreloaded:
+		return fmt.Errorf("known keys are not in place yet: %s", st.Fault)
+	case !st.Resynced:
+		return fmt.Errorf("keys and fleet are not compared yet: %s", st.Fault)
 	}
 	return s.readKey()
 }

@@ -158,7 +158,7 @@ func serve(t *testing.T, store *shelf, incarnation string, edit func(*served, *O
 			return nil
 		},
 		Config: Config{InstanceID: "m", Incarnation: incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
-			Highstate: decide.Policy{Lease: 30 * time.Second}, CompareEvery: time.Hour, PollEvery: time.Hour}}
+			Highstate: decide.Policy{Lease: 30 * time.Second}, ResyncEvery: time.Hour, PollEvery: time.Hour}}
 	if edit != nil {
 		edit(s, &opts)
 	}
@@ -179,7 +179,7 @@ func TestReadyIsTheMasters(t *testing.T) {
 		store := &shelf{}
 		s, stop := serve(t, store, "1", nil)
 		time.Sleep(2 * time.Second)
-		if row := store.row("m"); !row.Ready || row.MasterKeySHA256 != "key" || s.Ready() != nil || !s.beats.Reach(time.Now()) {
+		if row := store.row("m"); !row.Ready || row.MasterKeySHA256 != "key" || s.Ready() != nil || !s.beats.LeaseValid(time.Now()) {
 			t.Fatalf("%+v, %v", row, s.Ready())
 		}
 		s.set(&s.fault, errors.New("connection refused"))
@@ -194,10 +194,10 @@ func TestReadyIsTheMasters(t *testing.T) {
 		if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "no worker of the master has answered for 15s: connection refused") {
 			t.Errorf("says %v", err)
 		}
-		if s.beats.Reach(time.Now()) {
+		if s.beats.LeaseValid(time.Now()) {
 			t.Error("it would still publish")
 		}
-		if r := s.Report(); r.Ready || r.NotReady == "" || !r.Unproven || !r.Reach {
+		if r := s.Report(); r.Ready || r.NotReady == "" || !r.Unproven || !r.StoreReached {
 			t.Errorf("reports %+v", r)
 		}
 		time.Sleep(time.Hour)
@@ -210,7 +210,7 @@ func TestReadyIsTheMasters(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		t.Logf("ready %v after the master came back", time.Since(back))
-		if d := time.Since(back); d > 10*time.Second || !s.beats.Reach(time.Now()) {
+		if d := time.Since(back); d > 10*time.Second || !s.beats.LeaseValid(time.Now()) {
 			t.Errorf("ready again after %v", d)
 		}
 		if err := stop(); err != nil {
@@ -232,7 +232,7 @@ func TestReadyIsKeptOverARestart(t *testing.T) {
 	}{
 		{"all is well", nil, nil, 0},
 		{"the master has died meanwhile", errors.New("connection refused"), nil, health.Lost},
-		{"the gate is not passed", nil, errors.New("no top.sls"), keepFor},
+		{"the gate is not passed", nil, errors.New("no top.sls"), keepReadyFor},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -244,7 +244,7 @@ func TestReadyIsKeptOverARestart(t *testing.T) {
 				}
 				s, stop := serve(t, store, "2", func(s *served, _ *Options) { s.fault, s.gate = c.fault, c.gate })
 				begun, lasted := time.Now(), time.Duration(0)
-				for time.Since(begun) < 2*keepFor {
+				for time.Since(begun) < 2*keepReadyFor {
 					time.Sleep(500 * time.Millisecond)
 					row := store.row("m")
 					if row.Incarnation == "2" && row.MasterKeySHA256 != "key" {
@@ -256,7 +256,7 @@ func TestReadyIsKeptOverARestart(t *testing.T) {
 				}
 				want := c.until
 				if want == 0 {
-					want = 2 * keepFor
+					want = 2 * keepReadyFor
 				}
 				if off := want - lasted; off < 0 || off > 5*time.Second {
 					t.Errorf("the row said ready for %v, want %v", lasted, want)

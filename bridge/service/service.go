@@ -23,9 +23,9 @@ import (
 // Defaults of what an operator cannot say.
 const (
 	// CompareEvery bounds for how long an event that was lost can matter.
-	CompareEvery = 2 * time.Minute
+	ResyncEvery = 2 * time.Minute
 	// compareJitter keeps masters that were started together apart.
-	compareJitter = 0.2
+	resyncJitter = 0.2
 )
 
 // Options are the parts of a bridge. Those that are nil are left out.
@@ -69,7 +69,7 @@ type Options struct {
 type Service struct {
 	opts    Options
 	engine  *Engine
-	beats   *Beats
+	beats   *Heartbeats
 	health  *health.Watch
 	gate    gate
 	audit   *Audit
@@ -79,8 +79,8 @@ type Service struct {
 
 // New puts the parts together.
 func New(opts Options) *Service {
-	spread := 1 + compareJitter*(rand.Float64()*2-1)
-	opts.Config.CompareEvery = time.Duration(float64(opts.Config.CompareEvery) * spread)
+	spread := 1 + resyncJitter*(rand.Float64()*2-1)
+	opts.Config.ResyncEvery = time.Duration(float64(opts.Config.ResyncEvery) * spread)
 	if opts.Inbox == nil {
 		opts.Inbox = NewInbox()
 	}
@@ -91,7 +91,7 @@ func New(opts Options) *Service {
 	// A bridge's restart moves no minion: what the row says of ready stays, until
 	// this bridge knows.
 	opts.Beat.KeepReady = true
-	s.beats = NewBeats(opts.Store, opts.Beat, opts.Config.Highstate.Lease, time.Now, opts.Log)
+	s.beats = NewHeartbeats(opts.Store, opts.Beat, opts.Config.Highstate.Lease, time.Now, opts.Log)
 	s.beats.CountConnected(opts.Connected)
 	s.health = health.NewWatch(opts.Prove, s.busConnected())
 	s.engine = NewEngine(opts.Config, opts.Store, opts.Master, opts.Keys, s.beats, s.inbox,
@@ -125,16 +125,16 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.beats.Run(ctx) })
 	g.Go(func() error { return s.health.Run(ctx) })
 	if h := s.opts.Heal; h.After > 0 && h.Heals != nil && h.Unhealthy != nil {
-		g.Go(func() error { return s.tendHeal(ctx) })
+		g.Go(func() error { return s.runHeal(ctx) })
 	}
 	if s.opts.Metadata != nil {
 		g.Go(func() error {
-			return health.WatchInstance(ctx, s.opts.Metadata, s.beats.SetZone, s.leave, s.opts.Log)
+			return health.WatchInstance(ctx, s.opts.Metadata, s.beats.SetZone, s.drain, s.opts.Log)
 		})
 	}
 	g.Go(func() error { return s.engine.Run(ctx) })
 	g.Go(func() error { return s.passGate(ctx) })
-	g.Go(func() error { return s.tendReady(ctx) })
+	g.Go(func() error { return s.runReady(ctx) })
 	if s.opts.Bus != nil {
 		var ears bus.Handler = s.inbox
 		if s.opts.Relay != nil {
@@ -188,23 +188,23 @@ func (s *Service) Release(ctx context.Context) ([]string, error) {
 
 // Report is all that a bridge says of itself.
 type Report struct {
-	InstanceID  string              `json:"instanceid"`
-	Incarnation string              `json:"incarnation"`
-	Started     time.Time           `json:"started"`
-	Master      fleet.Master        `json:"master"`
-	Version     string              `json:"version"`
-	Ready       bool                `json:"ready"`         // minions may be sent here
-	NotReady    string              `json:"not_ready"`     // why not; empty: they may
-	Proven      time.Time           `json:"proven"`        // when the master was last proven to serve; zero: never
-	Unproven    bool                `json:"unproven"`      // it is not proven to serve now
-	Twin        string              `json:"twin"`          // another bridge runs under this instance_id; empty: none
-	Reach       bool                `json:"store_reached"` // by the heartbeat, lately
-	Beat        time.Time           `json:"beat"`          // the last that reached the store; zero: none
-	Counts      Counts              `json:"counts"`
-	Bus         BusReport           `json:"bus"`
-	Engine      Status              `json:"engine"`
-	Queue       *autoscaling.Status `json:"queue"` // null: neither queue nor group is named
-	Relay       *relay.Status       `json:"relay"` // null: there is none (relay.listen)
+	InstanceID   string              `json:"instanceid"`
+	Incarnation  string              `json:"incarnation"`
+	Started      time.Time           `json:"started"`
+	Master       fleet.Master        `json:"master"`
+	Version      string              `json:"version"`
+	Ready        bool                `json:"ready"`         // minions may be sent here
+	NotReady     string              `json:"not_ready"`     // why not; empty: they may
+	Proven       time.Time           `json:"proven"`        // when the master was last proven to serve; zero: never
+	Unproven     bool                `json:"unproven"`      // it is not proven to serve now
+	Twin         string              `json:"twin"`          // another bridge runs under this instance_id; empty: none
+	StoreReached bool                `json:"store_reached"` // by the heartbeat, lately
+	Beat         time.Time           `json:"beat"`          // the last that reached the store; zero: none
+	Counts       Counts              `json:"counts"`
+	Bus          BusReport           `json:"bus"`
+	Engine       Status              `json:"engine"`
+	Queue        *autoscaling.Status `json:"queue"` // null: neither queue nor group is named
+	Relay        *relay.Status       `json:"relay"` // null: there is none (relay.listen)
 }
 
 // BusReport is how the master's event bus is doing.
@@ -225,8 +225,8 @@ func reportOf(s bus.State) BusReport {
 	return r
 }
 
-// Turned is when the engine's loop last came round, or when it began.
-func (s *Service) Turned() time.Time {
+// LastStep is when the engine's loop last came round, or when it began.
+func (s *Service) LastStep() time.Time {
 	if at := s.engine.Status().At; at.After(s.started) {
 		return at
 	}
@@ -236,7 +236,7 @@ func (s *Service) Turned() time.Time {
 // Report may be called by any goroutine.
 func (s *Service) Report() Report {
 	r := Report{InstanceID: s.opts.Config.InstanceID, Incarnation: s.opts.Config.Incarnation, Started: s.started,
-		Version: s.opts.Version, Master: s.beats.Row(), Reach: s.beats.Stored(time.Now()), Engine: s.engine.Status(),
+		Version: s.opts.Version, Master: s.beats.Row(), StoreReached: s.beats.StoreReached(time.Now()), Engine: s.engine.Status(),
 		Counts: s.audit.counters.Counts()}
 	_, r.Beat = s.beats.last()
 	r.Proven, r.Unproven = s.health.Proven(), s.health.Fault() != nil

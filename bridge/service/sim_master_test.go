@@ -53,8 +53,8 @@ func (m *machine) start() {
 	b := &bridge{machine: m, incarnation: fmt.Sprintf("%s.%d", m.id, m.lives), doubts: map[string]string{}}
 	cfg := Config{InstanceID: m.id, Incarnation: b.incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
 		Highstate: decide.Policy{Enabled: true, Attempts: attempts, Lease: simLease},
-		Function:  highstate, Concurrency: 1 + w.rng.IntN(3),
-		CompareEvery: CompareEvery + w.between(-20*time.Second, 20*time.Second), PollEvery: time.Minute, UnknownFor: time.Minute}
+		Function:  highstateFun, Concurrency: 1 + w.rng.IntN(3),
+		ResyncEvery: ResyncEvery + w.between(-20*time.Second, 20*time.Second), PollEvery: time.Minute, UnknownFor: time.Minute}
 	var accepted AcceptedKeys = m.accepted
 	if w.forgets {
 		accepted = acceptedInMemory{}
@@ -63,7 +63,7 @@ func (m *machine) start() {
 	log := slog.New(slog.DiscardHandler)
 	store := &line{memory: w.store, bridge: b}
 	b.inbox = NewInbox()
-	b.beats = NewBeats(store, fleet.Beat{InstanceID: m.id, Incarnation: b.incarnation, Ready: true}, simLease, m.clock.now, log)
+	b.beats = NewHeartbeats(store, fleet.Beat{InstanceID: m.id, Incarnation: b.incarnation, Ready: true}, simLease, m.clock.now, log)
 	b.engine = NewEngine(cfg, store, b, b, b.beats, b.inbox, NewAudit(log), m.clock.now, log)
 	b.engine.rule = b.decides
 	m.bridge = b
@@ -129,7 +129,7 @@ type bridge struct {
 	machine     *machine
 	incarnation string
 	engine      *Engine
-	beats       *Beats
+	beats       *Heartbeats
 	inbox       *Inbox
 
 	next    time.Duration // when its engine steps; negative: not planned
@@ -280,7 +280,7 @@ func (b *bridge) halt(d time.Duration, all bool, what string) {
 }
 
 // decides is the rule, and takes note of what it is asked.
-func (b *bridge) decides(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+func (b *bridge) decides(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
 	step := b.machine.world.rule(p, s, owner, c, now)
 	b.machine.world.decided(b, owner, c, step)
 	return step

@@ -63,7 +63,7 @@ type memory100 struct {
 	rate  float64 // others' jobs in a second
 }
 
-// sees takes in a jid, and says whether it is remembered.
+// sees records a jid, and says whether it is remembered.
 func (q *memory100) sees(jid string, now time.Duration) bool {
 	q.count += q.rate * (now - q.last).Seconds()
 	q.last = now
@@ -132,10 +132,10 @@ func (m *minion) connect(to *machine) {
 	case of(salt.Accepted) != nil && !bytes.Equal(of(salt.Accepted), m.key),
 		of(salt.Accepted) == nil && of(salt.Pending) != nil && !bytes.Equal(of(salt.Pending), m.key):
 		to.keys[salt.Denied][m.id] = m.key
-		to.event(func(b *bridge) { b.inbox.Look(m.id, false) })
+		to.event(func(b *bridge) { b.inbox.Enqueue(m.id, false) })
 	case of(salt.Accepted) == nil:
 		to.keys[salt.Pending][m.id] = m.key
-		to.event(func(b *bridge) { b.inbox.Look(m.id, false) })
+		to.event(func(b *bridge) { b.inbox.Enqueue(m.id, false) })
 	default:
 		w.log("%s: connected to %s", m.id, to.id)
 		m.links[to] = &link{}
@@ -143,7 +143,7 @@ func (m *minion) connect(to *machine) {
 			w.saw("connected without a word") // Salt 3006, after a reconnect
 			return
 		}
-		to.event(func(b *bridge) { b.inbox.Look(m.id, true) })
+		to.event(func(b *bridge) { b.inbox.Enqueue(m.id, true) })
 	}
 }
 
@@ -214,7 +214,7 @@ func (m *minion) comesAgain() {
 	for _, machine := range w.machines {
 		delete(machine.deleted, m.id)
 	}
-	w.message(fleet.Add{InstanceID: m.id, Again: true})
+	w.message(fleet.Add{InstanceID: m.id, Revive: true})
 	w.jids[m.id] = nil
 }
 
@@ -313,7 +313,7 @@ func (m *minion) begin(from *machine, jid string, late, forgotten bool) {
 		if err != nil {
 			panic(err)
 		}
-		m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Retcode: 1, Body: text})
+		m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstateFun, Retcode: 1, Body: text})
 		return
 	}
 	w.ran(m, jid, late, forgotten, m.runs[jid] != nil)
@@ -335,13 +335,13 @@ func (m *minion) begin(from *machine, jid string, late, forgotten bool) {
 			w.saw("job killed")
 		case fate < p.kill+p.fail:
 			w.log("%s: %s fails", m.id, jid)
-			m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Retcode: 2})
+			m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstateFun, Retcode: 2})
 		default:
 			w.log("%s: %s succeeds", m.id, jid)
 			if m.succeeded == "" {
 				m.succeeded = jid
 			}
-			m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstate, Success: true})
+			m.end(from, event.Return{JID: jid, ID: m.id, Fun: highstateFun, Success: true})
 		}
 	})
 }
@@ -371,7 +371,7 @@ func (m *minion) answer(to *machine, r event.Return) {
 		return
 	}
 	to.event(func(b *bridge) {
-		if b.inbox.hears([]byte(r.JID)) {
+		if b.inbox.subscribed([]byte(r.JID)) {
 			b.inbox.Return(r)
 		}
 	})
@@ -402,7 +402,7 @@ func (m *minion) knows(q salt.Question) any {
 	case salt.WhatRuns():
 		jobs := []map[string]any{}
 		for _, jid := range slices.Sorted(maps.Keys(m.runs)) {
-			jobs = append(jobs, map[string]any{"jid": jid, "fun": highstate, "pid": 4711})
+			jobs = append(jobs, map[string]any{"jid": jid, "fun": highstateFun, "pid": 4711})
 		}
 		return jobs
 	case salt.MasterType():

@@ -51,7 +51,7 @@ func (m *machine) deleteByHand(of *minion) {
 	delete(of.links, m)
 	d := &deletedKey{key: key, awaited: w.chance(0.6)}
 	m.deleted[of.id] = d
-	m.event(func(b *bridge) { b.inbox.Look(of.id, false) })
+	m.event(func(b *bridge) { b.inbox.Enqueue(of.id, false) })
 	if d.awaited {
 		w.after(w.about(5*time.Minute), func() { m.restoreByHand(of) })
 	}

@@ -36,7 +36,7 @@ func (w *world) wrote(b *bridge, c fleet.Change, before fleet.Minion, r fleet.Re
 			w.births[published{id, c.JID}] = w.minion(id).births
 		}
 		switch {
-		case errors.Is(r.Err, fleet.ErrLost):
+		case errors.Is(r.Err, fleet.ErrConflict):
 			w.saw("lost race")
 		case changed && before.ClaimState == fleet.Claimed && before.ClaimOwner != c.Owner:
 			w.saw("takeover")
@@ -64,7 +64,7 @@ func (w *world) wrote(b *bridge, c fleet.Change, before fleet.Minion, r fleet.Re
 }
 
 // decided notes what a rule made of what it was asked.
-func (w *world) decided(b *bridge, owner decide.Pulse, c decide.Course, step decide.Step) {
+func (w *world) decided(b *bridge, owner decide.Liveness, c decide.HighstateView, step decide.Step) {
 	r := c.Row
 	mine := r.ClaimState == fleet.Claimed && r.ClaimOwner == b.machine.id && r.ClaimIncarnation == b.incarnation
 	switch {
@@ -90,7 +90,7 @@ func (w *world) decided(b *bridge, owner decide.Pulse, c decide.Course, step dec
 // G1: one published jid per minion and attempt, over all masters.
 // as is the jid that the minion sees.
 func (w *world) publishes(b *bridge, id, jid, as string) {
-	c := b.engine.courses[id]
+	c := b.engine.highstates[id]
 	w.history.Published(id, c.Row.ClaimVersion, b.machine.id, jid, c.Row.Attempt)
 	row, m := w.store.minions[id], w.minion(id)
 	late := row.ClaimVersion != c.Row.ClaimVersion
@@ -125,7 +125,7 @@ func (w *world) publishes(b *bridge, id, jid, as string) {
 	}
 }
 
-// lately says whether the publish of jid that is being sent came from a master
+// lately reports whether the publish of jid that is being sent came from a master
 // that had lost the claim by then.
 func (w *world) lately(id, jid string) bool { return w.late[published{id, jid}] }
 
@@ -200,7 +200,7 @@ func (w *world) deletes(b *bridge, id string, key []byte) {
 	}
 }
 
-// settled says whether a minion has come to an end that stays.
+// settled reports whether a minion has come to an end that stays.
 func (w *world) settled(m *minion) bool {
 	row := w.store.minions[m.id]
 	if m.terminated {

@@ -17,7 +17,7 @@ var (
 	_ KeyStore = (*bridge)(nil)
 )
 
-const highstate = "state.highstate"
+const highstateFun = "state.highstate"
 
 func (b *bridge) Publish(_ context.Context, j salt.Job) ([]string, error) {
 	as := b.machine.jid(j.JID)
@@ -95,7 +95,7 @@ func (b *bridge) Accept(_ context.Context, ids []string) error {
 				m.world.accepts(b, id, key)
 				delete(m.keys[salt.Pending], id)
 				m.keys[salt.Accepted][id] = key
-				m.event(func(b *bridge) { b.inbox.Look(id, false) })
+				m.event(func(b *bridge) { b.inbox.Enqueue(id, false) })
 			}
 		}
 	})

@@ -92,7 +92,7 @@ func (w *world) message(c fleet.Change) {
 	m := w.machines[w.rng.IntN(len(w.machines))]
 	w.store.apply(&bridge{machine: m, incarnation: "queue of " + m.id}, []fleet.Change{c})
 	if b := m.bridge; b != nil && w.chance(0.7) {
-		b.inbox.Changed([]string{c.Instance()})
+		b.inbox.Invalidate([]string{c.Instance()})
 		b.poke()
 	}
 }

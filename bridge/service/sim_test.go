@@ -58,7 +58,7 @@ func simulate(n uint64, t twin, end func(seed uint64, w *world) (more bool)) {
 }
 
 // real is the protocol as it is.
-var real = twin{rule: decide.Next}
+var real = twin{rule: decide.Highstate}
 
 func TestSimulator(t *testing.T) {
 	if *simSeed != 0 {
@@ -142,7 +142,7 @@ func TestSimulatorFindsWhatIsWrong(t *testing.T) {
 		"looks at what runs alone":         {twin{rule: runningAlone}, "G2"},
 		"sends again what does not run":    {twin{rule: sendsAgain}, "G2"},
 		"sends again what has another jid": {twin{rule: ignoresOtherJID}, "G2"},
-		"forgets what was accepted":        {twin{rule: decide.Next, forgets: true}, "by hand"},
+		"forgets what was accepted":        {twin{rule: decide.Highstate, forgets: true}, "by hand"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tried, broken := 0, 0
@@ -162,17 +162,17 @@ func TestSimulatorFindsWhatIsWrong(t *testing.T) {
 }
 
 // ignoresOtherJID takes a publish under another jid for none.
-func ignoresOtherJID(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+func ignoresOtherJID(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
 	c.SentAs, c.SentFor = "", ""
-	return decide.Next(p, s, owner, c, now)
+	return decide.Highstate(p, s, owner, c, now)
 }
 
 // byTheClock calls a claim lost that looks old: by the time in its row and the
 // observer's own wall clock. It waits far longer than a job takes.
-func byTheClock(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
+func byTheClock(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
 	r := c.Row
 	if r.ClaimState != fleet.Claimed || r.ClaimOwner == s.ID || !c.Accepted || !s.Beating {
-		return decide.Next(p, s, owner, c, now)
+		return decide.Highstate(p, s, owner, c, now)
 	}
 	written, err := fleet.ParseTime(r.Modified)
 	switch {
@@ -186,8 +186,8 @@ func byTheClock(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Cou
 }
 
 // givesUpAtOnce takes the first "I do not know that jid" for the last word.
-func givesUpAtOnce(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
-	step := decide.Next(p, s, owner, c, now)
+func givesUpAtOnce(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+	step := decide.Highstate(p, s, owner, c, now)
 	if c.Unknowns > 0 && c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == s.ID && step.Act != decide.Finish {
 		return decide.Step{Act: decide.Finish, Reason: "unknown", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
 	}
@@ -196,8 +196,8 @@ func givesUpAtOnce(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.
 
 // runningAlone takes a job that does not run for lost: it may wait in a queue, or
 // have ended.
-func runningAlone(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
-	step := decide.Next(p, s, owner, c, now)
+func runningAlone(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+	step := decide.Highstate(p, s, owner, c, now)
 	if step.Act == decide.Trace && c.Row.ClaimOwner == s.ID {
 		return decide.Step{Act: decide.Finish, Reason: "does not run", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
 	}
@@ -206,8 +206,8 @@ func runningAlone(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.C
 
 // sendsAgain sends a job that does not run once more, in the belief that a minion
 // drops each jid that it has seen.
-func sendsAgain(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
-	step := decide.Next(p, s, owner, c, now)
+func sendsAgain(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+	step := decide.Highstate(p, s, owner, c, now)
 	if step.Act == decide.Trace && c.Row.ClaimOwner == s.ID {
 		return decide.Step{Act: decide.Publish, Reason: "does not run"}
 	}
@@ -216,8 +216,8 @@ func sendsAgain(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Cou
 
 // asksNobody begins a new attempt when the owner of a claim is gone, whatever
 // became of its job.
-func asksNobody(p decide.Policy, s decide.Self, owner decide.Pulse, c decide.Course, now time.Time) decide.Step {
-	step := decide.Next(p, s, owner, c, now)
+func asksNobody(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+	step := decide.Highstate(p, s, owner, c, now)
 	if step.Act == decide.Take && c.Row.ClaimState == fleet.Claimed {
 		return decide.Step{Act: decide.Finish, Reason: "its owner is gone", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
 	}

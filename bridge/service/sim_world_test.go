@@ -53,7 +53,7 @@ type twin struct {
 	forgets bool // the record of accepted keys ends with the process
 }
 
-type rule func(decide.Policy, decide.Self, decide.Pulse, decide.Course, time.Time) decide.Step
+type rule func(decide.Policy, decide.Self, decide.Liveness, decide.HighstateView, time.Time) decide.Step
 
 type published struct{ minion, jid string }
 

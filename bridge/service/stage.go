@@ -15,7 +15,7 @@ const (
 	stageComparison   stageName = "comparison"
 	stageTerminations stageName = "terminations"
 	stageTombstones   stageName = "tombstones"
-	stageLooks        stageName = "minions"
+	stageMinions      stageName = "minions"
 	stageNames        stageName = "names"
 	stageProofs       stageName = "proofs"
 	stageAccept       stageName = "accepting keys"
@@ -23,7 +23,7 @@ const (
 	stageDeletes      stageName = "deleting keys"
 )
 
-var stageOrder = [...]stageName{stagePreload, stageComparison, stageTerminations, stageTombstones, stageLooks,
+var stageOrder = [...]stageName{stagePreload, stageComparison, stageTerminations, stageTombstones, stageMinions,
 	stageNames, stageProofs, stageAccept, stageHighstates, stageDeletes}
 
 // stage is how one of them is doing.
@@ -45,25 +45,25 @@ const (
 	relogNews = 30 * time.Second
 )
 
-// work does the work of a stage, unless it failed a moment ago. It reports
+// runStage does the work of a stage, unless it failed a moment ago. It reports
 // whether the work was done.
-func (e *Engine) work(ctx context.Context, name stageName, do func(context.Context) error) bool {
-	if !e.ready(name) {
+func (e *Engine) runStage(ctx context.Context, name stageName, do func(context.Context) error) bool {
+	if !e.stageDue(name) {
 		return false
 	}
 	err := do(ctx)
 	if err != nil && ctx.Err() != nil {
 		return false // we are being stopped; that says nothing of the stage
 	}
-	e.ended(name, err)
+	e.endStage(name, err)
 	return err == nil
 }
 
-// ready reports whether a stage may be tried.
-func (e *Engine) ready(name stageName) bool { return !e.now().Before(e.stages[name].retryAt) }
+// stageDue reports whether a stage may be tried.
+func (e *Engine) stageDue(name stageName) bool { return !e.now().Before(e.stages[name].retryAt) }
 
-// ended takes in how a try of a stage ended.
-func (e *Engine) ended(name stageName, err error) {
+// endStage records how a try of a stage ended.
+func (e *Engine) endStage(name stageName, err error) {
 	s, now := e.stages[name], e.now()
 	if err == nil {
 		if s.failures > 0 {
@@ -84,17 +84,17 @@ func (e *Engine) ended(name stageName, err error) {
 	e.stages[name] = s
 }
 
-// told takes in what a stage says of itself that paces its tries by itself.
-func (e *Engine) told(name stageName, err error) {
-	if e.ended(name, err); err != nil {
+// reportStage records what a stage says of itself that paces its tries by itself.
+func (e *Engine) reportStage(name stageName, err error) {
+	if e.endStage(name, err); err != nil {
 		s := e.stages[name]
 		s.retryAt = time.Time{}
 		e.stages[name] = s
 	}
 }
 
-// due is when a stage that has work since at is to be tried.
-func (e *Engine) due(name stageName, at time.Time) time.Time {
+// stageDueAt is when a stage that has work since at is to be tried.
+func (e *Engine) stageDueAt(name stageName, at time.Time) time.Time {
 	if retry := e.stages[name].retryAt; retry.After(at) {
 		return retry
 	}

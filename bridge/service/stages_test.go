@@ -192,27 +192,27 @@ func TestG12_OneBadThing(t *testing.T) {
 				// Bound, accepted, connected, wants its highstate; learned before.
 				write(fleet.Add{InstanceID: id + "-ran", MinionID: id + "-ran"}, fleet.Bind{InstanceID: id + "-ran", KeySHA256: digest, PublicKey: string(key)})
 				h.keys[salt.Accepted][id+"-ran"] = key
-				r.inbox.Look(id+"-ran", false)
+				r.inbox.Enqueue(id+"-ran", false)
 			}
 			r.works(time.Second)
 			h.fault = c.fault
 			for _, id := range ids {
-				r.inbox.Look(id+"-ran", true)
+				r.inbox.Enqueue(id+"-ran", true)
 				// Known to the fleet by another master, new here.
 				write(fleet.Add{InstanceID: id + "-new", MinionID: id + "-new"})
 				h.knock(id+"-new", key)
-				r.inbox.Look(id+"-new", false)
+				r.inbox.Enqueue(id+"-new", false)
 				write(fleet.Add{InstanceID: id + "-known", MinionID: id + "-known"}, fleet.Bind{InstanceID: id + "-known", KeySHA256: digest, PublicKey: string(key)})
 				h.knock(id+"-known", key)
-				r.inbox.Look(id+"-known", false)
+				r.inbox.Enqueue(id+"-known", false)
 				// Known by its key, and on another master.
 				write(fleet.Add{InstanceID: id + "-away", MinionID: id + "-away"}, fleet.Bind{InstanceID: id + "-away", KeySHA256: digest, PublicKey: string(key)})
 				// Terminated, and still accepted.
 				write(fleet.Add{InstanceID: id + "-gone", MinionID: id + "-gone"}, fleet.Bind{InstanceID: id + "-gone", KeySHA256: digest}, fleet.Retire{InstanceID: id + "-gone"})
 				h.keys[salt.Accepted][id+"-gone"] = key
-				r.inbox.Changed([]string{id + "-gone"})
+				r.inbox.Invalidate([]string{id + "-gone"})
 			}
-			r.works(CompareEvery + time.Minute)
+			r.works(ResyncEvery + time.Minute)
 			for _, id := range ids[2:] {
 				if got := r.accepted(id + "-new"); got != c.accepts {
 					t.Errorf("%s-new accepted: %v", id, got)
@@ -231,7 +231,7 @@ func TestG12_OneBadThing(t *testing.T) {
 				}
 			}
 			if h.deletes > 8 {
-				t.Errorf("%d delete calls in %v; each rotates the AES key", h.deletes, CompareEvery+time.Minute)
+				t.Errorf("%d delete calls in %v; each rotates the AES key", h.deletes, ResyncEvery+time.Minute)
 			}
 			if told := len(r.told) > 0; told != (c.fault != "none") {
 				t.Errorf("status told of %v", r.told)
@@ -251,7 +251,7 @@ func brokenRig(t *testing.T) (*rig, *halfBroken) {
 	h := &halfBroken{Store: db, plain: newPlain(), fault: "none"}
 	r := newRig(t, h, func(c *Config) {
 		c.Admit, c.Proofs, c.Names, c.Concurrency = decide.Proven, h, h, 1000
-		c.CompareEvery, c.PollEvery = CompareEvery, time.Minute
+		c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute
 	})
 	r.salt = h.plain
 	r.engine.master, r.engine.keys = h, h

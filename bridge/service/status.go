@@ -10,22 +10,22 @@ import (
 
 // Status is what the engine says of itself, as of its last step.
 type Status struct {
-	At        time.Time `json:"at"`
-	Compared  bool      `json:"compared"` // keys and fleet, once at least
-	Warm      bool      `json:"warm"`     // known keys were written as accepted, once at least
-	CompareAt time.Time `json:"compare_at"`
+	At            time.Time `json:"at"`
+	Resynced      bool      `json:"compared"` // keys and fleet, once at least
+	KeysPreloaded bool      `json:"warm"`     // known keys were written as accepted, once at least
+	ResyncAt      time.Time `json:"compare_at"`
 	// CompareTook is how long the last comparison took.
-	CompareTook time.Duration `json:"compare_took"`
+	ResyncTook time.Duration `json:"compare_took"`
 
 	Census  Census `json:"census"` // of this master's key store, at the last comparison
 	Waiting int    `json:"waiting"`
 	Dropped int64  `json:"dropped"`
 	Deletes int    `json:"deletes"` // ids whose keys wait to be deleted
-	Courses int    `json:"courses"` // minions that want their first highstate
+	Tracked int    `json:"courses"` // minions that want their first highstate
 	Running int    `json:"running"` // of those, run by this master
 	Queued  int    `json:"queued"`  // of those, waiting for a slot
 	Blocked int    `json:"blocked"` // of those, kept from it by a state run of somebody else
-	Held    string `json:"held"`    // what holds some of the work up; empty: nothing
+	Fault   string `json:"held"`    // what holds some of the work up; empty: nothing
 	// Stages says what holds up which kind of work; the others go on.
 	Stages map[string]string `json:"stages"`
 	// Problems are ids that are passed over, or odd, the first of each kind;
@@ -72,15 +72,15 @@ func (e *Engine) publishStatus() {
 		}
 	}
 	held = strings.TrimPrefix(held, "; ")
-	if old := e.status.p.Load(); old != nil && held == old.Held && now.Sub(old.At) < statusEvery && len(e.courses)+e.problems.len() > maxProgress {
+	if old := e.status.p.Load(); old != nil && held == old.Fault && now.Sub(old.At) < statusEvery && len(e.highstates)+e.problems.len() > maxProgress {
 		return
 	}
-	s := &Status{At: now, Compared: e.compared, Warm: e.warm, CompareAt: e.compareAt, CompareTook: e.took, Census: e.census, Deletes: len(e.deletes),
-		Courses: len(e.courses), Held: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.blocked()}
+	s := &Status{At: now, Resynced: e.resynced, KeysPreloaded: e.keysPreloaded, ResyncAt: e.resyncAt, ResyncTook: e.resyncTook, Census: e.census, Deletes: len(e.deletes),
+		Tracked: len(e.highstates), Fault: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.countBlocked()}
 	s.Waiting, s.Dropped = e.inbox.waiting()
-	s.Waiting += e.waiting.len()
-	s.Deletes += len(e.stuck)
-	for id, c := range e.courses {
+	s.Waiting += e.queue.len()
+	s.Deletes += len(e.undeletable)
+	for id, c := range e.highstates {
 		if c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == e.cfg.InstanceID {
 			s.Running++
 		}

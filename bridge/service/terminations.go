@@ -19,21 +19,21 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 	if !full {
 		since = e.terminated.since()
 	}
-	var held holding
+	var held keyListing
 	var strip []fleet.Change
 	err := e.eachRow(ctx, fleet.Terminate, since, func(rows []fleet.Minion) error {
 		if held == nil {
 			var err error
-			if held, err = e.held(); err != nil {
+			if held, err = e.listKeys(); err != nil {
 				return err
 			}
 		}
 		for _, row := range rows {
 			e.terminated.saw(row, wall)
-			if c, due := fleet.ToStrip(row, fleet.StripAfter, wall); due {
+			if c, due := fleet.ToTombstone(row, fleet.TombstoneAfter, wall); due {
 				strip = append(strip, c)
 			}
-			e.sawTerminated(row, held)
+			e.terminatedRow(row, held)
 		}
 		return nil
 	})
@@ -46,32 +46,32 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 	e.polled = true
 	e.terminated.readAt, e.pollAt = wall, now.Add(e.cfg.PollEvery)
 	if len(strip) > 0 {
-		e.work(ctx, stageTombstones, func(ctx context.Context) error { return e.strip(ctx, strip) })
+		e.runStage(ctx, stageTombstones, func(ctx context.Context) error { return e.writeTombstones(ctx, strip) })
 	}
 	return nil
 }
 
-// sawTerminated puts the keys of a terminated minion on the list of those to be
+// terminatedRow puts the keys of a terminated minion on the list of those to be
 // deleted. It decides nothing: the row is read again before.
-func (e *Engine) sawTerminated(row fleet.Minion, held holding) {
-	id := row.Salt()
-	if c := e.courses[id]; c != nil && c.Row.InstanceID == row.InstanceID {
+func (e *Engine) terminatedRow(row fleet.Minion, held keyListing) {
+	id := row.SaltID()
+	if c := e.highstates[id]; c != nil && c.Row.InstanceID == row.InstanceID {
 		c.stale, c.due = true, e.now()
 	}
-	delete(e.settled, id)
+	delete(e.unchanged, id)
 	e.names.learn(row)
 	switch keys := held[id]; {
 	case len(keys) == 0:
 	case e.cfg.Names == nil && !slices.Equal(keys, []salt.State{salt.Pending}):
-		e.toDelete(id, row)
+		e.scheduleDeletion(id, row)
 	default: // by a name, whose instance may be another by now; or a key to be unlinked
 		e.rows.drop(id)
-		e.waiting.add(id, false)
+		e.queue.add(id, false)
 	}
 }
 
-// strip makes tombstones of rows that were terminated long ago.
-func (e *Engine) strip(ctx context.Context, due []fleet.Change) error {
+// writeTombstones makes tombstones of rows that were terminated long ago.
+func (e *Engine) writeTombstones(ctx context.Context, due []fleet.Change) error {
 	for chunk := range slices.Chunk(due, batch) {
 		results, err := e.store.Apply(ctx, chunk)
 		if err != nil {
@@ -86,14 +86,14 @@ func (e *Engine) strip(ctx context.Context, due []fleet.Change) error {
 	return nil
 }
 
-// held lists the key store, by id.
-func (e *Engine) held() (holding, error) {
+// listKeys lists the key store, by id.
+func (e *Engine) listKeys() (keyListing, error) {
 	list, err := e.keys.List()
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	e.badFiles(list.Bad)
-	held := make(holding, len(list.Accepted)+len(list.Pending))
+	held := make(keyListing, len(list.Accepted)+len(list.Pending))
 	for _, s := range []struct {
 		state salt.State
 		ids   []string

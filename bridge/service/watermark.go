@@ -25,7 +25,7 @@ type watermark struct {
 	readAt time.Time // begin of the last reading, by our clock
 }
 
-// saw takes in the stamp of a row.
+// saw records the stamp of a row.
 func (w *watermark) saw(row fleet.Minion, wall time.Time) {
 	if at, err := fleet.ParseTime(row.Modified); err == nil && at.After(w.newest) && !future(row, wall) {
 		w.newest = at
@@ -38,7 +38,7 @@ func future(row fleet.Minion, wall time.Time) bool {
 	return err == nil && at.Sub(wall) > ahead
 }
 
-// since gives the first Modified to read; empty: all.
+// since returns the first Modified to read; empty: all.
 func (w *watermark) since() string {
 	at := w.newest
 	if w.readAt.Before(at) {
@@ -50,15 +50,15 @@ func (w *watermark) since() string {
 	return fleet.FormatTime(at.Add(-overlap))
 }
 
-// steadiness finds that the time of day was set.
-type steadiness struct{ now, wall time.Time }
+// clockWatch finds that the time of day was set.
+type clockWatch struct{ now, wall time.Time }
 
 // mostDrift is more than a clock that is corrected slowly drifts between two looks.
 const mostDrift = time.Minute
 
 // stepped reports whether the wall clock has gone on by another time than now,
 // which is monotonic, since the last call.
-func (s *steadiness) stepped(now, wall time.Time) bool {
+func (s *clockWatch) stepped(now, wall time.Time) bool {
 	wall = wall.Round(0) // without the monotonic reading
 	before := *s
 	s.now, s.wall = now, wall

@@ -41,13 +41,13 @@ func TestG9_ExistingFleet(t *testing.T) {
 
 	a.bridge.Start()
 	a.bridge.Ready()
-	a.stands(t, "the bridge started", map[decide.Standing]int{decide.Foreign: 20})
+	a.stands(t, "the bridge started", map[decide.Phase]int{decide.PhaseForeign: 20})
 
 	said := a.bridge.Phoenix("adopt", "--dry-run")
 	if !strings.Contains(said, "would be adopted 20, known 0, passed over 0; highstates run 0, keys deleted 0") {
 		t.Errorf("adopt --dry-run says\n%s", said)
 	}
-	a.stands(t, "adopt --dry-run", map[decide.Standing]int{decide.Foreign: 20})
+	a.stands(t, "adopt --dry-run", map[decide.Phase]int{decide.PhaseForeign: 20})
 
 	// A row for a key that is accepted already adopts it, whether or not the
 	// command could see that.
@@ -57,20 +57,20 @@ func TestG9_ExistingFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.bridge.Phoenix("--salt-config", elsewhere, "minions", "add", "old-1", "away-01")
-	a.stands(t, "minions add", map[decide.Standing]int{decide.Foreign: 16, decide.Adopted: 4})
+	a.stands(t, "minions add", map[decide.Phase]int{decide.PhaseForeign: 16, decide.PhaseAdopted: 4})
 
 	said = a.bridge.Phoenix("adopt")
 	if !strings.Contains(said, "adopted 16, would be adopted 0, known 4, passed over 0; highstates run 0, keys deleted 0") {
 		t.Errorf("adopt says\n%s", said)
 	}
-	a.stands(t, "adopt", map[decide.Standing]int{decide.Adopted: 20})
+	a.stands(t, "adopt", map[decide.Phase]int{decide.PhaseAdopted: 20})
 
 	// A new minion is ours; one that an operator lets in by hand is foreign.
 	a.bridge.Phoenix("minions", "add", "new-1")
 	fresh := l.StartMinion(lab.MinionOptions{ID: "new-1", Masters: []*lab.Master{master}})
 	master.RequestAuth("guest", lab.UnknownKey())
 	master.Run("salt-key", "--yes", "--accept", "guest")
-	a.stands(t, "a new minion and a guest came", map[decide.Standing]int{decide.Adopted: 20, decide.Ran: 1, decide.Foreign: 1})
+	a.stands(t, "a new minion and a guest came", map[decide.Phase]int{decide.PhaseAdopted: 20, decide.PhaseDone: 1, decide.PhaseForeign: 1})
 	if fresh.Runs() != 1 {
 		t.Errorf("the new minion ran its highstate %d times", fresh.Runs())
 	}
@@ -80,7 +80,7 @@ func TestG9_ExistingFleet(t *testing.T) {
 	a.minions[0].Restart()
 	a.bridge.Ready()
 	a.minions[0].Answers(master)
-	a.stands(t, "bridge and a minion restarted", map[decide.Standing]int{decide.Adopted: 20, decide.Ran: 1, decide.Foreign: 1})
+	a.stands(t, "bridge and a minion restarted", map[decide.Phase]int{decide.PhaseAdopted: 20, decide.PhaseDone: 1, decide.PhaseForeign: 1})
 	l.Never(settle, "a highstate began that nobody asked for", a.anyRan)
 	after := a.keys(t)
 	for id, was := range before {
@@ -99,7 +99,7 @@ func TestG9_ExistingFleet(t *testing.T) {
 	if runs := a.minions[1].RunLog(); len(runs) != 1 || !runs[0].OK || a.minions[0].Runs()+a.minions[2].Runs() != 0 {
 		t.Errorf("asked for one highstate; old-1 ran %+v, the others %d and %d", runs, a.minions[0].Runs(), a.minions[2].Runs())
 	}
-	a.stands(t, "highstate run", map[decide.Standing]int{decide.Adopted: 19, decide.Ran: 2, decide.Foreign: 1})
+	a.stands(t, "highstate run", map[decide.Phase]int{decide.PhaseAdopted: 19, decide.PhaseDone: 2, decide.PhaseForeign: 1})
 }
 
 type adoption struct {
@@ -110,15 +110,15 @@ type adoption struct {
 }
 
 // stands waits until "status" counts minions so, and only so.
-func (a adoption) stands(t *testing.T, after string, want map[decide.Standing]int) {
+func (a adoption) stands(t *testing.T, after string, want map[decide.Phase]int) {
 	t.Helper()
 	a.lab.Eventually(within, fmt.Sprintf("after %s status says %v", after, want), func() (bool, string) {
 		var status struct {
-			Minions map[decide.Standing]int `json:"minions"`
-			Masters []fleet.Master          `json:"masters"`
+			Minions map[decide.Phase]int `json:"minions"`
+			Masters []fleet.Master       `json:"masters"`
 		}
 		a.bridge.JSON(&status, "status")
-		maps.DeleteFunc(status.Minions, func(_ decide.Standing, n int) bool { return n == 0 })
+		maps.DeleteFunc(status.Minions, func(_ decide.Phase, n int) bool { return n == 0 })
 		return maps.Equal(status.Minions, want), fmt.Sprint(status.Minions)
 	})
 }

@@ -106,7 +106,7 @@ func (f faults) heldUp(n int64) {
 	before := count().Counts.HeldUp
 	f.lab.Eventually(within, "work was tried again", func() (bool, string) {
 		now := count()
-		return now.Counts.HeldUp >= before+n && strings.Contains(now.Engine.Held, "refuses the root key"), fmt.Sprintf("%+v", now.Engine)
+		return now.Counts.HeldUp >= before+n && strings.Contains(now.Engine.Fault, "refuses the root key"), fmt.Sprintf("%+v", now.Engine)
 	})
 }
 

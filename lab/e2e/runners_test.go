@@ -184,8 +184,8 @@ func (s *saltSide) notFound(t *testing.T, python string) {
 
 // status is what the bridge says of itself.
 func (s *saltSide) status(b *lab.Bridge) (status struct {
-	Minions map[decide.Standing]int `json:"minions"`
-	Bridge  service.Report          `json:"bridge"`
+	Minions map[decide.Phase]int `json:"minions"`
+	Bridge  service.Report       `json:"bridge"`
 }) {
 	out, _, code := b.Try("status", "--json")
 	if code != 0 { // a bridge that has just begun has no store yet
@@ -194,7 +194,7 @@ func (s *saltSide) status(b *lab.Bridge) (status struct {
 	if err := json.Unmarshal([]byte(out), &status); err != nil {
 		panic(fmt.Sprintf("phoenix status --json: %v: %s", err, out))
 	}
-	maps.DeleteFunc(status.Minions, func(_ decide.Standing, n int) bool { return n == 0 })
+	maps.DeleteFunc(status.Minions, func(_ decide.Phase, n int) bool { return n == 0 })
 	return status
 }
 
@@ -214,7 +214,7 @@ func (s *saltSide) reactorAlone(t *testing.T) {
 	// between, another minion has to show it.
 	const tries = 3
 	for i := range tries {
-		compared := s.status(s.deaf).Bridge.Engine.CompareAt
+		compared := s.status(s.deaf).Bridge.Engine.ResyncAt
 		id := fmt.Sprintf("web-%d", i)
 		if out, stderr, code := s.saltRun(t, s.master.Salt.Python(), "phoenix.add", id); code != 0 {
 			t.Fatalf("salt-run phoenix.add %s: exit %d\n%s%s", id, code, out, stderr)
@@ -224,11 +224,11 @@ func (s *saltSide) reactorAlone(t *testing.T) {
 		if st.Bridge.Bus.Connected || st.Bridge.Bus.Events > 0 {
 			t.Fatalf("the bridge listens to the bus: %+v", st.Bridge.Bus)
 		}
-		if !st.Bridge.Engine.CompareAt.Equal(compared) {
+		if !st.Bridge.Engine.ResyncAt.Equal(compared) {
 			t.Logf("%s: keys and fleet were compared meanwhile", id)
 			continue
 		}
-		if want := map[decide.Standing]int{decide.Ran: i + 1, decide.Unlisted: 1}; !maps.Equal(st.Minions, want) {
+		if want := map[decide.Phase]int{decide.PhaseDone: i + 1, decide.PhaseUnlisted: 1}; !maps.Equal(st.Minions, want) {
 			t.Errorf("minions stand %v, not %v", st.Minions, want)
 		}
 		return

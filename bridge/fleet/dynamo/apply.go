@@ -66,7 +66,7 @@ func (s *Store) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Resu
 func (s *Store) apply(ctx context.Context, c fleet.Change, seen *sight) (refused error, _ *sight, err error) {
 	table, id := s.config.MinionsTable, c.Instance()
 	if !isKey(id) {
-		return fmt.Errorf("write %.64q: %w", id, fleet.ErrAsked), nil, nil
+		return fmt.Errorf("write %.64q: %w", id, fleet.ErrPrecondition), nil, nil
 	}
 	for range races {
 		var w *write

@@ -44,7 +44,7 @@ func TestCostOfALife(t *testing.T) {
 		{"claimed", write(fleet.Claim{InstanceID: id, Owner: "m1", Incarnation: "1", JID: jid, Attempt: 1}), cost{"UpdateItem": 1}},
 		{"highstated", write(fleet.Finish{InstanceID: id, JID: jid, Outcome: fleet.Succeeded}), cost{"UpdateItem": 1}},
 		{"terminated", write(fleet.Retire{InstanceID: id, Group: "web"}), cost{"UpdateItem": 1}},
-		{"stripped", write(fleet.Strip{InstanceID: id, Expires: 4102444800}), cost{"UpdateItem": 1}},
+		{"stripped", write(fleet.Tombstone{InstanceID: id, Expires: 4102444800}), cost{"UpdateItem": 1}},
 	} {
 		if err := step.do(openTest(t, c)); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
@@ -84,13 +84,13 @@ func TestCostOfTheRest(t *testing.T) {
 		{"bound", fleet.Bind{InstanceID: id, KeySHA256: "k"}, nil, cost{"UpdateItem": 1}},
 		{"another key", fleet.Bind{InstanceID: id, KeySHA256: "l"}, fleet.ErrOtherKey, cost{"UpdateItem": 1}},
 		{"claimed", fleet.Claim{InstanceID: id, Owner: "m1", JID: jid, Attempt: 1}, nil, cost{"UpdateItem": 1}},
-		{"lost", fleet.Claim{InstanceID: id, Owner: "m2", JID: "j2", Attempt: 1}, fleet.ErrLost, cost{"UpdateItem": 1}},
+		{"lost", fleet.Claim{InstanceID: id, Owner: "m2", JID: "j2", Attempt: 1}, fleet.ErrConflict, cost{"UpdateItem": 1}},
 		{"taken over", fleet.Claim{InstanceID: id, From: 1, Owner: "m2", JID: jid, Attempt: 1}, nil, cost{"UpdateItem": 1}},
 		{"busy", fleet.Finish{InstanceID: id, JID: jid, Outcome: fleet.Busy}, nil, cost{"GetItem": 1, "UpdateItem": 1}},
 		{"claimed anew", fleet.Claim{InstanceID: id, From: 3, Owner: "m2", JID: "j3", Attempt: 1}, nil, cost{"UpdateItem": 1}},
 		{"failed", fleet.Finish{InstanceID: id, JID: "j3", Outcome: fleet.Erred, Retcode: 2}, nil, cost{"UpdateItem": 1}},
 		{"second try", fleet.Claim{InstanceID: id, From: 5, Owner: "m2", JID: "j4", Attempt: 2}, nil, cost{"UpdateItem": 1}},
-		{"asked for", fleet.Again{InstanceID: id, Force: true}, nil, cost{"GetItem": 1, "UpdateItem": 1}},
+		{"asked for", fleet.Rerun{InstanceID: id, Force: true}, nil, cost{"GetItem": 1, "UpdateItem": 1}},
 		{"terminated", fleet.Retire{InstanceID: id}, nil, cost{"UpdateItem": 1}},
 		{"told again", fleet.Retire{InstanceID: id}, nil, cost{"UpdateItem": 1}},
 		{"late launch", fleet.Add{InstanceID: id}, fleet.ErrTerminated, cost{"UpdateItem": 1}},
@@ -143,7 +143,7 @@ func TestPruneCounts(t *testing.T) {
 	var changes []fleet.Change
 	for i := range n {
 		id := fmt.Sprintf("i-%08x", i)
-		changes = append(changes, fleet.Retire{InstanceID: id}, fleet.Strip{InstanceID: id, Expires: time.Now().Unix() - 1})
+		changes = append(changes, fleet.Retire{InstanceID: id}, fleet.Tombstone{InstanceID: id, Expires: time.Now().Unix() - 1})
 	}
 	if _, err := s.Apply(t.Context(), changes); err != nil {
 		t.Fatal(err)

@@ -94,7 +94,7 @@ func TestG1ClaimRace(t *testing.T) {
 			owner := fmt.Sprintf("m%d", m)
 			for _, id := range ids {
 				row, err := fleet.ApplyOne(t.Context(), store, fleet.Claim{InstanceID: id, Owner: owner, Incarnation: "1", JID: "j-" + owner, Attempt: 1})
-				if errors.Is(err, fleet.ErrLost) {
+				if errors.Is(err, fleet.ErrConflict) {
 					mu.Lock()
 					losses++
 					mu.Unlock()
@@ -136,11 +136,11 @@ func TestG1ClaimRace(t *testing.T) {
 // unread write has to heed.
 func TestUnreadKnowsTheChanges(t *testing.T) {
 	for change, want := range map[fleet.Change][]string{
-		fleet.Retire{}: {"InstanceID", "Group", "HookName", "Inferred"},
-		fleet.Strip{}:  {"InstanceID", "Expires"},
-		fleet.Bind{}:   {"InstanceID", "MinionID", "KeySHA256", "PublicKey", "Rebind"},
-		fleet.Claim{}:  {"InstanceID", "From", "Owner", "Incarnation", "JID", "Attempt"},
-		fleet.Finish{}: {"InstanceID", "JID", "Outcome", "Retcode", "From"},
+		fleet.Retire{}:    {"InstanceID", "Group", "HookName", "Inferred"},
+		fleet.Tombstone{}: {"InstanceID", "Expires"},
+		fleet.Bind{}:      {"InstanceID", "MinionID", "KeySHA256", "PublicKey", "Rebind"},
+		fleet.Claim{}:     {"InstanceID", "From", "Owner", "Incarnation", "JID", "Attempt"},
+		fleet.Finish{}:    {"InstanceID", "JID", "Outcome", "Retcode", "From"},
 	} {
 		var got []string
 		for i := range reflect.TypeOf(change).NumField() {

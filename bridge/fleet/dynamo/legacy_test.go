@@ -65,7 +65,7 @@ func TestG9TablesOf2015(t *testing.T) {
 			t.Errorf("%+v, %v", row, err)
 		}
 		_, err := fleet.ApplyOne(t.Context(), s, fleet.Claim{InstanceID: id, Owner: "m", JID: "j", Attempt: 1})
-		if !errors.Is(err, fleet.ErrAsked) {
+		if !errors.Is(err, fleet.ErrPrecondition) {
 			t.Errorf("%s claimed although its highstate ran: %v", id, err)
 		}
 	}
@@ -129,9 +129,9 @@ func TestUnknownAttributesStay(t *testing.T) {
 		fleet.Claim{InstanceID: "i-1", Owner: "m", JID: "j", Attempt: 1},
 		fleet.Finish{InstanceID: "i-1", JID: "j", Outcome: fleet.Vanished, From: 1},
 		fleet.Bind{InstanceID: "i-1", KeySHA256: "l", PublicKey: "p", Rebind: true},
-		fleet.Again{InstanceID: "i-1"},
+		fleet.Rerun{InstanceID: "i-1"},
 		fleet.Retire{InstanceID: "i-1"},
-		fleet.Strip{InstanceID: "i-1", Expires: 4102444800},
+		fleet.Tombstone{InstanceID: "i-1", Expires: 4102444800},
 	} {
 		apply(t, s, c)
 		check(reflect.TypeOf(c).Name(), s.config.MinionsTable)

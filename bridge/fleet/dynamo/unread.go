@@ -14,7 +14,7 @@ func unread(c fleet.Change) *write {
 	switch c := c.(type) {
 	case fleet.Retire:
 		return retire(c)
-	case fleet.Strip:
+	case fleet.Tombstone:
 		return strip(c)
 	case fleet.Bind:
 		return bind(c)
@@ -47,7 +47,7 @@ func retire(c fleet.Retire) *write {
 	return w
 }
 
-func strip(c fleet.Strip) *write {
+func strip(c fleet.Tombstone) *write {
 	if c.Expires == 0 {
 		return nil
 	}

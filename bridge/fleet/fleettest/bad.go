@@ -150,7 +150,7 @@ func badMasters(t *testing.T, ctx context.Context, s fleet.Store, spoil Spoil) {
 // badPrune: what has expired is deleted, though others are bad.
 func badPrune(t *testing.T, ctx context.Context, s fleet.Store, spoil Spoil) {
 	const past, gone, bad = 1, "i-00000001", "i-00000002"
-	apply(t, ctx, s, fleet.Retire{InstanceID: gone}, fleet.Retire{InstanceID: bad}, fleet.Strip{InstanceID: gone, Expires: past})
+	apply(t, ctx, s, fleet.Retire{InstanceID: gone}, fleet.Retire{InstanceID: bad}, fleet.Tombstone{InstanceID: gone, Expires: past})
 	if _, err := s.Beat(ctx, fleet.Beat{InstanceID: "i-m1"}); err != nil {
 		t.Fatal(err)
 	}

@@ -150,7 +150,7 @@ func TestLostAnswerOfClaim(t *testing.T) {
 	}
 	other := claim
 	other.Owner = "m2"
-	if _, err := fleet.ApplyOne(t.Context(), s, other); !errors.Is(err, fleet.ErrLost) {
+	if _, err := fleet.ApplyOne(t.Context(), s, other); !errors.Is(err, fleet.ErrConflict) {
 		t.Error(err)
 	}
 	row, err := fleet.ApplyOne(t.Context(), s, claim)

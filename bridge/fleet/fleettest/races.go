@@ -70,7 +70,7 @@ func oneWinner(t *testing.T, results [racers]fleet.Result, before fleet.Minion) 
 		switch {
 		case r.Err == nil:
 			won, winner = won+1, r.Row
-		case !errors.Is(r.Err, fleet.ErrLost):
+		case !errors.Is(r.Err, fleet.ErrConflict):
 			t.Errorf("claim lost with %v", r.Err)
 		}
 	}

@@ -237,8 +237,8 @@ func eventually(t *testing.T, ctx context.Context, what string, f func() error) 
 func prune(t *testing.T, ctx context.Context, s fleet.Store) {
 	const past, gone, kept = 1, "i-00000001", "i-00000002"
 	apply(t, ctx, s, fleet.Retire{InstanceID: gone}, fleet.Retire{InstanceID: kept}, fleet.Retire{InstanceID: "i-00000003"})
-	apply(t, ctx, s, fleet.Strip{InstanceID: gone, Expires: past},
-		fleet.Strip{InstanceID: kept, Expires: time.Now().Add(fleet.TombstoneFor).Unix()})
+	apply(t, ctx, s, fleet.Tombstone{InstanceID: gone, Expires: past},
+		fleet.Tombstone{InstanceID: kept, Expires: time.Now().Add(fleet.TombstoneFor).Unix()})
 	if err := s.RetireMaster(ctx, "i-m1"); err != nil {
 		t.Fatal(err)
 	}

@@ -40,15 +40,15 @@ func States() []State {
 	adopt := func(id string) fleet.Change {
 		return fleet.Adopt{InstanceID: id, MinionID: "salt-" + id, KeySHA256: keyA, PublicKey: pem}
 	}
-	again := func(id string) fleet.Change { return fleet.Again{InstanceID: id} }
+	again := func(id string) fleet.Change { return fleet.Rerun{InstanceID: id} }
 	retire := func(id string) fleet.Change { return fleet.Retire{InstanceID: id} }
 	hooked := func(id string) fleet.Change {
 		return fleet.Add{InstanceID: id, Group: "web", HookName: "launching"}
 	}
 	leaving := func(id string) fleet.Change { return fleet.Retire{InstanceID: id, HookName: "terminating"} }
 	inferred := func(id string) fleet.Change { return fleet.Retire{InstanceID: id, Inferred: true} }
-	strip := func(id string) fleet.Change { return fleet.Strip{InstanceID: id, Expires: 4102444800} }
-	reborn := func(id string) fleet.Change { return fleet.Add{InstanceID: id, Group: "web", Again: true} }
+	strip := func(id string) fleet.Change { return fleet.Tombstone{InstanceID: id, Expires: 4102444800} }
+	reborn := func(id string) fleet.Change { return fleet.Add{InstanceID: id, Group: "web", Revive: true} }
 
 	first := claim(0, "m1", "j1", 1)
 	done := finish(fleet.Succeeded, "j1", 0, 0)
@@ -124,7 +124,7 @@ func Inputs() []Input {
 			return fleet.Add{InstanceID: id, MinionID: "other-" + id, Group: "db"}
 		}},
 		{"add again", func(id string, _ fleet.Minion) fleet.Change {
-			return fleet.Add{InstanceID: id, MinionID: "other-" + id, Group: "db", Again: true}
+			return fleet.Add{InstanceID: id, MinionID: "other-" + id, Group: "db", Revive: true}
 		}},
 		{"add with hook", func(id string, _ fleet.Minion) fleet.Change {
 			return fleet.Add{InstanceID: id, Group: "db", HookName: "launching"}
@@ -142,7 +142,9 @@ func Inputs() []Input {
 		{"retire inferred", func(id string, _ fleet.Minion) fleet.Change {
 			return fleet.Retire{InstanceID: id, Inferred: true}
 		}},
-		{"strip", func(id string, _ fleet.Minion) fleet.Change { return fleet.Strip{InstanceID: id, Expires: 4102444801} }},
+		{"strip", func(id string, _ fleet.Minion) fleet.Change {
+			return fleet.Tombstone{InstanceID: id, Expires: 4102444801}
+		}},
 		{"bind A", bind(keyA, false)},
 		{"bind B", bind(keyB, false)},
 		{"bind A by name", func(id string, _ fleet.Minion) fleet.Change {
@@ -188,6 +190,6 @@ func Inputs() []Input {
 		{"rename to nothing", func(id string, row fleet.Minion) fleet.Change {
 			return fleet.Rename{InstanceID: id, From: row.ClaimVersion, JID: row.ClaimJID}
 		}},
-		{"run again", func(id string, _ fleet.Minion) fleet.Change { return fleet.Again{InstanceID: id} }},
+		{"run again", func(id string, _ fleet.Minion) fleet.Change { return fleet.Rerun{InstanceID: id} }},
 	}
 }

@@ -170,7 +170,7 @@ func failuresAreIndependent(t *testing.T, ctx context.Context, s fleet.Store) {
 	var names []string
 	for i := range 20 {
 		good := fmt.Sprintf("i-%08x", i)
-		batch = append(batch, fleet.Add{InstanceID: good}, fleet.Add{InstanceID: "i-gone"}, fleet.Again{InstanceID: "i-none"})
+		batch = append(batch, fleet.Add{InstanceID: good}, fleet.Add{InstanceID: "i-gone"}, fleet.Rerun{InstanceID: "i-none"})
 		names = append(names, "add "+good, "add a terminated one", "run an unknown one")
 	}
 	agree(t, ctx, s, model, batch, names)

@@ -119,7 +119,7 @@ func shareFile(args []string) error {
 		switch {
 		case err == nil:
 			won++
-		case !errors.Is(err, fleet.ErrLost):
+		case !errors.Is(err, fleet.ErrConflict):
 			return err
 		}
 	}

@@ -332,14 +332,14 @@ func TestTombstonesEnd(t *testing.T) {
 	check(t, err)
 	defer func() { check(t, s.Close()) }()
 	expires := clock.Add(24 * time.Hour).Unix()
-	_, err = s.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: "i-1"}, fleet.Strip{InstanceID: "i-1", Expires: expires}, fleet.Add{InstanceID: "i-2"}})
+	_, err = s.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: "i-1"}, fleet.Tombstone{InstanceID: "i-1", Expires: expires}, fleet.Add{InstanceID: "i-2"}})
 	check(t, err)
 	for _, step := range []struct {
 		after time.Duration
 		want  error
 	}{{23 * time.Hour, nil}, {2 * time.Hour, fleet.ErrNotFound}} {
 		clock = clock.Add(step.after)
-		_, err := fleet.ApplyOne(t.Context(), s, fleet.Again{InstanceID: "i-2"})
+		_, err := fleet.ApplyOne(t.Context(), s, fleet.Rerun{InstanceID: "i-2"})
 		check(t, err)
 		_, err = fleet.ApplyOne(t.Context(), s, fleet.Add{InstanceID: "i-3" + clock.String()})
 		check(t, err)

@@ -18,7 +18,7 @@ func TestAnsweredUnknown(t *testing.T) {
 	if c.Unknowns != 0 {
 		t.Error("an answer to a question from before the publish counts against it")
 	}
-	if c.Here != late {
+	if c.ConnectedAt != late {
 		t.Error("who answers is here")
 	}
 	c.Answered(unknownTo(noon.Add(unknownAfter-1)), late)
@@ -56,7 +56,7 @@ func TestAnsweredAboutATakenClaim(t *testing.T) {
 	c.AskedAt(asked)
 	row := c.Row
 	row.ClaimVersion, row.ClaimOwner, row.ClaimIncarnation = 2, "m1", "now"
-	c.Took(row, noon.Add(2*time.Second))
+	c.ClaimWritten(row, noon.Add(2*time.Second))
 	c.Answered(unknownTo(asked), noon.Add(3*time.Second))
 	if c.Unknowns != 0 || c.Taken != TakenOver || c.Asks != 0 {
 		t.Errorf("an answer from before the claim was taken counts: %+v", c)
@@ -66,7 +66,7 @@ func TestAnsweredAboutATakenClaim(t *testing.T) {
 func TestAnsweredOfAnotherJob(t *testing.T) {
 	c := course(published)
 	c.Answered(Answer{JID: "K", Asked: noon.Add(time.Minute), Ended: &Ended{JID: "K"}, NoCache: true}, noon.Add(time.Hour))
-	if c.Unknowns != 0 || c.Ended != nil || c.NoCache || c.Here != noon.Add(time.Hour) {
+	if c.Unknowns != 0 || c.Ended != nil || c.NoCache || c.ConnectedAt != noon.Add(time.Hour) {
 		t.Errorf("%+v", c)
 	}
 }
@@ -81,26 +81,26 @@ func TestAnsweredEnded(t *testing.T) {
 }
 
 func TestSawForgetsWhatWasOfAnotherVersion(t *testing.T) {
-	c := course(published, unknown(2), func(c *Course) {
+	c := course(published, unknown(2), func(c *HighstateView) {
 		c.Resent, c.NoCache, c.Failover, c.Doubled, c.Missing = true, true, true, true, true
-		c.Told, c.Silent, c.Traced = noon, noon, noon
+		c.UnknownAt, c.NotRunning, c.Traced = noon, noon, noon
 	})
 	c.Ended = &Ended{JID: "J"}
 	before := c
-	c.Saw(c.Row, noon.Add(time.Minute))
+	c.UpdateRow(c.Row, noon.Add(time.Minute))
 	before.RowAt = noon.Add(time.Minute)
 	if c != before {
 		t.Errorf("the same row made a difference: %+v, %+v", before, c)
 	}
 	row := c.Row
 	row.ClaimVersion++
-	c.Saw(row, noon.Add(time.Hour))
-	fresh := Course{Row: row, RowAt: noon.Add(time.Hour), Since: noon.Add(time.Hour), Accepted: true, Here: noon, Ended: c.Ended}
+	c.UpdateRow(row, noon.Add(time.Hour))
+	fresh := HighstateView{Row: row, RowAt: noon.Add(time.Hour), Since: noon.Add(time.Hour), Accepted: true, ConnectedAt: noon, Ended: c.Ended}
 	if c != fresh || c.Ended == nil {
 		t.Errorf("%+v, want %+v", c, fresh)
 	}
 	row.ClaimJID, row.ClaimVersion = "K", 9
-	if c.Saw(row, noon); c.Ended != nil {
+	if c.UpdateRow(row, noon); c.Ended != nil {
 		t.Error("the end of another job is kept")
 	}
 }
@@ -108,15 +108,15 @@ func TestSawForgetsWhatWasOfAnotherVersion(t *testing.T) {
 func TestTook(t *testing.T) {
 	c := course()
 	row := fleet.Minion{ClaimState: fleet.Claimed, ClaimVersion: 1, ClaimJID: "J"}
-	if c.Took(row, noon); c.Taken != TakenNew {
+	if c.ClaimWritten(row, noon); c.Taken != TakenNew {
 		t.Errorf("a new claim: %d", c.Taken)
 	}
 	row.ClaimVersion = 2
-	if c.Took(row, noon); c.Taken != TakenOver {
+	if c.ClaimWritten(row, noon); c.Taken != TakenOver {
 		t.Errorf("a claim that was another's: %d", c.Taken)
 	}
 	row.ClaimVersion = 3
-	if c.Saw(row, noon); c.Taken != TakenNot {
+	if c.UpdateRow(row, noon); c.Taken != TakenNot {
 		t.Errorf("a claim that was read: %d", c.Taken)
 	}
 }
@@ -127,29 +127,29 @@ func TestRuns(t *testing.T) {
 	at := after(time.Minute)
 	t.Run("of before the publish", func(t *testing.T) {
 		c := course(published) // at noon
-		if c.Runs(false, nil, after(-time.Second), at); c.silent() || c.Here != at {
+		if c.JobsRunning(false, nil, after(-time.Second), at); c.notRunning() || c.ConnectedAt != at {
 			t.Errorf("%+v", c)
 		}
 	})
 	t.Run("it does not run it", func(t *testing.T) {
 		c := course(published)
-		if c.Runs(false, nil, after(20*time.Second), at); c.Silent != after(20*time.Second) || c.Unknowns != 0 {
+		if c.JobsRunning(false, nil, after(20*time.Second), at); c.NotRunning != after(20*time.Second) || c.Unknowns != 0 {
 			t.Errorf("%+v", c)
 		}
-		if c.Runs(true, nil, after(30*time.Second), at); c.silent() {
+		if c.JobsRunning(true, nil, after(30*time.Second), at); c.notRunning() {
 			t.Error("what runs is looked for elsewhere")
 		}
 	})
 	t.Run("of before it was traced", func(t *testing.T) {
 		c := course(published)
 		c.TracedAt(after(40 * time.Second))
-		if c.Runs(false, nil, after(20*time.Second), at); c.silent() {
+		if c.JobsRunning(false, nil, after(20*time.Second), at); c.notRunning() {
 			t.Error("it is traced twice for one answer")
 		}
 	})
 	t.Run("twice", func(t *testing.T) {
 		c := course(published, unknown(2))
-		if c.RunsTwice(at); c.Unknowns != 0 || !c.Doubled || c.Occupies("m1", noon) {
+		if c.PublishedTwice(at); c.Unknowns != 0 || !c.Doubled || c.Occupies("m1", noon) {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -160,17 +160,17 @@ func TestRuns(t *testing.T) {
 func TestBusyBacksOff(t *testing.T) {
 	now := noon
 	row := course(claimedBy("m1", "now")).Row
-	c := Course{Row: row, Accepted: true, Here: now}
-	c.Took(row, now)
+	c := HighstateView{Row: row, Accepted: true, ConnectedAt: now}
+	c.ClaimWritten(row, now)
 	by := Blocker{JID: "K", Fun: "state.apply", PID: 7, Started: "12:00"}
 	c.Ended = &Ended{JID: "J", Outcome: fleet.Busy, By: by}
 	row.ClaimVersion, row.ClaimState, row.Attempt = row.ClaimVersion+1, fleet.Unclaimed, 0
-	c.Saw(row, now)
+	c.UpdateRow(row, now)
 	c.Ended = nil
 	var asked []time.Duration
 	for now.Sub(noon) < 2*time.Hour {
-		c.Here = now
-		step := Next(policy, self, Unseen, c, now)
+		c.ConnectedAt = now
+		step := Highstate(policy, self, Unseen, c, now)
 		if step.Reason != "blocked by state.apply, PID 7 since 12:00 (jid K)" {
 			t.Fatalf("%+v", step)
 		}
@@ -184,7 +184,7 @@ func TestBusyBacksOff(t *testing.T) {
 		}
 		asked = append(asked, now.Sub(noon))
 		c.AskedAt(now)
-		c.Runs(false, &by, now, now)
+		c.JobsRunning(false, &by, now, now)
 	}
 	s := time.Second
 	for i, want := range []time.Duration{10 * s, 30 * s, 70 * s, 150 * s, 310 * s, 630 * s, 1230 * s} {
@@ -196,8 +196,8 @@ func TestBusyBacksOff(t *testing.T) {
 		t.Errorf("%+v, %v", got, blocked)
 	}
 	c.AskedAt(now)
-	c.Runs(false, nil, now, now)
-	if step := Next(policy, self, Unseen, c, now); step.Act != Take {
+	c.JobsRunning(false, nil, now, now)
+	if step := Highstate(policy, self, Unseen, c, now); step.Act != Take {
 		t.Errorf("nothing runs there any more: %+v", step)
 	}
 }
@@ -205,11 +205,11 @@ func TestBusyBacksOff(t *testing.T) {
 // One that says nothing of what it runs is tried all the same, in the end.
 func TestBusyAndMute(t *testing.T) {
 	now := noon
-	c := course(func(c *Course) { c.Row.ClaimJID, c.Since, c.Busies = "J", noon, 1 })
+	c := course(func(c *HighstateView) { c.Row.ClaimJID, c.Since, c.Busies = "J", noon, 1 })
 	asks := 0
 	for now.Sub(noon) < 10*time.Minute {
-		c.Here = now
-		switch step := Next(policy, self, Unseen, c, now); step.Act {
+		c.ConnectedAt = now
+		switch step := Highstate(policy, self, Unseen, c, now); step.Act {
 		case Ask:
 			asks++
 			c.AskedAt(now)
@@ -229,13 +229,13 @@ func TestBusyAndMute(t *testing.T) {
 
 func TestIs(t *testing.T) {
 	c := course(claimedBy("m2", "now"))
-	if c.Is(true, noon.Add(-2*time.Hour), noon); c.Failover {
+	if c.MasterTypeIs(true, noon.Add(-2*time.Hour), noon); c.Failover {
 		t.Error("an answer of before the claim says where it is now")
 	}
-	if c.Is(true, noon, noon); !c.Failover {
+	if c.MasterTypeIs(true, noon, noon); !c.Failover {
 		t.Error("it is not believed")
 	}
-	if c.Is(false, noon, noon); c.Failover || c.Hot != noon {
+	if c.MasterTypeIs(false, noon, noon); c.Failover || c.Hot != noon {
 		t.Errorf("%+v", c)
 	}
 }
@@ -245,7 +245,7 @@ func TestIs(t *testing.T) {
 func TestSentAsAnother(t *testing.T) {
 	c := course(mine)
 	c.PublishedAs("K", noon)
-	step := Next(policy, self, Unseen, c, noon)
+	step := Highstate(policy, self, Unseen, c, noon)
 	if step.Act != Rename {
 		t.Fatalf("%+v", step)
 	}
@@ -256,13 +256,13 @@ func TestSentAsAnother(t *testing.T) {
 	c.Renamed(row, noon)
 	now := noon
 	for now.Sub(noon) < time.Hour { // nobody knows that jid
-		step := Next(policy, self, Unseen, c, now)
+		step := Highstate(policy, self, Unseen, c, now)
 		switch step.Act {
 		case Wait:
 			now = step.At
 		case Ask:
 			c.AskedAt(now)
-			c.Runs(false, nil, now, now)
+			c.JobsRunning(false, nil, now, now)
 		case Trace:
 			c.TracedAt(now)
 			c.Answered(Answer{JID: "K", Asked: now}, now)
@@ -271,13 +271,13 @@ func TestSentAsAnother(t *testing.T) {
 		}
 	}
 	c.Row.ClaimState, c.Row.ClaimVersion = fleet.Failed, 9
-	if step := Next(policy, self, Unseen, c, now); step.Act != Rest {
+	if step := Highstate(policy, self, Unseen, c, now); step.Act != Rest {
 		t.Errorf("another attempt: %+v", step)
 	}
 	c.Row.ClaimState, c.Row.ClaimJID = fleet.Unclaimed, ""
 	row = c.Row
 	row.ClaimVersion++
-	if c.Saw(row, now); c.SentAs != "" {
+	if c.UpdateRow(row, now); c.SentAs != "" {
 		t.Error("asked for by hand, it is not sent either")
 	}
 }

@@ -21,36 +21,36 @@ const (
 	publishTakes = 10 * time.Second
 )
 
-// Beats says that this master lives, and watches whether the others do.
-type Beats struct {
+// Heartbeats says that this master lives, and watches whether the others do.
+type Heartbeats struct {
 	store fleet.Store
 	now   func() time.Time
 	lease time.Duration
 	log   *slog.Logger
 
 	changed chan struct{}
-	say     chan struct{}
+	beatNow chan struct{}
 
-	mu      sync.Mutex
-	beat    fleet.Beat
-	ticked  time.Time // end of the last beat, whatever came of it
-	reached time.Time // begin of the last beat that reached the store
-	ready   time.Time // begin of the last beat after which the row said ready
-	row     fleet.Master
-	failing bool
-	twin    decide.Twin
-	another bool // master is ready, stays and beats, as they were last read
-	pulses  decide.Pulses
-	watched map[string]time.Time // owners that somebody asked for lately
+	mu         sync.Mutex
+	beat       fleet.Beat
+	ticked     time.Time // end of the last beat, whatever came of it
+	reached    time.Time // begin of the last beat that reached the store
+	ready      time.Time // begin of the last beat after which the row said ready
+	row        fleet.Master
+	failing    bool
+	twin       decide.Twin
+	otherReady bool // master is ready, stays and beats, as they were last read
+	detector   decide.FailureDetector
+	watched    map[string]time.Time // owners that somebody asked for lately
 
 	connected func() (int, error) // nil: not counted
 	counted   time.Time           // when connected was last called
 }
 
-// NewBeats makes the heartbeat of one master; it beats when Tick is called.
-func NewBeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now func() time.Time, log *slog.Logger) *Beats {
-	return &Beats{store: store, now: now, lease: lease, log: log, beat: beat,
-		changed: make(chan struct{}, 1), say: make(chan struct{}, 1), watched: map[string]time.Time{}}
+// NewHeartbeats makes the heartbeat of one master; it beats when Tick is called.
+func NewHeartbeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now func() time.Time, log *slog.Logger) *Heartbeats {
+	return &Heartbeats{store: store, now: now, lease: lease, log: log, beat: beat,
+		changed: make(chan struct{}, 1), beatNow: make(chan struct{}, 1), watched: map[string]time.Time{}}
 }
 
 // ErrTwin: another bridge beats under the same instance_id.
@@ -58,24 +58,24 @@ var ErrTwin = errors.New("another bridge runs under this instance_id (each maste
 
 // Run beats until ctx ends, or until it turns out that another bridge had this
 // instance_id before.
-func (b *Beats) Run(ctx context.Context) error {
+func (b *Heartbeats) Run(ctx context.Context) error {
 	for {
 		b.Tick(ctx)
-		if err := b.Twin(); err != nil && b.younger() {
+		if err := b.Twin(); err != nil && b.cameSecond() {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-b.say: // something that the others should know at once
+		case <-b.beatNow: // something that the others should know at once
 		case <-time.After(beatEvery):
 		}
 	}
 }
 
 // Tick beats once and, if another master's claim matters, looks at the others.
-func (b *Beats) Tick(ctx context.Context) {
-	b.lookForTwin(ctx)
+func (b *Heartbeats) Tick(ctx context.Context) {
+	b.checkForTwin(ctx)
 	b.countConnected()
 	// Counted from before the write: the observers count from after their read.
 	begun := b.now()
@@ -85,7 +85,7 @@ func (b *Beats) Tick(ctx context.Context) {
 	row, err := b.store.Beat(ctx, beat)
 	b.mu.Lock()
 	b.ticked = b.now()
-	was, drained := b.reach(begun), b.row.Draining && b.another
+	was, drained := b.leaseValid(begun), b.row.Draining && b.otherReady
 	if err == nil {
 		b.twin.Beat(row)
 		b.reached, b.row = begun, row
@@ -103,11 +103,11 @@ func (b *Beats) Tick(ctx context.Context) {
 			b.log.Info("heartbeat reaches the store")
 		}
 	}
-	changed := was != b.reach(b.now()) || drained != (b.row.Draining && b.another)
+	changed := was != b.leaseValid(b.now()) || drained != (b.row.Draining && b.otherReady)
 	watch := b.anyWatched(begun) || b.row.Draining
 	b.mu.Unlock()
 	if watch && err == nil {
-		if _, err := b.Others(ctx); err == nil {
+		if _, err := b.ReadMasters(ctx); err == nil {
 			changed = true
 		}
 	}
@@ -116,46 +116,46 @@ func (b *Beats) Tick(ctx context.Context) {
 	}
 }
 
-// Others reads the masters, and takes in how they look.
-func (b *Beats) Others(ctx context.Context) ([]fleet.Master, error) {
+// ReadMasters reads the masters, and takes in how they look.
+func (b *Heartbeats) ReadMasters(ctx context.Context) ([]fleet.Master, error) {
 	masters, err := b.store.Masters(ctx)
 	if _, err = fleet.WithoutBadRows(err); err == nil {
 		b.mu.Lock()
-		b.pulses.Observe(masters, b.now())
-		b.another = slices.ContainsFunc(masters, func(m fleet.Master) bool {
-			return b.staysReady(m) && b.pulses.Of(m.InstanceID, b.lease) == decide.Beating
+		b.detector.Observe(masters, b.now())
+		b.otherReady = slices.ContainsFunc(masters, func(m fleet.Master) bool {
+			return b.staysReady(m) && b.detector.Of(m.InstanceID, b.lease) == decide.Beating
 		})
 		b.mu.Unlock()
 	}
 	return masters, err
 }
 
-// Another reads the masters, and says whether one of them serves besides this one:
+// OtherServes reads the masters, and says whether one of them serves besides this one:
 // it is ready, stays, and was seen to beat for a lease.
-func (b *Beats) Another(ctx context.Context) (bool, error) {
-	masters, err := b.Others(ctx)
+func (b *Heartbeats) OtherServes(ctx context.Context) (bool, error) {
+	masters, err := b.ReadMasters(ctx)
 	if err != nil {
 		return false, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, m := range masters {
-		if b.staysReady(m) && b.pulses.Steady(m.InstanceID, b.lease) {
+		if b.staysReady(m) && b.detector.Steady(m.InstanceID, b.lease) {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// staysReady says whether a row is another master's, and says that minions may go
+// staysReady reports whether a row is another master's, and says that minions may go
 // there. The row of a bridge that died goes on to say so.
-func (b *Beats) staysReady(m fleet.Master) bool {
+func (b *Heartbeats) staysReady(m fleet.Master) bool {
 	return m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining
 }
 
-// lookForTwin reads this master's row before it is written, while there is reason
+// checkForTwin reads this master's row before it is written, while there is reason
 // to think that another bridge writes it too.
-func (b *Beats) lookForTwin(ctx context.Context) {
+func (b *Heartbeats) checkForTwin(ctx context.Context) {
 	b.mu.Lock()
 	suspects := b.twin.Suspects()
 	own := b.beat
@@ -163,7 +163,7 @@ func (b *Beats) lookForTwin(ctx context.Context) {
 	if !suspects {
 		return
 	}
-	masters, err := b.Others(ctx)
+	masters, err := b.ReadMasters(ctx)
 	if err != nil {
 		return
 	}
@@ -174,7 +174,7 @@ func (b *Beats) lookForTwin(ctx context.Context) {
 			continue
 		}
 		was := b.twin.Found()
-		b.twin.Look(m, own.Incarnation)
+		b.twin.Observe(m, own.Incarnation)
 		if is := b.twin.Found(); is != was && is {
 			b.log.Error(ErrTwin.Error(), "instance", own.InstanceID, "its_address", m.IPAddr, "its_incarnation", m.Incarnation)
 		} else if is != was {
@@ -183,8 +183,8 @@ func (b *Beats) lookForTwin(ctx context.Context) {
 	}
 }
 
-// Twin says whether another bridge runs under the same instance_id.
-func (b *Beats) Twin() error {
+// Twin reports whether another bridge runs under the same instance_id.
+func (b *Heartbeats) Twin() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.twin.Found() {
@@ -193,69 +193,69 @@ func (b *Beats) Twin() error {
 	return fmt.Errorf("%s: %w", b.beat.InstanceID, ErrTwin)
 }
 
-// younger says whether the other bridge was there when this one began.
-func (b *Beats) younger() bool {
+// cameSecond reports whether the other bridge was there when this one began.
+func (b *Heartbeats) cameSecond() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.twin.Younger()
+	return b.twin.CameSecond()
 }
 
 // Changed delivers a token when something that decisions lean on has changed.
-func (b *Beats) Changed() <-chan struct{} { return b.changed }
+func (b *Heartbeats) Changed() <-chan struct{} { return b.changed }
 
-func (b *Beats) wake() {
+func (b *Heartbeats) wake() {
 	select {
 	case b.changed <- struct{}{}:
 	default:
 	}
 }
 
-// Reach says whether this master may publish: its beats reach the store and its
+// LeaseValid reports whether this master may publish: its beats reach the store and its
 // row says ready, so that nobody can have taken its claims over yet.
-func (b *Beats) Reach(now time.Time) bool {
+func (b *Heartbeats) LeaseValid(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.reach(now)
+	return b.leaseValid(now)
 }
 
-func (b *Beats) reach(now time.Time) bool {
+func (b *Heartbeats) leaseValid(now time.Time) bool {
 	return b.within(b.reached, now) && b.within(b.ready, now)
 }
 
-// Stored says whether this master's beats reach the store.
-func (b *Beats) Stored(now time.Time) bool {
+// StoreReached reports whether this master's beats reach the store.
+func (b *Heartbeats) StoreReached(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.within(b.reached, now)
 }
 
-func (b *Beats) within(at, now time.Time) bool {
+func (b *Heartbeats) within(at, now time.Time) bool {
 	return !at.IsZero() && now.Sub(at) < b.lease-publishTakes
 }
 
-// Draining says whether no first highstate is to begin here: minions are to leave
+// Draining reports whether no first highstate is to begin here: minions are to leave
 // this master, and there is another one.
-func (b *Beats) Draining() bool {
+func (b *Heartbeats) Draining() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.row.Draining && b.another
+	return b.row.Draining && b.otherReady
 }
 
-// Pulse says how the owner of a row's claim looks, and keeps an eye on it.
-func (b *Beats) Pulse(row fleet.Minion) decide.Pulse {
+// OwnerLiveness says how the owner of a row's claim looks, and keeps an eye on it.
+func (b *Heartbeats) OwnerLiveness(row fleet.Minion) decide.Liveness {
 	if row.ClaimState != fleet.Claimed || row.ClaimOwner == b.beat.InstanceID {
 		return decide.Unseen
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.watched[row.ClaimOwner] = b.now()
-	return b.pulses.Of(row.ClaimOwner, b.lease)
+	return b.detector.Of(row.ClaimOwner, b.lease)
 }
 
 // watchFor: how long after the last question an owner is still watched.
 const watchFor = 5 * time.Minute
 
-func (b *Beats) anyWatched(now time.Time) bool {
+func (b *Heartbeats) anyWatched(now time.Time) bool {
 	for id, at := range b.watched {
 		if now.Sub(at) > watchFor {
 			delete(b.watched, id)
@@ -265,7 +265,7 @@ func (b *Beats) anyWatched(now time.Time) bool {
 }
 
 // SetReady says, with a beat at once, whether minions may be sent here.
-func (b *Beats) SetReady(ready bool) {
+func (b *Heartbeats) SetReady(ready bool) {
 	b.mu.Lock()
 	b.beat.Ready, b.beat.KeepReady = ready, false
 	if !ready {
@@ -274,20 +274,20 @@ func (b *Beats) SetReady(ready bool) {
 	b.mu.Unlock()
 	b.wake()
 	select {
-	case b.say <- struct{}{}:
+	case b.beatNow <- struct{}{}:
 	default:
 	}
 }
 
 // SetKey says in the next beat which key this master has.
-func (b *Beats) SetKey(digest string) {
+func (b *Heartbeats) SetKey(digest string) {
 	b.mu.Lock()
 	b.beat.MasterKeySHA256 = digest
 	b.mu.Unlock()
 }
 
 // SetZone says in the next beat in which availability zone this master is.
-func (b *Beats) SetZone(zone string) {
+func (b *Heartbeats) SetZone(zone string) {
 	b.mu.Lock()
 	if zone != "" {
 		b.beat.Zone = zone
@@ -296,14 +296,14 @@ func (b *Beats) SetZone(zone string) {
 }
 
 // Key is what SetKey was last told.
-func (b *Beats) Key() string {
+func (b *Heartbeats) Key() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.beat.MasterKeySHA256
 }
 
 // last is when the last beat ended, and when the last one that reached the store began.
-func (b *Beats) last() (ticked, reached time.Time) {
+func (b *Heartbeats) last() (ticked, reached time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.ticked, b.reached
@@ -311,14 +311,14 @@ func (b *Beats) last() (ticked, reached time.Time) {
 
 // Cleared says, in the next beat, that terminations were read, and that this
 // master holds no key of them.
-func (b *Beats) Cleared() {
+func (b *Heartbeats) Cleared() {
 	b.mu.Lock()
 	b.beat.Cleared++
 	b.mu.Unlock()
 }
 
 // Row is this master's row as it was last written.
-func (b *Beats) Row() fleet.Master {
+func (b *Heartbeats) Row() fleet.Master {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.row
@@ -326,7 +326,7 @@ func (b *Beats) Row() fleet.Master {
 
 // SetMinions says in the next beat of how many ids this master holds a key: agents
 // spread their restarts by it.
-func (b *Beats) SetMinions(n int) {
+func (b *Heartbeats) SetMinions(n int) {
 	b.mu.Lock()
 	b.beat.Minions = n
 	b.mu.Unlock()
@@ -338,11 +338,11 @@ const countEvery = 30 * time.Second
 
 // CountConnected makes the beats say how many minions are connected to this master, as
 // connected counts them. It is to be called before the first beat.
-func (b *Beats) CountConnected(connected func() (int, error)) { b.connected = connected }
+func (b *Heartbeats) CountConnected(connected func() (int, error)) { b.connected = connected }
 
 // countConnected counts them if it is time. An error means that nobody listens: the
 // master is down.
-func (b *Beats) countConnected() {
+func (b *Heartbeats) countConnected() {
 	now := b.now()
 	if b.connected == nil || !b.counted.IsZero() && now.Sub(b.counted) < countEvery {
 		return

@@ -43,7 +43,7 @@ func (r *noted) Minions(ctx context.Context, ids []string) (map[string]fleet.Min
 	return r.Store.Minions(ctx, ids)
 }
 
-// take gives what was read since the last take.
+// take returns what was read since the last take.
 func (r *noted) take() []string {
 	rows := r.rows
 	r.rows = nil
@@ -61,10 +61,10 @@ func settledRig(t *testing.T) (*rig, *noted) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	store := &noted{Store: db}
-	r := newRig(t, store, func(c *Config) { c.CompareEvery, c.PollEvery = CompareEvery, time.Minute })
+	r := newRig(t, store, func(c *Config) { c.ResyncEvery, c.PollEvery = ResyncEvery, time.Minute })
 	r.apply(fleet.Add{InstanceID: "ran"})
 	r.knocks("ran", []byte(lab.UnknownKey()))
-	r.inbox.Look("ran", true)
+	r.inbox.Enqueue("ran", true)
 	r.step()
 	r.returns("ran")
 	r.salt.keys[salt.Accepted]["foreign"] = []byte(lab.UnknownKey())
@@ -82,7 +82,7 @@ func settledRig(t *testing.T) (*rig, *noted) {
 // compares lets the next comparison come.
 func (r *rig) compares() {
 	r.t.Helper()
-	r.pass(CompareEvery)
+	r.pass(ResyncEvery)
 	r.step()
 }
 
@@ -121,14 +121,14 @@ func TestSettledNoMore(t *testing.T) {
 		happens func(*rig)
 		found   func(*rig) bool
 	}{
-		"its highstate is asked for": {write(fleet.Again{InstanceID: "ran"}),
-			func(r *rig) bool { return r.engine.courses["ran"] != nil }},
+		"its highstate is asked for": {write(fleet.Rerun{InstanceID: "ran"}),
+			func(r *rig) bool { return r.engine.highstates["ran"] != nil }},
 		"it is terminated": {write(fleet.Retire{InstanceID: "ran"}),
 			func(r *rig) bool { return !r.accepted("ran") }},
 		"the foreign one is listed": {write(fleet.Add{InstanceID: "foreign"}),
 			func(r *rig) bool { return r.row("foreign").Adopted() && r.accepted("foreign") }},
 		"another key lies in its place": {func(r *rig) { r.salt.keys[salt.Accepted]["ran"] = []byte(lab.UnknownKey()) },
-			func(r *rig) bool { _, is := r.engine.settled["ran"]; return !is }},
+			func(r *rig) bool { _, is := r.engine.unchanged["ran"]; return !is }},
 		"another key is pending": {func(r *rig) { r.salt.keys[salt.Pending]["ran"] = []byte(lab.UnknownKey()) },
 			func(r *rig) bool { return r.salt.keys[salt.Pending]["ran"] == nil }},
 		"its key is gone": {func(r *rig) { delete(r.salt.keys[salt.Accepted], "ran") },

@@ -11,7 +11,7 @@ const lease = 30 * time.Second
 
 // watcher is an observer with a clock of its own.
 type watcher struct {
-	Pulses
+	FailureDetector
 	now time.Time
 }
 
@@ -24,7 +24,7 @@ func (w *watcher) after(d time.Duration, masters ...fleet.Master) *watcher {
 	return w
 }
 
-func (w *watcher) want(t *testing.T, id string, want Pulse) {
+func (w *watcher) want(t *testing.T, id string, want Liveness) {
 	t.Helper()
 	if got := w.Of(id, lease); got != want {
 		t.Errorf("%s looks %d, want %d", id, got, want)
@@ -126,16 +126,16 @@ func TestPulseOfAMasterThatIsNotReady(t *testing.T) {
 // it is taken over, and the minion is asked before anything is published.
 func TestPulseLetsAClaimBeTakenFromAMasterThatDoesNotServe(t *testing.T) {
 	w := watch()
-	c := Course{Accepted: true, Here: w.now, Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k", ClaimState: fleet.Claimed,
+	c := HighstateView{Accepted: true, ConnectedAt: w.now, Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k", ClaimState: fleet.Claimed,
 		ClaimOwner: "m", ClaimIncarnation: "a", ClaimJID: "20260101000000000001", ClaimVersion: 1, Attempt: 1}}
-	c.Saw(c.Row, w.now)
+	c.UpdateRow(c.Row, w.now)
 	begun := w.now
 	me := Self{ID: "other", Incarnation: "1", Beating: true, Slots: 10}
 	for n := int64(1); ; n++ {
 		m := beat(n, "a")
 		m.Ready = false
-		c.Here = w.after(5*time.Second, m).now
-		step := Next(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, w.Of("m", lease), c, w.now)
+		c.ConnectedAt = w.after(5*time.Second, m).now
+		step := Highstate(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, w.Of("m", lease), c, w.now)
 		if step.Act == Take {
 			break
 		}
@@ -149,24 +149,24 @@ func TestPulseLetsAClaimBeTakenFromAMasterThatDoesNotServe(t *testing.T) {
 	}
 	row := c.Row
 	row.ClaimOwner, row.ClaimIncarnation, row.ClaimVersion = me.ID, me.Incarnation, 2
-	c.Took(row, w.now)
-	if step := Next(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, Unseen, c, w.now); step.Act != Ask {
+	c.ClaimWritten(row, w.now)
+	if step := Highstate(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, Unseen, c, w.now); step.Act != Ask {
 		t.Errorf("after the takeover: %+v", step)
 	}
 	me.Draining = true
 	row.ClaimOwner, row.ClaimVersion = "m", 3
-	c.Saw(row, w.now)
-	c.Here = w.now
-	if step := Next(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, Stopped, c, w.now); step.Act != Wait || step.Reason != drained {
+	c.UpdateRow(row, w.now)
+	c.ConnectedAt = w.now
+	if step := Highstate(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, Stopped, c, w.now); step.Act != Wait || step.Reason != drainingReason {
 		t.Errorf("while this master is drained: %+v", step)
 	}
 }
 
 func TestNoClaimIsBegunWhileDraining(t *testing.T) {
 	now := time.Now()
-	c := Course{Accepted: true, Here: now, Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k"}}
-	c.Saw(c.Row, now)
-	if step := Next(Policy{Enabled: true, Attempts: 3}, Self{ID: "m", Beating: true, Slots: 1, Draining: true}, Unseen, c, now); step.Act != Wait {
+	c := HighstateView{Accepted: true, ConnectedAt: now, Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k"}}
+	c.UpdateRow(c.Row, now)
+	if step := Highstate(Policy{Enabled: true, Attempts: 3}, Self{ID: "m", Beating: true, Slots: 1, Draining: true}, Unseen, c, now); step.Act != Wait {
 		t.Errorf("%+v", step)
 	}
 }

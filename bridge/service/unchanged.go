@@ -10,7 +10,7 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// settled are ids for which nothing is left to be done: one key, accepted, and
+// unchangedIDs are ids for which nothing is left to be done: one key, accepted, and
 // either the right one of a minion whose highstate ran or is not ours to run, or
 // one that the fleet does not list. As long as neither key nor row changes, a
 // comparison need not read the row: of a fleet of 100,000 that is all but a few,
@@ -19,25 +19,25 @@ import (
 // The key is read each time. A row that changes has a new Modified: those that
 // say LAUNCH are listed behind the last comparison, those that say TERMINATE by
 // pollTerminated. From time to time all are read; see fullEvery.
-type settled map[string]settledID
+type unchangedIDs map[string]unchangedID
 
-type settledID struct {
+type unchangedID struct {
 	key      [8]byte // the digest's first bytes, which nobody can meet by chance
 	modified int64   // of the row, in milliseconds
-	standing decide.Standing
+	standing decide.Phase
 }
 
-// settle takes in what a look at an id has led to.
-func (e *Engine) settle(id string, v *keyView) {
-	delete(e.settled, id)
-	if e.cfg.Names != nil || e.courses[id] != nil || !v.Accepted.Present || v.Accepted.Digest == "" ||
+// markUnchanged records what a look at an id has led to.
+func (e *Engine) markUnchanged(id string, v *keyView) {
+	delete(e.unchanged, id)
+	if e.cfg.Names != nil || e.highstates[id] != nil || !v.Accepted.Present || v.Accepted.Digest == "" ||
 		v.Pending.Present || v.Rejected.Present || v.Denied.Present || v.decision.Act != decide.LeaveKey {
 		return
 	}
 	if v.Known && (v.Row.Status != fleet.Launch || v.Row.WantsHighstate()) {
 		return
 	}
-	e.settled[id] = settledID{shortKey(v.Accepted.Digest), stamp(v.Row), decide.Stand(v.Row, v.Known, true)}
+	e.unchanged[id] = unchangedID{shortKey(v.Accepted.Digest), stamp(v.Row), decide.PhaseOf(v.Row, v.Known, true)}
 }
 
 // stamp is a row's Modified in milliseconds, or 0.
@@ -56,49 +56,49 @@ func shortKey(digest string) (key [8]byte) {
 	return key
 }
 
-// takeChanged reads the LAUNCH rows that have changed since the last comparison,
+// readChanged reads the LAUNCH rows that have changed since the last comparison,
 // forgets that their ids are settled, and writes their keys where this master has
 // none yet.
-func (e *Engine) takeChanged(ctx context.Context, held holding) error {
-	if e.comparedAt.IsZero() {
+func (e *Engine) readChanged(ctx context.Context, held keyListing) error {
+	if e.resyncedAt.IsZero() {
 		return nil // the first comparison: all are looked at, and the preload reads all
 	}
 	// By our own clock: were it ahead, changes would be found by their events, and
 	// by the comparison that reads all.
-	since := fleet.FormatTime(e.comparedAt.Add(-overlap))
+	since := fleet.FormatTime(e.resyncedAt.Add(-overlap))
 	return e.eachRow(ctx, fleet.Launch, since, func(rows []fleet.Minion) error {
 		rows = slices.DeleteFunc(rows, func(row fleet.Minion) bool {
-			s, found := e.settled[row.Salt()]
+			s, found := e.unchanged[row.SaltID()]
 			return found && s.modified == stamp(row)
 		})
 		for _, row := range rows {
-			delete(e.settled, row.Salt())
+			delete(e.unchanged, row.SaltID())
 		}
 		if !e.preloaded {
 			return nil // all of them are still to be written
 		}
-		if err := e.writeKnown(rows, held); err != nil { // such as a full disk: no reason not to compare
+		if err := e.writeAccepted(rows, held); err != nil { // such as a full disk: no reason not to compare
 			e.preloaded = false
-			e.ended(stagePreload, err)
+			e.endStage(stagePreload, err)
 		}
 		return nil
 	})
 }
 
-// unsettled gives the ids that a comparison must look at, of those that the key
+// changedIDs returns the ids that a comparison must look at, of those that the key
 // store holds: with full, all.
-func (e *Engine) unsettled(ids []string, held holding, full bool) []string {
+func (e *Engine) changedIDs(ids []string, held keyListing, full bool) []string {
 	if full {
-		clear(e.settled)
+		clear(e.unchanged)
 		return ids
 	}
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		s, found := e.settled[id]
-		return found && len(held[id]) == 1 && held[id][0] == salt.Accepted && e.sameKey(id, s.key)
+		s, found := e.unchanged[id]
+		return found && len(held[id]) == 1 && held[id][0] == salt.Accepted && e.keyUnchanged(id, s.key)
 	})
 }
 
-func (e *Engine) sameKey(id string, key [8]byte) bool {
+func (e *Engine) keyUnchanged(id string, key [8]byte) bool {
 	text, err := e.keys.Read(id, salt.Accepted)
 	if err != nil {
 		return false

@@ -9,26 +9,26 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// lookups remembers rows for a moment: those that need nothing done, and ids
+// rowCache remembers rows for a moment: those that need nothing done, and ids
 // that have no row (an unknown minion knocks every 10 s, for ever).
-type lookups struct {
-	entries map[string]lookup
+type rowCache struct {
+	entries map[string]cachedRow
 }
 
-type lookup struct {
+type cachedRow struct {
 	row   fleet.Minion
 	found bool
 	until time.Time
 }
 
-// maxLookups bounds what strangers who knock under many names can make us keep.
-const maxLookups = 10_000
+// maxCached bounds what strangers who knock under many names can make us keep.
+const maxCached = 10_000
 
-func (l *lookups) reset() { l.entries = map[string]lookup{} }
+func (l *rowCache) reset() { l.entries = map[string]cachedRow{} }
 
-func (l *lookups) drop(id string) { delete(l.entries, id) }
+func (l *rowCache) drop(id string) { delete(l.entries, id) }
 
-func (l *lookups) get(id string, now time.Time) (lookup, bool) {
+func (l *rowCache) get(id string, now time.Time) (cachedRow, bool) {
 	e, ok := l.entries[id]
 	if ok && !now.Before(e.until) {
 		delete(l.entries, id)
@@ -37,24 +37,24 @@ func (l *lookups) get(id string, now time.Time) (lookup, bool) {
 	return e, ok
 }
 
-func (l *lookups) put(id string, e lookup) {
-	if len(l.entries) >= maxLookups {
+func (l *rowCache) put(id string, e cachedRow) {
+	if len(l.entries) >= maxCached {
 		l.reset()
 	}
 	e.row.PublicKey = "" // only the digest decides; a key is 450 to 800 bytes
 	l.entries[id] = e
 }
 
-// look reads the rows of ids: from courses and memory where they are good
+// lookupRows reads the rows of ids: from courses and memory where they are good
 // enough, the rest in one read. bad are rows that cannot be decoded. Ids whose
 // instance cannot be found out now are in neither; unnamed is told of each.
-func (e *Engine) look(ctx context.Context, ids []string, unnamed func(id string)) (rows map[string]lookup, bad map[string]error, err error) {
+func (e *Engine) lookupRows(ctx context.Context, ids []string, unnamed func(id string)) (rows map[string]cachedRow, bad map[string]error, err error) {
 	now := e.now()
-	rows, bad = make(map[string]lookup, len(ids)), map[string]error{}
+	rows, bad = make(map[string]cachedRow, len(ids)), map[string]error{}
 	var missing []string
 	for _, id := range ids {
-		if c := e.courses[id]; c != nil && !c.stale {
-			rows[id] = lookup{row: c.Row, found: true}
+		if c := e.highstates[id]; c != nil && !c.stale {
+			rows[id] = cachedRow{row: c.Row, found: true}
 		} else if l, ok := e.rows.get(id, now); ok {
 			rows[id] = l
 		} else {
@@ -63,7 +63,7 @@ func (e *Engine) look(ctx context.Context, ids []string, unnamed func(id string)
 	}
 	for chunk := range slices.Chunk(missing, batch) {
 		var instances map[string]string
-		if !e.work(ctx, stageNames, func(ctx context.Context) (err error) {
+		if !e.runStage(ctx, stageNames, func(ctx context.Context) (err error) {
 			if instances, err = e.names.instances(ctx, chunk); err != nil {
 				err = fmt.Errorf("resolve %d minion ids: %w", len(chunk), err)
 			}
@@ -90,11 +90,11 @@ func (e *Engine) look(ctx context.Context, ids []string, unnamed func(id string)
 				continue
 			}
 			row, there := found[instances[id]]
-			l := lookup{row: row, found: there, until: now.Add(knownFor)}
+			l := cachedRow{row: row, found: there, until: now.Add(knownFor)}
 			if !there {
 				l.until = now.Add(e.cfg.UnknownFor)
 			}
-			e.saw(id, l)
+			e.updateRow(id, l)
 			rows[id] = l
 		}
 	}
@@ -109,19 +109,19 @@ func (e *Engine) readRows(ctx context.Context, instances []string) (rows map[str
 	return rows, bad, err
 }
 
-// saw takes in a row that was read or that came back from a write.
-func (e *Engine) saw(id string, l lookup) {
+// updateRow records a row that was read or that came back from a write.
+func (e *Engine) updateRow(id string, l cachedRow) {
 	now := e.now()
 	e.names.learn(l.row)
-	c := e.courses[id]
+	c := e.highstates[id]
 	if c != nil && l.found && c.Row.InstanceID != l.row.InstanceID {
-		delete(e.courses, id) // the name is another's by now
+		delete(e.highstates, id) // the name is another's by now
 		c = nil
 	}
 	if c != nil && l.found {
 		l.row.PublicKey = "" // see lookups.put
-		c.Saw(l.row, now)
-		e.inbox.hear(l.row.ClaimJID)
+		c.UpdateRow(l.row, now)
+		e.inbox.subscribe(l.row.ClaimJID)
 		c.stale, c.due = false, time.Time{}
 		return
 	}

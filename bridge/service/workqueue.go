@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// waiting are the ids whose keys are to be looked at: those whose turn it is, in
+// workQueue are the ids whose keys are to be looked at: those whose turn it is, in
 // the order in which they came, and those that wait for a time of their own.
-type waiting struct {
+type workQueue struct {
 	order     []string        // may name an id that was taken out meanwhile
 	connected map[string]bool // those whose turn it is; true: the minion has just connected here
 	later     map[string]later
 	laterAt   time.Time      // the earliest of later; zero: none
-	tries     map[string]int // looks in a row that failed, by id
+	failures  map[string]int // looks in a row that failed, by id
 }
 
 type later struct {
@@ -20,12 +20,12 @@ type later struct {
 	at        time.Time
 }
 
-func newWaiting() waiting {
-	return waiting{connected: map[string]bool{}, later: map[string]later{}, tries: map[string]int{}}
+func newWaiting() workQueue {
+	return workQueue{connected: map[string]bool{}, later: map[string]later{}, failures: map[string]int{}}
 }
 
 // add makes it the turn of id.
-func (w *waiting) add(id string, connected bool) {
+func (w *workQueue) add(id string, connected bool) {
 	before, there := w.connected[id]
 	if !there {
 		w.order = append(w.order, id)
@@ -34,13 +34,13 @@ func (w *waiting) add(id string, connected bool) {
 }
 
 // postpone makes id wait until at. What is known of it until then is not lost.
-func (w *waiting) postpone(id string, connected bool, at time.Time) {
+func (w *workQueue) postpone(id string, connected bool, at time.Time) {
 	if old, there := w.later[id]; there {
 		connected = connected || old.connected
 		if old.at.Before(at) {
 			at = old.at
 		}
-	} else if len(w.later) >= maxWaiting {
+	} else if len(w.later) >= maxQueued {
 		return // the next comparison finds it
 	}
 	w.later[id] = later{connected, at}
@@ -50,26 +50,26 @@ func (w *waiting) postpone(id string, connected bool, at time.Time) {
 }
 
 const (
-	// againFirst, againMost: when an id is looked at again whose look failed for a
+	// lookupRetryFirst, againMost: when an id is looked at again whose look failed for a
 	// reason of its own.
-	againFirst = time.Second
-	againMost  = 5 * time.Minute
+	lookupRetryFirst = time.Second
+	lookupRetryMost  = 5 * time.Minute
 )
 
-// again makes id wait for longer each time that its look fails.
-func (w *waiting) again(id string, connected bool, now time.Time) {
-	if _, there := w.tries[id]; !there && len(w.tries) >= maxWaiting {
-		clear(w.tries)
+// retry makes id wait for longer each time that its look fails.
+func (w *workQueue) retry(id string, connected bool, now time.Time) {
+	if _, there := w.failures[id]; !there && len(w.failures) >= maxQueued {
+		clear(w.failures)
 	}
-	w.tries[id]++
-	w.postpone(id, connected, now.Add(min(againFirst<<min(w.tries[id]-1, 16), againMost)))
+	w.failures[id]++
+	w.postpone(id, connected, now.Add(min(lookupRetryFirst<<min(w.failures[id]-1, 16), lookupRetryMost)))
 }
 
 // done forgets that the looks at id failed.
-func (w *waiting) done(id string) { delete(w.tries, id) }
+func (w *workQueue) done(id string) { delete(w.failures, id) }
 
-// take takes out up to n ids whose turn it is.
-func (w *waiting) take(n int, now time.Time) map[string]bool {
+// pop takes out up to n ids whose turn it is.
+func (w *workQueue) pop(n int, now time.Time) map[string]bool {
 	if !w.laterAt.IsZero() && !now.Before(w.laterAt) {
 		w.laterAt = time.Time{}
 		var due []string
@@ -100,6 +100,6 @@ func (w *waiting) take(n int, now time.Time) map[string]bool {
 }
 
 // any reports whether it is any id's turn.
-func (w *waiting) any() bool { return len(w.order) > 0 }
+func (w *workQueue) any() bool { return len(w.order) > 0 }
 
-func (w *waiting) len() int { return len(w.connected) + len(w.later) }
+func (w *workQueue) len() int { return len(w.connected) + len(w.later) }

@@ -1,0 +1,142 @@
+package service
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/salt"
+)
+
+const (
+	// afterGap: a connection stands some milliseconds before the master sends on it,
+	// and what it has to say in between nobody hears.
+	afterGap = 5 * time.Second
+	// resyncMost: a comparison that could not be ended for that long begins anew.
+	resyncMost = 10 * time.Minute
+)
+
+// resyncRun is a comparison under way. It is worked off a batch a step, so that
+// nobody waits until all of a large fleet is compared.
+type resyncRun struct {
+	why       string
+	begun     time.Time
+	wall      time.Time
+	listing   keyListing
+	remaining []string // still to be looked at
+	keys      int
+	census    Census
+}
+
+// resync looks at every id that this master holds a key for, so that no event
+// that was lost, before the start, in a gap of the bus or ever, matters for
+// longer than until the next comparison. A call does one batch.
+func (e *Engine) resync(ctx context.Context) error {
+	if s := e.resyncing; s == nil || e.now().Sub(s.begun) > resyncMost {
+		if err := e.beginResync(ctx); err != nil {
+			return err
+		}
+	}
+	s := e.resyncing
+	chunk := s.remaining[:min(batch, len(s.remaining))]
+	// What is remembered is no ground for a comparison.
+	for _, id := range chunk {
+		e.rows.drop(id)
+	}
+	looks := make(map[string]bool, len(chunk))
+	for _, id := range chunk {
+		looks[id] = false
+	}
+	if err := e.processKeys(ctx, chunk, s.listing, looks); err != nil {
+		return err
+	}
+	for _, id := range chunk {
+		if _, is := e.unchanged[id]; !is {
+			s.census[e.phase(id, slices.Contains(s.listing[id], salt.Accepted))]++
+		}
+		e.rows.drop(id) // 10,000 of them are 9 MB, and good for some seconds only
+	}
+	if s.remaining = s.remaining[len(chunk):]; len(s.remaining) == 0 {
+		e.endResync()
+	}
+	return nil
+}
+
+func (e *Engine) beginResync(ctx context.Context) error {
+	s := &resyncRun{why: e.gap, begun: e.now(), wall: e.wall(), census: Census{}}
+	var err error
+	if s.listing, err = e.listKeys(); err != nil {
+		return err
+	}
+	full := !s.begun.Before(e.resyncFullAt)
+	if full { // they are found again, if they are still so
+		e.problems.forget(BadRow)
+		e.problems.forget(BadStamp)
+	}
+	if err := e.readChanged(ctx, s.listing); err != nil {
+		return err
+	}
+	ids := slices.Sorted(maps.Keys(s.listing))
+	s.keys, s.remaining = len(ids), e.changedIDs(ids, s.listing, full)
+	for _, c := range e.highstates {
+		c.stale = true
+	}
+	e.resyncing, e.gap = s, ""
+	e.checkRemoved(s.listing)
+	return nil
+}
+
+func (e *Engine) endResync() {
+	s := e.resyncing
+	e.resyncing = nil
+	for id, settled := range e.unchanged {
+		if _, here := s.listing[id]; here {
+			s.census[settled.standing]++
+		} else {
+			delete(e.unchanged, id)
+		}
+	}
+	// A course without a key here is another master's, or over.
+	for id, c := range e.highstates {
+		if _, here := s.listing[id]; !here && c.opened.Before(s.begun) {
+			delete(e.highstates, id)
+		}
+	}
+	e.dropOldJobs(s.begun)
+	e.audit.forgetAbsent(func(id string) bool {
+		_, here := s.listing[id]
+		return here || e.problems.has(KeyRemoved, id) // it is looked at, and told once
+	})
+	e.census = s.census
+	e.beats.SetMinions(s.keys)
+	e.resyncedAt = s.wall
+	if !s.begun.Before(e.resyncFullAt) {
+		e.resyncFullAt = s.begun.Add(fullEvery)
+	}
+	e.resyncTook = e.now().Sub(s.begun)
+	e.resyncAt = s.begun.Add(e.cfg.ResyncEvery)
+	if s.why != "" {
+		e.resyncAt = s.begun.Add(afterGap)
+	}
+	if !e.resynced {
+		e.resynced = true
+		e.log.Info("keys and fleet compared", "why", s.why, "keys", s.keys, "census", s.census, "took", e.resyncTook)
+	}
+}
+
+// phase is where the last look at id left it.
+func (e *Engine) phase(id string, accepted bool) decide.Phase {
+	if e.problems.has(BadRow, id) {
+		return decide.PhaseUnreadable
+	}
+	if c := e.highstates[id]; c != nil {
+		return decide.PhaseOf(c.Row, true, accepted)
+	}
+	l := e.rows.entries[id]
+	return decide.PhaseOf(l.row, l.found, accepted)
+}
+
+// Census counts the ids of one master's key store by where they stand.
+type Census map[decide.Phase]int
