@@ -36,6 +36,10 @@ func arrange(args []string, app *cli.App) []string {
 			case takesValue(name, flags) && i+1 < len(args):
 				i++
 				*to = append(*to, name, args[i])
+			case takesValue(name, flags) && to == &global:
+				return []string{args[0], name} // last, so that nothing else becomes its value
+			case takesValue(name, flags):
+				return append(append(global, rest...), name)
 			default:
 				*to = append(*to, name)
 			}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,34 +66,5 @@ func TestG12BadRows(t *testing.T) {
 	}
 	if code, out, errs := phoenix("minions", "retire", "web-1", "web-2", "web-3"); code != exitStore || strings.Count(out.String(), "retired") != 2 || !strings.Contains(errs.String(), "web-2") {
 		t.Errorf("retire: exit %d\n%s%s", code, &out, &errs)
-	}
-}
-
-// TestNoStoreIsMade: commands that only read say what makes a store, and make none. A
-// dry run is told of an empty fleet.
-func TestNoStoreIsMade(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "fleet.db")
-	for args, want := range map[string]int{"status": exitStore, "minions list": exitStore, "masters list --json": exitStore, "highstate list": exitStore,
-		"highstate run web-1": exitStore, "minions explain web-1": exitStore, "prune": exitStore, "prune --dry-run": exitOK} {
-		var out, errs bytes.Buffer
-		code := run(t.Context(), append(append([]string{"phoenix"}, strings.Fields(args)...), "--store", "sqlite:"+path), &out, &errs)
-		hint := "phoenix bridge makes one"
-		if want == exitOK {
-			hint = "this is told of an empty fleet"
-		}
-		if code != want || !strings.Contains(errs.String(), hint) {
-			t.Errorf("%s: exit %d\n%s%s", args, code, &out, &errs)
-		}
-		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-			t.Fatalf("%s leaves %v (%v)", args, left, err)
-		}
-	}
-	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"phoenix", "minions", "add", "web-1", "--store", "sqlite:" + path}, &out, &errs); code != exitOK {
-		t.Errorf("minions add: exit %d\n%s%s", code, &out, &errs)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Error(err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(beMain) != "" {
 		os.Exit(Main(version))
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"phoenix": program})
 }
 
 // terminal is one of the kernel's, with a screen that understands what we send and
