@@ -74,7 +74,7 @@ func TestFirstBootBeforeTheMasters(t *testing.T) {
 				m.ready = true
 			}
 		})
-		if wait(lookEvery + shortSplay + startsWithin); s.minion.master() == "" {
+		if wait(checkEvery + shortSplay + startsWithin); s.minion.master() == "" {
 			t.Errorf("nobody serves it yet\n%s", s.log)
 		}
 	})
@@ -213,7 +213,7 @@ func TestReadsAreBounded(t *testing.T) {
 		wait(10 * time.Minute)
 		reads := s.store.between(died, died.Add(2*time.Minute))
 		for i := range reads[1:] {
-			if apart := reads[i+1].Sub(reads[i]); apart < lookAgain {
+			if apart := reads[i+1].Sub(reads[i]); apart < recheckEvery {
 				t.Errorf("reads %v apart", apart)
 			}
 		}
@@ -275,13 +275,13 @@ func TestFailedRestartDoesNotWriteAgain(t *testing.T) {
 		if n := s.file.(*memory).writes - writes; n != 1 {
 			t.Errorf("written %d times", n)
 		}
-		if len(s.minion.since(changed)) != 1 || s.minion.tried != 6 || s.file.(*memory).debt.Owed {
-			t.Errorf("%d restarts after %d tries, owed %v", len(s.minion.since(changed)), s.minion.tried, s.file.(*memory).debt.Owed)
+		if len(s.minion.since(changed)) != 1 || s.minion.tried != 6 || s.file.(*memory).pending.Pending {
+			t.Errorf("%d restarts after %d tries, owed %v", len(s.minion.since(changed)), s.minion.tried, s.file.(*memory).pending.Pending)
 		}
 	})
 }
 
-// An agent that was killed between its write and the restart leaves the debt to
+// An agent that was killed between its write and the restart leaves the pending to
 // the next one.
 func TestG8_NextAgentRestartsWhatIsOwed(t *testing.T) {
 	with(t, 2, func(w *world, s *simAgent) {

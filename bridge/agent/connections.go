@@ -68,9 +68,9 @@ func kernelAddr(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(n)), nil
 }
 
-// publishers gives the addresses that the minion of that process is connected to
-// on one of these ports. Where the process is not known, or may not be looked into, the
-// connections of the whole machine count: there is seldom another minion.
+// publishers returns the addresses that the minion of that process is connected to on one
+// of these ports. If the process is not known, or may not be read, the connections of the
+// whole machine count: there is seldom another minion.
 func publishers(proc string, pid int, ports []int) ([]netip.Addr, error) {
 	own, known := sockets(proc, pid)
 	dir := filepath.Join(proc, "net")
@@ -102,7 +102,7 @@ func publishers(proc string, pid int, ports []int) ([]netip.Addr, error) {
 	return found, nil
 }
 
-// sockets are the inodes of a process's sockets.
+// sockets returns the inodes of a process's sockets.
 func sockets(proc string, pid int) (inodes map[string]bool, known bool) {
 	if pid <= 0 {
 		return nil, false

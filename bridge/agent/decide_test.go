@@ -32,9 +32,9 @@ type scene struct {
 	zones   string   // of the masters, a letter each; none: not known
 }
 
-func (s scene) read(t *testing.T) (rows []fleet.Master, sight Sight) {
+func (s scene) read(t *testing.T) (rows []fleet.Master, sight Observation) {
 	t.Helper()
-	sight = Sight{Trusted: "1", Current: s.current, Answers: map[string]bool{}}
+	sight = Observation{Trusted: "1", Current: s.current, Answers: map[string]bool{}}
 	if s.trusted == "none" {
 		sight.Trusted = ""
 	}
@@ -208,7 +208,7 @@ func TestRowlessLeavesLate(t *testing.T) {
 		now := start.Add(at)
 		sight.Masters = after(rows, int(at/time.Second))
 		w.Observe(sight.Masters, sight.Listed, now)
-		if ask := w.Ask(sight); !slices.Equal(ask, []string{"b"}) {
+		if ask := w.Probes(sight); !slices.Equal(ask, []string{"b"}) {
 			t.Fatalf("after %v asks %v", at, ask)
 		}
 		d := w.Decide(sight, now)
@@ -241,7 +241,7 @@ func TestAsksOnlyInDoubt(t *testing.T) {
 			sight.Masters = after(rows, n)
 			w.Observe(sight.Masters, sight.Listed, start.Add(time.Duration(n)*5*time.Second))
 		}
-		if got := w.Ask(sight); !slices.Equal(got, want) {
+		if got := w.Probes(sight); !slices.Equal(got, want) {
 			t.Errorf("%s: asks %v, want %v", masters, got, want)
 		}
 	}

@@ -18,10 +18,10 @@ import (
 const (
 	// dropInName sorts after what others put there: the last file wins.
 	dropInName = "99-phoenix.conf"
-	// owedName holds the digest of a drop-in that the minion was not restarted
-	// with yet, so that an agent that is killed in between restarts it later.
-	// Salt's include passes over names with a leading dot.
-	owedName = ".99-phoenix.restart"
+	// pendingName holds the digest of a drop-in that the minion was not restarted with yet,
+	// so that the next agent restarts it if this one is killed in between. Salt's include
+	// leaves out names with a leading dot.
+	pendingName = ".99-phoenix.restart"
 	// maxDropIn bounds what is read back; a list of a hundred masters needs 3 KiB.
 	maxDropIn = 1 << 20
 )
@@ -32,17 +32,17 @@ type DropIn struct {
 	step   Step // nil but in tests
 }
 
-// NewDropIn gives the drop-in of the minion so configured.
+// NewDropIn returns the drop-in of the minion with that configuration.
 func NewDropIn(minion salt.MinionConfig) *DropIn { return &DropIn{minion: withPublishPort(minion)} }
 
 // Path is the drop-in's.
 func (d *DropIn) Path() string { return filepath.Join(d.minion.DropIns, dropInName) }
 
-func (d *DropIn) owedPath() string { return filepath.Join(d.minion.DropIns, owedName) }
+func (d *DropIn) pendingPath() string { return filepath.Join(d.minion.DropIns, pendingName) }
 
 func (d *DropIn) own() Ports { return Ports{Publish: d.minion.PublishPort, Ret: d.minion.MasterPort} }
 
-// Read gives what the drop-in lists; nothing if it is not there.
+// Read returns what the drop-in lists; nothing if it does not exist.
 func (d *DropIn) Read() (Listed, error) {
 	text, err := d.text()
 	if err != nil {
@@ -51,7 +51,7 @@ func (d *DropIn) Read() (Listed, error) {
 	return parse(text), nil
 }
 
-// text is the drop-in's; nil if it is not there.
+// text is the drop-in's; nil if it does not exist.
 func (d *DropIn) text() ([]byte, error) {
 	text, err := readSmall(d.Path())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -60,33 +60,33 @@ func (d *DropIn) text() ([]byte, error) {
 	return text, err
 }
 
-// Write makes the drop-in say l. wrote is false if it said so already, byte for
-// byte; then nothing is touched. After a write a restart is owed, unless the
-// minion was started with that very text. running is what it was started with, for
-// a minion that has no drop-in yet; its process counts in any case.
+// Write makes the drop-in say l. wrote is false if it did already, byte for byte; then
+// nothing is changed. After a write a restart is pending, unless the minion was started
+// with that very text. running is what it was started with, for a minion that has no
+// drop-in yet; its process counts in any case.
 func (d *DropIn) Write(l List, running Running) (wrote bool, err error) {
 	text, err := render(l, d.own())
 	if err != nil {
 		return false, fmt.Errorf("write drop-in: %w", err)
 	}
-	old, oldErr := d.text() // one that cannot be read is written over
+	old, oldErr := d.text() // one that cannot be read is overwritten
 	if oldErr == nil && bytes.Equal(old, text) {
 		return false, nil
 	}
 	if err := os.MkdirAll(d.minion.DropIns, 0o755); err != nil {
 		return false, fmt.Errorf("write drop-in: %w", err)
 	}
-	debt := d.next(old, running)
-	debt.text = digest(text)
-	// The debt goes first: if the new text is there, so is the debt.
-	if err := d.replace("debt", d.owedPath(), debt.render()); err != nil {
+	pending := d.next(old, running)
+	pending.text = digest(text)
+	// The record comes first: if the new text is there, so is the record.
+	if err := d.replace("pending", d.pendingPath(), pending.render()); err != nil {
 		return false, fmt.Errorf("write drop-in: %w", err)
 	}
 	if err := d.replace("drop-in", d.Path(), text); err != nil {
 		return false, fmt.Errorf("write drop-in: %w", err)
 	}
-	if debt.running == debt.text {
-		if err := d.Settle(); err != nil {
+	if pending.running == pending.text {
+		if err := d.ClearPending(); err != nil {
 			return true, fmt.Errorf("write drop-in: %w", err)
 		}
 	}
@@ -97,9 +97,9 @@ func (d *DropIn) replace(what, path string, text []byte) error {
 	return replacement{d.step, what}.do(path, text)
 }
 
-// Check says whether the minion will see l, given its whole configuration: a file
-// that sorts after the drop-in wins over it, and lists of the same option in
-// several drop-ins are joined (salt.config.include_config).
+// Check returns an error if the minion will not see l, given its whole configuration: a
+// file that sorts after the drop-in overrides it, and lists of the same option in several
+// drop-ins are merged (salt.config.include_config).
 func (d *DropIn) Check(l List) error {
 	c, err := salt.ReadMinionConfig(d.minion.Path)
 	if err != nil {

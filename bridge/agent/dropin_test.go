@@ -120,15 +120,15 @@ func TestWritesOnlyWhatIsNew(t *testing.T) {
 		t.Error(err)
 	}
 	check()
-	// The debt lasts until it is settled.
-	if debt, err := d.Debt(); err != nil || !debt.Owed {
-		t.Errorf("owed %v, %v", debt, err)
+	// The pending lasts until it is settled.
+	if pending, err := d.PendingRestart(); err != nil || !pending.Pending {
+		t.Errorf("owed %v, %v", pending, err)
 	}
-	if err := d.Settle(); err != nil {
+	if err := d.ClearPending(); err != nil {
 		t.Fatal(err)
 	}
-	if debt, err := d.Debt(); err != nil || debt.Owed {
-		t.Errorf("owed %v, %v, after it was settled", debt, err)
+	if pending, err := d.PendingRestart(); err != nil || pending.Pending {
+		t.Errorf("owed %v, %v, after it was settled", pending, err)
 	}
 }
 
@@ -201,7 +201,7 @@ func steps(t testing.TB) []string {
 	return labels
 }
 
-// whole checks that the file is the old one or the new one, that the debt fits,
+// whole checks that the file is the old one or the new one, that the pending fits,
 // and that an agent that comes after puts all right.
 func whole(t *testing.T, d *DropIn, first bool) {
 	t.Helper()
@@ -212,15 +212,15 @@ func whole(t *testing.T, d *DropIn, first bool) {
 	if text != old && text != rendered(t, newList) {
 		t.Errorf("neither the old text nor the new one: %q", text)
 	}
-	if debt, err := d.Debt(); err != nil || debt.Owed != (text != old) {
-		t.Errorf("restart owed %v, %v, with the text %q", debt, err, text)
+	if pending, err := d.PendingRestart(); err != nil || pending.Pending != (text != old) {
+		t.Errorf("restart owed %v, %v, with the text %q", pending, err, text)
 	}
 	d.step = nil
 	if _, err := d.Write(newList, Running{}); err != nil {
 		t.Error(err)
 	}
-	if debt, err := d.Debt(); err != nil || !debt.Owed {
-		t.Errorf("restart owed %v, %v, after the next agent wrote", debt, err)
+	if pending, err := d.PendingRestart(); err != nil || !pending.Pending {
+		t.Errorf("restart owed %v, %v, after the next agent wrote", pending, err)
 	}
 	if get(t, d.Path()) != rendered(t, newList) {
 		t.Error("the next agent did not put it right")
@@ -247,7 +247,7 @@ func TestMain(m *testing.M) {
 		}
 		_, err := d.Write(newList, Running{})
 		if strings.HasPrefix(label, "schedule: ") {
-			_, err = d.ForgetAlive(newList.Addresses())
+			_, err = d.RemoveAlive(newList.Addresses())
 		}
 		fmt.Fprintln(os.Stderr, "not killed at", label, err)
 		os.Exit(1)
@@ -270,7 +270,7 @@ func TestG5_KilledAtEachStep(t *testing.T) {
 					if _, err := d.Write(oldList, Running{}); err != nil {
 						t.Fatal(err)
 					}
-					if err := d.Settle(); err != nil {
+					if err := d.ClearPending(); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -302,7 +302,7 @@ func TestG5_EachStepMayFail(t *testing.T) {
 		if _, err := d.Write(oldList, Running{}); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Settle(); err != nil {
+		if err := d.ClearPending(); err != nil {
 			t.Fatal(err)
 		}
 		before := identity(t, d.Path())
@@ -565,44 +565,44 @@ func TestSaltReadsPorts(t *testing.T) {
 	}
 }
 
-// What a minion runs with is known as long as it owes a restart, over any number of
+// What a minion runs with is known while a restart is pending, over any number of
 // lists.
-func TestDebtKnowsWhatRuns(t *testing.T) {
+func TestPendingRestartKnowsWhatRuns(t *testing.T) {
 	d, check := newTree(t)
 	connected := Running{Masters: []string{"10.0.0.9"}, Process: "7-1"}
 	third := NewList(master("i-d", "10.0.0.4"))
-	expect := func(when string, l List, running Running, owed bool, masters ...string) {
+	expect := func(when string, l List, running Running, want bool, masters ...string) {
 		t.Helper()
 		if wrote, err := d.Write(l, running); err != nil || !wrote {
 			t.Fatalf("%s: wrote %v, %v", when, wrote, err)
 		}
-		debt, err := d.Debt()
-		if err != nil || debt.Owed != owed || owed && !slices.Equal(debt.Running.Masters, masters) {
-			t.Errorf("%s: %+v, %v", when, debt, err)
+		pending, err := d.PendingRestart()
+		if err != nil || pending.Pending != want || want && !slices.Equal(pending.Running.Masters, masters) {
+			t.Errorf("%s: %+v, %v", when, pending, err)
 		}
 	}
 	expect("the first list", oldList, connected, true, "10.0.0.9")
 	expect("another", newList, connected, true, "10.0.0.9")
-	if err := d.Settle(); err != nil {
+	if err := d.ClearPending(); err != nil {
 		t.Fatal(err)
 	}
 	expect("after a restart", oldList, connected, true, newList.Addresses()...)
 	expect("one more", third.Hot(), connected, true, newList.Addresses()...)
 	expect("restarted by others meanwhile", oldList, Running{Process: "8-2"}, true, "10.0.0.4")
-	if debt, _ := d.Debt(); !debt.Running.Hot || debt.Running.Process != "8-2" {
-		t.Errorf("%+v", debt)
+	if pending, _ := d.PendingRestart(); !pending.Running.Hot || pending.Running.Process != "8-2" {
+		t.Errorf("%+v", pending)
 	}
 	expect("what it runs with, again", third.Hot(), Running{Process: "8-2"}, false)
 	check()
 	// What an agent wrote that knew no more.
-	put(t, d.owedPath(), digest([]byte(get(t, d.Path())))+"\n")
-	if debt, err := d.Debt(); err != nil || !debt.Owed || len(debt.Running.Masters) > 0 {
-		t.Errorf("%+v, %v", debt, err)
+	put(t, d.pendingPath(), digest([]byte(get(t, d.Path())))+"\n")
+	if pending, err := d.PendingRestart(); err != nil || !pending.Pending || len(pending.Running.Masters) > 0 {
+		t.Errorf("%+v, %v", pending, err)
 	}
 	// What is there must not crash or bloat it.
-	put(t, d.owedPath(), "masters\nprocess\n\x00 \nhot")
-	if debt, err := d.Debt(); err != nil || debt.Owed {
-		t.Errorf("%+v, %v", debt, err)
+	put(t, d.pendingPath(), "masters\nprocess\n\x00 \nhot")
+	if pending, err := d.PendingRestart(); err != nil || pending.Pending {
+		t.Errorf("%+v, %v", pending, err)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // DryRun says what an agent would do now, and does nothing. It sees each
 // heartbeat once, so it takes no master for dead.
 func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
-	a.look(ctx)
+	a.check(ctx)
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
@@ -24,10 +24,10 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 	line("follows", "%s", a.o.Follow)
 	line("drop-in", "%s", path)
 	line("listed", "%s", cmp.Or(strings.Join(addressesOf(a.listed.Masters), ", "), "(the agent has written no list yet)"))
-	s, err := a.sight(ctx) // before it says who is connected: rows have the ports
+	s, err := a.observe(ctx) // before it says who is connected: rows have the ports
 	for _, address := range a.connected {
 		answers := "answers"
-		if !a.ask(ctx, []string{address})[address] {
+		if !a.probe(ctx, []string{address})[address] {
 			answers = "does not answer"
 		}
 		line("connected", "%s, %s", address, answers)
@@ -42,10 +42,10 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 	for _, id := range slices.Sorted(maps.Keys(s.Bad)) {
 		line("passed over", "%s", s.Bad[id])
 	}
-	s.Answers = a.ask(ctx, a.watch.Ask(s))
+	s.Answers = a.probe(ctx, a.watch.Probes(s))
 	d := a.watch.Decide(s, time.Now())
-	if a.o.Hands != "" {
-		d = hold(a.o.Hands)
+	if a.o.LeaveAlone != "" {
+		d = hold(a.o.LeaveAlone)
 	}
 	for _, m := range s.Masters {
 		line("master", "%s at %s: %s", m.InstanceID, m.IPAddr, a.standing(m, s, d))
@@ -55,14 +55,14 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 		line("would do", "nothing: %s", d.Hold)
 	case d.Changed() || len(s.Listed) > 0 && d.List.hot != a.listed.Hot:
 		line("would write", "%s (master_type: %s)", d.List, masterType(d.List.hot))
-		n := Need{List: d.List.Addresses(), Fit: d.Fit, Running: Running{Masters: a.connected, Hot: len(a.connected) > 1},
-			Current: a.current, Lonely: len(a.connected) == 0}
+		n := UrgencyInput{List: d.List.Addresses(), Fit: d.Fit, Running: Running{Masters: a.connected, Hot: len(a.connected) > 1},
+			Current: a.current, Disconnected: len(a.connected) == 0}
 		if len(s.Listed) > 0 {
 			n.Running = Running{Masters: s.Listed, Hot: a.listed.Hot}
 		}
-		haste, why := n.haste()
+		urgency, why := n.urgency()
 		a.last = d
-		_, most := a.crowd().splay(haste, a.o.Splay, a.o.Settle)
+		_, most := a.fleetLoad().splay(urgency, a.o.Splay, a.o.Settle)
 		line("would run", "the restart of the minion within %v, once its jobs have ended: %s", most.Round(time.Second), why)
 	default:
 		line("would do", "nothing: the list is as it should be")
@@ -71,7 +71,7 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 }
 
 // standing says of a master why it is on the list, or not.
-func (a *Agent) standing(m fleet.Master, s Sight, d Decision) string {
+func (a *Agent) standing(m fleet.Master, s Observation, d Decision) string {
 	_, err := NewMaster(m)
 	listed := slices.Contains(s.Listed, m.IPAddr)
 	switch {

@@ -44,10 +44,10 @@ func (f Follow) String() string {
 
 func (f Follow) hot() bool { return f != FollowOne }
 
-// choose takes as many of the masters as are followed. They come in the minion's
-// order, and leave in it. Each further one is of a zone that has the fewest so
-// far, so that the loss of one zone leaves the minion another master if there is
-// one elsewhere. A master whose zone is not known stands alone.
+// choose returns as many of the masters as are followed. Input and result are in the
+// minion's order. Each further one is of a zone that has the fewest so far, so that the
+// loss of one zone leaves the minion another master if there is one in another zone. A
+// master whose zone is not known counts as a zone of its own.
 func (f Follow) choose(masters []Master) []Master {
 	if f == FollowAll || len(masters) <= int(f) {
 		return masters
@@ -80,10 +80,9 @@ func zoneOf(m Master) string {
 	return m.Zone
 }
 
-// HotByHand says of a minion that no agent was beside yet whether its own
-// configuration lets it follow several masters at once, and which. An agent that
-// was not told how many it is to follow leaves such a one alone: its default
-// would make it fail over, which is another thing.
+// HotByHand reports whether the own configuration of a minion that had no agent before
+// makes it follow several masters at once, and returns these. An agent without
+// agent.follow does not change such a minion: the default would make it fail over.
 func HotByHand(c salt.MinionConfig, listed []Master) (masters []string, hot bool) {
 	if len(listed) > 0 || len(c.Masters) < 2 || c.MasterType != "str" {
 		return nil, false

@@ -27,7 +27,7 @@ const maxCommand = 64 << 10
 // when it is next asked what runs (salt.utils.minion, _read_proc_file).
 const emptyFor = 5 * time.Second
 
-// jobs are those that run on a minion, by the files that it keeps of them in
+// jobs returns those that run on a minion, from the files that it keeps of them in
 // <cachedir>/proc (salt.utils.minion.running, alike in 3006 to 3008). Those of
 // Salt's own schedule (__mine_interval, __master_alive_…) do not count.
 func jobs(proc, cacheDir string) ([]Job, error) {
@@ -53,8 +53,8 @@ func jobs(proc, cacheDir string) ([]Job, error) {
 	return found, nil
 }
 
-// readJob reads one file. Salt leaves files behind of jobs that were killed, so
-// the process must be there, and look like Salt's.
+// readJob reads one file. Salt leaves files of killed jobs behind, so the process must
+// exist, and be Salt's.
 func readJob(proc, path string) (job Job, runs bool, err error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
@@ -97,9 +97,8 @@ func readJob(proc, path string) (job Job, runs bool, err error) {
 	return job, true, nil
 }
 
-// isSalt says whether a process lives and looks like Salt's, as Salt itself looks
-// (salt.utils.minion, _check_cmdline). One that ended and was not waited for has
-// no command line.
+// isSalt reports whether a process lives and is Salt's, by the same test as Salt's
+// (salt.utils.minion, _check_cmdline). A zombie has no command line.
 func isSalt(proc string, pid int) bool {
 	if pid <= 0 {
 		return false

@@ -138,14 +138,14 @@ func TestRestartedByOthers(t *testing.T) {
 		changed := time.Now()
 		w.join()
 		wait(3 * time.Minute)
-		debt := must(s.file.Debt())
-		if !debt.Owed || len(s.minion.since(changed)) > 0 {
-			t.Fatalf("%+v, %d restarts", debt, len(s.minion.since(changed)))
+		pending := must(s.file.PendingRestart())
+		if !pending.Pending || len(s.minion.since(changed)) > 0 {
+			t.Fatalf("%+v, %d restarts", pending, len(s.minion.since(changed)))
 		}
 		s.minion.connect(addressesOf(must(s.file.Read()).Masters))
 		wait(7 * time.Hour)
-		if debt := must(s.file.Debt()); debt.Owed || len(s.minion.since(changed)) > 0 {
-			t.Errorf("%+v, %d restarts\n%s", debt, len(s.minion.since(changed)), s.log)
+		if pending := must(s.file.PendingRestart()); pending.Pending || len(s.minion.since(changed)) > 0 {
+			t.Errorf("%+v, %d restarts\n%s", pending, len(s.minion.since(changed)), s.log)
 		}
 	})
 }
@@ -237,7 +237,7 @@ func TestBothOfTwoDrain(t *testing.T) {
 // A minion that is to be left alone is.
 func TestHandsOff(t *testing.T) {
 	with(t, 2, func(w *world, s *simAgent) {
-		s.Hands = "it follows two masters by itself"
+		s.LeaveAlone = "it follows two masters by itself"
 		s.minion.start([]string{"10.0.0.1", "10.0.0.2"}, true)
 	}, func(w *world, s *simAgent) {
 		wait(time.Hour)
@@ -260,7 +260,7 @@ func TestFollowChanges(t *testing.T) {
 			if _, err := s.file.Write(l, Running{}); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.file.Settle(); err != nil {
+			if err := s.file.ClearPending(); err != nil {
 				t.Fatal(err)
 			}
 			s.minion.connect(l.Addresses())

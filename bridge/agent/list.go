@@ -41,9 +41,9 @@ func portOf(n int) int {
 // colon, which it would take for a port.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?$`)
 
-// NewMaster makes an entry of a master's row, if its address is one that a
-// minion can use. (The Phoenix of 2015 wrote "no-ip-yet" into new rows, which
-// looks like the name of a host.)
+// NewMaster makes an entry from a master's row, if its address is one that a minion can
+// use. (The Phoenix of 2015 wrote "no-ip-yet" into new rows, which has the form of a host
+// name.)
 func NewMaster(row fleet.Master) (Master, error) {
 	m := Master{InstanceID: row.InstanceID, Address: row.IPAddr, Zone: row.Zone,
 		Ports: Ports{Publish: portOf(row.PublishPort), Ret: portOf(row.RetPort)}}
@@ -59,8 +59,8 @@ func NewMaster(row fleet.Master) (Master, error) {
 	return m, nil
 }
 
-// List is the masters that a minion may turn to, the preferred one first. It has
-// at least one, by the only way to make it; the zero List cannot be written.
+// List is the masters that a minion may use, the preferred one first. NewList makes lists
+// of at least one master; the zero List cannot be written.
 type List struct {
 	masters []Master
 	hot     bool // the minion is connected to all of them at once

@@ -24,12 +24,12 @@ const (
 	// answerWithin bounds one probe of a port: within a region a connection takes
 	// milliseconds, and the first lost packet is sent again after one second.
 	answerWithin = 2 * time.Second
-	// lookUpWithin bounds the look-up of a master's name, where it is no address.
+	// lookUpWithin bounds the DNS query for a master that is listed by name.
 	lookUpWithin = 2 * time.Second
 	// restartWithin bounds the command: systemd gives a service 90 s to stop, then
 	// kills it (3007.15 often takes no notice of SIGTERM).
 	restartWithin = 3 * time.Minute
-	// maxOutput is as much of the command's output as an error line bears.
+	// maxOutput bounds the command's output in an error.
 	maxOutput = 400
 )
 
@@ -38,10 +38,10 @@ type Local struct {
 	minion  salt.MinionConfig
 	command []string
 	proc    string // /proc
-	zeromq  bool   // Salt's transport; others greet nobody
+	zeromq  bool   // Salt's transport; others send no greeting
 }
 
-// NewLocal gives this machine, with the minion so configured, which that command
+// NewLocal returns this machine, with a minion of that configuration, which that command
 // restarts.
 func NewLocal(minion salt.MinionConfig, command []string) (*Local, error) {
 	if len(command) == 0 || command[0] == "" {
@@ -51,8 +51,8 @@ func NewLocal(minion salt.MinionConfig, command []string) (*Local, error) {
 	return &Local{minion: withPublishPort(minion), command: command, proc: "/proc", zeromq: !said || transport == "zeromq"}, nil
 }
 
-// Connected gives the addresses of the masters whose publish port the minion is
-// connected to; those of known as they are first written there.
+// Connected returns the addresses of the masters whose publish port the minion is
+// connected to; those of known masters as they are first written there.
 func (l *Local) Connected(ctx context.Context, known []Master) ([]string, error) {
 	ports := []int{l.minion.PublishPort}
 	for _, m := range known {
@@ -123,8 +123,8 @@ func (l *Local) pid() int {
 	return pid
 }
 
-// Process names the minion's main process: its number, and when it began as the
-// kernel counts. Empty: not known.
+// Process identifies the minion's main process: its PID and its start time in kernel
+// ticks. Empty: not known.
 func (l *Local) Process() string {
 	pid := l.pid()
 	if pid == 0 {
@@ -143,9 +143,9 @@ func (l *Local) Process() string {
 	return ""
 }
 
-// Answers says whether a master answers on both of its ports. With ZeroMQ that
-// is the first byte of a greeting, which each side sends unasked: a process that
-// was stopped, or hangs, still takes connections, for its kernel does.
+// Answers reports whether a master answers on both of its ports. With ZeroMQ an answer is
+// the first byte of the greeting, which each side sends first: the kernel accepts
+// connections even for a process that is stopped or hangs.
 func (l *Local) Answers(ctx context.Context, m Master) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
@@ -178,11 +178,11 @@ func (l *Local) answers(ctx context.Context, endpoint string) bool {
 	return err == nil && n == 1 && first[0] == zmtpSignature
 }
 
-// Jobs are those that run on the minion.
+// Jobs returns the jobs that run on the minion.
 func (l *Local) Jobs() ([]Job, error) { return jobs(l.proc, l.minion.CacheDir) }
 
-// TrustedKey is the digest of the key that the minion holds for its master's;
-// empty if it has met none yet. 3006 to 3008 keep one for all masters.
+// TrustedKey returns the digest of the master key that the minion trusts; empty if it has
+// met no master yet. 3006 to 3008 keep one for all masters.
 func (l *Local) TrustedKey() (string, error) {
 	return keyIn(filepath.Join(l.minion.PKIDir, "minion_master.pub"))
 }
@@ -221,13 +221,13 @@ func readKey(path string) (digest string, text []byte, err error) {
 	return digest, text, nil
 }
 
-// Restart runs the command. It does not end with ctx: a minion that was stopped
-// must be started again, even if the agent is told to stop in between.
+// Restart runs the command. It does not end with ctx: a minion that was stopped must be
+// started again, even if the agent is stopped in between.
 func (l *Local) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, l.command[0], l.command[1:]...)
-	cmd.WaitDelay = 5 * time.Second // a child that keeps the output open does not keep us
+	cmd.WaitDelay = 5 * time.Second // a child may keep the output open
 	out, err := cmd.CombinedOutput()
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return nil

@@ -28,14 +28,14 @@ func twoPorts(t *testing.T, test func(w *world, s *simAgent)) {
 }
 
 // A minion whose master has another publish port than its own configuration says is
-// served: it is in no haste when another joins.
+// served: it is in no urgency when another joins.
 func TestServedOnAnotherPort(t *testing.T) {
 	twoPorts(t, func(w *world, s *simAgent) {
 		joined := time.Now()
 		w.join()
 		wait(10 * time.Minute)
-		if n := len(s.minion.since(joined)); n > 0 || !must(s.file.Debt()).Owed {
-			t.Errorf("%d restarts, %+v", n, must(s.file.Debt()))
+		if n := len(s.minion.since(joined)); n > 0 || !must(s.file.PendingRestart()).Pending {
+			t.Errorf("%d restarts, %+v", n, must(s.file.PendingRestart()))
 		}
 	})
 }
@@ -59,8 +59,8 @@ func TestNextAgentLearnsThePorts(t *testing.T) {
 			wait(10 * time.Minute)
 			w.set(func() { w.broken = nil })
 			wait(10 * time.Minute)
-			if n := len(s.minion.since(w.began)); n > 0 || !must(s.file.Debt()).Owed {
-				t.Errorf("store away %v: %d restarts, %+v\n%s", away, n, must(s.file.Debt()), s.log)
+			if n := len(s.minion.since(w.began)); n > 0 || !must(s.file.PendingRestart()).Pending {
+				t.Errorf("store away %v: %d restarts, %+v\n%s", away, n, must(s.file.PendingRestart()), s.log)
 			}
 			// Once they are known, loneliness is seen as always.
 			s.minion.mu.Lock()

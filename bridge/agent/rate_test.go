@@ -13,20 +13,20 @@ import (
 func TestAuthenticationsInOneSecond(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 11))
 	for _, test := range []struct {
-		name  string
-		haste Haste
-		crowd Crowd
-		hit   int // minions that are restarted
+		name    string
+		urgency Urgency
+		crowd   FleetLoad
+		hit     int // minions that are restarted
 	}{
-		{"one of two is lost", Now, Crowd{Minions: 10_000, Masters: 1, Lost: 1}, 5000},
-		{"one of four is lost", Now, Crowd{Minions: 10_000, Masters: 3, Lost: 1}, 2500},
-		{"one of four drains", Leaving, Crowd{Minions: 10_000, Masters: 3, Lost: 1}, 2500},
-		{"two of four are lost, of two that each follows", Now, Crowd{Minions: 10_000, Masters: 2, Lost: 2, Follow: 2}, 1667},
-		{"a second joins the only one", Soon, Crowd{Minions: 10_000, Masters: 2}, 5000},
-		{"all prefer the first, which is lost", Now, Crowd{Minions: 10_000, Masters: 3, Lost: 1, OnFirst: true}, 10_000},
-		{"within agent.settle, which is a minute", Whenever, Crowd{Minions: 10_000, Masters: 2}, 10_000},
+		{"one of two is lost", Now, FleetLoad{Minions: 10_000, Masters: 1, Lost: 1}, 5000},
+		{"one of four is lost", Now, FleetLoad{Minions: 10_000, Masters: 3, Lost: 1}, 2500},
+		{"one of four drains", Leaving, FleetLoad{Minions: 10_000, Masters: 3, Lost: 1}, 2500},
+		{"two of four are lost, of two that each follows", Now, FleetLoad{Minions: 10_000, Masters: 2, Lost: 2, Follow: 2}, 1667},
+		{"a second joins the only one", Soon, FleetLoad{Minions: 10_000, Masters: 2}, 5000},
+		{"all prefer the first, which is lost", Now, FleetLoad{Minions: 10_000, Masters: 3, Lost: 1, OnFirst: true}, 10_000},
+		{"within agent.settle, which is a minute", Whenever, FleetLoad{Minions: 10_000, Masters: 2}, 10_000},
 	} {
-		least, most := test.crowd.splay(test.haste, time.Minute, time.Minute)
+		least, most := test.crowd.splay(test.urgency, time.Minute, time.Minute)
 		share := max(test.crowd.Follow, 1)
 		asked := map[string]int{}
 		for range test.hit {
@@ -35,7 +35,7 @@ func TestAuthenticationsInOneSecond(t *testing.T) {
 			switch {
 			case test.crowd.OnFirst:
 				targets = []int{0}
-			case test.haste == Soon: // all of them turn to the one that joins
+			case test.urgency == Soon: // all of them turn to the one that joins
 				targets = []int{test.crowd.Masters - 1}
 			}
 			for _, target := range targets {

@@ -113,7 +113,7 @@ func render(l List, own Ports) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// samePort gives the port that all masters of the list have; 0 if none says one,
+// samePort returns the port that all masters of the list have; 0 if no row names one,
 // which leaves it to the minion's own configuration.
 func samePort(l List, own Ports, of func(Ports) int) (port int, same bool) {
 	ports := map[int]bool{}
@@ -154,7 +154,7 @@ type Listed struct {
 	Reported bool
 }
 
-// parse reads a drop-in. What the agent did not write so counts as no list.
+// parse reads a drop-in. One that has another form than the agent's counts as no list.
 func parse(text []byte) Listed {
 	var doc struct {
 		Master      []string `yaml:"master"`
@@ -185,8 +185,7 @@ func parse(text []byte) Listed {
 	return listed
 }
 
-// splitPort takes an entry of master: apart, as salt.utils.network.parse_host_port
-// does.
+// splitPort splits an entry of master:, as salt.utils.network.parse_host_port does.
 func splitPort(entry string) (host string, port int) {
 	if _, err := netip.ParseAddr(entry); err == nil || strings.Count(entry, ":") == 0 {
 		return entry, 0
@@ -202,7 +201,7 @@ func splitPort(entry string) (host string, port int) {
 	return host, n
 }
 
-// sameMasters says whether two lists have the same addresses, in any order.
+// sameMasters reports whether two lists have the same addresses, in any order.
 func sameMasters(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }

@@ -13,12 +13,12 @@ import (
 // newMode is that of a file that was not there: Salt may run as another user.
 const newMode = 0o644
 
-// Step is called before each step of a change of files, with a label that names
-// it; its error stands for that step's. Tests kill the process there.
+// Step is called before each step of a change of files, with its label. Its error replaces
+// the step. Tests kill the process there.
 type Step func(label string) error
 
-// replacement writes one file whole: who reads it sees the old text or the new
-// one, and so does who comes after a crash.
+// replacement writes one file atomically: a reader sees the old text or the new one, also
+// after a crash.
 type replacement struct {
 	step Step
 	what string // in labels
@@ -36,7 +36,7 @@ func (r replacement) do(path string, text []byte) error {
 	// crash leaves behind does not pile up.
 	temp := filepath.Join(folder, "."+name+".new")
 	if err := r.write(temp, text, mode, owner); err != nil {
-		_ = os.Remove(temp) // that it is there harms nobody
+		_ = os.Remove(temp) // a leftover is harmless
 		return err
 	}
 	if err := r.at("rename", func() error { return os.Rename(temp, target) }); err != nil {
@@ -88,8 +88,8 @@ func (r replacement) write(temp string, text []byte, mode fs.FileMode, owner *sy
 		{"write", func() error { _, err := f.Write(text); return err }},
 		{"chmod", func() error { return f.Chmod(mode) }},
 		{"chown", func() error { return keepOwner(f, owner) }},
-		// One that did not work is not tried again on the same file: the kernel may
-		// have dropped what it could not write, and say that all is well.
+		// A failed sync is not retried on the same file: the kernel may have dropped the
+		// pages that it could not write, and report success.
 		{"sync", f.Sync},
 	} {
 		if err := r.at(step.label, step.do); err != nil {

@@ -7,81 +7,81 @@ import (
 )
 
 const (
-	// jobsMost: how long a running job can put off a restart that is not urgent.
-	// What runs for longer may as well hang.
+	// jobsMost is how long a running job delays a restart that is not urgent. A job that
+	// runs for longer may hang.
 	jobsMost = 10 * time.Minute
-	// highstateMost: how long a highstate can, urgent or not. It may be the first
-	// one, of which the fleet promises that it runs once.
+	// highstateMost is the same for a highstate, urgent or not. It may be the first one,
+	// which runs once.
 	highstateMost = time.Hour
-	// restartApart: a minion needs some 10 s to start, load its modules and find a
-	// master; lists that change faster are taken up together.
+	// restartApart: a minion needs some 10 s to start, load its modules and find a master.
+	// Changes of the list within that time cause one restart.
 	restartApart = time.Minute
-	// urgentApart holds where the current master is gone.
+	// urgentApart is the same where no master serves the minion.
 	urgentApart = 15 * time.Second
-	// retryFirst and retryMost bound the pauses after a command that did not work.
+	// retryFirst and retryMost bound the pauses after a command that failed.
 	retryFirst = 5 * time.Second
 	retryMost  = time.Minute
 )
 
-// Job is one that runs on the minion.
+// Job is a job that runs on the minion.
 type Job struct {
 	JID  string
-	Funs []string // one job may run several functions; none: not known
+	Funs []string // a job may run several functions; none: not known
 }
 
 func (j Job) String() string { return strings.Join(j.Funs, ",") + " " + j.JID }
 
-// Restart decides when the minion is restarted. It is owed from the moment when
-// the list is written until it went through.
+// Restart decides when the minion is restarted. A restart is pending from the moment when
+// the list is written until it succeeds.
 type Restart struct {
 	highstates []string // functions that are a highstate
 
-	owed     bool
+	pending  bool
 	due      time.Time
-	from     time.Time // when it was due first: jobs are waited for from then
-	last     time.Time // when the last one began that went through
+	from     time.Time // when it was first due: the wait for jobs counts from then
+	last     time.Time // when the last successful one began
 	failures int
 }
 
 // NewRestart takes the names of the functions that may be a first highstate.
 func NewRestart(highstates ...string) *Restart { return &Restart{highstates: highstates} }
 
-// Owe says that a restart is needed, after that splay. One that is due earlier
-// stays so, unless it is put off. One that failed keeps its pause.
-func (r *Restart) Owe(now time.Time, splay time.Duration, putOff bool) {
+// Request schedules a restart after that splay. One that is due earlier stays so, unless
+// postpone is set. One that failed keeps its pause.
+func (r *Restart) Request(now time.Time, splay time.Duration, postpone bool) {
 	due := now.Add(splay)
 	switch {
-	case !r.owed:
-		r.owed, r.due, r.from, r.failures = true, due, due, 0
-	case r.failures == 0 && (putOff || due.Before(r.due)):
+	case !r.pending:
+		r.pending, r.due, r.from, r.failures = true, due, due, 0
+	case r.failures == 0 && (postpone || due.Before(r.due)):
 		r.due, r.from = due, due
 	}
 }
 
-// Forgive says that no restart is needed any more.
-func (r *Restart) Forgive() { *r = Restart{highstates: r.highstates, last: r.last} }
+// Cancel drops a pending restart.
+func (r *Restart) Cancel() { *r = Restart{highstates: r.highstates, last: r.last} }
 
-// Owed says whether a restart is needed.
-func (r *Restart) Owed() bool { return r.owed }
+// Pending reports whether a restart is needed.
+func (r *Restart) Pending() bool { return r.pending }
 
-// Due says whether it is time to look at the jobs, and to decide.
-func (r *Restart) Due(now time.Time, gone bool) bool {
+// Due reports whether it is time to call Decide.
+func (r *Restart) Due(now time.Time, urgent bool) bool {
 	apart := restartApart
-	if gone {
+	if urgent {
 		apart = urgentApart
 	}
-	return r.Owed() && !now.Before(r.due) && (r.last.IsZero() || now.Sub(r.last) >= apart)
+	return r.Pending() && !now.Before(r.due) && (r.last.IsZero() || now.Sub(r.last) >= apart)
 }
 
-// Decide says what a restart that is due still waits for; empty: go. gone: the
-// minion's current master does not answer, so that the minion serves nobody.
-func (r *Restart) Decide(jobs []Job, gone bool, now time.Time) (wait string) {
+// Decide returns what a restart that is due still waits for; empty: nothing. urgent: no
+// master serves the minion.
+func (r *Restart) Decide(jobs []Job, urgent bool, now time.Time) (wait string) {
 	waited := now.Sub(r.from)
 	for _, job := range jobs {
 		switch {
 		case slices.ContainsFunc(job.Funs, r.isHighstate) && waited < highstateMost:
 			return "a highstate runs: " + job.String()
-		case !gone && waited < jobsMost:
+		case !urgent && waited < jobsMost:
 			return "a job runs: " + job.String()
 		}
 	}
@@ -90,12 +90,12 @@ func (r *Restart) Decide(jobs []Job, gone bool, now time.Time) (wait string) {
 
 func (r *Restart) isHighstate(fun string) bool { return slices.Contains(r.highstates, fun) }
 
-// Done says that the restart that began then went through.
+// Done records that the restart that began then succeeded.
 func (r *Restart) Done(begun time.Time) {
 	*r = Restart{highstates: r.highstates, last: begun}
 }
 
-// Failed says that the command did not work, and gives the pause before the next.
+// Failed records that the command failed, and returns the pause before the next try.
 func (r *Restart) Failed(now time.Time) time.Duration {
 	pause := min(retryFirst<<min(r.failures, 6), retryMost)
 	r.failures++

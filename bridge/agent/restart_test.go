@@ -26,7 +26,7 @@ func TestRestartWaitsForJobs(t *testing.T) {
 		{"one among several functions", "test.ping state.highstate", true, highstateMost},
 	} {
 		r := NewRestart("state.highstate", "state.apply", "my.first")
-		r.Owe(start, 0, false)
+		r.Request(start, 0, false)
 		var jobs []Job
 		if test.job == "-" {
 			jobs = []Job{{JID: "1"}}
@@ -51,12 +51,12 @@ func TestRestartIsDueOnceTheSplayIsOver(t *testing.T) {
 	if r.Due(start, true) {
 		t.Error("due, though none is owed")
 	}
-	r.Owe(start, time.Minute, false)
-	r.Owe(start.Add(time.Second), time.Hour, false) // the list changed again: not later
+	r.Request(start, time.Minute, false)
+	r.Request(start.Add(time.Second), time.Hour, false) // the list changed again: not later
 	if r.Due(start.Add(59*time.Second), false) || !r.Due(start.Add(time.Minute), false) {
 		t.Error("is not due after a minute")
 	}
-	r.Owe(start, 3*time.Second, false)
+	r.Request(start, 3*time.Second, false)
 	if r.Due(start.Add(2*time.Second), true) || !r.Due(start.Add(3*time.Second), true) {
 		t.Error("is not due after 3 s, in a hurry")
 	}
@@ -69,7 +69,7 @@ func TestRestartIsLimited(t *testing.T) {
 		restarts := 0
 		for at := time.Duration(0); at < 10*time.Minute; at += time.Second {
 			now := start.Add(at)
-			r.Owe(now, 0, false)
+			r.Request(now, 0, false)
 			if r.Due(now, gone) {
 				r.Done(now)
 				restarts++
@@ -83,13 +83,13 @@ func TestRestartIsLimited(t *testing.T) {
 
 func TestFailedRestartIsTriedAgain(t *testing.T) {
 	r := NewRestart()
-	r.Owe(start, 0, false)
+	r.Request(start, 0, false)
 	var pauses []time.Duration
 	now := start
 	for range 6 {
 		pause := r.Failed(now)
 		pauses = append(pauses, pause)
-		r.Owe(now, 0, false) // a hurry does not make it a busy loop
+		r.Request(now, 0, false) // a hurry does not make it a busy loop
 		if r.Due(now.Add(pause-1), true) || !r.Due(now.Add(pause), true) {
 			t.Fatalf("is not due after %v", pause)
 		}
@@ -99,7 +99,7 @@ func TestFailedRestartIsTriedAgain(t *testing.T) {
 		t.Errorf("pauses %v", pauses)
 	}
 	r.Done(now)
-	if r.Owed() {
+	if r.Pending() {
 		t.Error("still owed")
 	}
 }

@@ -22,9 +22,9 @@ const (
 	alivePrefix = "__master_alive_"
 )
 
-// ForgetAlive takes the jobs out of the minion's schedule that check connections
-// to masters which are not on the list. Everything else stays, byte for byte.
-func (d *DropIn) ForgetAlive(listed []string) (forgotten []string, err error) {
+// RemoveAlive removes from the minion's schedule the jobs that check connections to masters
+// which are not on the list. Everything else stays, byte for byte.
+func (d *DropIn) RemoveAlive(listed []string) (removed []string, err error) {
 	path := filepath.Join(d.minion.DropIns, scheduleName)
 	text, err := readSmall(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,22 +33,22 @@ func (d *DropIn) ForgetAlive(listed []string) (forgotten []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read schedule: %w", err)
 	}
-	rest, forgotten, err := withoutAlive(text, listed)
+	rest, removed, err := withoutAlive(text, listed)
 	if err != nil {
 		return nil, fmt.Errorf("read schedule %s: %w", path, err)
 	}
-	if len(forgotten) == 0 {
+	if len(removed) == 0 {
 		return nil, nil
 	}
 	if err := d.replace("schedule", path, rest); err != nil {
 		return nil, fmt.Errorf("write schedule: %w", err)
 	}
-	return forgotten, nil
+	return removed, nil
 }
 
-// withoutAlive cuts whole lines out, and looks whether what is left says what it
-// should. Salt writes the file itself, in block style, without comments.
-func withoutAlive(text []byte, listed []string) (rest []byte, forgotten []string, err error) {
+// withoutAlive removes whole lines, and checks that the rest means the same without those
+// jobs. Salt writes the file itself, in block style, without comments.
+func withoutAlive(text []byte, listed []string) (rest []byte, removed []string, err error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, nil, err
@@ -74,12 +74,12 @@ func withoutAlive(text []byte, listed []string) (rest []byte, forgotten []string
 		for n := jobs.Content[i].Line; n < end && n < len(cut); n++ {
 			cut[n] = true
 		}
-		forgotten = append(forgotten, address)
+		removed = append(removed, address)
 	}
-	if len(forgotten) == 0 {
+	if len(removed) == 0 {
 		return nil, nil, nil
 	}
-	if 2*len(forgotten) == len(jobs.Content) {
+	if 2*len(removed) == len(jobs.Content) {
 		// "schedule:" with nothing below is None, on which the minion's scheduler
 		// ends: "Schedule must be of type dict" (3006 to 3008).
 		key := doc.Content[0].Content[keyOf(&doc)]
@@ -91,10 +91,11 @@ func withoutAlive(text []byte, listed []string) (rest []byte, forgotten []string
 			rest = append(rest, line...)
 		}
 	}
-	return rest, forgotten, sameBut(text, rest, forgotten)
+	return rest, removed, sameBut(text, rest, removed)
 }
 
-// keyOf is where among the file's keys and values "schedule" stands; -1: nowhere.
+// keyOf returns the index of "schedule" among the file's keys and values; -1: it is not
+// there.
 func keyOf(doc *yaml.Node) int {
 	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
 		return -1
@@ -108,8 +109,7 @@ func keyOf(doc *yaml.Node) int {
 	return -1
 }
 
-// scheduled gives the jobs, and the line at which what follows them begins; 0:
-// nothing follows.
+// scheduled returns the jobs, and the line after them; 0: nothing follows.
 func scheduled(doc *yaml.Node) (jobs *yaml.Node, after int) {
 	i := keyOf(doc)
 	if i < 0 || doc.Content[0].Content[i+1].Kind != yaml.MappingNode {
@@ -122,8 +122,8 @@ func scheduled(doc *yaml.Node) (jobs *yaml.Node, after int) {
 	return top[i+1], after
 }
 
-// sameBut says whether rest means what text does, without the jobs forgotten.
-func sameBut(text, rest []byte, forgotten []string) error {
+// sameBut returns an error unless rest means what text does without the removed jobs.
+func sameBut(text, rest []byte, removed []string) error {
 	var before, after map[string]any
 	if err := errors.Join(yaml.Unmarshal(text, &before), yaml.Unmarshal(rest, &after)); err != nil {
 		return err
@@ -132,7 +132,7 @@ func sameBut(text, rest []byte, forgotten []string) error {
 	if !ok {
 		return errors.New("is not written as Salt writes it")
 	}
-	for _, address := range forgotten {
+	for _, address := range removed {
 		delete(jobs, alivePrefix+address)
 	}
 	if !reflect.DeepEqual(before, after) {

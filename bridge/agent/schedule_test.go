@@ -61,19 +61,19 @@ func TestForgetsTheStaleOnly(t *testing.T) {
 		path := filepath.Join(d.minion.DropIns, scheduleName)
 		put(t, path, test.before)
 		before := identity(t, path)
-		forgotten, err := d.ForgetAlive(listed)
+		removed, err := d.RemoveAlive(listed)
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)
 			continue
 		}
 		if test.after == "" {
-			if len(forgotten) > 0 || identity(t, path) != before {
-				t.Errorf("%s: forgot %v", test.name, forgotten)
+			if len(removed) > 0 || identity(t, path) != before {
+				t.Errorf("%s: forgot %v", test.name, removed)
 			}
 			continue
 		}
-		if got := get(t, path); got != test.after || len(forgotten) == 0 || slices.Contains(forgotten, "10.0.0.2") {
-			t.Errorf("%s: forgot %v, left\n%s", test.name, forgotten, got)
+		if got := get(t, path); got != test.after || len(removed) == 0 || slices.Contains(removed, "10.0.0.2") {
+			t.Errorf("%s: forgot %v, left\n%s", test.name, removed, got)
 		}
 		put(t, path, others["minion.d/"+scheduleName])
 		check()
@@ -89,7 +89,7 @@ func TestG5_KilledWhileForgetting(t *testing.T) {
 	put(t, path, before+aliveA)
 	var labels []string
 	d.step = func(label string) error { labels = append(labels, label); return nil }
-	if _, err := d.ForgetAlive(newList.Addresses()); err != nil || len(labels) < 6 {
+	if _, err := d.RemoveAlive(newList.Addresses()); err != nil || len(labels) < 6 {
 		t.Fatalf("steps %q, %v", labels, err)
 	}
 	for _, label := range labels {
@@ -102,7 +102,7 @@ func TestG5_KilledWhileForgetting(t *testing.T) {
 			if got := get(t, path); got != before && got != before+aliveA {
 				t.Errorf("neither the old text nor the new one: %q", got)
 			}
-			if _, err := d.ForgetAlive(newList.Addresses()); err != nil || get(t, path) != before {
+			if _, err := d.RemoveAlive(newList.Addresses()); err != nil || get(t, path) != before {
 				t.Errorf("the next agent left %q, %v", get(t, path), err)
 			}
 			left, err := filepath.Glob(filepath.Join(d.minion.DropIns, ".*.new"))
@@ -125,8 +125,8 @@ func TestOddScheduleIsLeftAlone(t *testing.T) {
 		path := filepath.Join(d.minion.DropIns, scheduleName)
 		put(t, path, text)
 		before := identity(t, path)
-		if forgotten, err := d.ForgetAlive(nil); err == nil {
-			t.Errorf("%q: forgot %v", text, forgotten)
+		if removed, err := d.RemoveAlive(nil); err == nil {
+			t.Errorf("%q: forgot %v", text, removed)
 		}
 		if identity(t, path) != before {
 			t.Errorf("%q was touched", text)
@@ -140,8 +140,8 @@ func FuzzForgetAlive(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		rest, forgotten, err := withoutAlive(text, []string{"10.0.0.2"})
-		if err != nil || len(forgotten) == 0 {
+		rest, removed, err := withoutAlive(text, []string{"10.0.0.2"})
+		if err != nil || len(removed) == 0 {
 			return
 		}
 		if again, more, err := withoutAlive(rest, []string{"10.0.0.2"}); err != nil || len(more) > 0 {

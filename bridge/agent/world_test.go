@@ -241,12 +241,12 @@ func (m *simMinion) between(from, to time.Time) []time.Time {
 // memory is a drop-in without a disk. It is parsed when it is written: a thousand
 // agents look at theirs every 5 s.
 type memory struct {
-	mu     sync.Mutex
-	text   []byte
-	listed Listed
-	ran    []byte // the text that the minion was started with
-	debt   Debt
-	writes int
+	mu      sync.Mutex
+	text    []byte
+	listed  Listed
+	ran     []byte // the text that the minion was started with
+	pending PendingRestart
+	writes  int
 }
 
 func (f *memory) Read() (Listed, error) {
@@ -263,34 +263,34 @@ func (f *memory) Write(l List, running Running) (bool, error) {
 		return false, err
 	}
 	switch process := running.Process; {
-	case f.debt.Owed && f.debt.Running.sameProcess(process):
+	case f.pending.Pending && f.pending.Running.sameProcess(process):
 	case f.text == nil:
-		f.debt.Running = running
+		f.pending.Running = running
 	default:
 		f.ran = f.text
-		f.debt.Running = Running{addressesOf(f.listed.Masters), f.listed.Hot, process}
+		f.pending.Running = Running{addressesOf(f.listed.Masters), f.listed.Hot, process}
 	}
 	f.text, f.listed = text, parse(text)
-	f.debt.Owed, f.debt.Since = !bytes.Equal(text, f.ran), time.Now()
+	f.pending.Pending, f.pending.Since = !bytes.Equal(text, f.ran), time.Now()
 	f.writes++
 	return true, nil
 }
 
-func (f *memory) Debt() (Debt, error) {
+func (f *memory) PendingRestart() (PendingRestart, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.debt, nil
+	return f.pending, nil
 }
 
-func (f *memory) Settle() error {
+func (f *memory) ClearPending() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.debt, f.ran = Debt{}, f.text
+	f.pending, f.ran = PendingRestart{}, f.text
 	return nil
 }
 
 func (f *memory) Check(List) error                       { return nil }
-func (f *memory) ForgetAlive([]string) ([]string, error) { return nil, nil }
+func (f *memory) RemoveAlive([]string) ([]string, error) { return nil, nil }
 
 // counted counts one agent's reads.
 type counted struct {

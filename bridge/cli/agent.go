@@ -75,7 +75,7 @@ func runAgent(c *cli.Context) error {
 			return usageError(fmt.Errorf("agent.follow: %w", err))
 		}
 	} else if listed, err := file.Read(); err == nil {
-		o.Hands = leftAlone(minion, listed)
+		o.LeaveAlone = leftAlone(minion, listed)
 	}
 	if writer, ok := store.(agent.ProofWriter); ok {
 		if o.Proof, err = agent.NewProof(writer, instanceARN); err != nil {

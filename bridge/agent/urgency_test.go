@@ -10,10 +10,10 @@ import (
 func TestHaste(t *testing.T) {
 	words := strings.Fields
 	for _, test := range []struct {
-		name                        string
-		list, fit, memory, current  string
-		hot, gone, lonely, returned bool
-		want                        Haste
+		name                              string
+		list, fit, memory, current        string
+		hot, gone, disconnected, returned bool
+		want                              Urgency
 	}{
 		{name: "another joins behind", list: "a b", fit: "a b", memory: "a", current: "a", want: Whenever},
 		{name: "another joins behind two", list: "a b c", fit: "a b c", memory: "a b", current: "a", want: Whenever},
@@ -27,7 +27,7 @@ func TestHaste(t *testing.T) {
 		{name: "its own is gone, and is listed still", list: "a b", fit: "a b", memory: "a b", current: "a", gone: true, want: Whenever},
 		{name: "its own is gone, and it knows no other", list: "a b", fit: "a b", memory: "a", current: "a", gone: true, want: Now},
 		{name: "its own is gone, and there is no other", list: "a", fit: "a", memory: "a b", current: "a", gone: true, want: Whenever},
-		{name: "connected to none", list: "a b", fit: "a b", memory: "a b", current: "a", lonely: true, want: Now},
+		{name: "connected to none", list: "a b", fit: "a b", memory: "a b", current: "a", disconnected: true, want: Now},
 		{name: "what it was started with is not known", list: "a b", fit: "a b", current: "a", want: Whenever},
 
 		{name: "hot: another comes first", list: "a b", fit: "a b c", memory: "b c", hot: true, want: Whenever},
@@ -37,14 +37,14 @@ func TestHaste(t *testing.T) {
 		{name: "hot: both leave", list: "c d", fit: "c d", memory: "a b", hot: true, want: Leaving},
 		{name: "hot: both are dead", list: "c d", fit: "c d", memory: "a b", hot: true, gone: true, want: Now},
 		{name: "hot: those that it follows do not answer, and are fit", list: "a b", fit: "a b", memory: "a b", hot: true, gone: true, want: Whenever},
-		{name: "hot: connected to none", list: "a b", fit: "a b", memory: "a b", hot: true, lonely: true, want: Now},
+		{name: "hot: connected to none", list: "a b", fit: "a b", memory: "a b", hot: true, disconnected: true, want: Now},
 	} {
-		n := Need{List: words(test.list), Fit: words(test.fit), Running: Running{Masters: words(test.memory), Hot: test.hot},
-			Current: test.current, Gone: test.gone, Lonely: test.lonely}
+		n := UrgencyInput{List: words(test.list), Fit: words(test.fit), Running: Running{Masters: words(test.memory), Hot: test.hot},
+			Current: test.current, Unreachable: test.gone, Disconnected: test.disconnected}
 		if test.returned {
-			n.Back = n.List[:1]
+			n.Returned = n.List[:1]
 		}
-		if got, why := n.haste(); got != test.want {
+		if got, why := n.urgency(); got != test.want {
 			t.Errorf("%s: %v (%s), want %v", test.name, got, why, test.want)
 		}
 	}
@@ -54,31 +54,31 @@ func TestHaste(t *testing.T) {
 // its masters need.
 func TestSplayGrowsWithTheFleet(t *testing.T) {
 	for _, test := range []struct {
-		crowd       Crowd
-		haste       Haste
+		crowd       FleetLoad
+		urgency     Urgency
 		least, most time.Duration
 	}{
-		{Crowd{}, Now, 0, shortSplay},
-		{Crowd{}, Leaving, 0, leavingSplay},
-		{Crowd{}, Soon, 0, time.Minute},
-		{Crowd{}, OneLeft, oneLeftLeast, oneLeftMost},
-		{Crowd{}, Whenever, 0, 6 * time.Hour},
-		{Crowd{Minions: 300, Masters: 2, Lost: 1}, Now, 0, shortSplay},
-		{Crowd{Minions: 10_000, Masters: 3, Lost: 1}, Now, 0, 33 * time.Second},
-		{Crowd{Minions: 10_000, Masters: 3, Lost: 1, Follow: 2}, Now, 0, 66 * time.Second},
-		{Crowd{Minions: 10_000, Masters: 1, Lost: 1}, Leaving, 0, 200 * time.Second},
-		{Crowd{Minions: 10_000, Masters: 4}, Soon, 0, 100 * time.Second},
-		{Crowd{Minions: 10_000, Masters: 4, OnFirst: true}, Soon, 0, 400 * time.Second},
-		{Crowd{Minions: 10_000, Masters: 4}, Whenever, 0, 6 * time.Hour},
-		{Crowd{Minions: 1 << 40, Masters: 1, Lost: 1}, Now, 0, splayMost}, // a row that is wrong
+		{FleetLoad{}, Now, 0, shortSplay},
+		{FleetLoad{}, Leaving, 0, leavingSplay},
+		{FleetLoad{}, Soon, 0, time.Minute},
+		{FleetLoad{}, OneLeft, oneLeftLeast, oneLeftMost},
+		{FleetLoad{}, Whenever, 0, 6 * time.Hour},
+		{FleetLoad{Minions: 300, Masters: 2, Lost: 1}, Now, 0, shortSplay},
+		{FleetLoad{Minions: 10_000, Masters: 3, Lost: 1}, Now, 0, 33 * time.Second},
+		{FleetLoad{Minions: 10_000, Masters: 3, Lost: 1, Follow: 2}, Now, 0, 66 * time.Second},
+		{FleetLoad{Minions: 10_000, Masters: 1, Lost: 1}, Leaving, 0, 200 * time.Second},
+		{FleetLoad{Minions: 10_000, Masters: 4}, Soon, 0, 100 * time.Second},
+		{FleetLoad{Minions: 10_000, Masters: 4, OnFirst: true}, Soon, 0, 400 * time.Second},
+		{FleetLoad{Minions: 10_000, Masters: 4}, Whenever, 0, 6 * time.Hour},
+		{FleetLoad{Minions: 1 << 40, Masters: 1, Lost: 1}, Now, 0, splayMost}, // a row that is wrong
 	} {
-		least, most := test.crowd.splay(test.haste, time.Minute, 6*time.Hour)
+		least, most := test.crowd.splay(test.urgency, time.Minute, 6*time.Hour)
 		if least != test.least || most.Truncate(time.Second) != test.most {
-			t.Errorf("%+v, %v: from %v to %v, want %v to %v", test.crowd, test.haste, least, most, test.least, test.most)
+			t.Errorf("%+v, %v: from %v to %v, want %v to %v", test.crowd, test.urgency, least, most, test.least, test.most)
 		}
 	}
 	// Who wants no list to wait has none wait.
-	if least, most := (Crowd{}).splay(OneLeft, time.Minute, time.Second); least != time.Second || most != time.Second {
+	if least, most := (FleetLoad{}).splay(OneLeft, time.Minute, time.Second); least != time.Second || most != time.Second {
 		t.Errorf("from %v to %v, with agent.settle 1s", least, most)
 	}
 }

@@ -56,7 +56,7 @@ func TestOneLeftOfAnOldDebt(t *testing.T) {
 		var waiting []*simAgent
 		lost := w.masters[0]
 		for _, s := range agents {
-			owes, listed := must(s.file.Debt()).Owed, addressesOf(must(s.file.Read()).Masters)
+			owes, listed := must(s.file.PendingRestart()).Pending, addressesOf(must(s.file.Read()).Masters)
 			if owes && slices.Contains(s.minion.running, lost.address) && !slices.Contains(listed, lost.address) {
 				waiting = append(waiting, s)
 			}
@@ -96,7 +96,7 @@ func TestOldDebtsAreSpread(t *testing.T) {
 			if _, err := f.Write(list, running); err != nil {
 				t.Fatal(err)
 			}
-			f.debt.Since = time.Now().Add(-7 * time.Hour)
+			f.pending.Since = time.Now().Add(-7 * time.Hour)
 			s.minion.start(running.Masters, running.Hot)
 		}
 		several(t, 2, 60, left, func(w *world, agents []*simAgent) {
