@@ -31,6 +31,7 @@ type peer struct {
 	now     func() time.Time
 	takes   func(from string, m message) // acks and returns
 	changed func(p *peer, err error)     // it was reached (nil), or no longer is
+	traffic *traffic
 
 	mu    sync.Mutex
 	jobs  chan message // of the connection; nil: there is none
@@ -89,7 +90,7 @@ func (p *peer) session(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	l, err := shake(ctx, conn, config, false, p.hello, p.now)
+	l, err := shake(ctx, counted{conn, p.traffic}, config, false, p.hello, p.now)
 	if err != nil {
 		return explain(err)
 	}

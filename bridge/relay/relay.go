@@ -62,6 +62,7 @@ type Relay struct {
 	missed    seldom // jobs that stay here
 	forged    seldom // events of jobs that the master did not publish
 	suspects  suspects
+	traffic   traffic
 	unwritten seldom // data of minions that was not written
 	share     *share // nil: there is no cache
 	fetches   *fetches
@@ -81,17 +82,19 @@ type Relay struct {
 
 // Counts are what a relay did since it began.
 type Counts struct {
-	Carried   uint64 `json:"carried"`    // jobs of this master that were offered to others
-	Skipped   uint64 `json:"skipped"`    // jobs that could not be: too large, not understood, not signed, heard too late
-	Published uint64 `json:"published"`  // jobs of others that were published here
-	Declined  uint64 `json:"declined"`   // jobs of others that were not
-	Returns   uint64 `json:"returns"`    // that came from others
-	Sent      uint64 `json:"sent"`       // returns that went to others
-	Dropped   uint64 `json:"dropped"`    // returns that nobody had room for, or that the master did not take
-	Malformed uint64 `json:"malformed"`  // returns of others that would end the master's work on those beside them
-	Refused   uint64 `json:"refused"`    // connections without the masters' key, or otherwise amiss
-	DataSent  uint64 `json:"data_sent"`  // data of minions that went to others
-	DataTaken uint64 `json:"data_taken"` // and that came from others
+	Carried       uint64 `json:"carried"`    // jobs of this master that were offered to others
+	Skipped       uint64 `json:"skipped"`    // jobs that could not be: too large, not understood, not signed, heard too late
+	Published     uint64 `json:"published"`  // jobs of others that were published here
+	Declined      uint64 `json:"declined"`   // jobs of others that were not
+	Returns       uint64 `json:"returns"`    // that came from others
+	Sent          uint64 `json:"sent"`       // returns that went to others
+	Dropped       uint64 `json:"dropped"`    // returns that nobody had room for, or that the master did not take
+	Malformed     uint64 `json:"malformed"`  // returns of others that would end the master's work on those beside them
+	Refused       uint64 `json:"refused"`    // connections without the masters' key, or otherwise amiss
+	DataSent      uint64 `json:"data_sent"`  // data of minions that went to others
+	DataTaken     uint64 `json:"data_taken"` // and that came from others
+	BytesSent     uint64 `json:"bytes_sent"` // to other masters, as the network has them
+	BytesReceived uint64 `json:"bytes_received"`
 }
 
 // New puts a relay together.
@@ -220,7 +223,7 @@ func (r *Relay) follow(ctx context.Context, masters []fleet.Master, ends map[str
 		if r.peers[name] != nil {
 			continue
 		}
-		p := &peer{name: name, address: address, hello: r.hello(), pair: r.o.Pair, now: r.o.Now, takes: r.takes, changed: r.changed}
+		p := &peer{name: name, address: address, hello: r.hello(), pair: r.o.Pair, now: r.o.Now, takes: r.takes, changed: r.changed, traffic: &r.traffic}
 		own, end := context.WithCancel(ctx)
 		r.peers[name], ends[name] = p, end
 		running.Go(func() { p.run(own) })
@@ -292,6 +295,7 @@ func (r *Relay) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Status{Listen: r.o.Listener.Addr().String(), Hears: r.listens, Lost: r.lastLost, Peers: []Peer{}, Counts: r.counts}
+	s.BytesSent, s.BytesReceived = r.traffic.sent.Load(), r.traffic.received.Load()
 	if r.deaf != nil {
 		s.Error = r.deaf.Error()
 	}

@@ -66,7 +66,7 @@ func (r *Relay) admit(ctx context.Context, conn net.Conn) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return shake(ctx, conn, config, true, r.hello(), r.o.Now)
+	return shake(ctx, counted{conn, &r.traffic}, config, true, r.hello(), r.o.Now)
 }
 
 // refused tells of connections that came to nothing; anybody can make many.

@@ -46,6 +46,9 @@ var relayMetrics = []Metric{
 	{"phoenix_relay_data_total", "counter", "outcome", "Minions' cached grains, pillar and mine: sent to other masters, received from them.", ofRelay(func(s relay.Status) map[string]float64 {
 		return map[string]float64{"sent": float64(s.DataSent), "received": float64(s.DataTaken)}
 	})},
+	{"phoenix_relay_bytes_total", "counter", "direction", "Bytes sent to other masters' relays, and received from them.", ofRelay(func(s relay.Status) map[string]float64 {
+		return map[string]float64{"sent": float64(s.BytesSent), "received": float64(s.BytesReceived)}
+	})},
 	{"phoenix_relay_refused_total", "counter", "", "Connections to the relay that were refused.", ofRelay(func(s relay.Status) map[string]float64 {
 		return number(s.Refused)
 	})},

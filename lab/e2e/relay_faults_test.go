@@ -26,8 +26,10 @@ func (f *relayed) forgeries() {
 	if _, err := os.Stat(proof); !os.IsNotExist(err) {
 		f.t.Errorf("a minion ran what another one forged: %v", err)
 	}
+	f.audited(1, "may have forged it", jid)
 	for _, b := range f.bridges {
-		if lines := b.Grep(jid); len(lines) > 0 {
+		lines := slices.DeleteFunc(b.Grep(jid), func(line string) bool { return strings.Contains(line, "may have forged it") })
+		if len(lines) > 0 {
 			f.t.Errorf("%s: %q", b.Name, lines)
 		}
 	}
