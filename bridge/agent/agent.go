@@ -56,6 +56,8 @@ type Minion interface {
 	Jobs() ([]Job, error)
 	TrustedKey() (string, error)
 	KeyPair
+	OtherKeys() ([]string, error)
+	Trust(digest string) error
 	Restart(ctx context.Context) error
 }
 
@@ -262,7 +264,9 @@ func (a *Agent) sight(ctx context.Context) (Sight, error) {
 	if err != nil {
 		return Sight{}, err
 	}
-	return Sight{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Current: a.current, Places: maps.Clone(a.places)}, nil
+	others, err := a.o.Minion.OtherKeys()
+	a.tell("keys", slog.LevelWarn, "keys of a rotation are not read", err)
+	return Sight{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Others: others, Current: a.current, Places: maps.Clone(a.places)}, nil
 }
 
 // ask probes addresses, all at once: masters are few.
@@ -303,6 +307,9 @@ func (a *Agent) write(d Decision) {
 		a.log.Info("list of masters written", "masters", d.List, "type", masterType(d.List.hot), "joined", reasons(d.Joined), "left", reasons(d.Left))
 	}
 	a.recall()
+	if !a.debt.Owed {
+		a.trust()
+	}
 }
 
 // tell logs an error when it comes, changes or goes; not each time that it is

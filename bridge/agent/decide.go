@@ -31,6 +31,7 @@ type Sight struct {
 	Bad     map[string]error // rows that nobody can read, by instance
 	Listed  []string         // the addresses in the drop-in, in their order; none: it is not there
 	Trusted string           // digest of the key that the minion trusts; empty: it has met no master yet
+	Others  []string         // digests of keys that it may trust instead, during a rotation
 	Current string           // the address that the minion is connected to; empty: to none
 	Answers map[string]bool  // by address: both ports took a connection just now
 
@@ -48,6 +49,9 @@ type Decision struct {
 	// listed, with the reason of each. While both are empty the list's order stays
 	// too: order alone is not worth a restart.
 	Joined, Left map[string]string
+
+	// Trust is the key that the minion must trust for List, if it trusts another now.
+	Trust string
 
 	Fit   []string // all that could be on the list: with agent.follow more than are
 	Lost  int      // masters that left because they serve no more
@@ -144,8 +148,11 @@ func (w *Watch) Decide(s Sight, now time.Time) Decision {
 	if err != nil {
 		return hold(err.Error())
 	}
-	s.Trusted = trusted
 	d := Decision{Joined: map[string]string{}, Left: map[string]string{}}
+	if s.Trusted != "" && trusted != s.Trusted {
+		d.Trust = trusted
+	}
+	s.Trusted = trusted
 	members := w.members(s, now, &d)
 	before := w.losing
 	w.losing = slices.Sorted(maps.Keys(d.Left))
@@ -385,6 +392,9 @@ func (w *Watch) could(row fleet.Master, s Sight) bool {
 // none: it trusts the first that it meets (Salt writes minion_master.pub then), so
 // the masters that it could meet must be of one mind.
 func (w *Watch) trusted(s Sight) (string, error) {
+	if s.Trusted != "" && len(s.Others) > 0 {
+		return w.choose(s), nil
+	}
 	if s.Trusted != "" {
 		return s.Trusted, nil
 	}

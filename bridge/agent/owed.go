@@ -113,6 +113,7 @@ func (a *Agent) restartMinion(ctx context.Context) {
 	listed := addressesOf(a.listed.Masters)
 	forgotten, err := a.o.File.ForgetAlive(listed)
 	a.tell("schedule", slog.LevelWarn, "stale jobs stay in the minion's schedule", err)
+	a.trust()
 	begun := time.Now()
 	if err := a.o.Minion.Restart(ctx); err != nil {
 		pause := a.restart.Failed(time.Now())
