@@ -37,6 +37,7 @@ func TestRotateIdentity(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			r := newRotation(t, version)
 			began := time.Now()
+			r.begin()
 			var running sync.WaitGroup
 			for i := range r.bridges {
 				running.Go(func() { r.rotate(i) })
@@ -63,11 +64,12 @@ type rotation struct {
 	old     string
 
 	mu     sync.Mutex
-	killed []int // by master: how often the command was killed
+	killed []int             // by master: how often the command was killed
+	seen   []map[string]bool // by master: the steps at which it was
 }
 
 func newRotation(t *testing.T, version string) *rotation {
-	r := &rotation{t: t, lab: lab.New(t), minions: map[string]*lab.Minion{}, killed: make([]int, 2)}
+	r := &rotation{t: t, lab: lab.New(t), minions: map[string]*lab.Minion{}, killed: make([]int, 2), seen: []map[string]bool{{}, {}}}
 	var err error
 	if r.binary, err = lab.Binary(); err != nil {
 		t.Fatal(err)
@@ -162,28 +164,28 @@ func (r *rotation) rotate(i int) {
 
 	args := []string{"--config", bridge.ConfigPath(), "identity", "rotate", "--drain", "45s", "--wait", "10m",
 		"--stop-command", wait("stop"), "--start-command", wait("start")}
-	seen := map[string]bool{}
-	start := i == 0
 	for until := time.Now().Add(rotateWithin); time.Now().Before(until); {
-		run := args
-		if start {
-			run = append(run[:len(run):len(run)], "--start")
-		}
-		err := r.once(i, run, seen)
+		err := r.once(i, args, r.seen[i])
 		if err == nil {
 			return
 		}
 		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
-			r.t.Errorf("master %d: %v", i, err)
+			r.t.Errorf("master %d: %v", i+1, err)
 			return
 		}
-		if start { // it may have been killed before it made the pair
-			text, _, _ := bridge.Try("identity", "rotate", "--dry-run", "--json")
-			var out struct{ Over bool }
-			start = json.Unmarshal([]byte(text), &out) != nil || out.Over
-		}
 	}
-	r.t.Errorf("master %d: the rotation is not over after %v", i, rotateWithin)
+	r.t.Errorf("master %d: the rotation is not over after %v", i+1, rotateWithin)
+}
+
+// begin begins a rotation on the first master. It may be killed before it made the pair.
+func (r *rotation) begin() {
+	bridge := r.bridges[0]
+	r.lab.Eventually(within, "a rotation is under way", func() (bool, string) {
+		err := r.once(0, []string{"--config", bridge.ConfigPath(), "identity", "rotate", "--start", "--wait", "0s"}, r.seen[0])
+		text, errs, _ := bridge.Try("identity", "rotate", "--dry-run", "--json")
+		var out struct{ Over bool }
+		return json.Unmarshal([]byte(text), &out) == nil && !out.Over, fmt.Sprint(err, text, errs)
+	})
 }
 
 // once runs the command, and kills it as it says that it begins a step which is new.
