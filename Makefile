@@ -46,7 +46,12 @@ kills: build ## masters die under minions, by kill -9 and by silence: how long t
 
 follow: build ## minions that follow two masters, as one dies or cannot be reached, and what it costs, on three Salts: an hour
 	@go run ./lab/install
-	@PHOENIX_FOLLOW=1 go test -count=1 -parallel 1 -timeout 60m -v -run '^(TestFollowSeveral|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
+	@PHOENIX_FOLLOW=1 go test -count=1 -parallel 1 -timeout 120m -v -run '^(TestFollowSeveral|TestFollowCost|TestStrModeWithUnreachableMaster)$$' ./lab/e2e
+
+versions: build ## what make test runs on one or two Salts, on all three: half an hour
+	@go run ./lab/install
+	@go test -count=1 -v -timeout 90m -run '^(TestAdminSeesEventsAndDecisions|TestDoctor|TestRoster|TestMinionsLeft|TestG3_ImpostorAtReplacement|TestReplacementServesFirstAuthRequest)$$' ./lab/e2e -args -versions.all
+
 health: build ## masters that only look alive, gates that are not passed, a key that is replaced, on each Salt: an hour
 	@go run ./lab/install
 	@go test -count=1 -v -parallel 1 -timeout 150m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate|TestMovesFromHalfDeadMaster|TestMinionAndChangedMasterKey|TestRotateIdentity)$$' ./lab/e2e -args -versions.all

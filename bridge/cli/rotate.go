@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -15,9 +16,11 @@ import (
 
 	"phoenix/bridge/agent"
 	"phoenix/bridge/autoscaling"
+	"phoenix/bridge/awsenv"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
+	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
 )
 
@@ -30,6 +33,8 @@ const (
 	serveWithin = 10 * time.Minute
 	// serviceWithin bounds the commands that stop and start salt-master.
 	serviceWithin = 3 * time.Minute
+	// maxSaid is as much of their output as an error line bears.
+	maxSaid = 400
 	// downWithin is how long a master that was stopped may go on to answer.
 	downWithin = 10 * time.Second
 	// rotateWait and rotateDrain are the defaults of --wait and --drain. Agents read the
@@ -96,11 +101,11 @@ func rotateIdentity(c *cli.Context, cfg config.Config, store fleet.Store) error 
 	if bucket == nil {
 		return usageError(errors.New("identity.bucket is not set: it names the S3 bucket that the masters share"))
 	}
-	master, keys, client, err := openSalt(cfg)
+	master, keys, client, err := open.Master(cfg)
 	if err != nil {
 		return err
 	}
-	if _, err := locate(c.Context, &cfg, ""); err != nil {
+	if _, err := awsenv.IdentifyMaster(c.Context, &cfg, ""); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(c.Context)
@@ -433,7 +438,8 @@ func (r *rotator) service(ctx context.Context, command string) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.WaitDelay = 5 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return fmt.Errorf("run %q: %w: %s", command, err, tail(out))
+		out = bytes.TrimSpace(out)
+		return fmt.Errorf("run %q: %w: %s", command, err, out[max(0, len(out)-maxSaid):])
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ type draining struct {
 	metadata []*imds.Service
 	agents   map[string]*lab.Agent
 	ids      []string
-	served   *lab.Served
+	served   *lab.Reachability
 }
 
 func newDraining(t *testing.T, version string) *draining {
@@ -87,7 +87,7 @@ func newDraining(t *testing.T, version string) *draining {
 	for i := range *drainMinions {
 		d.ids = append(d.ids, fmt.Sprintf("web-%d", i+1))
 	}
-	d.served = lab.NewServed(d.ids...)
+	d.served = lab.NewReachability(d.ids...)
 	var masters []*lab.Master
 	for range 2 {
 		o := lab.MasterOptions{Version: version}
@@ -101,7 +101,7 @@ func newDraining(t *testing.T, version string) *draining {
 			Env:    []string{"AWS_EC2_METADATA_DISABLED=false", "AWS_EC2_METADATA_SERVICE_ENDPOINT=" + service.URL},
 			Config: map[string]any{"sqs": map[string]any{"queues": []string{queueName}, "endpoint": *cfg.BaseEndpoint}}})
 		b.Ready()
-		d.served.By(m)
+		d.served.From(m)
 		masters, d.bridges, d.metadata = append(masters, m), append(d.bridges, b), append(d.metadata, service)
 	}
 	for some := range slices.Chunk(d.ids, startedAtOnce) {

@@ -28,7 +28,7 @@ const (
 // moved a second time. The agents have their default intervals.
 func TestMovesFromHalfDeadMaster(t *testing.T) {
 	t.Parallel()
-	for _, version := range healthVersions() {
+	for _, version := range versions(lab.Salt3007) {
 		t.Run(version, func(t *testing.T) {
 			h := newHalfDead(t, version)
 			h.ways(halfDeath{"killed", func(m *lab.Master) { m.Kill() }, func(m *lab.Master) { m.Start() }},

@@ -17,7 +17,7 @@ import (
 // still served.
 func TestMinionAndChangedMasterKey(t *testing.T) {
 	t.Parallel()
-	for _, version := range healthVersions() {
+	for _, version := range versions(lab.Salt3007) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			l := lab.New(t)

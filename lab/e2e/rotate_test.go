@@ -33,7 +33,7 @@ const rotateWithin = 12 * time.Minute
 // master in the end, trusts the new key alone, and was never silent for long.
 func TestRotateIdentity(t *testing.T) {
 	t.Parallel()
-	for _, version := range healthVersions() {
+	for _, version := range versions(lab.Salt3007) {
 		t.Run(version, func(t *testing.T) {
 			r := newRotation(t, version)
 			began := time.Now()
@@ -60,7 +60,7 @@ type rotation struct {
 	masters []*lab.Master
 	bridges []*lab.Bridge
 	minions map[string]*lab.Minion
-	served  *lab.Served
+	served  *lab.Reachability
 	old     string
 
 	mu     sync.Mutex
@@ -81,7 +81,7 @@ func newRotation(t *testing.T, version string) *rotation {
 		t.Fatal(err)
 	}
 	ids := []string{"web-1", "web-2", "bare-1"}
-	r.served = lab.NewServed(ids...)
+	r.served = lab.NewReachability(ids...)
 	for range 2 {
 		o := lab.MasterOptions{Version: version}
 		if len(r.masters) > 0 {
@@ -92,7 +92,7 @@ func newRotation(t *testing.T, version string) *rotation {
 		b := r.lab.StartBridge(lab.BridgeOptions{Master: m,
 			Config: map[string]any{"identity": map[string]any{"bucket": "masters", "endpoint": *cfg.BaseEndpoint}}})
 		b.Ready()
-		r.served.By(m)
+		r.served.From(m)
 		r.masters, r.bridges = append(r.masters, m), append(r.bridges, b)
 	}
 	r.bridges[0].Phoenix("identity", "import")

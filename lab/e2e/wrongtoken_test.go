@@ -14,7 +14,7 @@ import (
 
 	"phoenix/bridge/fleet"
 	"phoenix/lab"
-	"phoenix/lab/tap"
+	"phoenix/lab/awsproxy"
 )
 
 // TestRefreshWithWrongToken: a group of masters is refreshed, and the new launch
@@ -24,7 +24,7 @@ import (
 // takes the token, the refresh goes on by itself.
 //
 // Moto knows no instance refresh and keeps no instance waiting: that the new one stands
-// in Pending:Wait, and that AutoScaling takes the end of the hook, comes from the tap.
+// in Pending:Wait, and that AutoScaling takes the end of the hook, comes from the awsproxy.
 func TestRefreshWithWrongToken(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
@@ -33,12 +33,12 @@ func TestRefreshWithWrongToken(t *testing.T) {
 	ids := c.group("salt", 2)
 	c.hook("salt", "phoenix-launching", "LAUNCHING")
 	started, refreshed := ids[0], ids[1]
-	c.api.Answer(func(call tap.Call) *tap.Answer {
+	c.api.Answer(func(call awsproxy.Call) *awsproxy.Answer {
 		switch {
 		case call.Action == "CompleteLifecycleAction", call.Action == "RecordLifecycleActionHeartbeat":
-			return &tap.Answer{Status: 200}
+			return &awsproxy.Answer{Status: 200}
 		case call.Action == "DescribeAutoScalingInstances" && call.Mentions(refreshed):
-			return &tap.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>` +
+			return &awsproxy.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>` +
 				`<InstanceId>` + refreshed + `</InstanceId><AutoScalingGroupName>salt</AutoScalingGroupName><LifecycleState>Pending:Wait</LifecycleState>` +
 				`</member></AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
 		}
