@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench scale long kills follow health versions relay relay-cost package package-test salts clean
+.PHONY: help build docs demo test check fuzz bench scale long kills follow health drain versions relay relay-cost package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -52,8 +52,13 @@ versions: build ## what make test runs on one or two Salts, on all three: half a
 	@go run ./lab/install
 	@go test -count=1 -v -timeout 90m -run '^(TestAdminSeesEventsAndDecisions|TestDoctor|TestRoster|TestMinionsLeft|TestG3_ImpostorAtReplacement|TestReplacementServesFirstAuthRequest)$$' ./lab/e2e -args -versions.all
 
-health: build ## masters that only look alive, and gates that are not passed, on each Salt: 20 minutes
-	@go test -count=1 -v -timeout 60m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate)$$' ./lab/e2e -args -versions.all
+health: build ## masters that only look alive, gates that are not passed, a key that is replaced, on each Salt: an hour
+	@go run ./lab/install
+	@go test -count=1 -v -parallel 1 -timeout 150m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate|TestMovesFromHalfDeadMaster|TestMinionAndChangedMasterKey|TestRotateIdentity)$$' ./lab/e2e -args -versions.all
+
+drain: build ## how long 20 minions are silent as their master is drained, and its spot instance ends: 10 minutes
+	@go run ./lab/install 3007
+	@go test -count=1 -v -timeout 40m -run '^TestMinionsLeaveDrainedMaster$$' ./lab/e2e -args -drain.minions=20
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	@packaging/build

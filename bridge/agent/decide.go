@@ -18,8 +18,11 @@ func (w *Watch) Decide(o Observation, now time.Time) Decision {
 	if err != nil {
 		return hold(err.Error())
 	}
-	o.Trusted = trusted
 	d := Decision{Joined: map[string]string{}, Left: map[string]string{}}
+	if o.Trusted != "" && trusted != o.Trusted {
+		d.Trust = trusted
+	}
+	o.Trusted = trusted
 	members := w.members(o, now, &d)
 	before := w.losing
 	w.losing = slices.Sorted(maps.Keys(d.Left))

@@ -96,6 +96,9 @@ func (w *Watch) eligible(row fleet.Master, o Observation) bool {
 // none: it trusts the first that it meets (Salt then writes minion_master.pub), so the
 // masters that it could meet must have the same key.
 func (w *Watch) trusted(o Observation) (string, error) {
+	if o.Trusted != "" && len(o.Others) > 0 {
+		return w.choose(o), nil
+	}
 	if o.Trusted != "" {
 		return o.Trusted, nil
 	}

@@ -15,6 +15,7 @@ type Observation struct {
 	Bad     map[string]error // rows that cannot be decoded, by instance
 	Listed  []string         // the addresses in the drop-in, in their order; none: there is no drop-in
 	Trusted string           // digest of the key that the minion trusts; empty: it has met no master yet
+	Others  []string         // digests of keys that it may trust instead, during a rotation
 	Current string           // the address that the minion is connected to; empty: to none
 	Answers map[string]bool  // by address: both ports took a connection just now
 
@@ -40,6 +41,9 @@ type Decision struct {
 	// the reason for each. While both are empty the order of the list does not change
 	// either: order alone is not worth a restart.
 	Joined, Left map[string]string
+
+	// Trust is the key that the minion must trust for List, if it trusts another now.
+	Trust string
 
 	Fit          []string // all that could be on the list: with agent.follow, more than are
 	Lost         int      // masters that left because they no longer serve

@@ -23,6 +23,8 @@ type Minion interface {
 	Jobs() ([]Job, error)
 	TrustedKey() (string, error)
 	KeyPair
+	OtherKeys() ([]string, error)
+	Trust(digest string) error
 	Restart(ctx context.Context) error
 }
 

@@ -85,7 +85,9 @@ func (a *Agent) observe(ctx context.Context) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
-	return Observation{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Current: a.current, ByAddress: maps.Clone(a.byAddress)}, nil
+	others, err := a.o.Minion.OtherKeys()
+	a.logChange("keys", slog.LevelWarn, "keys of a rotation are not read", err)
+	return Observation{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Others: others, Current: a.current, ByAddress: maps.Clone(a.byAddress)}, nil
 }
 
 // probe returns which addresses answer. It probes all at once: masters are few.
@@ -126,6 +128,9 @@ func (a *Agent) write(d Decision) {
 		a.log.Info("list of masters written", "masters", d.List, "type", masterType(d.List.hot), "joined", reasons(d.Joined), "left", reasons(d.Left))
 	}
 	a.loadPending()
+	if !a.pending.Pending {
+		a.trust()
+	}
 }
 
 // logChange logs an error when it first occurs, changes or is gone; not each time that it

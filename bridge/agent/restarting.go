@@ -113,6 +113,7 @@ func (a *Agent) restartMinion(ctx context.Context) {
 	listed := addressesOf(a.listed.Masters)
 	removed, err := a.o.File.RemoveAlive(listed)
 	a.logChange("schedule", slog.LevelWarn, "stale jobs stay in the minion's schedule", err)
+	a.trust()
 	begun := time.Now()
 	if err := a.o.Minion.Restart(ctx); err != nil {
 		pause := a.restart.Failed(time.Now())

@@ -114,6 +114,7 @@ type simMinion struct {
 
 	mu       sync.Mutex
 	trusts   string
+	others   []string // keys of a rotation
 	to       []string // the masters that it is connected to
 	served   time.Time
 	running  []string // the list that it was started with
@@ -195,6 +196,19 @@ func (m *simMinion) TrustedKey() (string, error) {
 
 func (m *simMinion) OwnKey() (fleet.Proof, error) { return fleet.Proof{}, nil }
 func (m *simMinion) MakeKey() (bool, error)       { return false, nil }
+
+func (m *simMinion) OtherKeys() ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.others, nil
+}
+
+func (m *simMinion) Trust(digest string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trusts = digest
+	return nil
+}
 
 func (m *simMinion) Restart(ctx context.Context) error {
 	m.mu.Lock()

@@ -13,15 +13,15 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// Verdict is what is done with a message.
-type Verdict string
+// Disposition is what is done with a message.
+type Disposition string
 
 const (
-	Ours      Verdict = "ours"      // deleted, now that the row is written
-	NotOurs   Verdict = "not ours"  // deleted: nothing follows from it
-	Refuted   Verdict = "refuted"   // deleted: EC2 says that the instance lives
-	Malformed Verdict = "malformed" // stays, for the dead-letter queue; counted
-	Transient Verdict = "transient" // stays, to come again
+	Applied   Disposition = "ours"      // deleted, now that the row is written
+	Ignored   Disposition = "not ours"  // deleted: nothing follows from it
+	Refuted   Disposition = "refuted"   // deleted: EC2 says that the instance lives
+	Malformed Disposition = "malformed" // stays, for the dead-letter queue; counted
+	Transient Disposition = "transient" // stays, to come again
 )
 
 const (
@@ -35,30 +35,30 @@ const (
 	complainEvery = time.Minute
 )
 
-// letter is a message in hand.
-type letter struct {
-	raw     types.Message
-	msg     Message
-	role    Role
-	row     fleet.Minion // as it is now, if the message changed it
-	ends    bool         // it ends an instance whose row said otherwise
-	doubt   bool         // nothing is done on its word: AWS itself is asked
-	verdict Verdict      // empty: to be applied yet
-	counted bool
+// delivery is a message in hand.
+type delivery struct {
+	raw         types.Message
+	msg         Message
+	role        Role
+	row         fleet.Minion // as it is now, if the message changed it
+	ends        bool         // it ends an instance whose row said otherwise
+	doubt       bool         // nothing is done on its word: AWS itself is asked
+	disposition Disposition  // empty: to be applied yet
+	counted     bool
 }
 
 // received says how often SQS has handed the message out; 0: it does not say.
-func (l *letter) received() int {
+func (l *delivery) received() int {
 	n, _ := strconv.Atoi(l.raw.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)])
 	return n
 }
 
 // open reads a message and says at once what needs no store.
-func (r *Reader) open(queue Item, raw types.Message) *letter {
-	l := &letter{raw: raw}
+func (r *Reader) open(queue Item, raw types.Message) *delivery {
+	l := &delivery{raw: raw}
 	m, err := Parse([]byte(aws.ToString(raw.Body)))
 	if err != nil {
-		l.verdict = Malformed
+		l.disposition = Malformed
 		if kept, ok := r.complain.allow(complainEvery); ok {
 			r.log.Warn("message left for the dead-letter queue", "queue", queue.Name,
 				"message", aws.ToString(raw.MessageId), "err", err, "others_since", kept)
@@ -71,7 +71,7 @@ func (r *Reader) open(queue Item, raw types.Message) *letter {
 	switch {
 	case m.Kind == Warned: // EC2 names no group: whose it is, the store knows
 	case !ours, m.Kind == Nothing, m.Kind == Parked && m.Hook == "", m.Hook != "" && !r.cfg.ourHook(m.Hook):
-		l.verdict = NotOurs
+		l.disposition = Ignored
 		r.log.Debug("message passed over", "queue", queue.Name, "group", m.Group, "event", m.About, "hook", m.Hook)
 	}
 	return l
@@ -80,17 +80,17 @@ func (r *Reader) open(queue Item, raw types.Message) *letter {
 // handle carries a batch out: rows first, then the messages are deleted. What needs
 // nobody's word comes first, so that AWS's silence holds up nothing else.
 func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types.Message) {
-	letters := make([]*letter, len(raw))
+	deliveries := make([]*delivery, len(raw))
 	for i, m := range raw {
-		letters[i] = r.open(queue, m)
+		deliveries[i] = r.open(queue, m)
 		// It is read: up to 1 MiB each, which would stay in memory while the batch waits.
-		raw[i].Body, letters[i].raw.Body = nil, nil
+		raw[i].Body, deliveries[i].raw.Body = nil, nil
 	}
 	stop := r.extend(ctx, url, raw)
-	left := r.settle(ctx, url, letters, r.apply)
-	var doubtful []*letter
-	for _, l := range letters {
-		if l.verdict == "" {
+	left := r.settle(ctx, url, deliveries, r.apply)
+	var doubtful []*delivery
+	for _, l := range deliveries {
+		if l.disposition == "" {
 			doubtful = append(doubtful, l)
 		}
 	}
@@ -108,22 +108,22 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 	}
 }
 
-// settle applies letters until none waits for the store. While it does not answer it
-// tries again; after holdFor it gives the letters up, and returns the instances that
+// settle applies deliveries until none waits for the store. While it does not answer it
+// tries again; after holdFor it gives the deliveries up, and returns the instances that
 // they speak of. What is settled is deleted at once.
-func (r *Reader) settle(ctx context.Context, url string, letters []*letter, apply func(context.Context, []*letter) error) (left []string) {
-	defer func() { r.finish(ctx, url, letters) }()
+func (r *Reader) settle(ctx context.Context, url string, deliveries []*delivery, apply func(context.Context, []*delivery) error) (left []string) {
+	defer func() { r.finish(ctx, url, deliveries) }()
 	held, cancel := context.WithTimeout(ctx, holdFor)
 	defer cancel()
 	for failures := 1; ; failures++ {
-		err := apply(held, letters)
+		err := apply(held, deliveries)
 		if err == nil {
 			if failures > 1 {
 				r.log.Info("store is written again")
 			}
 			return nil
 		}
-		r.finish(ctx, url, letters)
+		r.finish(ctx, url, deliveries)
 		if failures == 1 && ctx.Err() == nil {
 			r.log.Error("messages wait for the store", "err", err)
 		}
@@ -131,27 +131,27 @@ func (r *Reader) settle(ctx context.Context, url string, letters []*letter, appl
 			break
 		}
 	}
-	for _, l := range letters {
-		if l.verdict == "" {
-			l.verdict = Transient
+	for _, l := range deliveries {
+		if l.disposition == "" {
+			l.disposition = Transient
 			left = append(left, l.msg.InstanceID)
 		}
 	}
 	return left
 }
 
-// finish counts and deletes what has a verdict.
-func (r *Reader) finish(ctx context.Context, url string, letters []*letter) {
+// finish counts and deletes what has a disposition.
+func (r *Reader) finish(ctx context.Context, url string, deliveries []*delivery) {
 	var done []types.Message
 	var changed []fleet.Minion
 	ended := 0
-	for _, l := range letters {
-		if l.verdict == "" || l.counted {
+	for _, l := range deliveries {
+		if l.disposition == "" || l.counted {
 			continue
 		}
 		l.counted = true
-		switch l.verdict {
-		case Ours:
+		switch l.disposition {
+		case Applied:
 			r.ours.Add(1)
 			done = append(done, l.raw)
 			if l.ends {
@@ -161,7 +161,7 @@ func (r *Reader) finish(ctx context.Context, url string, letters []*letter) {
 				changed = append(changed, l.row)
 			}
 			r.log.Info("message applied", "instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "role", l.role)
-		case NotOurs:
+		case Ignored:
 			r.notOurs.Add(1)
 			done = append(done, l.raw)
 		case Refuted:
@@ -173,24 +173,24 @@ func (r *Reader) finish(ctx context.Context, url string, letters []*letter) {
 			r.transient.Add(1)
 		}
 	}
-	r.brake.wrote(ended)
+	r.terminations.wrote(ended)
 	r.cfg.told(changed)
 	r.delete(ctx, url, done)
 }
 
 // apply does what messages say that are taken on their word. The others are marked
-// as doubtful. An error is the store's; the letters that it concerns still have no
-// verdict.
-func (r *Reader) apply(ctx context.Context, letters []*letter) error {
-	k, err := r.read(ctx, letters)
+// as doubtful. An error is the store's; the deliveries that it concerns still have no
+// disposition.
+func (r *Reader) apply(ctx context.Context, deliveries []*delivery) error {
+	k, err := r.read(ctx, deliveries)
 	if err != nil {
 		return err
 	}
-	var write []*letter
+	var write []*delivery
 	var errs []error
 	room, counted := 0, false
-	for _, l := range letters {
-		if l.verdict != "" || l.doubt || !k.readable(r, l) {
+	for _, l := range deliveries {
+		if l.disposition != "" || l.doubt || !k.readable(r, l) {
 			continue
 		}
 		row := k.rows[l.msg.InstanceID]
@@ -235,20 +235,20 @@ func (r *Reader) apply(ctx context.Context, letters []*letter) error {
 // room is how many terminations are taken on a message's word; none, if they cannot
 // be counted.
 func (r *Reader) room(ctx context.Context) int {
-	room, err := r.brake.room(ctx)
+	room, err := r.terminations.room(ctx)
 	if err != nil {
 		r.log.Warn("terminations that messages tell of need EC2's word", "err", err)
 	}
 	return room
 }
 
-// write applies letters to the minions' rows: each its own change, or the one given.
-func (r *Reader) write(ctx context.Context, letters []*letter, given map[*letter]fleet.Change) error {
-	if len(letters) == 0 {
+// write applies deliveries to the minions' rows: each its own change, or the one given.
+func (r *Reader) write(ctx context.Context, deliveries []*delivery, given map[*delivery]fleet.Change) error {
+	if len(deliveries) == 0 {
 		return nil
 	}
-	changes := make([]fleet.Change, len(letters))
-	for i, l := range letters {
+	changes := make([]fleet.Change, len(deliveries))
+	for i, l := range deliveries {
 		if changes[i] = given[l]; changes[i] == nil {
 			changes[i] = l.msg.change()
 		}
@@ -258,11 +258,11 @@ func (r *Reader) write(ctx context.Context, letters []*letter, given map[*letter
 		return fmt.Errorf("write %d instances: %w", len(changes), err)
 	}
 	var errs []error
-	for i, l := range letters {
+	for i, l := range deliveries {
 		err := results[i].Err
 		switch l.row = results[i].Row; {
 		case err == nil:
-			l.verdict = Ours
+			l.disposition = Applied
 			if l.msg.Kind == Ended {
 				r.ledger.settle(l.msg.InstanceID)
 			}
@@ -270,7 +270,7 @@ func (r *Reader) write(ctx context.Context, letters []*letter, given map[*letter
 				r.hooks.Tend(l.msg, l.role)
 			}
 		case errors.Is(err, fleet.ErrTerminated):
-			l.verdict = Ours // a launch that came late: termination is final
+			l.disposition = Applied // a launch that came late: termination is final
 		default:
 			errs = append(errs, r.refused(l, err))
 		}
@@ -278,14 +278,14 @@ func (r *Reader) write(ctx context.Context, letters []*letter, given map[*letter
 	return errors.Join(errs...)
 }
 
-// refused says what becomes of a letter that the store could not be told of. The
-// error comes back if the store is away for all; if it is this one row's, the letter
+// refused says what becomes of a delivery that the store could not be told of. The
+// error comes back if the store is away for all; if it is this one row's, the delivery
 // comes again and holds up no other.
-func (r *Reader) refused(l *letter, err error) error {
+func (r *Reader) refused(l *delivery, err error) error {
 	if errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	l.verdict = Transient
+	l.disposition = Transient
 	r.log.Error("message not applied; it comes again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 // message comes, once a minute, before EC2's word that its instance lives is final.
 const refuteAfter = 3
 
-// known are the rows that letters speak of.
+// known are the rows that deliveries speak of.
 type known struct {
 	rows      map[string]fleet.Minion
 	masters   map[string]fleet.Master
@@ -25,12 +25,12 @@ type known struct {
 
 // read reads the rows of terminations, of warnings, and of launches that are old. An
 // error is the store's.
-func (r *Reader) read(ctx context.Context, letters []*letter) (known, error) {
+func (r *Reader) read(ctx context.Context, deliveries []*delivery) (known, error) {
 	k := known{bad: map[string]error{}}
 	var ids []string
 	masters := false
-	for _, l := range letters {
-		if l.verdict != "" || l.msg.Kind == Parked {
+	for _, l := range deliveries {
+		if l.disposition != "" || l.msg.Kind == Parked {
 			continue
 		}
 		if age := time.Since(l.msg.At); l.msg.Kind != Launched || age > fresh || age < -fresh {
@@ -49,8 +49,8 @@ func (r *Reader) read(ctx context.Context, letters []*letter) (known, error) {
 	for id, err := range bad {
 		k.bad[id] = err
 	}
-	for _, l := range letters {
-		if l.verdict != "" {
+	for _, l := range deliveries {
+		if l.disposition != "" {
 			continue
 		}
 		// What the row says of the group goes before what the message says: anybody may
@@ -70,7 +70,7 @@ func (r *Reader) read(ctx context.Context, letters []*letter) (known, error) {
 	for id, err := range badMasters {
 		k.bad[id] = err
 	}
-	for _, l := range letters {
+	for _, l := range deliveries {
 		if _, is := k.masters[l.msg.InstanceID]; is && l.msg.Kind == Ended {
 			l.role = Masters
 		}
@@ -78,9 +78,9 @@ func (r *Reader) read(ctx context.Context, letters []*letter) (known, error) {
 	return k, nil
 }
 
-// readable says whether the rows of a letter's instance could be read. If not, it gets
-// its verdict, unless the store is away for all.
-func (k known) readable(r *Reader, l *letter) bool {
+// readable says whether the rows of a delivery's instance could be read. If not, it gets
+// its disposition, unless the store is away for all.
+func (k known) readable(r *Reader, l *delivery) bool {
 	err := k.bad[l.msg.InstanceID]
 	if err == nil && (l.msg.Kind == Warned || l.msg.Kind == Ended && l.role == Masters) {
 		err = k.noMasters
@@ -88,52 +88,52 @@ func (k known) readable(r *Reader, l *letter) bool {
 	if err == nil {
 		return true
 	}
-	l.verdict = Transient
+	l.disposition = Transient
 	if kept, ok := r.unread.allow(complainEvery); ok {
 		r.log.Error("message not applied; it comes again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err, "others_since", kept)
 	}
 	return false
 }
 
-// applyOnWord applies doubtful letters as far as AWS itself says the same. Rows are
+// applyOnWord applies doubtful deliveries as far as AWS itself says the same. Rows are
 // read again; an error is the store's.
-func (r *Reader) applyOnWord(ctx context.Context, letters []*letter) error {
-	if slices.ContainsFunc(letters, func(l *letter) bool { return l.verdict == "" && l.msg.Kind == Warned }) {
+func (r *Reader) applyOnWord(ctx context.Context, deliveries []*delivery) error {
+	if slices.ContainsFunc(deliveries, func(l *delivery) bool { return l.disposition == "" && l.msg.Kind == Warned }) {
 		sleep(ctx, beatWithin) // then it is seen which masters' hearts move
 	}
-	k, err := r.read(ctx, letters)
+	k, err := r.read(ctx, deliveries)
 	if err != nil {
 		return err
 	}
-	r.proceed(ctx, letters)
+	r.proceed(ctx, deliveries)
 	var since time.Time
-	if slices.ContainsFunc(letters, func(l *letter) bool { return l.verdict == "" && l.msg.Kind == Launched }) {
+	if slices.ContainsFunc(deliveries, func(l *delivery) bool { return l.disposition == "" && l.msg.Kind == Launched }) {
 		if since, err = r.store.Since(ctx); err != nil {
 			return err
 		}
 	}
-	w, away := r.ask(ctx, letters)
+	w, away := r.ask(ctx, deliveries)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var write []*letter
+	var write []*delivery
 	var errs []error
-	adds := map[*letter]fleet.Change{}
-	for _, l := range letters {
-		if l.verdict != "" || !k.readable(r, l) {
+	adds := map[*delivery]fleet.Change{}
+	for _, l := range deliveries {
+		if l.disposition != "" || !k.readable(r, l) {
 			continue
 		}
 		switch {
 		case l.msg.Kind == Warned:
 			errs = append(errs, r.warned(ctx, l, k))
 		case away != nil:
-			l.verdict = Transient
+			l.disposition = Transient
 			if l.msg.Kind == Ended {
 				r.hold(l, "EC2 does not answer")
 			}
 		case l.msg.Kind == Launched:
 			if i, known := w.instances[l.msg.InstanceID]; !known || i.Gone() {
-				l.verdict = NotOurs
+				l.disposition = Ignored
 				r.log.Info("old launch passed over", "instance", l.msg.InstanceID, "group", l.msg.Group, "ec2", i.State, "launch", l.msg.At)
 			} else {
 				adds[l] = fleet.Add{InstanceID: l.msg.InstanceID, Group: l.msg.Group, HookName: l.msg.Hook, Adopted: i.Launched.Before(since)}
@@ -152,7 +152,7 @@ func (r *Reader) applyOnWord(ctx context.Context, letters []*letter) error {
 
 // ended decides about a termination on AWS's own word, and says whether the minion's
 // row is to be written. An error is the store's.
-func (r *Reader) ended(ctx context.Context, l *letter, k known, w words) (write bool, err error) {
+func (r *Reader) ended(ctx context.Context, l *delivery, k known, w words) (write bool, err error) {
 	id := l.msg.InstanceID
 	switch w.believe(l.msg, l.role, listed(k.rows[id], k.masters[id])) {
 	case ends:
@@ -167,16 +167,16 @@ func (r *Reader) ended(ctx context.Context, l *letter, k known, w words) (write 
 		if err := r.store.DrainMaster(ctx, id, true); err != nil && !errors.Is(err, fleet.ErrNotFound) && !errors.Is(err, fleet.ErrTerminated) {
 			return false, r.refused(l, err)
 		}
-		l.verdict = Ours
+		l.disposition = Applied
 		r.ledger.settle(id)
 		r.cfg.decided(r.log, "master drained: its group terminates it", id, "group", l.msg.Group, "hook", l.msg.Hook)
 		r.hooks.Tend(l.msg, Masters)
 	case lives:
 		if n := l.received(); n > 0 && n < refuteAfter {
-			l.verdict = Transient
+			l.disposition = Transient
 			break
 		}
-		l.verdict = Refuted
+		l.disposition = Refuted
 		n := r.ledger.refute(id)
 		// Who sends many such messages shall not write the trail full.
 		if kept, ok := r.refutes.allow(complainEvery); ok || n <= shown {
@@ -184,17 +184,17 @@ func (r *Reader) ended(ctx context.Context, l *letter, k known, w words) (write 
 				"instance", id, "group", l.msg.Group, "event", l.msg.About, "ec2", w.instances[id].State, "others_since", kept)
 		}
 	case unheard:
-		l.verdict = Transient
+		l.disposition = Transient
 		r.hold(l, "EC2 does not know the instance")
 	case nobody:
-		l.verdict = NotOurs
+		l.disposition = Ignored
 		r.ledger.settle(id)
 	}
 	return false, nil
 }
 
 // hold keeps a termination in the list that an operator may release.
-func (r *Reader) hold(l *letter, why string) {
+func (r *Reader) hold(l *delivery, why string) {
 	if !r.ledger.hold(l.msg.InstanceID, l.role) {
 		return
 	}
@@ -205,17 +205,17 @@ func (r *Reader) hold(l *letter, why string) {
 }
 
 // proceed ends the hooks of instances on their way into the warm pool.
-func (r *Reader) proceed(ctx context.Context, letters []*letter) {
+func (r *Reader) proceed(ctx context.Context, deliveries []*delivery) {
 	var calls errgroup.Group
 	calls.SetLimit(callsAtOnce)
-	for _, l := range letters {
-		if l.verdict != "" || l.msg.Kind != Parked {
+	for _, l := range deliveries {
+		if l.disposition != "" || l.msg.Kind != Parked {
 			continue
 		}
 		calls.Go(func() error {
-			l.verdict = Ours
+			l.disposition = Applied
 			if err := r.hooks.Proceed(ctx, l.msg); err != nil {
-				l.verdict = Transient
+				l.disposition = Transient
 				r.log.Warn("lifecycle hook not ended", "instance", l.msg.InstanceID, "hook", l.msg.Hook, "err", withHint(err))
 			}
 			return nil
@@ -226,24 +226,24 @@ func (r *Reader) proceed(ctx context.Context, letters []*letter) {
 
 // warned does what follows from EC2's warning that it may take an instance back. Minions
 // leave a master, if there is another to go to. Of a minion it is only told.
-func (r *Reader) warned(ctx context.Context, l *letter, k known) error {
+func (r *Reader) warned(ctx context.Context, l *delivery, k known) error {
 	id := l.msg.InstanceID
 	master, row := k.masters[id], k.rows[id]
 	switch {
 	case master.Status == fleet.Launch && !r.pulses.another(k.masters, id, time.Now()):
-		l.verdict = Ours
+		l.disposition = Applied
 		r.cfg.decided(r.log, "master not drained: no other is ready", id, "event", l.msg.About)
 	case master.Status == fleet.Launch:
 		if err := r.store.DrainMaster(ctx, id, true); err != nil && !errors.Is(err, fleet.ErrNotFound) && !errors.Is(err, fleet.ErrTerminated) {
 			return r.refused(l, err)
 		}
-		l.verdict = Ours
+		l.disposition = Applied
 		r.cfg.decided(r.log, "master drained: EC2 may take it back", id, "event", l.msg.About)
 	case row.Status == fleet.Launch:
-		l.verdict = Ours
+		l.disposition = Applied
 		r.cfg.decided(r.log, "EC2 may take the instance back", row.SaltID(), "instance", id, "event", l.msg.About)
 	default:
-		l.verdict = NotOurs
+		l.disposition = Ignored
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func (x *rig) fleetOf(t *testing.T, n int) {
 	if _, err := x.store.Apply(t.Context(), changes); err != nil {
 		t.Fatal(err)
 	}
-	x.reader.brake.resize(n)
+	x.reader.terminations.resize(n)
 }
 
 func (x *rig) ended(t *testing.T) (n int) {
@@ -80,7 +80,7 @@ func (x *rig) ended(t *testing.T) (n int) {
 }
 
 // TestForgedStorm: 500 messages that call living instances terminated end no more than
-// the brake's number. What is true is done meanwhile, and so is all else; when the hour
+// the termination limit. What is true is done meanwhile, and so is all else; when the hour
 // is over, no more end than are forged then.
 func TestForgedStorm(t *testing.T) {
 	for _, event := range []string{"TERMINATE", "TERMINATING"} {
@@ -91,7 +91,7 @@ func TestForgedStorm(t *testing.T) {
 					defer func() { x.stop() }()
 					const n, gone, fresh = 500, instanceGone, instanceFresh
 					x.fleetOf(t, n)
-					x.reader.brake.resize(size)
+					x.reader.terminations.resize(size)
 					x.apply(t, fleet.Add{InstanceID: instance(gone), Group: "web"})
 					x.set(func() { x.instances[instance(gone)] = fakeInstance{"terminated", time.Now()} })
 					for i := range n {
@@ -134,7 +134,7 @@ func (x *rig) apply(t *testing.T, changes ...fleet.Change) {
 	}
 }
 
-// TestTerminationsWhileEC2IsAway: up to the brake's number a message is enough; more are
+// TestTerminationsWhileEC2IsAway: up to the termination limit a message is enough; more are
 // held, told of, and come again. Launches do not wait for EC2. An operator may let them
 // go on.
 func TestTerminationsWhileEC2IsAway(t *testing.T) {
@@ -166,7 +166,7 @@ func TestTerminationsWhileEC2IsAway(t *testing.T) {
 		}
 		time.Sleep(4 * visible)
 		held, refuted := x.reader.Held()
-		if ended := x.ended(t); ended != brakeLeast || len(held) != n-brakeLeast || len(refuted) != 0 || len(x.left()) != n-brakeLeast {
+		if ended := x.ended(t); ended != limitLeast || len(held) != n-limitLeast || len(refuted) != 0 || len(x.left()) != n-limitLeast {
 			t.Errorf("%d ended, %d held, %d refuted, %d messages left", ended, len(held), len(refuted), len(x.left()))
 		}
 		if lines := x.log.count("messages wait for AWS's own word"); lines != 1 {
@@ -176,7 +176,7 @@ func TestTerminationsWhileEC2IsAway(t *testing.T) {
 			t.Errorf("%d lines say that terminations are held", lines)
 		}
 		released, err := x.reader.Release(t.Context())
-		if err != nil || len(released) != n-brakeLeast || x.ended(t) != n {
+		if err != nil || len(released) != n-limitLeast || x.ended(t) != n {
 			t.Errorf("released %d, %v; %d ended", len(released), err, x.ended(t))
 		}
 		x.set(func() { x.fail = nil })
@@ -204,7 +204,7 @@ func TestHeldUntilEC2Answers(t *testing.T) {
 			x.send(message("TERMINATE", instance(i), "web", time.Now()))
 		}
 		time.Sleep(5 * visible)
-		if held, _ := x.reader.Held(); x.ended(t) != brakeLeast || len(held) != 25 {
+		if held, _ := x.reader.Held(); x.ended(t) != limitLeast || len(held) != 25 {
 			t.Errorf("%d ended, %d held", x.ended(t), len(held))
 		}
 		x.set(func() { x.fail = nil })

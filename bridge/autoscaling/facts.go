@@ -135,11 +135,11 @@ func (r *Reconciler) masters(ctx context.Context) (map[string]bool, map[string]e
 	return masters, bad, err
 }
 
-// inferred counts the terminations that any master inferred lately: the brake is
+// inferred counts the terminations that any master inferred lately: the termination limit is
 // one for all, and holds over a restart.
 func (r *Reconciler) inferred(ctx context.Context) (n int, err error) {
 	now := time.Now()
-	err = r.store.ByStatus(ctx, fleet.Terminate, fleet.FormatTime(now.Add(-brakeWindow)), func(page []fleet.Minion) error {
+	err = r.store.ByStatus(ctx, fleet.Terminate, fleet.FormatTime(now.Add(-limitWindow)), func(page []fleet.Minion) error {
 		for _, row := range page {
 			if row.Inferred && endedLately(row, now) {
 				n++

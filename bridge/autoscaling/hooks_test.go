@@ -24,27 +24,27 @@ func TestNextOfHook(t *testing.T) {
 		waited   time.Duration
 		want     step
 	}{
-		"no row":                      {"absent", 3, 0, 0, stay},
-		"no row, for long":            {"absent", 3, timeout + 1, 0, drop},
-		"has not knocked":             {"hooked", 3, timeout, 0, stay},
-		"has not knocked, for long":   {"hooked", 3, timeout + 1, 0, drop},
-		"accepted":                    {"bound", 3, 0, 0, beat},
-		"accepted, and nothing since": {"bound", 3, timeout + 1, 0, abandon},
-		"highstate runs":              {"claimed", 3, timeout, 0, beat},
-		"highstate hangs":             {"claimed", 3, timeout + 1, 0, abandon},
-		"highstate was busy":          {"busy", 3, 0, 0, beat},
-		"highstate is ever busy":      {"busy", 3, timeout + 1, 0, abandon},
-		"first attempt failed":        {"failed", 3, 0, 0, beat},
-		"last attempt failed":         {"failed", 1, 0, 0, abandon},
-		"last job was lost":           {"vanished", 1, 0, 0, abandon},
-		"second attempt runs":         {"second", 2, 0, 0, beat},
-		"highstate succeeded":         {"done", 3, timeout + 1, 0, proceed},
-		"asked for again":             {"again", 3, 0, 0, beat},
-		"adopted":                     {"adopted", 3, 0, 0, proceed},
-		"terminated meanwhile":        {"retired", 3, 0, 0, drop},
-		"no highstates: waits":        {"hooked", 0, 0, 0, stay},
-		"no highstates: goes on":      {"bound", 0, timeout + 1, 0, proceed},
-		"too long":                    {"claimed", 3, 0, tendFor + 1, drop},
+		"no row":                             {"absent", 3, 0, 0, stay},
+		"no row, for long":                   {"absent", 3, timeout + 1, 0, drop},
+		"has sent no auth request":           {"hooked", 3, timeout, 0, stay},
+		"has sent no auth request, for long": {"hooked", 3, timeout + 1, 0, drop},
+		"accepted":                           {"bound", 3, 0, 0, beat},
+		"accepted, and nothing since":        {"bound", 3, timeout + 1, 0, abandon},
+		"highstate runs":                     {"claimed", 3, timeout, 0, beat},
+		"highstate hangs":                    {"claimed", 3, timeout + 1, 0, abandon},
+		"highstate was busy":                 {"busy", 3, 0, 0, beat},
+		"highstate is ever busy":             {"busy", 3, timeout + 1, 0, abandon},
+		"first attempt failed":               {"failed", 3, 0, 0, beat},
+		"last attempt failed":                {"failed", 1, 0, 0, abandon},
+		"last job was lost":                  {"vanished", 1, 0, 0, abandon},
+		"second attempt runs":                {"second", 2, 0, 0, beat},
+		"highstate succeeded":                {"done", 3, timeout + 1, 0, proceed},
+		"asked for again":                    {"again", 3, 0, 0, beat},
+		"adopted":                            {"adopted", 3, 0, 0, proceed},
+		"terminated meanwhile":               {"retired", 3, 0, 0, drop},
+		"no highstates: waits":               {"hooked", 0, 0, 0, stay},
+		"no highstates: goes on":             {"bound", 0, timeout + 1, 0, proceed},
+		"too long":                           {"claimed", 3, 0, tendFor + 1, drop},
 	} {
 		now := time.Now()
 		w := &wait{begun: now.Add(-c.waited), progress: progress{moved: now.Add(-c.still)}}
@@ -185,7 +185,7 @@ func TestLaunchHook(t *testing.T) {
 		x.hooks.Tend(waiting, Minions)
 		time.Sleep(hookTimeout / 2)
 		if n := x.count("RecordLifecycleActionHeartbeat"); n != 0 {
-			t.Errorf("%d heartbeats for one that has not knocked", n)
+			t.Errorf("%d heartbeats for one that has sent no auth request", n)
 		}
 		x.apply(t, bound, claimed)
 		time.Sleep(hookTimeout - time.Minute)
@@ -403,6 +403,54 @@ func TestHookAnswers(t *testing.T) {
 					t.Errorf("it is no error:\n%s", x.log.text.String())
 				}
 				x.stop()
+			})
+		})
+	}
+}
+
+// TestTerminatingHookSaidToBeOver: AutoScaling answers that there is no active lifecycle
+// action while the instance still stands in Terminating:Wait. The hook is ended again
+// until AutoScaling takes it, or no longer lets the instance wait.
+func TestTerminatingHookSaidToBeOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		refusals, calls int
+		goes            bool // the instance, after 20 minutes
+	}{
+		"taken in the end": {3, 4, false},
+		"gone by itself":   {1000, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newKeeper(t)
+				defer x.stop()
+				left := c.refusals
+				x.set(func() {
+					x.groups["web"][instance(1)] = "Terminating:Wait"
+					x.fail = func(call fakeCall) string {
+						if call.action != "CompleteLifecycleAction" {
+							return ""
+						}
+						if left--; left >= 0 {
+							return "ValidationError"
+						}
+						return ""
+					}
+				})
+				x.apply(t, added, fleet.Retire{InstanceID: instance(1), HookName: downHook})
+				x.hooks.Tend(leaving, Minions)
+				time.Sleep(20 * time.Minute)
+				synctest.Wait()
+				if c.goes {
+					if n := x.hooks.Waiting(); n != 1 {
+						t.Errorf("%d wait while the instance stands in Terminating:Wait", n)
+					}
+					x.set(func() { delete(x.groups["web"], instance(1)) })
+					time.Sleep(20 * time.Minute)
+					synctest.Wait()
+				}
+				if n := x.count("CompleteLifecycleAction"); x.hooks.Waiting() != 0 || c.calls > 0 && n != c.calls {
+					t.Errorf("%d calls, %d wait\n%s", n, x.hooks.Waiting(), x.log.text.String())
+				}
 			})
 		})
 	}

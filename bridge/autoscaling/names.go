@@ -18,7 +18,7 @@ const (
 	// namedFor: a name that an instance bears is asked for again after so long.
 	// EC2 gives out an address, and so its name, anew within minutes.
 	namedFor = time.Minute
-	// maxNames bounds what strangers who knock under many names can make us keep.
+	// maxNames bounds what auth requests under many names make a master keep.
 	maxNames = 10_000
 )
 
@@ -75,12 +75,12 @@ func (n *Names) Instances(ctx context.Context, minionIDs []string) (map[string]s
 		if n.away.spent() {
 			return out, errAway
 		}
-		bearers, err := n.find(ctx, chunk)
+		instances, err := n.find(ctx, chunk)
 		if n.away.note(err); err != nil {
 			return out, withHint(err)
 		}
 		for _, id := range chunk {
-			switch of := bearers[id]; len(of) {
+			switch of := instances[id]; len(of) {
 			case 0:
 			case 1:
 				out[id] = of[0]
@@ -117,22 +117,22 @@ func (n *Names) remember(id, instance string) {
 	n.known[id] = named{instance, time.Now().Add(namedFor)}
 }
 
-// find asks EC2 for the living bearers of ids.
+// find asks EC2 for the living instances that ids name.
 func (n *Names) find(ctx context.Context, ids []string) (map[string][]string, error) {
-	bearers := map[string][]string{}
+	instances := map[string][]string{}
 	in := &ec2.DescribeInstancesInput{Filters: []types.Filter{
 		{Name: aws.String(n.filter), Values: escape(ids)},
 		{Name: aws.String("instance-state-name"), Values: []string{"pending", "running", "stopping", "stopped"}},
 	}}
 	err := pages(ctx, n.api, in, func(i types.Instance) {
 		if id := aws.ToString(i.InstanceId); id != "" {
-			bearers[n.of(i)] = append(bearers[n.of(i)], id)
+			instances[n.of(i)] = append(instances[n.of(i)], id)
 		}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("find %d minion ids: %w", len(ids), err)
 	}
-	return bearers, nil
+	return instances, nil
 }
 
 // escape keeps EC2 from taking part of an id for a wildcard of its filters: * and ?

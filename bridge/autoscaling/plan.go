@@ -56,7 +56,7 @@ type facts struct {
 // memory is what one pass leaves to the next.
 type memory struct {
 	gone  map[string]bool // EC2, or its group, said so in the last pass
-	held  map[string]bool // by the brake, until an operator releases them
+	held  map[string]bool // by the termination limit, until an operator releases them
 	first bool            // of some that was said so for the first time: see secondAfter
 }
 

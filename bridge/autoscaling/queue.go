@@ -45,7 +45,7 @@ func New(cfg Config, store fleet.Store, api API, log *slog.Logger) (*Queue, erro
 		}
 	}
 	if q.reader != nil && q.rec != nil {
-		q.rec.counted = q.reader.brake.resize
+		q.rec.counted = q.reader.terminations.resize
 	}
 	return &q, nil
 }
@@ -89,7 +89,7 @@ func (q *Queue) Status() Status {
 	return s
 }
 
-// Release retires what the brake holds, an operator's word, and returns it.
+// Release retires what the termination limit holds, an operator's word, and returns it.
 func (q *Queue) Release(ctx context.Context) (released []string, err error) {
 	var errs []error
 	if q.rec != nil {

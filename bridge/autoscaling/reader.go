@@ -66,10 +66,10 @@ type Reader struct {
 
 	received, ours, notOurs, refuted, malformed, transient, deleted atomic.Int64
 
-	brake  brake
-	ledger ledger
-	away   patience // AWS's own word
-	pulses pulses   // of masters
+	terminations terminationLimit
+	ledger       ledger
+	away         patience // AWS's own word
+	pulses       pulses   // of masters
 
 	drained  chan struct{}
 	toDrain  sync.WaitGroup
@@ -90,7 +90,7 @@ func NewReader(cfg Config, store fleet.Store, queues SQS, instances EC2, h *Hook
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("read queues: %w", err)
 	}
-	return &Reader{cfg: cfg, store: store, sqs: queues, ec2: instances, hooks: h, log: log, brake: brake{store: store},
+	return &Reader{cfg: cfg, store: store, sqs: queues, ec2: instances, hooks: h, log: log, terminations: terminationLimit{store: store},
 		drained: make(chan struct{})}, nil
 }
 

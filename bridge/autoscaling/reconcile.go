@@ -45,7 +45,7 @@ const (
 type Report struct {
 	Passed  time.Time `json:"passed"`  // the last pass that came through; zero: none
 	Error   string    `json:"error"`   // of the last pass
-	Held    []string  `json:"held"`    // terminations held by the brake: see Release
+	Held    []string  `json:"held"`    // terminations held by the termination limit: see Release
 	Unknown []string  `json:"unknown"` // LAUNCH, in no group, and EC2 does not know them
 	Missing []string  `json:"missing"` // groups that AutoScaling does not know
 	Revived []string  `json:"revived"` // in service, though their rows say TERMINATE

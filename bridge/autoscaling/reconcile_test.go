@@ -275,7 +275,7 @@ func TestHeld(t *testing.T) {
 	})
 }
 
-// One brake for all masters and over restarts: what one has inferred counts for
+// One termination limit for all masters and over restarts: what one has inferred counts for
 // the other, for an hour.
 func TestBrakeIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -376,7 +376,7 @@ func TestReconcileRun(t *testing.T) {
 }
 
 // EC2's second word on an instance is asked for within a minute or so, not after
-// the usual pause; what the brake holds hurries nobody.
+// the usual pause; what the termination limit holds hurries nobody.
 func TestSecondWordComesSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newPlace(t, 60, nil)

@@ -87,15 +87,15 @@ func (p *patience) note(err error) (first bool) {
 	return p.failures == 1
 }
 
-// ask asks AWS for its word on the instances of letters.
-func (r *Reader) ask(ctx context.Context, letters []*letter) (words, error) {
+// ask asks AWS for its word on the instances of deliveries.
+func (r *Reader) ask(ctx context.Context, deliveries []*delivery) (words, error) {
 	if r.away.spent() {
 		return words{}, errAway
 	}
 	ctx, cancel := context.WithTimeout(ctx, wordWithin)
 	defer cancel()
 	var ids, held []string
-	for _, l := range letters {
+	for _, l := range deliveries {
 		if l.msg.Kind == Parked || l.msg.Kind == Warned {
 			continue
 		}

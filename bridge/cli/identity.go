@@ -43,6 +43,7 @@ func identityCommand() *cli.Command {
 				Flags:  []cli.Flag{jsonFlag, dry, &cli.BoolFlag{Name: "replace-files", Usage: "overwrite files of identity.files that differ from the shared ones"}},
 				Action: changeIdentity(installIdentity),
 			},
+			rotateCommand(),
 		},
 	}
 }

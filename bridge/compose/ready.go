@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -35,17 +36,20 @@ const (
 func ready(cfg config.Config, master salt.Config) service.Ready {
 	r := service.Ready{Key: func() (string, error) { return salt.MasterKeyDigest(master) }}
 	var steps []func(context.Context) error
+	var said []byte // what ready.command said last, without failing
 	if command := cfg.Ready.Command; len(command) > 0 {
 		steps = append(steps, func(ctx context.Context) error {
-			if _, err := runProgram(ctx, command); err != nil {
+			_, errs, err := runProgram(ctx, command)
+			if err != nil {
 				return fmt.Errorf("run ready.command: %w", err)
 			}
+			said = bytes.Clone(tail(errs))
 			return nil
 		})
 	}
 	saltRun := func(ctx context.Context, answer any, args ...string) error {
 		args = append([]string{"salt-run", "--config-dir=" + filepath.Dir(cfg.SaltConfig), "--log-level=quiet", "--out=json"}, args...)
-		out, err := runProgram(ctx, args)
+		out, _, err := runProgram(ctx, args)
 		if err != nil {
 			return err
 		}
@@ -55,7 +59,13 @@ func ready(cfg config.Config, master salt.Config) service.Ready {
 		return nil
 	}
 	if len(cfg.Ready.Top) > 0 {
-		steps = append(steps, func(ctx context.Context) error { return hasTop(ctx, cfg.Ready.Top, saltRun) })
+		steps = append(steps, func(ctx context.Context) error {
+			err := hasTop(ctx, cfg.Ready.Top, saltRun)
+			if err != nil && len(said) > 0 {
+				err = fmt.Errorf("%w; ready.command said: %s", err, withoutSecrets(said))
+			}
+			return err
+		})
 	}
 	if len(cfg.Ready.Pillar) > 0 {
 		steps = append(steps, func(ctx context.Context) error { return hasPillar(ctx, cfg.Ready.Pillar, saltRun) })
@@ -114,9 +124,17 @@ func hasPillar(ctx context.Context, probe []string, run runner) error {
 	return nil
 }
 
-// runProgram runs a program, and gives what it wrote to standard output. An error
-// has the end of what it said.
-func runProgram(ctx context.Context, command []string) ([]byte, error) {
+// secret is the part of a URL that names a user and a token.
+var secret = regexp.MustCompile(`://[^/@\s]*@`)
+
+// withoutSecrets takes tokens out of what git says of its remotes, and line ends.
+func withoutSecrets(text []byte) []byte {
+	return secret.ReplaceAll(bytes.Join(bytes.Fields(text), []byte(" ")), []byte("://"))
+}
+
+// runProgram runs a program, and gives what it wrote to standard output and to
+// standard error. An error has the end of what it said.
+func runProgram(ctx context.Context, command []string) (stdout, stderr []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	out, errs := &bounded{most: maxReadyAnswer}, &bounded{most: maxReadyAnswer}
@@ -124,14 +142,14 @@ func runProgram(ctx context.Context, command []string) ([]byte, error) {
 	cmd.WaitDelay = 5 * time.Second // a child that keeps the output open does not keep us
 	cmd.Env = os.Environ()
 	cmd.Stdout, cmd.Stderr = out, errs
-	err := cmd.Run()
+	err = cmd.Run()
 	if err == nil && out.full {
 		err = errors.New("it says too much")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%v: %w: %s", command, err, tail(append(errs.Bytes(), out.Bytes()...)))
+		return nil, nil, fmt.Errorf("%v: %w: %s", command, err, tail(append(errs.Bytes(), out.Bytes()...)))
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), errs.Bytes(), nil
 }
 
 // tail is as much of an output as an error line bears.

@@ -85,7 +85,7 @@ func (l list) at(name string) string {
 // read gives the files of the list that are on this machine, and the listed names
 // that are not.
 func (l list) read() (files []File, missing []string, err error) {
-	left := maxObject
+	left := maxFileBytes
 	for _, name := range l.names {
 		info, err := os.Stat(l.at(name))
 		if errors.Is(err, fs.ErrNotExist) {

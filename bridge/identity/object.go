@@ -13,8 +13,10 @@ const (
 	// objectVersion is raised when an older Phoenix would misread the object.
 	objectVersion = 1
 	// maxObject bounds the object, and all files in it: a GPG home with dozens of
-	// keys has some 100 KiB.
-	maxObject = 1 << 20
+	// keys has some 100 KiB, and a rotation's list of minions as much as 440.
+	maxObject = 2 << 20
+	// maxFileBytes bounds those files alone, which JSON makes a third longer.
+	maxFileBytes = 1 << 20
 	// maxFiles bounds the files in it: GPG keeps one for each private key.
 	maxFiles = 256
 )
@@ -22,7 +24,8 @@ const (
 // Identity is what the masters of a fleet share.
 type Identity struct {
 	Pair
-	Files []File
+	Files    []File
+	Rotation *Rotation // nil: none is under way
 }
 
 // File is one file beside the key pair. Path is relative to pki_dir, which may
@@ -36,14 +39,55 @@ type File struct {
 // object is how an identity lies in S3: JSON, so that it can be read without
 // Phoenix where it matters most.
 type object struct {
-	Version int    `json:"version"`
-	Private string `json:"private"`
-	Public  string `json:"public"`
-	Files   []File `json:"files,omitempty"`
+	Version  int             `json:"version"`
+	Private  string          `json:"private"`
+	Public   string          `json:"public"`
+	Files    []File          `json:"files,omitempty"`
+	Rotation *rotationObject `json:"rotation,omitempty"`
+}
+
+// rotationObject is a Rotation in it.
+type rotationObject struct {
+	NextPrivate string   `json:"next_private,omitempty"`
+	NextPublic  string   `json:"next_public,omitempty"`
+	OldPublic   string   `json:"old_public"`
+	Turn        string   `json:"turn,omitempty"`
+	Told        []string `json:"told,omitempty"`
+	Cleared     []string `json:"cleared,omitempty"`
+	Untold      []string `json:"untold,omitempty"`
+}
+
+func (r *Rotation) object() *rotationObject {
+	if r == nil {
+		return nil
+	}
+	o := &rotationObject{OldPublic: string(r.Old), Turn: r.Turn, Told: r.Told, Cleared: r.Cleared, Untold: r.Untold}
+	if r.Next != nil {
+		o.NextPrivate, o.NextPublic = string(r.Next.Private), string(r.Next.Public)
+	}
+	return o
+}
+
+func (o *rotationObject) rotation() (*Rotation, error) {
+	if o == nil {
+		return nil, nil
+	}
+	r := &Rotation{Old: []byte(o.OldPublic), Turn: o.Turn, Told: o.Told, Cleared: o.Cleared, Untold: o.Untold}
+	if _, err := fleet.KeyDigest(r.Old); err != nil {
+		return nil, fmt.Errorf("rotation: %w", err)
+	}
+	if o.NextPrivate != "" || o.NextPublic != "" {
+		next, err := checkPair([]byte(o.NextPrivate), []byte(o.NextPublic))
+		if err != nil {
+			return nil, fmt.Errorf("rotation: %w", err)
+		}
+		r.Next = &next
+	}
+	return r, nil
 }
 
 func encode(id Identity) ([]byte, error) {
-	text, err := json.MarshalIndent(object{objectVersion, string(id.Private), string(id.Public), id.Files}, "", "  ")
+	text, err := json.MarshalIndent(object{objectVersion, string(id.Private), string(id.Public), id.Files, id.Rotation.object()}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write identity: %w", err)
 	}
@@ -68,7 +112,11 @@ func decode(text []byte) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", fleet.ErrCorrupt, err)
 	}
-	return Identity{pair, o.Files}, nil
+	rotation, err := o.Rotation.rotation()
+	if err != nil {
+		return Identity{}, fmt.Errorf("%w: %w", fleet.ErrCorrupt, err)
+	}
+	return Identity{pair, o.Files, rotation}, nil
 }
 
 func parse(text []byte, o *object) error {

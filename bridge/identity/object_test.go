@@ -13,7 +13,7 @@ import (
 )
 
 func TestObjectRoundTrip(t *testing.T) {
-	want := Identity{newPair(t), []File{{"master_sign.pem", 0o400, []byte("a")}, {"/etc/salt/gpgkeys/private-keys-v1.d/x.key", 0o600, []byte{0, 255}}}}
+	want := Identity{Pair: newPair(t), Files: []File{{"master_sign.pem", 0o400, []byte("a")}, {"/etc/salt/gpgkeys/private-keys-v1.d/x.key", 0o600, []byte{0, 255}}}}
 	text, err := encode(want)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestHostileObjects(t *testing.T) {
 
 // FuzzDecode: no object crashes a master, and what is taken is written as it was.
 func FuzzDecode(f *testing.F) {
-	text, err := encode(Identity{newPair(f), []File{{"a/b", 0o400, []byte("x")}}})
+	text, err := encode(Identity{Pair: newPair(f), Files: []File{{"a/b", 0o400, []byte("x")}}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -19,7 +19,7 @@ const (
 	// keyBits is what Salt makes for a master where its configuration does not
 	// say (keysize; alike in 3006.28, 3007.15 and 3008.3).
 	keyBits = 2048
-	// maxKeyBits bounds the keys that are taken: each answer to a minion's knock
+	// maxKeyBits bounds the keys that are taken: each answer to a minion's auth request
 	// costs the master one operation with its own.
 	maxKeyBits = 16384
 	// maxPEM bounds a file that should hold a key: a private one of 16384 bits

@@ -36,7 +36,7 @@ func TestRealMasters(t *testing.T) {
 			finger := Finger(id.Public)
 			minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}, Extra: map[string]any{"master_finger": finger}})
 			master.Ready()
-			l.Eventually(time.Minute, "the minion knocks", func() (bool, string) {
+			l.Eventually(time.Minute, "the minion asks for authentication", func() (bool, string) {
 				return len(master.Pending()) == 1, strings.Join(master.Pending(), " ")
 			})
 			master.Run("salt-key", "-y", "-a", "web-1")

@@ -22,6 +22,10 @@ var ErrChanged = errors.New("the shared identity was written by another master m
 // more: another one would part the masters, and the minions from them.
 var ErrDeleted = errors.New("the shared identity was deleted")
 
+// ErrRotating is returned for what has to wait until the rotation that is under way is
+// over, see Rotation.
+var ErrRotating = errors.New("the shared key is being rotated")
+
 // maxRounds bounds how often a write that came second looks again. The second
 // look finds what the first writer wrote, unless somebody deletes it at once.
 const maxRounds = 4
@@ -103,6 +107,8 @@ func install(ctx context.Context, b bucket, p *Place, o Options) (Report, error)
 	case errors.Is(err, ErrNone):
 	case err != nil:
 		return r, err
+	case shared.Rotation != nil && own.Digest == shared.Rotation.OldDigest() && own.Digest != shared.Digest:
+		return keepOwn(p, fmt.Errorf("%w, and this master has the old key still: phoenix identity rotate", ErrRotating))
 	case own.Digest != shared.Digest:
 		return r, otherKey(p, own, shared.Pair)
 	default:
@@ -155,7 +161,7 @@ func offer(ctx context.Context, b bucket, p *Place, o Options, mayMake bool) (Re
 	if o.DryRun {
 		return r, nil
 	}
-	id := Identity{pair, files}
+	id := Identity{Pair: pair, Files: files}
 	if err := b.Put(ctx, id, ""); err != nil {
 		return r, err
 	}
@@ -188,6 +194,9 @@ func imports(ctx context.Context, b bucket, p *Place, o Options) (Report, error)
 	if err != nil {
 		return r, err
 	}
+	if shared.Rotation != nil {
+		return r, fmt.Errorf("import identity: %w: phoenix identity rotate goes on with it", ErrRotating)
+	}
 	if own.Digest != shared.Digest {
 		return r, otherKey(p, own, shared.Pair)
 	}
@@ -207,7 +216,7 @@ func imports(ctx context.Context, b bucket, p *Place, o Options) (Report, error)
 	if o.DryRun {
 		return r, nil
 	}
-	return r, b.Put(ctx, Identity{shared.Pair, files}, tag)
+	return r, b.Put(ctx, Identity{Pair: shared.Pair, Files: files}, tag)
 }
 
 // otherKey names both keys, as both sides know them.

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 // writeAndDie writes the identity in the file args[0] to the pki_dir args[1], and
-// is killed at step args[2].
+// is killed at step args[2]. With args[3], it exchanges the key pair alone.
 func writeAndDie(args []string) error {
 	text, err := os.ReadFile(args[0])
 	if err != nil {
@@ -56,6 +56,9 @@ func writeAndDie(args []string) error {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 	}
+	if len(args) > 3 { // the object's key comes in the place of that one
+		return p.Exchange(id.Pair, args[3])
+	}
 	_, err = p.write(id, false)
 	return err
 }
@@ -73,7 +76,7 @@ var listed = []string{"master_sign.pem", "gpg"}
 // whole is an identity with files beside the key.
 func whole(t testing.TB) Identity {
 	t.Helper()
-	return Identity{newPair(t), []File{
+	return Identity{Pair: newPair(t), Files: []File{
 		{"master_sign.pem", 0o400, bytes.Repeat([]byte("sign"), 500)},
 		{"gpg/private-keys-v1.d/a.key", 0o600, bytes.Repeat([]byte("key"), 500)},
 	}}
@@ -369,7 +372,7 @@ func TestListedFilesAreRead(t *testing.T) {
 	if diff := differing(files, want); len(files) != len(want) || len(diff) > 0 {
 		t.Errorf("differ in %v: %v", diff, files)
 	}
-	put(t, make([]byte, maxObject), 0o600, gpg, "huge")
+	put(t, make([]byte, maxFileBytes), 0o600, gpg, "huge")
 	if _, _, err := p.list.read(); err == nil || !strings.Contains(err.Error(), "over") {
 		t.Errorf("of any size: %v", err)
 	}

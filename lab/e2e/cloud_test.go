@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,14 +188,22 @@ func (c *cloud) instance(id string) machine {
 // do, but for the endpoints.
 func (c *cloud) bridge(l *lab.Lab, master *lab.Master, on machine) *lab.Bridge {
 	c.t.Helper()
-	return l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:", Env: on, Config: map[string]any{
+	return c.bridgeWith(l, master, on, nil)
+}
+
+// bridgeWith is bridge, with more of a configuration.
+func (c *cloud) bridgeWith(l *lab.Lab, master *lab.Master, on machine, more map[string]any) *lab.Bridge {
+	c.t.Helper()
+	config := map[string]any{
 		"instance_id": "", // the instance knows
 		"admit":       "proven",
 		"dynamodb":    map[string]any{"endpoint": c.tables.URL},
 		"sqs":         map[string]any{"queues": []string{queueName}, "endpoint": c.api.URL},
 		"autoscaling": map[string]any{"groups": []string{"web", "masters:salt"}, "endpoint": c.api.URL},
 		"identity":    map[string]any{"bucket": c.bucket, "endpoint": c.api.URL},
-	}})
+	}
+	maps.Copy(config, more)
+	return l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:", Env: on, Config: config})
 }
 
 // prove writes a minion's proof, as the agent of its instance does.

@@ -10,21 +10,21 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// brake: at most that many instances are ended within an hour on the word of
+// The termination limit: at most that many instances are ended within an hour on the word of
 // messages alone, and as many by reconciling by itself.
 const (
-	brakeLeast   = 10
-	brakePercent = 5
-	brakeWindow  = time.Hour
+	limitLeast   = 10
+	limitPercent = 5
+	limitWindow  = time.Hour
 )
 
-// limit is the brake's number for a fleet of that size.
-func limit(fleet int) int { return max(brakeLeast, fleet*brakePercent/100) }
+// limit is the termination limit for a fleet of that size.
+func limit(fleet int) int { return max(limitLeast, fleet*limitPercent/100) }
 
-// brake counts terminations for all masters: by the rows that say when they were
+// terminationLimit counts terminations for all masters: by the rows that say when they were
 // written, and besides by what this master wrote itself, whatever other hosts' clocks
 // say and however late the index is.
-type brake struct {
+type terminationLimit struct {
 	store fleet.Store
 
 	mu   sync.Mutex
@@ -33,14 +33,14 @@ type brake struct {
 }
 
 // resize says how many instances the fleet has.
-func (b *brake) resize(size int) {
+func (b *terminationLimit) resize(size int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.size = size
 }
 
 // wrote notes terminations that were written.
-func (b *brake) wrote(n int) {
+func (b *terminationLimit) wrote(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -54,9 +54,9 @@ func (b *brake) wrote(n int) {
 }
 
 // lately drops what is older than the window, and counts the rest.
-func (b *brake) lately(now time.Time) int {
+func (b *terminationLimit) lately(now time.Time) int {
 	old := 0
-	for old < len(b.own) && now.Sub(b.own[old]) > brakeWindow {
+	for old < len(b.own) && now.Sub(b.own[old]) > limitWindow {
 		old++
 	}
 	b.own = b.own[old:]
@@ -68,7 +68,7 @@ var errEnough = errors.New("enough")
 
 // room says how many instances a message may still end by itself. All terminations
 // within the hour count, whoever told of them.
-func (b *brake) room(ctx context.Context) (int, error) {
+func (b *terminationLimit) room(ctx context.Context) (int, error) {
 	b.mu.Lock()
 	now := time.Now()
 	most, own := limit(b.size), b.lately(now)
@@ -77,7 +77,7 @@ func (b *brake) room(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	n := 0
-	err := b.store.ByStatus(ctx, fleet.Terminate, fleet.FormatTime(now.Add(-brakeWindow)), func(page []fleet.Minion) error {
+	err := b.store.ByStatus(ctx, fleet.Terminate, fleet.FormatTime(now.Add(-limitWindow)), func(page []fleet.Minion) error {
 		for _, row := range page {
 			if endedLately(row, now) {
 				n++
@@ -99,5 +99,5 @@ func (b *brake) room(ctx context.Context) (int, error) {
 // row from the future, by another host's clock: it would count for ever.
 func endedLately(row fleet.Minion, now time.Time) bool {
 	at, err := fleet.ParseTime(row.Modified)
-	return row.Expires == 0 && err == nil && at.Before(now.Add(brakeWindow))
+	return row.Expires == 0 && err == nil && at.Before(now.Add(limitWindow))
 }

@@ -13,7 +13,7 @@ import (
 func TestBrakeOfMessagesIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
-		room := func(b *brake) int {
+		room := func(b *terminationLimit) int {
 			t.Helper()
 			n, err := b.room(t.Context())
 			if err != nil {
@@ -21,7 +21,7 @@ func TestBrakeOfMessagesIsShared(t *testing.T) {
 			}
 			return n
 		}
-		one, two := &brake{store: store}, &brake{store: store}
+		one, two := &terminationLimit{store: store}, &terminationLimit{store: store}
 		two.resize(400)
 		if room(one) != 10 || room(two) != 20 {
 			t.Errorf("at first %d, %d", room(one), room(two))
@@ -35,7 +35,7 @@ func TestBrakeOfMessagesIsShared(t *testing.T) {
 		if room(one) != 2 || room(two) != 14 {
 			t.Errorf("after six and eight: %d, %d", room(one), room(two))
 		}
-		time.Sleep(brakeWindow + time.Second)
+		time.Sleep(limitWindow + time.Second)
 		if room(one) != 10 || room(two) != 20 {
 			t.Errorf("after an hour %d, %d", room(one), room(two))
 		}
