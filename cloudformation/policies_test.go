@@ -12,32 +12,6 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestPolicies: what a role may do is what its instances were seen to do. The
-// files in testdata are lists of permissions that calls needed, one a line,
-// recorded by tests. A master runs a minion, too.
-func TestPolicies(t *testing.T) {
-	base, fleet := parse(t, "base.yaml"), parse(t, "fleet.yaml")
-	master := slices.Concat(base.policy("MasterPolicy"), fleet.policy("RepositoriesPolicy"), base.policyOfKey("IdentityKey", "MasterRole.Arn"))
-	for role, c := range map[string]struct{ allowed, needed []string }{
-		"master": {master, recorded(t, "iam-master.txt", "iam-heal.txt", "iam-minion.txt", "iam-bootstrap-master.txt", "iam-bootstrap-minion.txt")},
-		"minion": {base.policy("MinionPolicy"), recorded(t, "iam-minion.txt", "iam-bootstrap-minion.txt")},
-	} {
-		t.Run(role, func(t *testing.T) {
-			allowed := permissions(t, c.allowed)
-			for _, p := range c.needed {
-				if !slices.Contains(allowed, p) {
-					t.Errorf("missing: %s", p)
-				}
-			}
-			for _, p := range allowed {
-				if !slices.Contains(c.needed, p) {
-					t.Errorf("spare: %s", p)
-				}
-			}
-		})
-	}
-}
-
 // TestNoStar: no statement of any policy allows an action by a pattern, and none
 // allows all that it does not name.
 func TestNoStar(t *testing.T) {
@@ -61,33 +35,6 @@ func TestNoStar(t *testing.T) {
 	}
 	if found < 20 {
 		t.Errorf("only %d statements were looked at", found)
-	}
-}
-
-// TestProofIsOnesOwn: both roles may write a proof under the instance's own ARN
-// and under no other; IAM then compares it with the credentials.
-func TestProofIsOnesOwn(t *testing.T) {
-	base := parse(t, "base.yaml")
-	for _, name := range []string{"MasterPolicy", "MinionPolicy"} {
-		own := 0
-		for _, s := range base.statements(name) {
-			if !slices.Contains(s.Actions, "dynamodb:PutItem") {
-				continue
-			}
-			own++
-			var condition map[string]map[string]any
-			if err := s.Condition.Decode(&condition); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			keys, _ := condition["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"].([]any)
-			// Without the second, a call that names no key would pass.
-			if len(keys) != 1 || keys[0] != "${ec2:SourceInstanceARN}" || condition["Null"]["dynamodb:LeadingKeys"] != "false" || len(condition) != 2 {
-				t.Errorf("%s: %v", name, condition)
-			}
-		}
-		if own != 1 {
-			t.Errorf("%s: %d statements allow to write proofs", name, own)
-		}
 	}
 }
 
@@ -175,66 +122,6 @@ func (f template) value(resource string, path ...string) string {
 		node = *found
 	}
 	return node.Value
-}
-
-// policy gives what a policy allows, as "action resource".
-func (f template) policy(resource string) (out []string) {
-	f.t.Helper()
-	for _, s := range f.statements(resource) {
-		for _, action := range s.Actions {
-			for _, on := range s.Resources {
-				out = append(out, action+" "+on)
-			}
-		}
-	}
-	return out
-}
-
-// policyOfKey gives what a KMS key's own policy allows one principal.
-func (f template) policyOfKey(resource, principal string) (out []string) {
-	f.t.Helper()
-	for _, s := range f.statements(resource) {
-		if s.Principal == principal {
-			for _, action := range s.Actions {
-				out = append(out, action+" "+resource)
-			}
-		}
-	}
-	return out
-}
-
-// words are the resources of policies, as the lists call them.
-var words = map[string]string{
-	"Minions.Arn":                      "minions",
-	"${Minions.Arn}/index/by-status":   "minions/index/by-status",
-	"Masters.Arn":                      "masters",
-	"Proofs.Arn":                       "proofs",
-	"Messages.Arn":                     "messages",
-	"${Identity.Arn}/phoenix/identity": "identity",
-	"Identity.Arn":                     "identity",
-	"IdentityKey":                      "identity",
-	"${Packages.Arn}/*":                "packages",
-	"RepositoriesSecret":               "repositories",
-	"*":                                "*",
-	"arn:${AWS::Partition}:autoscaling:${AWS::Region}:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/${AWS::StackName}-*": "groups",
-}
-
-func permissions(t *testing.T, allowed []string) []string {
-	t.Helper()
-	var out []string
-	for _, p := range allowed {
-		action, resource, _ := strings.Cut(p, " ")
-		word, known := words[resource]
-		if !known {
-			t.Errorf("%s: no word for resource %q", action, resource)
-		}
-		out = append(out, action+" "+word)
-	}
-	slices.Sort(out)
-	if same := slices.Compact(slices.Clone(out)); len(same) != len(out) {
-		t.Errorf("something is allowed twice: %q", out)
-	}
-	return out
 }
 
 // recorded reads lists of permissions.

@@ -24,13 +24,13 @@ func TestShellCheck(t *testing.T) {
 		t.Fatalf("no script in the template: %q", text)
 	}
 	// The variables that the template sets before it.
-	text = "#!/bin/bash\nexport PHOENIX_PACKAGES='' PHOENIX_PACKAGE='' PHOENIX_SHA256='' PHOENIX_REGION='' PHOENIX_DOMAIN=''\n" + text
+	text = "#!/bin/bash\nexport PHOENIX_PACKAGES='' PHOENIX_PACKAGE='' PHOENIX_SHA256='' PHOENIX_REGION='' PHOENIX_DOMAIN='' PHOENIX_PROXY='' PHOENIX_NO_PROXY=''\n" + text
 	if err := os.WriteFile(first, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	scripts, err := filepath.Glob("../packaging/scripts/*")
 	must(t, err)
-	scripts = append(scripts, first, "bootstrap/bootstrap.sh", "../packaging/build")
+	scripts = append(scripts, first, "bootstrap/bootstrap.sh", "../packaging/build", "../packaging/stop-minion", "../lab/packages/saltrepo.sh")
 	if out, err := exec.Command(program, scripts...).CombinedOutput(); err != nil || len(scripts) < 6 {
 		t.Errorf("shellcheck %q: %v\n%s", scripts, err, out)
 	}

@@ -39,6 +39,8 @@ func TestStacks(t *testing.T) {
 	t.Run("Groups", func(t *testing.T) { groups(t, cfg) })
 	t.Run("Security", func(t *testing.T) { security(t, cfg, fleet) })
 	t.Run("UserData", func(t *testing.T) { userData(t, cfg, base, fleet) })
+	t.Run("Scaling", func(t *testing.T) { scaling(t, cfg) })
+	t.Run("Alarms", func(t *testing.T) { alarms(t, cfg, base) })
 }
 
 // tables: as the store itself would make them (phoenix opens them without a word),
@@ -159,12 +161,10 @@ func buckets(t *testing.T, cfg aws.Config, base stacks.Stack) {
 	}
 }
 
-// groups: over all zones of the region, by launch templates that serve no
-// version 1 of the metadata, with an instance each.
+// groups: over two zones, by launch templates that serve no version 1 of the metadata
+// and encrypt disks, with as many instances as asked for.
 func groups(t *testing.T, cfg aws.Config) {
 	calls := ec2.NewFromConfig(cfg)
-	zones, err := calls.DescribeAvailabilityZones(t.Context(), &ec2.DescribeAvailabilityZonesInput{})
-	must(t, err)
 	out, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{})
 	must(t, err)
 	var names []string
@@ -177,13 +177,17 @@ func groups(t *testing.T, cfg aws.Config) {
 		for _, s := range found.Subnets {
 			in[*s.AvailabilityZone] = true
 		}
-		if len(zones.AvailabilityZones) < 3 || len(in) != len(zones.AvailabilityZones) {
-			t.Errorf("%s is in zones %v of %d", *group.AutoScalingGroupName, in, len(zones.AvailabilityZones))
+		if len(in) != 2 {
+			t.Errorf("%s is in zones %v", *group.AutoScalingGroupName, in)
 		}
 		if len(group.Instances) != int(*group.MinSize) || *group.MaxSize <= *group.MinSize {
 			t.Errorf("%s: %d instances, %d to %d", *group.AutoScalingGroupName, len(group.Instances), *group.MinSize, *group.MaxSize)
 		}
-		if data := launchData(t, cfg, *group.LaunchTemplate.LaunchTemplateId); data.MetadataOptions.HttpTokens != ec2types.LaunchTemplateHttpTokensStateRequired || data.KeyName != nil {
+		data := launchData(t, cfg, *group.LaunchTemplate.LaunchTemplateId)
+		if disk := data.BlockDeviceMappings[0].Ebs; !*disk.Encrypted || disk.VolumeType != ec2types.VolumeTypeGp3 || disk.KmsKeyId != nil {
+			t.Errorf("%s: disk %+v", *group.AutoScalingGroupName, disk)
+		}
+		if data.MetadataOptions.HttpTokens != ec2types.LaunchTemplateHttpTokensStateRequired || data.KeyName != nil {
 			t.Errorf("%s: %+v", *group.AutoScalingGroupName, data)
 		}
 	}
@@ -254,31 +258,36 @@ func security(t *testing.T, cfg aws.Config, fleet stacks.Stack) {
 // nothing left of the template in it, and within the limit of 16 KiB.
 func userData(t *testing.T, cfg aws.Config, base, fleet stacks.Stack) {
 	for resource, must := range map[string][]string{
-		"MasterTemplate": {"PHOENIX_ROLE=master", "PHOENIX_QUEUE='" + base.Outputs["Queue"], "PHOENIX_IDENTITY_BUCKET='" + base.Outputs["IdentityBucket"]},
-		"MinionTemplate": {"PHOENIX_ROLE=minion"},
+		"MasterTemplate": {"PHOENIX_ROLE=master", "PHOENIX_QUEUE='" + base.Outputs["Queue"], "PHOENIX_MINIONS_GROUPS='phoenix-minions'\n", "PHOENIX_METRICS='Phoenix/phoenix'", "PHOENIX_IDENTITY_BUCKET='" + base.Outputs["IdentityBucket"]},
+		"MinionTemplate": {"PHOENIX_ROLE=minion", "MINION_GRAINS=''\n"},
 	} {
-		text, err := base64.StdEncoding.DecodeString(*launchData(t, cfg, fleet.Resources[resource]).UserData)
-		if err != nil {
-			t.Fatalf("%s: %v", resource, err)
-		}
+		text := userDataOf(t, cfg, fleet.Resources[resource])
 		must = append(must, "#!/bin/bash\n", "PHOENIX_PACKAGES='"+base.Outputs["PackagesBucket"], "PHOENIX_REGION='"+cfg.Region+"'",
 			"PHOENIX_MINIONS_TABLE='"+base.Outputs["MinionsTable"], "exec /usr/lib/phoenix/bootstrap\n")
 		for _, part := range must {
-			if !strings.Contains(string(text), part) {
+			if !strings.Contains(text, part) {
 				t.Errorf("%s lacks %q", resource, part)
 			}
 		}
-		if len(text) > 16<<10 || strings.Contains(string(text), "${Base}") || strings.Contains(string(text), "Identity") && resource == "MinionTemplate" {
+		if len(text) > 16<<10 || strings.Contains(text, "${Base}") || strings.Contains(text, "Identity") && resource == "MinionTemplate" {
 			t.Errorf("%s: %d bytes\n%s", resource, len(text), text)
 		}
 		script := filepath.Join(t.TempDir(), "script")
-		if err := os.WriteFile(script, text, 0o644); err != nil {
+		if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command("bash", "-n", script).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", resource, err, out)
 		}
 	}
+}
+
+// userDataOf is what a launch template gives to its machines.
+func userDataOf(t *testing.T, cfg aws.Config, template string) string {
+	t.Helper()
+	text, err := base64.StdEncoding.DecodeString(*launchData(t, cfg, template).UserData)
+	must(t, err)
+	return string(text)
 }
 
 func launchData(t *testing.T, cfg aws.Config, template string) *ec2types.ResponseLaunchTemplateData {

@@ -81,21 +81,25 @@ func TestNoSecret(t *testing.T) {
 
 // TestParameters: what has no default is what nobody but the operator can know.
 func TestParameters(t *testing.T) {
-	var fleet struct {
-		Parameters map[string]struct {
-			Default *string `yaml:"Default"`
-		} `yaml:"Parameters"`
-	}
-	if err := yaml.Unmarshal([]byte(read(t, "fleet.yaml")), &fleet); err != nil {
-		t.Fatal(err)
-	}
-	if len(fleet.Parameters) < 10 {
-		t.Fatalf("only %d parameters were found", len(fleet.Parameters))
-	}
-	for name, p := range fleet.Parameters {
-		if must := name == "PhoenixPackage" || name == "PhoenixSHA256"; must == (p.Default != nil) {
-			t.Errorf("%s: has a default: %v", name, p.Default != nil)
+	total := 0
+	for _, file := range templates {
+		var template struct {
+			Parameters map[string]struct {
+				Default *string `yaml:"Default"`
+			} `yaml:"Parameters"`
 		}
+		if err := yaml.Unmarshal([]byte(read(t, file)), &template); err != nil {
+			t.Fatal(err)
+		}
+		total += len(template.Parameters)
+		for name, p := range template.Parameters {
+			if must := name == "PhoenixPackage" || name == "PhoenixSHA256"; must == (p.Default != nil) {
+				t.Errorf("%s: %s: has a default: %v", file, name, p.Default != nil)
+			}
+		}
+	}
+	if total < 30 {
+		t.Fatalf("only %d parameters were found", total)
 	}
 	// User data may have 16 KiB, and a template that is sent as it is 51,200 bytes.
 	for _, file := range templates {

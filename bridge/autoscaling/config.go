@@ -65,6 +65,9 @@ type Config struct {
 	// Attempts is highstate.attempts: after so many a launching instance is given
 	// up. 0: no highstates are run, and it goes on when its key is accepted.
 	Attempts int
+	// LaunchFailures in a row within an hour, in one group, and further instances whose
+	// first highstate failed are kept: see keep. 0: each is given up.
+	LaunchFailures int
 	// Every is how often AutoScaling and EC2 are asked; see ReconcileEvery.
 	Every time.Duration
 	// Told is called with rows as they were written, or found to say so already; may
@@ -87,8 +90,8 @@ func (c Config) validate() error {
 	if slices.Contains(c.Hooks, "") {
 		faults = append(faults, errors.New("a lifecycle hook without a name"))
 	}
-	if c.Attempts < 0 {
-		faults = append(faults, fmt.Errorf("%d attempts", c.Attempts))
+	if c.Attempts < 0 || c.LaunchFailures < 0 {
+		faults = append(faults, fmt.Errorf("%d attempts, %d launch failures", c.Attempts, c.LaunchFailures))
 	}
 	return errors.Join(faults...)
 }

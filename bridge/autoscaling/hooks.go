@@ -45,6 +45,7 @@ type Hooks struct {
 	log   *slog.Logger
 	wake  chan struct{}
 	of    hookCache
+	kept  keptLaunches
 
 	mu    sync.Mutex
 	waits map[[2]string]*wait // by instance and hook

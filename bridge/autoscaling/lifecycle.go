@@ -234,6 +234,18 @@ func (h *Hooks) abandon(ctx context.Context, w *wait, why string, timeout time.D
 		h.log.Warn("launching instance of the warm pool not abandoned", "instance", w.InstanceID, "group", w.Group, "reason", why)
 		return nil
 	}
+	keep, err := h.keep(ctx, w)
+	if err != nil {
+		return err
+	}
+	if keep {
+		if err := h.end(ctx, w.Message, goOn); err != nil {
+			return err
+		}
+		h.kept.add(w.InstanceID)
+		h.cfg.decided(h.log, "launching instance kept: too many of its group failed in a row", row.SaltID(), "instance", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
+		return nil
+	}
 	if err := h.end(ctx, w.Message, giveUp); err != nil {
 		return err
 	}

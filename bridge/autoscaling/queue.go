@@ -72,11 +72,12 @@ type Status struct {
 	Refuted   []string `json:"refuted"`   // told to be terminated within the last day; EC2 says that they live
 	Reconcile *Report  `json:"reconcile"` // null: no group is named
 	Hooks     int      `json:"hooks"`     // instances that a lifecycle hook holds
+	Kept      []string `json:"kept"`      // instances kept within the last hour though their first highstate failed (autoscaling.launch_failures)
 }
 
 // Status may be called by any goroutine.
 func (q *Queue) Status() Status {
-	s := Status{Hooks: q.hooks.Waiting()}
+	s := Status{Hooks: q.hooks.Waiting(), Kept: q.hooks.Kept()}
 	if q.reader != nil {
 		stats := q.reader.Stats()
 		s.Messages = &stats

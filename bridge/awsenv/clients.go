@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
@@ -68,6 +69,13 @@ func EC2(loaded aws.Config) DescribeInstancesFunc {
 func AutoScaling(cfg config.Config, loaded aws.Config) *autoscaling.Client {
 	return autoscaling.NewFromConfig(loaded, func(o *autoscaling.Options) {
 		o.BaseEndpoint = endpoint(cfg.AutoScaling.Endpoint, o.BaseEndpoint)
+	})
+}
+
+// CloudWatch returns the client of CloudWatch.
+func CloudWatch(cfg config.Config, loaded aws.Config) *cloudwatch.Client {
+	return cloudwatch.NewFromConfig(loaded, func(o *cloudwatch.Options) {
+		o.BaseEndpoint = endpoint(cfg.CloudWatch.Endpoint, o.BaseEndpoint)
 	})
 }
 

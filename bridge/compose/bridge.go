@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"path/filepath"
 
+	"golang.org/x/sync/errgroup"
+
 	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
 	"phoenix/bridge/autoscaling"
@@ -116,8 +118,13 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		Ready:     ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: o.Version, Counters: counters, Monitor: monitor,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			Attend(ctx, s.LastStep, log) // it serves: what it waits for, status says
-			return api.Serve(ctx, listener, api.Bridge{Look: inbox.Invalidate, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
-				Hint: hint(inbox), Jobs: relayedJobs(relay), Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
+			both, ctx := errgroup.WithContext(ctx)
+			both.Go(func() error { return publishMetrics(ctx, cfg, loaded, s.Report, left, log) })
+			both.Go(func() error {
+				return api.Serve(ctx, listener, api.Bridge{Look: inbox.Invalidate, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
+					Hint: hint(inbox), Jobs: relayedJobs(relay), Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
+			})
+			return both.Wait()
 		},
 	})
 	if err := s.Run(ctx); err != nil {

@@ -91,7 +91,7 @@ func engineOnAWS(engine *service.Config, cfg config.Config, loaded aws.Config, s
 // names neither.
 func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, left func() (int, error), told func([]fleet.Minion), decisions, log *slog.Logger) (*autoscaling.Queue, error) {
 	c := autoscaling.Config{Self: cfg.InstanceID, Hooks: cfg.AutoScaling.Hooks, Left: left, Decisions: decisions,
-		Told: told, Every: autoscaling.ReconcileEvery}
+		Told: told, Every: autoscaling.ReconcileEvery, LaunchFailures: cfg.AutoScaling.LaunchFailures}
 	if cfg.Highstate.Enabled {
 		c.Attempts = cfg.Highstate.Attempts
 	}

@@ -54,9 +54,14 @@ type Config struct {
 		Endpoint string
 	}
 	AutoScaling struct {
-		Groups   []string
-		Hooks    []string
-		Endpoint string
+		Groups         []string
+		Hooks          []string
+		LaunchFailures int
+		Endpoint       string
+	}
+	CloudWatch struct {
+		Namespace string
+		Endpoint  string
 	}
 	Agent struct {
 		Interval time.Duration
@@ -158,7 +163,10 @@ func (c *Config) Settings() []Setting {
 		{"sqs.endpoint", "URL of SQS (default: AWS's own for the region)", &c.SQS.Endpoint},
 		{"autoscaling.groups", "Auto Scaling groups of the fleet, compared with it every few minutes (a YAML list; masters:NAME for the masters' own)", &c.AutoScaling.Groups},
 		{"autoscaling.hooks", "lifecycle hooks that Phoenix ends (a YAML list of names); no other is touched", &c.AutoScaling.Hooks},
+		{"autoscaling.launch_failures", "after so many failed first highstates of a group in a row within an hour, further failed instances are kept instead of replaced (0: each is replaced)", &c.AutoScaling.LaunchFailures},
 		{"autoscaling.endpoint", "URL of AutoScaling (default: AWS's own for the region)", &c.AutoScaling.Endpoint},
+		{"cloudwatch.namespace", "namespace of the metrics that are published to CloudWatch once a minute (default: none are)", &c.CloudWatch.Namespace},
+		{"cloudwatch.endpoint", "URL of CloudWatch (default: AWS's own for the region)", &c.CloudWatch.Endpoint},
 		{"agent.interval", "how often an agent reads the masters while all is well", &c.Agent.Interval},
 		{"agent.splay", "up to so long an agent waits before it restarts a minion that could be served better (at most 3s if its master is gone, 30s if it drains; longer in a fleet of thousands)", &c.Agent.Splay},
 		{"agent.settle", "within so long a minion is restarted whose list changed, and whose masters serve it", &c.Agent.Settle},

@@ -14,6 +14,7 @@ import (
 
 	"phoenix/bridge/agent"
 	"phoenix/bridge/autoscaling"
+	"phoenix/bridge/cloudwatch"
 	"phoenix/bridge/decide"
 )
 
@@ -62,6 +63,14 @@ func (c *Config) Validate() error {
 	}
 	if slices.Contains(c.AutoScaling.Hooks, "") {
 		fault("autoscaling.hooks", "a name is empty")
+	}
+	if c.AutoScaling.LaunchFailures < 0 {
+		fault("autoscaling.launch_failures", "%d is less than 0", c.AutoScaling.LaunchFailures)
+	}
+	if c.CloudWatch.Namespace != "" {
+		if err := cloudwatch.CheckNamespace(c.CloudWatch.Namespace); err != nil {
+			fault("cloudwatch.namespace", "%v", err)
+		}
 	}
 	if c.Bus != BusAuto && c.Bus != BusOff {
 		fault("bus", "%q is neither auto nor off", c.Bus)

@@ -1,20 +1,20 @@
 #!/bin/bash
-# Makes a Salt master or minion of a machine that has just started: Salt, its
-# configuration, the services. The package of Phoenix brings it as
-# /usr/lib/phoenix/bootstrap; what it needs to know stands before it as variables, or
-# in /etc/phoenix/bootstrap.env (see the templates). Run it again at will; what it says
-# is in /var/log/phoenix-bootstrap.log.
+# Sets up a new machine as a Salt master or minion: Salt, its configuration, the
+# services. Phoenix's package installs it as /usr/lib/phoenix/bootstrap. It takes its
+# settings from variables, or from /etc/phoenix/bootstrap.env (see the templates). It
+# may run any number of times, and writes its log to /var/log/phoenix-bootstrap.log.
 set -euo pipefail
 
 say() { printf '%s phoenix-bootstrap: %s\n' "$(date -u +%FT%TZ)" "$*"; }
 die() { say "FAILED: $*"; exit 1; }
 
-# The network of a new machine, and the role's credentials, may need some time.
+# again tries a command six times: the network and the role's credentials may come
+# some seconds after the boot.
 again() { # COMMAND…
 	local try
 	for try in 1 2 3 4 5 6; do
 		"$@" && return
-		say "try $try of 6: $1 did not succeed" >&2
+		say "attempt $try of 6: $1 failed" >&2
 		sleep $((try * 5))
 	done
 	return 1
@@ -26,7 +26,7 @@ metadata() { # PATH
 	curl -sS --fail -m 5 -H "X-aws-ec2-metadata-token: $token" "$imds/$1"
 }
 
-# value reads one text of a flat JSON object, as the metadata service gives it.
+# value reads one string of a flat JSON object, as the metadata service returns it.
 value() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p"; }
 
 install_packages() { # PACKAGE…
@@ -38,19 +38,31 @@ install_packages() { # PACKAGE…
 	fi
 }
 
-# install_salt leaves salt_python, the interpreter that Salt runs on.
+# install_salt sets salt_python, the interpreter that Salt runs on. It contacts no
+# repository for what the image has in the wanted version.
 install_salt() { # SERVICE…
-	if [ "$SALT_REPOSITORY" = pypi ]; then
+	salt_python=/opt/saltstack/salt/bin/python3
+	[ "$SALT_REPOSITORY" != pypi ] || salt_python=/opt/salt/bin/python3
+	if has_salt "$@"; then
+		say "the image has Salt $SALT_VERSION"
+	elif [ "$SALT_REPOSITORY" = pypi ]; then
 		salt_from_pypi "$@"
-		salt_python=/opt/salt/bin/python3
 	else
 		salt_from_packages "$@"
-		salt_python=/opt/saltstack/salt/bin/python3
 	fi
 }
 
-# None of the services may start by itself: a master makes a key at its first start,
-# and a minion knocks with the wrong name.
+has_salt() { # SERVICE…
+	local service version
+	for service in "$@"; do
+		[ -e "/usr/lib/systemd/system/$service.service" ] || [ -e "/etc/systemd/system/$service.service" ] || return
+	done
+	version=$("$salt_python" -c 'import salt.version; print(salt.version.__version__)' 2>/dev/null) || return
+	[[ $version == "$SALT_VERSION" || $version == "$SALT_VERSION".* ]]
+}
+
+# salt_from_packages keeps the packages from starting the services: a master makes a
+# key at its first start, and a minion asks for admission under the wrong id.
 salt_from_packages() { # SERVICE…
 	local unit packages=()
 	for unit in "$@"; do
@@ -67,9 +79,21 @@ salt_from_packages() { # SERVICE…
 	systemctl unmask "$@"
 }
 
+# fetch_key gets the public key that the packages are signed with, and checks it
+# against the digest that the operator gave.
+fetch_key() { # FILE
+	install -d -m 0755 "${1%/*}"
+	again curl -sS --fail -L -m 60 -o "$1.new" "$SALT_REPOSITORY/api/security/keypair/SaltProjectKey/public" || die "fetch the key of Salt's packages"
+	if [ -z "$SALT_KEY_SHA256" ]; then
+		say "the key of Salt's packages is trusted as $SALT_REPOSITORY has it: SHA-256 $(sha256sum <"$1.new")"
+	else
+		sha256sum --check --status <<<"$SALT_KEY_SHA256  $1.new" || die "the key of $SALT_REPOSITORY is not the one with SHA-256 $SALT_KEY_SHA256"
+	fi
+	mv "$1.new" "$1"
+}
+
 apt_repository() {
-	install -d -m 0755 /etc/apt/keyrings
-	again curl -sS --fail -L -m 60 -o /etc/apt/keyrings/salt.asc "$SALT_REPOSITORY/api/security/keypair/SaltProjectKey/public" || die "fetch the key of Salt's packages"
+	fetch_key /etc/apt/keyrings/salt.asc
 	cat >/etc/apt/sources.list.d/salt.sources <<-END
 		Types: deb
 		URIs: $SALT_REPOSITORY/saltproject-deb
@@ -80,18 +104,19 @@ apt_repository() {
 }
 
 rpm_repository() {
+	fetch_key /etc/pki/rpm-gpg/salt.asc
 	cat >/etc/yum.repos.d/salt.repo <<-END
 		[salt]
 		name=Salt
 		baseurl=$SALT_REPOSITORY/saltproject-rpm
 		enabled=1
 		gpgcheck=1
-		gpgkey=$SALT_REPOSITORY/api/security/keypair/SaltProjectKey/public
+		gpgkey=file:///etc/pki/rpm-gpg/salt.asc
 	END
 }
 
 # salt_from_pypi makes an environment of its own, and services like those of Salt's
-# packages.
+# packages. It is for trials: PyPI's packages are pinned by version only.
 salt_from_pypi() { # SERVICE…
 	local service
 	if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
@@ -126,9 +151,9 @@ salt_from_pypi() { # SERVICE…
 	done
 }
 
-# forget removes what the minion that this image was made of left of itself. The mark
-# says for which instance that was done: it is not done twice. A master's key is never
-# removed: one that is not the shared one is an error, see start_master.
+# forget removes the key, id and state that the image has of another minion. The mark
+# names the instance for which that was done, so that it is done once. A master's key
+# is never removed: one that is not the shared one is an error, see start_master.
 forget() {
 	local mark=/var/lib/phoenix/instance
 	[ "$(cat "$mark" 2>/dev/null)" = "$instance" ] && return
@@ -144,9 +169,9 @@ configure_minion() {
 	cat >/etc/salt/minion.d/50-phoenix.conf <<-END
 		# Written by phoenix-bootstrap. The list of masters is in 99-phoenix.conf.
 		id: $instance
-		# What a highstate returned is known here even if no master heard of it.
+		# The return of a highstate is kept here, also if no master received it.
 		cache_jobs: True
-		# A master that is gone is noticed, and another turned to.
+		# The minion notices a master that is gone, and connects to another.
 		master_alive_interval: 15
 		retry_dns: 0
 		tcp_keepalive_idle: 30
@@ -154,8 +179,18 @@ configure_minion() {
 		tcp_keepalive_intvl: 10
 		rejected_retry: True
 	END
-	# A minion often takes no notice of SIGTERM (3007), and is away until it is killed.
-	printf '# Written by phoenix-bootstrap.\n[Service]\nTimeoutStopSec=5\n' >/etc/systemd/system/salt-minion.service.d/50-phoenix.conf
+	[ -z "$MINION_GRAINS" ] || write_grains
+	if [ -n "$PHOENIX_PROXY" ]; then # pkg and git states use it
+		printf '# Written by phoenix-bootstrap.\n[Service]\nEnvironmentFile=-/etc/default/phoenix\n' >/etc/systemd/system/salt-minion.service.d/50-phoenix.conf
+	fi
+}
+
+# write_grains writes the static grains of the role. Salt ignores a file that it cannot
+# parse, so that top.sls would match nothing.
+write_grains() {
+	"$salt_python" -c 'import sys, yaml; sys.exit(not isinstance(yaml.safe_load(sys.argv[1]), dict))' "$MINION_GRAINS" 2>/dev/null ||
+		die "MinionGrains is not a map of YAML: $MINION_GRAINS"
+	printf '# Written by phoenix-bootstrap.\n%s\n' "$MINION_GRAINS" >/etc/salt/grains
 }
 
 # read_secret asks Secrets Manager, signed with the instance's role.
@@ -163,7 +198,7 @@ read_secret() {
 	local role credentials url=https://secretsmanager.$PHOENIX_REGION.$PHOENIX_DOMAIN
 	role=$(metadata meta-data/iam/security-credentials/) || return
 	credentials=$(metadata "meta-data/iam/security-credentials/$role") || return
-	# From standard input: what stands in arguments, everybody on the machine sees.
+	# By standard input: every user of the machine can read arguments.
 	curl -sS --fail -m 30 --aws-sigv4 "aws:amz:$PHOENIX_REGION:secretsmanager" -K - \
 		-H 'content-type: application/x-amz-json-1.1' -H 'x-amz-target: secretsmanager.GetSecretValue' \
 		-d "{\"SecretId\":\"$REPOSITORIES_SECRET\"}" "${AWS_ENDPOINT_URL_SECRETS_MANAGER:-$url}/" <<-END
@@ -172,8 +207,8 @@ read_secret() {
 		END
 }
 
-# open_repositories gives git what the secret holds: lines of its credential store
-# (a URL with user and token), or a private SSH key.
+# open_repositories gives git the secret: lines of its credential store (a URL with user
+# and token), or a private SSH key. An SSH host is known by GIT_HOST_KEYS only.
 open_repositories() {
 	local secret owner
 	[ -n "$REPOSITORIES_SECRET" ] || return 0
@@ -181,20 +216,34 @@ open_repositories() {
 	secret=$("$salt_python" -c 'import json, sys; print(json.load(sys.stdin)["SecretString"])' <<<"$secret") || die "read secret $REPOSITORIES_SECRET"
 	owner=$(id -un salt 2>/dev/null || echo root) # the master's user: Salt's packages make it
 	install -d -m 0700 -o "$owner" /etc/salt/git
+	tr ';' '\n' <<<"$GIT_HOST_KEYS" | install -m 0444 -o "$owner" /dev/stdin /etc/salt/git/known_hosts
 	if [[ $secret == -----BEGIN* ]]; then
+		[ -n "$GIT_HOST_KEYS" ] || die 'a private SSH key needs GitHostKeys, the host keys of the repositories'
 		install -m 0400 -o "$owner" /dev/stdin /etc/salt/git/key <<<"$secret"
-		git config --system core.sshCommand 'ssh -i /etc/salt/git/key -o UserKnownHostsFile=/etc/salt/git/known_hosts -o StrictHostKeyChecking=accept-new'
+		git config --system core.sshCommand 'ssh -i /etc/salt/git/key -o UserKnownHostsFile=/etc/salt/git/known_hosts -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes'
 	else
 		install -m 0600 -o "$owner" /dev/stdin /etc/salt/git/credentials <<<"$secret"
 		git config --system credential.helper 'store --file /etc/salt/git/credentials'
 	fi
 }
 
+# install_gitpython installs these files and no others.
+install_gitpython() {
+	local list
+	list=$(mktemp)
+	cat >"$list" <<-END
+		GitPython==3.2.1 --hash=sha256:d66b0832aa8755c1a84892937282df0befb16c97e5a64aeebd68be9c5e323f53
+		gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
+		smmap==5.0.3 --hash=sha256:c106e05d5a61449cf6ba9a1e650227ecfb141590d2a98412103ff35d89fc7b2f
+	END
+	again "$salt_python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$list" || die 'install GitPython for Salt'
+	rm "$list"
+}
+
 configure_master() {
 	if [ -n "$STATES_REPOSITORY$PILLAR_REPOSITORY" ]; then
 		command -v git >/dev/null || install_packages git || die 'install git'
-		"$salt_python" -c 'import git' 2>/dev/null ||
-			again "$salt_python" -m pip install --quiet --disable-pip-version-check GitPython || die 'install GitPython for Salt'
+		"$salt_python" -c 'import git' 2>/dev/null || install_gitpython
 		open_repositories
 	fi
 	install -d -m 0755 /etc/salt/master.d /etc/systemd/system/salt-master.service.d
@@ -209,7 +258,7 @@ configure_master() {
 		# Written by phoenix-bootstrap.
 		[Service]
 		EnvironmentFile=-/etc/default/phoenix
-		# The masters' shared key, before a start makes another.
+		# The masters' shared key, before a first start makes another.
 		ExecStartPre=+/usr/bin/phoenix identity install
 	END
 }
@@ -219,6 +268,8 @@ configure_phoenix() {
 	{
 		printf '# Written by phoenix-bootstrap.\nAWS_REGION=%s\n' "$PHOENIX_REGION"
 		env | grep -E '^AWS_E[A-Z0-9_]*=' || true # endpoints that are not AWS's own
+		[ -z "$PHOENIX_PROXY" ] || printf '%s=%s\n' http_proxy "$PHOENIX_PROXY" https_proxy "$PHOENIX_PROXY" no_proxy "$no_proxy" \
+			HTTP_PROXY "$PHOENIX_PROXY" HTTPS_PROXY "$PHOENIX_PROXY" NO_PROXY "$no_proxy"
 	} >/etc/default/phoenix
 	{
 		cat <<-END
@@ -237,7 +288,10 @@ configure_phoenix() {
 			sqs:
 			  queues: [$PHOENIX_QUEUE]
 			autoscaling:
-			  groups: ['masters:$PHOENIX_MASTERS_GROUP', 'minions:$PHOENIX_MINIONS_GROUP']
+			  groups: ['masters:$PHOENIX_MASTERS_GROUP', ${PHOENIX_MINIONS_GROUPS}]
+			  launch_failures: $PHOENIX_LAUNCH_FAILURES
+			cloudwatch:
+			  namespace: '$PHOENIX_METRICS'
 			identity:
 			  bucket: $PHOENIX_IDENTITY_BUCKET
 			  kms_key: $PHOENIX_IDENTITY_KEY
@@ -260,8 +314,8 @@ start_master() {
 	systemctl restart salt-master phoenix-bridge
 }
 
-# start_minion leaves the minion's start to the agent: until that has written the list
-# of masters there is none to turn to.
+# start_minion leaves the start of the minion to the agent, which first writes the list
+# of masters.
 start_minion() {
 	configure_minion
 	systemctl daemon-reload
@@ -271,9 +325,14 @@ start_minion() {
 
 main() {
 	: "${PHOENIX_ROLE:?}" "${PHOENIX_REGION:?}" "${PHOENIX_DOMAIN:?}" "${SALT_VERSION:?}" "${SALT_REPOSITORY:?}"
+	: "${PHOENIX_PROXY:=}" "${PHOENIX_NO_PROXY:=}" "${SALT_KEY_SHA256:=}" "${GIT_HOST_KEYS:=}" "${MINION_GRAINS:=}" "${PHOENIX_LAUNCH_FAILURES:=0}" "${PHOENIX_METRICS:=}"
 	export AWS_REGION=$PHOENIX_REGION
+	# curl, apt, dnf, pip and git read these. The metadata service is not asked by a proxy.
+	if [ -n "$PHOENIX_PROXY" ]; then
+		export http_proxy=$PHOENIX_PROXY https_proxy=$PHOENIX_PROXY no_proxy=169.254.169.254,localhost,127.0.0.1,$PHOENIX_NO_PROXY
+	fi
 	instance=$(again metadata meta-data/instance-id) || die 'ask the instance for its id'
-	say "$PHOENIX_ROLE $instance begins, $(phoenix --version)"
+	say "setting up $PHOENIX_ROLE $instance, $(phoenix --version)"
 	case $PHOENIX_ROLE in
 	master) install_salt salt-master salt-minion ;;
 	minion) install_salt salt-minion ;;
@@ -286,6 +345,6 @@ main() {
 	say "$PHOENIX_ROLE $instance is set up"
 }
 
-# shellcheck disable=SC1091 # it is there on a machine that was set up before
+# shellcheck disable=SC1091 # it exists on a machine that was set up before
 [ -n "${PHOENIX_ROLE:-}" ] || . /etc/phoenix/bootstrap.env
 main > >(tee -a /var/log/phoenix-bootstrap.log) 2>&1

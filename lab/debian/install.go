@@ -18,8 +18,10 @@ const (
 	packages = "systemd,systemd-sysv,dbus,ca-certificates,curl,python3-venv,procps"
 )
 
-// install makes the Debian that all roots stand on, below .cache, unless it is there.
-func install() (dir string, err error) {
+// install makes the Debian that roots are based on, below .cache, unless it is there. One
+// with further packages has a name of its own.
+func install(name, further string) (dir string, err error) {
+	packages := packages + further
 	root, err := lab.Root()
 	if err != nil {
 		return "", err
@@ -28,7 +30,7 @@ func install() (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	dir = filepath.Join(cache, "debian-"+suite)
+	dir = filepath.Join(cache, "debian-"+suite+name)
 	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return "", err

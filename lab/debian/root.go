@@ -43,10 +43,25 @@ type Root struct {
 // same paths in it.
 func Start(t testing.TB, folders ...string) *Root {
 	t.Helper()
+	return start(t, "", "", folders)
+}
+
+// StartRPM boots what is nearest to a system of rpm packages: a Debian with rpm and dnf
+// in the place of dpkg and apt. Amazon Linux itself cannot be had from Debian's
+// packages: its Python, its SELinux and its repositories are not here.
+func StartRPM(t testing.TB, folders ...string) *Root {
+	t.Helper()
+	r := start(t, "-rpm", ",rpm,dnf", folders)
+	r.Run("rm /usr/bin/apt-get /usr/bin/apt /usr/bin/dpkg && mkdir -p /etc/yum.repos.d")
+	return r
+}
+
+func start(t testing.TB, name, further string, folders []string) *Root {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("start Debian: it needs root")
 	}
-	base, err := install()
+	base, err := install(name, further)
 	if err != nil {
 		t.Fatal(err)
 	}

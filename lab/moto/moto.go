@@ -8,6 +8,7 @@ package moto
 
 import (
 	"context"
+	_ "embed" // for the resources
 	"fmt"
 	"net"
 	"net/http"
@@ -32,6 +33,9 @@ const (
 	upPoll = 50 * time.Millisecond
 )
 
+//go:embed resources.py
+var resources string
+
 // script runs the server until its standard input ends: with the test, in
 // whatever way that ends. A conditional write of S3's is one step; moto looks,
 // and then writes, so that here only one does so at a time. And in a template
@@ -52,6 +56,7 @@ def clean(json, resources):
     value = clean_json(json, resources)
     return [item for item in value if item is not None] if isinstance(value, list) else value
 parsing.clean_json, parsing.DEFAULT_REGION = clean, sys.argv[2]
+exec(sys.argv[3], {"__name__": "moto.lab"}) # moto reads a service from the name of the module
 from moto.server import main
 main(["-H", "127.0.0.1", "-p", sys.argv[1]])
 `
@@ -73,7 +78,7 @@ func Start(t testing.TB) aws.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(python, "-c", script, strconv.Itoa(port), Region)
+	cmd := exec.Command(python, "-c", script, strconv.Itoa(port), Region, resources)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C ends the test, and that ends it
 	stdin, err := cmd.StdinPipe()

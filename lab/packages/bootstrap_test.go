@@ -42,93 +42,126 @@ const (
 	secret = "https://git:s3cret@git.example.org"
 )
 
-// TestBootstrap: the user data of both launch templates, run on a Debian each, makes a
-// master and a minion, up to the minion's first highstate. The stacks are moto's, the
-// tables DynamoDB Local's under the names that the stack gave, the metadata the lab's;
-// Salt comes from PyPI, the states from a git repository. AutoScaling's messages are
-// sent in the form that EventBridge gives them: moto sends none.
-func TestBootstrap(t *testing.T) {
-	deb, _ := built(t, newer, "amd64")
-	cfg := moto.Start(t)
-	front := newFront(t, *cfg.BaseEndpoint)
-	base := stacks.CreateBase(t, cfg)
-	text, err := os.ReadFile(deb)
-	must(t, err)
-	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).PutObject(t.Context(), &s3.PutObjectInput{
-		Bucket: aws.String(base.Outputs["PackagesBucket"]), Key: aws.String(key), Body: strings.NewReader(string(text))})
-	must(t, err)
-	arn := front.makeSecret(cfg.Region, secret)
-	tables, err := dynamodb.Start()
-	must(t, err)
-	t.Cleanup(tables.Close)
+// site is a fleet on AWS, as far as it can be had here: the stacks are moto's, the tables
+// DynamoDB Local's under the names that the stack gave, the metadata the lab's.
+// AutoScaling's messages are sent in the form that EventBridge gives them: moto sends
+// none.
+type site struct {
+	t       *testing.T
+	cfg     aws.Config
+	front   *front
+	base    stacks.Stack
+	fleet   stacks.Stack
+	tables  *dynamodb.Server
+	store   *dynamo.Store
+	ids     map[string]string // of instances, by group
+	address string            // of the master
+}
+
+// newSite makes both stacks, with parameters of the fleet's, for a package of ours, and
+// with a secret for the repositories unless it is empty.
+func newSite(t *testing.T, file, key, secret string, parameters map[string]string) *site {
+	t.Helper()
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	store, err := dynamo.Open(t.Context(), dynamo.Config{Region: cfg.Region, Endpoint: tables.URL,
-		MinionsTable: base.Outputs["MinionsTable"], MastersTable: base.Outputs["MastersTable"], ProofsTable: base.Outputs["ProofsTable"]})
+	cfg := moto.Start(t)
+	s := &site{t: t, cfg: cfg, front: newFront(t, *cfg.BaseEndpoint), base: stacks.CreateBase(t, cfg), ids: map[string]string{}, address: fmt.Sprintf("127.77.%d.1", 1+rand.IntN(250))}
+	text, err := os.ReadFile(file)
 	must(t, err)
-	must(t, store.Create(t.Context()))
-	_, err = store.Since(t.Context()) // what is launched from now on is not adopted
+	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(s.base.Outputs["PackagesBucket"]), Key: aws.String(key), Body: strings.NewReader(string(text))})
 	must(t, err)
-	made := stacks.CreateFleet(t, cfg, map[string]string{"PhoenixPackage": key, "PhoenixSHA256": sum(t, deb), "SaltVersion": saltVersion, "SaltRepository": "pypi",
-		"StatesRepository": "file:///srv/states.git", "RepositoriesSecret": arn, "Masters": "1"})
-
-	ids := map[string]string{}
+	s.tables, err = dynamodb.Start()
+	must(t, err)
+	t.Cleanup(s.tables.Close)
+	s.store, err = dynamo.Open(t.Context(), dynamo.Config{Region: cfg.Region, Endpoint: s.tables.URL,
+		MinionsTable: s.base.Outputs["MinionsTable"], MastersTable: s.base.Outputs["MastersTable"], ProofsTable: s.base.Outputs["ProofsTable"]})
+	must(t, err)
+	must(t, s.store.Create(t.Context()))
+	_, err = s.store.Since(t.Context()) // what is launched from now on is not adopted
+	must(t, err)
+	all := map[string]string{"PhoenixPackage": key, "PhoenixSHA256": sum(t, file), "Masters": "1"}
+	maps.Copy(all, parameters)
+	if secret != "" {
+		all["RepositoriesSecret"] = s.front.makeSecret(cfg.Region, secret)
+	}
+	s.fleet = stacks.CreateFleet(t, cfg, all)
 	groups, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{})
 	must(t, err)
 	for _, g := range groups.AutoScalingGroups {
-		ids[*g.AutoScalingGroupName] = *g.Instances[0].InstanceId
+		s.ids[*g.AutoScalingGroupName] = *g.Instances[0].InstanceId
 	}
-	address := fmt.Sprintf("127.77.%d.1", 1+rand.IntN(250))
-	cache := pipCache(t)
-	machine := func(role, group, template string) (*debian.Root, func() error) {
-		r := debian.Start(t, cache)
-		metadata := imds.Start(t, imds.Instance{ID: ids[group], Account: "123456789012", Region: cfg.Region, PrivateIP: address, Role: role, AccessKey: accessKey})
-		env := []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + metadata.URL, "AWS_ENDPOINT_URL=" + front.URL, "AWS_ENDPOINT_URL_S3=" + front.URL,
-			"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + front.URL, "AWS_ENDPOINT_URL_DYNAMODB=" + tables.URL,
-			"PIP_CACHE_DIR=" + cache, "PIP_CONSTRAINT=/srv/constraints.txt"}
-		likeHere(t, r)
-		// What an image that a minion was baked into brings along.
-		r.Put("/etc/salt/minion_id", "baked")
-		r.Put("/etc/salt/pki/minion/minion.pem", "baked")
-		r.Put("/var/lib/cloud/user-data", userData(t, cfg, made.Resources[template]))
-		return r, func() error {
-			begun := time.Now()
-			out, code := r.Try("bash /var/lib/cloud/user-data", env...)
-			if code != 0 {
-				return fmt.Errorf("%s: exit %d\n%s", role, code, out)
-			}
-			t.Logf("the %s was set up in %.0f s, most of it for installing Salt from PyPI", role, time.Since(begun).Seconds())
-			return nil
+	return s
+}
+
+const mastersGroup, minionsGroup = stacks.Base + "-masters", stacks.Base + "-minions"
+
+// prepare gives a root the files of an image that a minion was baked into, and the
+// variables by which it finds the site. It returns what runs its user data.
+func (s *site) prepare(r *debian.Root, role, group, template string, env ...string) (setUp func() error) {
+	s.t.Helper()
+	metadata := imds.Start(s.t, imds.Instance{ID: s.ids[group], Account: "123456789012", Region: s.cfg.Region, PrivateIP: s.address, Role: role, AccessKey: accessKey})
+	env = append(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata.URL, "AWS_ENDPOINT_URL="+s.front.URL, "AWS_ENDPOINT_URL_S3="+s.front.URL,
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER="+s.front.URL, "AWS_ENDPOINT_URL_DYNAMODB="+s.tables.URL)
+	likeHere(s.t, r)
+	r.Put("/etc/salt/minion_id", "baked")
+	r.Put("/etc/salt/pki/minion/minion.pem", "baked")
+	r.Put("/var/lib/cloud/user-data", userData(s.t, s.cfg, s.fleet.Resources[template]))
+	if role == "master" {
+		r.Put("/etc/salt/master.d/10-lab.conf", "interface: "+s.address+"\n")
+	}
+	return func() error {
+		begun := time.Now()
+		out, code := r.Try("bash /var/lib/cloud/user-data", env...)
+		if code != 0 {
+			return fmt.Errorf("%s: exit %d\n%s", role, code, out)
+		}
+		s.t.Logf("the %s was set up in %.0f s", role, time.Since(begun).Seconds())
+		return nil
+	}
+}
+
+// serve sends the messages of both launches, and waits until both first highstates are
+// on record.
+func (s *site) serve(master *debian.Root) {
+	s.t.Helper()
+	calls := sqs.NewFromConfig(s.cfg)
+	queue, err := calls.GetQueueUrl(s.t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String(s.base.Outputs["Queue"])})
+	must(s.t, err)
+	begun := time.Now()
+	for group, id := range s.ids {
+		_, err := calls.SendMessage(s.t.Context(), &sqs.SendMessageInput{QueueUrl: queue.QueueUrl, MessageBody: aws.String(launched(group, id, s.cfg.Region))})
+		must(s.t, err)
+	}
+	ran := func(group string) func() (bool, string) {
+		return func() (bool, string) {
+			row, err := s.store.Minion(s.t.Context(), s.ids[group])
+			out, _ := master.Try("phoenix minions explain " + s.ids[group] + "; phoenix masters list; journalctl -u phoenix-bridge -n 5 --no-pager -o cat")
+			return err == nil && row.HighstateRan, fmt.Sprintf("%+v %v\n%s", row, err, out)
 		}
 	}
+	lab.Eventually(s.t, servedWithin, "the minion's first highstate is on record", ran(minionsGroup))
+	s.t.Logf("served, and its first highstate on record, %.0f s after the message of its launch", time.Since(begun).Seconds())
+	lab.Eventually(s.t, servedWithin, "so is that of the master's own minion", ran(mastersGroup))
+}
 
-	master, setUpMaster := machine("master", stacks.Base+"-masters", "MasterTemplate")
-	master.Put("/etc/salt/master.d/10-lab.conf", "interface: "+address+"\n")
+// TestBootstrap: the user data of both launch templates, run on a Debian each, makes a
+// master and a minion, up to the minion's first highstate. Salt comes from PyPI, the
+// states from a git repository.
+func TestBootstrap(t *testing.T) {
+	deb, _ := built(t, newer, "amd64")
+	s := newSite(t, deb, key, secret, map[string]string{"SaltVersion": saltVersion, "SaltRepository": "pypi", "StatesRepository": "file:///srv/states.git"})
+	cache := pipCache(t)
+	pip := []string{"PIP_CACHE_DIR=" + cache, "PIP_CONSTRAINT=/srv/constraints.txt"}
+	master, minion := debian.Start(t, cache), debian.Start(t, cache)
 	states(t, master)
-	minion, setUpMinion := machine("minion", stacks.Base+"-minions", "MinionTemplate")
+	setUpMaster := s.prepare(master, "master", mastersGroup, "MasterTemplate", pip...)
+	setUpMinion := s.prepare(minion, "minion", minionsGroup, "MinionTemplate", pip...)
 	var both errgroup.Group
 	both.Go(setUpMaster)
 	both.Go(setUpMinion)
 	must(t, both.Wait())
-
-	calls := sqs.NewFromConfig(cfg)
-	queue, err := calls.GetQueueUrl(t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String(base.Outputs["Queue"])})
-	must(t, err)
-	begun := time.Now()
-	for group, id := range ids {
-		_, err := calls.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: queue.QueueUrl, MessageBody: aws.String(launched(group, id, cfg.Region))})
-		must(t, err)
-	}
-	ran := func(group string) func() (bool, string) {
-		return func() (bool, string) {
-			row, err := store.Minion(t.Context(), ids[group])
-			out, _ := master.Try("phoenix minions explain " + ids[group] + "; phoenix masters list; journalctl -u phoenix-bridge -n 5 --no-pager -o cat")
-			return err == nil && row.HighstateRan, fmt.Sprintf("%+v %v\n%s", row, err, out)
-		}
-	}
-	lab.Eventually(t, servedWithin, "the minion's first highstate is on record", ran(stacks.Base+"-minions"))
-	t.Logf("served, and its first highstate on record, %.0f s after the message of its launch", time.Since(begun).Seconds())
-	lab.Eventually(t, servedWithin, "so is that of the master's own minion", ran(stacks.Base+"-masters"))
+	s.serve(master)
 	for name, r := range map[string]*debian.Root{"master": master, "minion": minion} {
 		if out := r.Run("cat /srv/ran"); out != "ran\n" {
 			t.Errorf("%s: its highstate ran as %q", name, out)
@@ -140,13 +173,13 @@ func TestBootstrap(t *testing.T) {
 	if out := master.Run("cat /etc/salt/git/credentials; stat -c '%a %U' /etc/salt/git/credentials; git config --system credential.helper"); out != secret+"\n600 root\nstore --file /etc/salt/git/credentials\n" {
 		t.Errorf("the masters' way into their repositories: %q", out)
 	}
-	row, err := store.Minion(t.Context(), ids[stacks.Base+"-minions"])
+	row, err := s.store.Minion(t.Context(), s.ids[minionsGroup])
 	must(t, err)
 
 	// Run again, both are what they were: the same key, and no second highstate.
 	for name, r := range map[string]*debian.Root{"master": master, "minion": minion} {
 		pid := r.Run("systemctl show --value -p MainPID salt-minion")
-		r.Run("/usr/lib/phoenix/bootstrap", "PIP_CACHE_DIR="+cache, "PIP_CONSTRAINT=/srv/constraints.txt")
+		r.Run("/usr/lib/phoenix/bootstrap", pip...)
 		if now := r.Run("systemctl show --value -p MainPID salt-minion"); name == "minion" && now != pid {
 			t.Errorf("%s: salt-minion was restarted", name)
 		}
@@ -155,7 +188,7 @@ func TestBootstrap(t *testing.T) {
 		out, code := master.Try("salt --out=txt -t 10 " + row.InstanceID + " test.ping")
 		return code == 0 && strings.Contains(out, "True"), out
 	})
-	after, err := store.Minion(t.Context(), row.InstanceID)
+	after, err := s.store.Minion(t.Context(), row.InstanceID)
 	must(t, err)
 	if after.KeySHA256 != row.KeySHA256 || after.ClaimVersion != row.ClaimVersion || minion.Run("cat /srv/ran") != "ran\n" {
 		t.Errorf("after it was run again: %+v, was %+v", after, row)
@@ -170,8 +203,55 @@ func TestBootstrap(t *testing.T) {
 			needed[strings.TrimSpace(line)] = true
 		}
 	}
-	if seen := front.needs(); !slices.Equal(seen, slices.Sorted(maps.Keys(needed))) {
+	if seen := s.front.needs(); !slices.Equal(seen, slices.Sorted(maps.Keys(needed))) {
 		t.Errorf("the scripts needed %q, the lists say %q", seen, slices.Sorted(maps.Keys(needed)))
+	}
+}
+
+// TestRepository: with Salt's packages from a repository, as the templates have it by
+// default, deb and rpm: the master runs as user salt, below our units, and serves a
+// minion, whose grains were there before its first start.
+func TestRepository(t *testing.T) {
+	url, keySHA256 := saltRepository(t)
+	deb, rpm := built(t, newer, "amd64")
+	for _, c := range []struct {
+		name, file string
+		start      func(testing.TB, ...string) *debian.Root
+	}{{"deb", deb, debian.Start}, {"rpm", rpm, debian.StartRPM}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t, c.file, "phoenix."+c.name, "", map[string]string{"SaltVersion": repositoryVersion, "SaltRepository": url, "SaltKeySHA256": keySHA256, "MinionGrains": "{role: web}"})
+			master, minion := c.start(t), c.start(t)
+			// The states of the image: gitfs needs git, which the repository on loopback lacks.
+			master.Put("/srv/salt/top.sls", "base: {'role:web': [{match: grain}, first], 'not G@role:web': [{match: compound}, other]}\n")
+			master.Put("/srv/salt/first.sls", "ran: {cmd.run: [{name: echo web >>/srv/ran}]}\n")
+			master.Put("/srv/salt/other.sls", "ran: {cmd.run: [{name: echo other >>/srv/ran}]}\n")
+			setUpMaster := s.prepare(master, "master", mastersGroup, "MasterTemplate")
+			setUpMinion := s.prepare(minion, "minion", minionsGroup, "MinionTemplate")
+			var both errgroup.Group
+			both.Go(setUpMaster)
+			both.Go(setUpMinion)
+			must(t, both.Wait())
+			s.serve(master)
+			if ran := [2]string{master.Run("cat /srv/ran"), minion.Run("cat /srv/ran")}; ran != [2]string{"other\n", "web\n"} {
+				t.Errorf("the highstates ran as %q", ran)
+			}
+			if out := master.Run("ps -C python3 -o user=,args= | grep -i 'salt-master' | grep -v ^root | head -1; stat -c '%U %a' /etc/salt/pki/master/minions/*"); !strings.HasPrefix(out, "salt ") || !strings.Contains(out, "\nsalt 6") {
+				t.Errorf("the master and its keys: %s", out)
+			}
+			for name, r := range map[string]*debian.Root{"master": master, "minion": minion} {
+				if out := r.Run("systemctl is-active phoenix-agent salt-minion"); out != "active\nactive\n" {
+					t.Errorf("%s: %s", name, out)
+				}
+			}
+			if out := master.Run("systemctl is-active phoenix-bridge salt-master; systemctl show --value -p NRestarts salt-master"); out != "active\nactive\n0\n" {
+				t.Errorf("master: %s", out)
+			}
+			// Run again with the repository gone, as a baked image starts.
+			minion.Run("sed -i 's#^declare -x SALT_REPOSITORY=.*#declare -x SALT_REPOSITORY=\"http://127.0.0.1:1\"#' /etc/phoenix/bootstrap.env && /usr/lib/phoenix/bootstrap")
+			if out := minion.Run("tail -n 3 /var/log/phoenix-bootstrap.log"); !strings.Contains(out, "the image has Salt") {
+				t.Errorf("a second run: %s", out)
+			}
+		})
 	}
 }
 

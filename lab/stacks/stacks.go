@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -43,19 +42,26 @@ type Stack struct {
 // CreateBase makes the stack of base.yaml.
 func CreateBase(t testing.TB, cfg aws.Config) Stack {
 	t.Helper()
-	return create(t, cfg, Base, "base.yaml", nil)
+	return CreateNamedBase(t, cfg, Base, nil)
 }
 
-// CreateFleet makes the stack of fleet.yaml beside it, over all zones of the
-// region, with more parameters.
+// CreateNamedBase is CreateBase for another fleet, or with parameters.
+func CreateNamedBase(t testing.TB, cfg aws.Config, name string, parameters map[string]string) Stack {
+	t.Helper()
+	return create(t, cfg, name, "base.yaml", parameters)
+}
+
+// CreateFleet makes the stack of fleet.yaml beside it, with more parameters.
 func CreateFleet(t testing.TB, cfg aws.Config, more map[string]string) Stack {
+	t.Helper()
+	return CreateNamedFleet(t, cfg, Fleet, more)
+}
+
+// CreateNamedFleet is CreateFleet for a further stack on the same base.
+func CreateNamedFleet(t testing.TB, cfg aws.Config, name string, more map[string]string) Stack {
 	t.Helper()
 	ctx := context.Background()
 	calls := ec2.NewFromConfig(cfg)
-	zones, err := calls.DescribeAvailabilityZones(ctx, &ec2.DescribeAvailabilityZonesInput{})
-	if err != nil {
-		t.Fatalf("count zones: %v", err)
-	}
 	images, err := calls.DescribeImages(ctx, &ec2.DescribeImagesInput{MaxResults: aws.Int32(5)})
 	if err != nil {
 		t.Fatalf("find image: %v", err)
@@ -65,10 +71,9 @@ func CreateFleet(t testing.TB, cfg aws.Config, more map[string]string) Stack {
 	if err != nil {
 		t.Fatalf("name image: %v", err)
 	}
-	parameters := map[string]string{"ImageId": image, "Zones": strconv.Itoa(len(zones.AvailabilityZones)),
-		"PhoenixPackage": "phoenix.deb", "PhoenixSHA256": "0000000000000000000000000000000000000000000000000000000000000000"}
+	parameters := map[string]string{"ImageId": image, "PhoenixPackage": "phoenix.deb", "PhoenixSHA256": "0000000000000000000000000000000000000000000000000000000000000000"}
 	maps.Copy(parameters, more)
-	return create(t, cfg, Fleet, "fleet.yaml", parameters)
+	return create(t, cfg, name, "fleet.yaml", parameters)
 }
 
 func create(t testing.TB, cfg aws.Config, name, file string, parameters map[string]string) Stack {
