@@ -215,14 +215,20 @@ func examineDropIn(r *report, m Minion) {
 			r.ok("drop-in", "the minion sees it as it is")
 		}
 	}
-	stale := slices.DeleteFunc(slices.Clone(m.Alive), func(address string) bool { return slices.Contains(c.Masters, address) })
+	hosts := make([]string, len(c.Masters)) // without ports, as Salt names the jobs
+	for i, master := range c.Masters {
+		hosts[i], _ = salt.SplitMaster(master, c.MasterPort)
+	}
+	stale := slices.DeleteFunc(slices.Clone(m.Alive), func(address string) bool {
+		return slices.Contains(hosts, address) || slices.Contains(c.Masters, address)
+	})
 	switch {
 	case m.AliveErr != nil:
 		r.add(Warning, "alive-schedule", say("correct "+quote(filepath.Join(c.DropIns, scheduleName))), "the schedule cannot be read: %s", oneLine(m.AliveErr))
 	case len(stale) > 0:
-		r.add(Warning, "alive-schedule", say("systemctl restart phoenix-agent takes them out; or edit "+quote(filepath.Join(c.DropIns, scheduleName))), "the schedule looks for masters that are not on the list: %s", some(stale))
+		r.add(Warning, "alive-schedule", say("systemctl restart phoenix-agent takes them out; or edit "+quote(filepath.Join(c.DropIns, scheduleName))), "the schedule checks masters that are not on the list: %s", some(stale))
 	default:
-		r.ok("alive-schedule", "the schedule looks for no other masters")
+		r.ok("alive-schedule", "the schedule checks no other masters")
 	}
 }
 
