@@ -48,7 +48,7 @@ const (
 )
 
 func masterFaults() []fault {
-	one, two, word := lab.StrangerKey(), lab.StrangerKey(), without(conf)
+	one, two, word := lab.UnknownKey(), lab.UnknownKey(), without(conf)
 	let := "x:\n  wheel.key.accept:\n    - match: x\n"
 	return []fault{
 		{"auto-accept", doctor.Error, map[string]string{conf: "auto_accept: yes\n"}, nil, []string{conf}},
