@@ -57,7 +57,7 @@ func (a Admin) CheckMaster(ctx context.Context, id string) (*MasterCheck, error)
 		switch {
 		case row.ClaimState == fleet.Claimed:
 			if row.ClaimOwner == id {
-				c.Running = append(c.Running, row.Salt())
+				c.Running = append(c.Running, row.SaltID())
 			}
 		case row.WantsHighstate():
 			c.Waiting++

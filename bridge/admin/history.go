@@ -89,14 +89,14 @@ func (a Admin) storeHistory(ctx context.Context, r ReadHistory, h *History, want
 		err := a.Store.ByStatus(ctx, status, fleet.FormatTime(r.Since), func(page []fleet.Minion) error {
 			for _, m := range page {
 				at, err := fleet.ParseTime(m.Modified)
-				if err != nil || !wanted(m.Salt()) || at.Before(r.Since) || !at.Before(r.Until) {
+				if err != nil || !wanted(m.SaltID()) || at.Before(r.Since) || !at.Before(r.Until) {
 					continue
 				}
 				if seen++; seen > maxHistory {
 					return errEnough
 				}
-				e := Event{Time: at, Source: storeSource, Minion: m.Salt(), Master: m.ClaimOwner,
-					What: "row is " + strings.ToLower(string(decide.Stand(m, true, false)))}
+				e := Event{Time: at, Source: storeSource, Minion: m.SaltID(), Master: m.ClaimOwner,
+					What: "row is " + strings.ToLower(string(decide.PhaseOf(m, true, false)))}
 				for _, more := range []struct{ name, value string }{{"jid", m.ClaimJID}, {"runner", m.HighstateRunner}, {"group", m.Group}} {
 					if more.value != "" {
 						e.More = append(e.More, more.name+"="+more.value)

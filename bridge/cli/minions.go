@@ -136,7 +136,7 @@ func retireMinions(c *cli.Context, a admin.Admin) error {
 	if request.DryRun {
 		rows, err := a.Retire(c.Context, request)
 		return printChanged(c, rows, err, func(r fleet.Minion) string {
-			return fmt.Sprintf("would be retired: %s, key %s", decide.Stand(r, r.Status != "", false), cmp.Or(short(r.KeySHA256), "none"))
+			return fmt.Sprintf("would be retired: %s, key %s", decide.PhaseOf(r, r.Status != "", false), cmp.Or(short(r.KeySHA256), "none"))
 		})
 	}
 	if len(ids) > askAbove {
