@@ -12,8 +12,9 @@ help: ## list the targets
 build: ## bin/phoenix, one static binary
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/phoenix ./bridge/cmd/phoenix
 
-docs: build ## docs/reference.md, made from the code
+docs: build ## docs/reference.md and the tables of docs/doctor.md, made from the code
 	@bin/phoenix man --markdown >docs/reference.md
+	@text="$$(bin/phoenix man --doctor docs/doctor.md)" && printf '%s\n' "$$text" >docs/doctor.md
 
 demo: build ## real masters and minions: who is let in, and what follows when a master dies
 	@go run ./lab/install 3007

@@ -9,15 +9,22 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// acceptOne accepts one key, and returns the row that it is bound to.
-func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance string, rebind bool) (fleet.Minion, error) {
-	state := salt.Pending
-	text, err := keys.Read(id, state)
-	if errors.Is(err, salt.ErrNoKey) && rebind {
-		// Salt took another key than the bound one without us: bind that.
-		state = salt.Accepted
-		text, err = keys.Read(id, state)
+// acceptOrRebind accepts one key, and returns the row that it is bound to. To rebind
+// does not wait for another key than the bound one: one must have been seen.
+func (a Admin) acceptOrRebind(ctx context.Context, keys *salt.Keys, master *salt.Master, id, instance string, rebind bool) (fleet.Minion, error) {
+	if !rebind {
+		return acceptOne(ctx, a.Store, keys, master, id, instance)
 	}
+	r, err := a.rebinding(ctx, keys, id)
+	if err != nil {
+		return fleet.Minion{}, err
+	}
+	return a.Rebind(ctx, r)
+}
+
+// acceptOne accepts one key, and returns the row that it is bound to.
+func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance string) (fleet.Minion, error) {
+	text, err := keys.Read(id, salt.Pending)
 	if err != nil {
 		return fleet.Minion{}, err
 	}
@@ -28,15 +35,12 @@ func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *
 	row, err := fleet.ApplyOne(ctx, store, fleet.Add{InstanceID: instance, MinionID: id})
 	if err == nil {
 		row, err = fleet.ApplyOne(ctx, store, fleet.Bind{InstanceID: instance, KeySHA256: digest,
-			PublicKey: string(text), Rebind: rebind})
+			PublicKey: string(text)})
 	}
 	if err != nil {
 		return row, fmt.Errorf("%w%s", err, hint(err))
 	}
-	if state == salt.Pending {
-		err = acceptPending(ctx, keys, master, id, digest)
-	}
-	return row, err
+	return row, acceptPending(ctx, keys, master, id, digest)
 }
 
 // acceptPending accepts, and makes sure that the key which was accepted is the one

@@ -111,7 +111,7 @@ func (a Admin) Accept(ctx context.Context, r AcceptKeys) ([]fleet.Minion, error)
 	var faults []error
 	var rows []fleet.Minion
 	for _, id := range r.IDs {
-		row, err := acceptOne(ctx, a.Store, keys, master, id, instances[id], r.Rebind)
+		row, err := a.acceptOrRebind(ctx, keys, master, id, instances[id], r.Rebind)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("accept key %s: %w", id, err))
 			continue

@@ -76,6 +76,7 @@ func addOrAdopt(keys *salt.Keys, add fleet.Add) fleet.Change {
 type RetireMinions struct {
 	IDs     []string `json:"ids"`
 	Unknown bool     `json:"unknown"` // ids that the fleet does not know, too
+	DryRun  bool     `json:"dry_run"` // return the rows as they are, and change nothing
 }
 
 // Retire records that minions were terminated, for good, and returns their rows.
@@ -94,6 +95,15 @@ func (a Admin) Retire(ctx context.Context, r RetireMinions) ([]fleet.Minion, err
 			return nil, fmt.Errorf("retire %s: %w (--unknown to retire it all the same)", id, fleet.ErrNotFound)
 		}
 		changes = append(changes, fleet.Retire{InstanceID: instances[id]})
+	}
+	if r.DryRun {
+		found := []fleet.Minion{}
+		for _, id := range r.IDs {
+			row := rows[id]
+			row.InstanceID = instances[id]
+			found = append(found, row)
+		}
+		return found, nil
 	}
 	return a.apply(ctx, "retire minions", "minion retired", changes)
 }

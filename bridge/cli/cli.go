@@ -62,7 +62,7 @@ func newApp(out, errs io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			bridgeCommand(), agentCommand(), statusCommand(), minionsCommand(), adoptCommand(),
 			mastersCommand(), keysCommand(), highstateCommand(), jobsCommand(), eventsCommand(), rosterCommand(), pruneCommand(),
-			identityCommand(), doctorCommand(), completionCommand(), completeCommand(), manCommand(),
+			historyCommand(), identityCommand(), storeCommand(), doctorCommand(), completionCommand(), completeCommand(), manCommand(),
 		},
 	}
 	tellHelp(app)

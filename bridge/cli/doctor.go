@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,19 +25,19 @@ import (
 	"phoenix/bridge/service"
 )
 
-// doctorWithin bounds all that is asked of stores and of AWS. Salt's own files are
-// read in milliseconds.
+// doctorWithin bounds all that is asked of stores, of AWS and of masters' ports. Salt's
+// own files are read in milliseconds, and 100,000 keys in some seconds.
 const doctorWithin = 20 * time.Second
 
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "look at the Salt master or minion on this machine for what is wrong, and change nothing",
-		Description: "It needs no configuration, no bridge and no store, and looks at /etc/salt/master and /etc/salt/minion, or at\n" +
-			"what --salt-config names. Where there is a configuration of Phoenix, it looks at what that names, too.\n" +
+		Usage: "examine the Salt master or minion on this machine for what is wrong, and change nothing",
+		Description: "It needs no configuration, no bridge and no store, and reads /etc/salt/master and /etc/salt/minion, or what\n" +
+			"--salt-config names. Where there is a configuration of Phoenix, it examines what that names, too.\n" +
 			"Exit code 0: nothing worse than a note; 1: warnings or errors.",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.BoolFlag{Name: "salt-only", Usage: "look at Salt alone, whatever configuration of Phoenix there is"},
+			&cli.BoolFlag{Name: "salt-only", Usage: "examine Salt alone, whatever configuration of Phoenix there is"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "leave out what is as it should be"}},
 		Action: runDoctor,
 	}
@@ -70,7 +71,7 @@ func faultOf(findings []doctor.Finding) error {
 		return nil
 	}
 	n := doctor.Count(findings)
-	return fmt.Errorf("look at Salt: %w (errors: %d, warnings: %d)", errFindings, n[doctor.Error], n[doctor.Warning])
+	return fmt.Errorf("examine Salt: %w (errors: %d, warnings: %d)", errFindings, n[doctor.Error], n[doctor.Warning])
 }
 
 // bridgeDoctor returns the operation of the socket: it examines the bridge's own
@@ -86,7 +87,7 @@ func bridgeDoctor(cfg config.Config, store fleet.Store) admin.Operation {
 		}
 		ctx, cancel := context.WithTimeout(ctx, doctorWithin)
 		defer cancel()
-		v := &visit{cfg: cfg, fleet: doctor.Fleet{Config: "the bridge's own", Store: cfg.Store}, paths: []string{cfg.SaltConfig}}
+		v := &visit{cfg: cfg, progress: func(string) func() { return func() {} }, fleet: doctor.Fleet{Config: "the bridge's own", Store: cfg.Store}, paths: []string{cfg.SaltConfig}}
 		if !cfg.OnDynamoDB() { // else one is opened that looks at the answers
 			v.store = &openedStore{Store: store, close: func() error { return nil }}
 		}
@@ -131,13 +132,14 @@ type visit struct {
 	paths    []string // configuration files of Salt
 	fleet    doctor.Fleet
 	findings []doctor.Finding
+	progress func(string) (done func())
 	store    *openedStore // nil: there is none, or it cannot be read
 	dates    dates        // of AWS's answers
 }
 
 // newVisit finds out where to look.
 func newVisit(c *cli.Context) (*visit, error) {
-	v := &visit{}
+	v := &visit{progress: func(what string) func() { return progress(c, what) }}
 	if c.Bool("salt-only") {
 		v.cfg = plainConfig(c)
 		var err error
@@ -180,11 +182,12 @@ func saltConfigs(cfg config.Config) (found []string, err error) {
 	if cfg.SaltConfig != usual {
 		return []string{cfg.SaltConfig}, nil
 	}
-	for _, path := range []string{usual, minionConfig} {
-		if _, err := os.Stat(path); err == nil {
+	for role, path := range map[string]string{"master": usual, "minion": minionConfig} {
+		if salt.Configured(path, role) {
 			found = append(found, path)
 		}
 	}
+	slices.Sort(found)
 	if len(found) == 0 {
 		return nil, usageError(fmt.Errorf("find Salt: neither %s nor %s is there (--salt-config names the file)", usual, minionConfig))
 	}
@@ -198,7 +201,13 @@ func (v *visit) master(ctx context.Context, path string) {
 		v.findings = append(v.findings, doctor.Unread("salt-config", path, err))
 		return
 	}
-	m := doctor.LookAtMaster(c)
+	done := v.progress("reading the master's keys and files")
+	m := doctor.ReadMaster(c)
+	done()
+	queues, _ := v.cfg.Items()
+	for _, q := range queues {
+		m.Queues = append(m.Queues, q.Name)
+	}
 	valid, err := regexp.Compile(v.cfg.IDPattern)
 	if err != nil { // of a command line that was not checked
 		v.findings = append(v.findings, doctor.Unread("id-pattern", v.cfg.IDPattern, err))
@@ -227,7 +236,7 @@ func (v *visit) minion(ctx context.Context, path string) {
 		v.findings = append(v.findings, doctor.Unread("minion-config", path, err))
 		return
 	}
-	m := doctor.LookAtMinion(c)
+	m := doctor.ReadMinion(ctx, c)
 	if v.configured() {
 		v.look(ctx, false)
 		if v.fleet.Proof != nil {
@@ -274,7 +283,7 @@ func printFindings(c *cli.Context, findings []doctor.Finding) error {
 		fmt.Fprintf(w, "%-8s %-22s %s\n", f.Severity, f.Check, plain(f.What))
 		printIndented(w, f.Why)
 		if f.Mend != "" {
-			printIndented(w, "mend: "+f.Mend)
+			printIndented(w, "fix: "+f.Mend)
 		}
 	}
 	n := doctor.Count(findings)

@@ -31,7 +31,7 @@ var exitCodes = []struct {
 	meaning string
 }{
 	{exitOK, "it is done"},
-	{exitFailed, "what was asked for did not happen; phoenix doctor found warnings or errors"},
+	{exitFailed, "what was asked for did not happen; doctor, masters check or highstate show found something"},
 	{exitUsage, "command line or configuration"},
 	{exitStore, "the store is damaged, or does not answer"},
 	{exitDenied, "not allowed: run as root or as the master's user"},

@@ -21,6 +21,7 @@ func highstateCommand() *cli.Command {
 				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "those that are done too"}},
 				Action: withStore(performing(listHighstates)),
 			},
+			highstateShowCommand(),
 			{
 				Name:      "run",
 				Usage:     "ask for a highstate by hand: of an adopted minion, or once more",

@@ -25,8 +25,10 @@ func keysCommand() *cli.Command {
 				Usage:     "accept a pending key by hand: bind it, and let its minion in",
 				ArgsUsage: "ID",
 				Description: "Adds the minion to the fleet if it is not there. A key that differs from the one bound to the\n" +
-					"minion is accepted only with --rebind, for a machine that was rebuilt: its highstate is then run again.",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "rebind", Usage: "forget the key that was bound before"}},
+					"minion is accepted only with --rebind, for a machine that was rebuilt: it takes the key that is pending, denied,\n" +
+					"or was unlinked by the bridge, shows both keys, asks, and ends when the minion answers. Its highstate is then\n" +
+					"run again. Other masters deny the new key until the old one is deleted there (phoenix keys delete).",
+				Flags:  append([]cli.Flag{jsonFlag, &cli.BoolFlag{Name: "rebind", Usage: "bind another key than the bound one"}}, rebindFlags...),
 				Action: makingStore(performing(acceptKeys)),
 			},
 			{
@@ -56,7 +58,13 @@ func acceptKeys(c *cli.Context, a admin.Admin) error {
 	if err != nil {
 		return err
 	}
-	rows, err := a.Accept(c.Context, admin.AcceptKeys{IDs: ids, Rebind: c.Bool("rebind")})
+	if c.Bool("rebind") {
+		if len(ids) != 1 {
+			return usageError(errors.New("--rebind takes one minion id: it shows both keys"))
+		}
+		return rebindKey(c, a, ids[0])
+	}
+	rows, err := a.Accept(c.Context, admin.AcceptKeys{IDs: ids})
 	switch {
 	case !c.Bool("json"):
 		for _, row := range rows {

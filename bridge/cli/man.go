@@ -3,9 +3,11 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"phoenix/bridge/config"
+	"phoenix/bridge/doctor"
 
 	"github.com/urfave/cli/v2"
 )
@@ -15,8 +17,20 @@ func manCommand() *cli.Command {
 		Name:   "man",
 		Usage:  "print the manual page, phoenix(8)",
 		Hidden: true, // for packages: an admin types "man phoenix"
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "markdown", Usage: "print docs/reference.md instead"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Usage: "print docs/reference.md instead"},
+			&cli.StringFlag{Name: "doctor", Usage: "print that `FILE`, docs/doctor.md, with its tables of checks made anew"}},
 		Action: func(c *cli.Context) error {
+			if path := c.String("doctor"); path != "" {
+				old, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				text, err := doctor.Document(string(old))
+				if err == nil {
+					_, err = io.WriteString(c.App.Writer, text)
+				}
+				return err
+			}
 			text := manual(c.App)
 			if c.Bool("markdown") {
 				text = reference(c.App)

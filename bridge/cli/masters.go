@@ -28,6 +28,7 @@ func mastersCommand() *cli.Command {
 				Flags:  []cli.Flag{jsonFlag},
 				Action: withStore(listMasters),
 			},
+			mastersCheckCommand(),
 			{
 				Name:      "drain",
 				Usage:     "have a master's minions move to the others, before it goes or is worked on",

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +45,9 @@ func minionsCommand() *cli.Command {
 				ArgsUsage: "ID… | - | --held",
 				Flags: []cli.Flag{jsonFlag,
 					&cli.BoolFlag{Name: "held", Usage: "those whose terminations this machine's bridge holds, too many at once (see phoenix status)"},
-					&cli.BoolFlag{Name: "unknown", Usage: "also ids that the fleet does not know: a launch that is told of later is then ignored"}},
+					&cli.BoolFlag{Name: "unknown", Usage: "also ids that the fleet does not know: a launch that is told of later is then ignored"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "list what would be retired, and change nothing"},
+					&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, as is done for more than ten"}},
 				Action: makingStore(performing(retireMinions)),
 			},
 			{
@@ -129,9 +132,24 @@ func retireMinions(c *cli.Context, a admin.Admin) error {
 	if err != nil {
 		return err
 	}
-	rows, err := a.Retire(c.Context, admin.RetireMinions{IDs: ids, Unknown: c.Bool("unknown")})
+	request := admin.RetireMinions{IDs: ids, Unknown: c.Bool("unknown"), DryRun: c.Bool("dry-run")}
+	if request.DryRun {
+		rows, err := a.Retire(c.Context, request)
+		return printChanged(c, rows, err, func(r fleet.Minion) string {
+			return fmt.Sprintf("would be retired: %s, key %s", decide.PhaseOf(r, r.Status != "", false), cmp.Or(short(r.KeySHA256), "none"))
+		})
+	}
+	if len(ids) > askAbove {
+		if err := confirm(c, fmt.Sprintf("Retire %d minions (%s, …) for good, and delete their keys on every master?", len(ids), ids[0])); err != nil {
+			return err
+		}
+	}
+	rows, err := a.Retire(c.Context, request)
 	return printChanged(c, rows, err, func(fleet.Minion) string { return retired })
 }
+
+// askAbove is how many minions are retired without a question.
+const askAbove = 10
 
 const retired = "retired: every master deletes its keys, within a minute or so"
 

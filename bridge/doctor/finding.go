@@ -26,7 +26,9 @@ type Finding struct {
 	Check    string   `json:"check"`          // its name, stable: see Checks
 	What     string   `json:"what"`           // one line
 	Why      string   `json:"why,omitempty"`  // why it matters; empty for what is ok
-	Mend     string   `json:"mend,omitempty"` // the command that mends it, or what to look at
+	Mend     string   `json:"mend,omitempty"` // what to do about it: Commands, or words
+	// Commands do it, one after the other, for exactly what was found. A test runs each.
+	Commands []string `json:"commands,omitempty"`
 }
 
 // Worst is the worst severity among findings; OK if there are none.
@@ -61,19 +63,22 @@ func Sort(findings []Finding) {
 	})
 }
 
-// report gathers findings.
+// report collects findings.
 type report struct{ findings []Finding }
 
-// add takes a finding in. Why it matters is the check's to say.
-func (r *report) add(severity Severity, check, mend, format string, args ...any) {
+// add adds a finding. The check says why it matters.
+func (r *report) add(severity Severity, check string, fix Fix, format string, args ...any) {
 	f := Finding{Severity: severity, Check: check, What: fmt.Sprintf(format, args...)}
 	if severity != OK {
-		f.Why, f.Mend = find(check).Why, mend
+		f.Why, f.Mend, f.Commands = find(check).Why, fix.String(), fix.commands
 	}
 	r.findings = append(r.findings, f)
 }
 
-// shown is as many names as a line bears.
+// ok adds that a check found nothing.
+func (r *report) ok(check, format string, args ...any) { r.add(OK, check, Fix{}, format, args...) }
+
+// shown is how many names a line has room for.
 const shown = 8
 
 // some lists names, quoted where one could be more than a name.
@@ -89,13 +94,10 @@ func some(names []string) string {
 	return text
 }
 
-// quote keeps a hostile name from being taken for anything else by a terminal, or
-// by a shell that a line is pasted into.
+// quote keeps a hostile name from being taken for anything else by a terminal. For a
+// shell, see word.
 func quote(name string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/@:+", r)
-	}
-	if name != "" && len(name) <= 128 && !strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) {
+	if name != "" && len(name) <= 128 && !strings.ContainsFunc(name, special) {
 		return name
 	}
 	if len(name) > 128 {

@@ -48,8 +48,8 @@ type Bridge struct {
 	Unproven bool
 	Bus      string // why it is not connected; empty: it is, or is told not to be
 	Reach    bool   // to its store
-	Held     string // what holds its work up
-	Brake    int    // terminations that its brake holds
+	Held     string // what delays its work
+	Brake    int    // terminations that its limit stops
 	Relay    *Relay // nil: there is none
 }
 
@@ -97,36 +97,36 @@ func ExamineFleet(f Fleet) []Finding {
 	var r report
 	switch {
 	case f.ConfigErr != nil:
-		r.add(Error, "configuration", "mend the line that is named", "%s", oneLine(f.ConfigErr))
+		r.add(Error, "configuration", say("correct the line that is named"), "%s", oneLine(f.ConfigErr))
 		return r.findings
 	case f.Config == "":
-		r.add(Note, "configuration", "see the README for /etc/phoenix/phoenix.yaml", "there is none: only Salt was looked at")
+		r.add(Note, "configuration", say("see the README for /etc/phoenix/phoenix.yaml"), "there is none: only Salt was examined")
 		return r.findings
 	}
-	r.add(OK, "configuration", "", "%s, store %s", quote(f.Config), quote(f.Store))
+	r.ok("configuration", "%s, store %s", quote(f.Config), quote(f.Store))
 	examineBridge(&r, f)
 	examineRelay(&r, f.Bridge)
 	if errors.Is(f.StoreErr, fs.ErrNotExist) { // SQLite's, before the first start
-		r.add(Note, "store", "systemctl start phoenix-bridge", "%s", oneLine(f.StoreErr))
+		r.add(Note, "store", run("systemctl start phoenix-bridge"), "%s", oneLine(f.StoreErr))
 	} else if f.StoreErr != nil {
-		r.add(Error, "store", "phoenix status", "%s", oneLine(f.StoreErr))
+		r.add(Error, "store", say("phoenix status"), "%s", oneLine(f.StoreErr))
 	} else {
-		r.add(OK, "store", "", "%s can be read", quote(f.Store))
+		r.ok("store", "%s can be read", quote(f.Store))
 	}
 	if n := len(f.BadRows); n > 0 {
-		r.add(Error, "store-rows", "correct or delete what is named, then phoenix minions add or retire it", "%d cannot be decoded, and are left out everywhere: %s",
+		r.add(Error, "store-rows", say("correct or delete what is named, then phoenix minions add or retire it"), "%d cannot be decoded, and are left out everywhere: %s",
 			n, oneLine(errors.Join(f.BadRows[:min(n, maxBadRows)]...)))
 	}
 	for _, t := range f.Tables {
 		switch {
 		case t.Err != nil:
-			r.add(Note, "tables", "let its role do dynamodb:DescribeTable and dynamodb:DescribeTimeToLive, or look with: aws dynamodb describe-table --table-name "+quote(t.Name), "table %s was not looked at: %s", quote(t.Name), oneLine(t.Err))
+			r.add(Note, "tables", say("let its role do dynamodb:DescribeTable and dynamodb:DescribeTimeToLive, or see: aws dynamodb describe-table --table-name "+quote(t.Name)), "table %s was not read: %s", quote(t.Name), oneLine(t.Err))
 		case len(t.Faults) > 0:
 			for _, fault := range t.Faults {
-				r.add(Error, "tables", "see cloudformation/base.yaml, which makes the tables", "table %s: %s", quote(t.Name), fault)
+				r.add(Error, "tables", say("see cloudformation/base.yaml, which makes the tables"), "table %s: %s", quote(t.Name), fault)
 			}
 		default:
-			r.add(OK, "tables", "", "table %s is as it must be", quote(t.Name))
+			r.ok("tables", "table %s is as it must be", quote(t.Name))
 		}
 	}
 	examineAWS(&r, f)
@@ -140,72 +140,72 @@ func examineBridge(r *report, f Fleet) {
 	switch {
 	case f.Socket == "": // beside a minion
 	case b == nil:
-		r.add(Note, "bridge", "systemctl start phoenix-bridge", "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
+		r.add(Note, "bridge", run("systemctl start phoenix-bridge"), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
-		r.add(Error, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it does not reach its store")
+		r.add(Error, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it does not reach its store")
 	case !b.Ready && b.Unproven:
-		r.add(Error, "bridge", "systemctl status salt-master; systemctl restart salt-master", "its master does not serve: %s", b.Why)
+		r.add(Error, "bridge", run(restartMaster), "its master does not serve: %s", b.Why)
 	case b.Bus != "":
-		r.add(Warning, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it does not hear the event bus: %s", b.Bus)
+		r.add(Warning, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it does not receive events: %s", b.Bus)
 	case b.Twin != "":
-		r.add(Error, "bridge", "phoenix masters list; give each master its own instance_id", "%s", b.Twin)
+		r.add(Error, "bridge", say("phoenix masters list; give each master its own instance_id"), "%s", b.Twin)
 	case b.Held != "":
-		r.add(Warning, "bridge", "journalctl -u phoenix-bridge", "its work is held up: %s", b.Held)
+		r.add(Warning, "bridge", say("journalctl -u phoenix-bridge"), "its work is delayed: %s", b.Held)
 	case b.Brake > 0:
-		r.add(Warning, "bridge", "phoenix minions retire --held, if they are right", "it holds %s: too many at once", count(b.Brake, "termination"))
+		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", count(b.Brake, "termination"))
 	case !b.Ready:
-		r.add(Warning, "bridge", "phoenix status; journalctl -u phoenix-bridge", "it is not ready: %s", b.Why)
+		r.add(Warning, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it is not ready: %s", b.Why)
 	default:
-		r.add(OK, "bridge", "", "it answers on %s, and is ready", quote(f.Socket))
+		r.ok("bridge", "it answers on %s, and is ready", quote(f.Socket))
 	}
 }
 
 func examineAWS(r *report, f Fleet) {
 	for _, of := range []struct {
-		check, mend string
-		items       []Reached
+		check, fix string
+		items      []Reached
 	}{
 		{"queues", "see sqs.queues, the region, and the role of this machine", f.Queues},
 		{"groups", "see autoscaling.groups, the region, and the role of this machine", f.Groups},
 	} {
 		for _, item := range of.items {
 			if item.Err != nil {
-				r.add(Error, of.check, of.mend, "%s: %s", quote(item.Name), oneLine(item.Err))
+				r.add(Error, of.check, say(of.fix), "%s: %s", quote(item.Name), oneLine(item.Err))
 			} else {
-				r.add(OK, of.check, "", "%s answers", quote(item.Name))
+				r.ok(of.check, "%s answers", quote(item.Name))
 			}
 		}
 	}
 	for _, c := range f.Calls {
 		switch {
 		case c.Denied:
-			r.add(Error, "permissions", "allow it to the role of this machine: see cloudformation/base.yaml", "IAM denies %s on %s", c.Action, quote(c.On))
+			r.add(Error, "permissions", say("allow it to the role of this machine: see cloudformation/base.yaml"), "IAM denies %s on %s", c.Action, quote(c.On))
 		case c.Err != nil:
-			r.add(Note, "permissions", "", "not known whether %s on %s is allowed: %s", c.Action, quote(c.On), oneLine(c.Err))
+			r.add(Note, "permissions", Fix{}, "not known whether %s on %s is allowed: %s", c.Action, quote(c.On), oneLine(c.Err))
 		default:
-			r.add(OK, "permissions", "", "%s on %s is allowed", c.Action, quote(c.On))
+			r.ok("permissions", "%s on %s is allowed", c.Action, quote(c.On))
 		}
 	}
 	if c := f.Clock; c != nil {
 		switch {
 		case c.Err != nil:
-			r.add(Note, "clock", "", "AWS's clock is not known: %s", oneLine(c.Err))
+			r.add(Note, "clock", Fix{}, "AWS's clock is not known: %s", oneLine(c.Err))
 		case c.Off.Abs() > clockMost:
-			r.add(Error, "clock", "chronyc makestep (AWS's own time server is 169.254.169.123)", "this machine's clock is %v off AWS's", c.Off.Round(time.Second))
+			r.add(Error, "clock", run("chronyc makestep").then("AWS's own time server is 169.254.169.123"), "this machine's clock is %v off AWS's", c.Off.Round(time.Second))
 		default:
-			r.add(OK, "clock", "", "this machine's clock is within %v of AWS's", clockMost)
+			r.ok("clock", "this machine's clock is within %v of AWS's", clockMost)
 		}
 	}
 	if p := f.Proof; p != nil {
-		switch mend := "systemctl start phoenix-agent; journalctl -u phoenix-agent"; {
+		switch fix := run("systemctl restart phoenix-agent").then("journalctl -u phoenix-agent"); {
 		case p.Err != nil:
-			r.add(Warning, "proof", mend, "%s", oneLine(p.Err))
+			r.add(Warning, "proof", fix, "%s", oneLine(p.Err))
 		case p.Wrote == "":
-			r.add(Warning, "proof", mend, "this instance has written none")
+			r.add(Warning, "proof", fix, "this instance has written none")
 		case p.Key != "" && p.Wrote != p.Key:
-			r.add(Warning, "proof", mend, "this instance wrote the digest %.12s…, and the minion's key is %.12s…", p.Wrote, p.Key)
+			r.add(Warning, "proof", fix, "this instance wrote the digest %.12s…, and the minion's key is %.12s…", p.Wrote, p.Key)
 		default:
-			r.add(OK, "proof", "", "this instance has written its proof")
+			r.ok("proof", "this instance has written its proof")
 		}
 	}
 }
@@ -222,15 +222,15 @@ func examineFleetKey(r *report, f Fleet) {
 	}
 	slices.Sort(others)
 	if len(others) > 0 {
-		r.add(Error, "fleet-key", "phoenix identity show (docs/identity.md: all masters share one key)", "the key here is %.12s…, and another is that of %s", f.OwnKey, some(others))
+		r.add(Error, "fleet-key", say("phoenix identity show (docs/identity.md: all masters share one key)"), "the key here is %.12s…, and another is that of %s", f.OwnKey, some(others))
 	} else {
-		r.add(OK, "fleet-key", "", "all masters of the fleet have the key %.12s…", f.OwnKey)
+		r.ok("fleet-key", "all masters of the fleet have the key %.12s…", f.OwnKey)
 	}
 }
 
 // Unread is the finding of a configuration of Salt that cannot be read.
 func Unread(check, path string, err error) Finding {
 	var r report
-	r.add(Error, check, "look at "+quote(path), "%s", oneLine(err))
+	r.add(Error, check, say("correct "+quote(path)), "%s", oneLine(err))
 	return r.findings[0]
 }

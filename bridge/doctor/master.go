@@ -1,9 +1,7 @@
 package doctor
 
 import (
-	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"phoenix/bridge/decide"
@@ -27,8 +25,11 @@ type Master struct {
 	AutosignGrains Signing // the values, for each grain
 	AutosignFolder []string
 
-	Reactions []Reaction
-	Runners   []Runner
+	Actors   []Actor
+	Runners  []Runner
+	Mounts   []Mount
+	Returner Returner
+	Queues   []string // sqs.queues of Phoenix's own configuration
 
 	IDPattern string
 	ValidID   func(string) bool
@@ -50,6 +51,8 @@ type Key struct {
 	State  salt.State
 	Digest string // empty: none that Phoenix takes; Fault says why
 	Fault  error
+	Empty  bool     // a file without a text
+	Paths  []string // of an entry that is no key in any state
 }
 
 // Signing is a file by which Salt accepts or rejects keys itself.
@@ -57,16 +60,6 @@ type Signing struct {
 	Path     string // empty: not set
 	Patterns []string
 	Err      error // of a file that is there
-}
-
-// Reaction is one file of the master's reactor that reacts to what a bridge
-// listens to.
-type Reaction struct {
-	Tag   string
-	File  string
-	Calls []string // what it calls, of what matters here
-	Ours  bool     // it is one of Phoenix's own
-	Err   error
 }
 
 // Runner is a file named as one of ours.
@@ -87,9 +80,11 @@ func ExamineMaster(m Master) []Finding {
 	var r report
 	examineSalt(&r, m)
 	examineSigning(&r, m)
-	examineReactor(&r, m)
+	examineActors(&r, m)
+	examineJobs(&r, m)
+	examineMounts(&r, m)
 	if m.KeysErr != nil {
-		r.add(Error, "key-store", "run phoenix doctor as root; see keys.cache_driver in "+quote(m.Config.Path), "%s", oneLine(m.KeysErr))
+		r.add(Error, "key-store", say("run phoenix doctor as root; see keys.cache_driver in "+quote(m.Config.Path)), "%s", oneLine(m.KeysErr))
 	} else {
 		examineKeys(&r, m)
 		examinePlan(&r, m)
@@ -100,16 +95,20 @@ func ExamineMaster(m Master) []Finding {
 func examineSalt(r *report, m Master) {
 	c := m.Config
 	what := "Salt " + orUnknown(m.Version) + ", user " + quote(c.User) + ", configuration " + quote(c.Path)
-	if m.PID > 0 {
-		r.add(OK, "salt-master", "", "%s, runs as process %d", what, m.PID)
-	} else {
-		r.add(Note, "salt-master", "systemctl status salt-master", "%s: no running master is named by %s", what, quote(c.PIDFile))
+	dead := m.PID == 0 && m.RequestPort.Err == nil && !m.RequestPort.Listening
+	switch {
+	case m.PID > 0:
+		r.ok("salt-master", "%s, runs as process %d", what, m.PID)
+	case dead:
+		r.add(Error, "salt-master", run("systemctl start salt-master").then("journalctl -u salt-master says why it ended"), "%s: it does not run", what)
+	default: // in another container, or with another pidfile
+		r.add(Note, "salt-master", say("see pidfile in "+quote(c.Path)), "%s: %s names no running master", what, quote(c.PIDFile))
 	}
 	for _, fault := range c.Skipped {
-		r.add(Warning, "salt-config", "mend the file, then: systemctl restart salt-master", "Salt leaves a file out: %s", oneLine(fault))
+		r.add(Warning, "salt-config", say("correct the file, then: "+restartMaster), "Salt leaves a file out: %s", oneLine(fault))
 	}
 	if err := c.Validate(); err != nil {
-		r.add(Error, "salt-config", "see transport and cluster_id in "+quote(c.Path), "%s", oneLine(err))
+		r.add(Error, "salt-config", say("see transport and cluster_id in "+quote(c.Path)), "%s", oneLine(err))
 	}
 	for _, s := range []struct {
 		check  string
@@ -117,29 +116,36 @@ func examineSalt(r *report, m Master) {
 	}{{"event-bus", m.EventBus}, {"request-port", m.RequestPort}} {
 		switch {
 		case s.socket.Err != nil:
-			r.add(Note, s.check, "run phoenix doctor as root", "not known whether anybody listens on %s: %s", s.socket.Name, oneLine(s.socket.Err))
-		case !s.socket.Listening:
-			r.add(Warning, s.check, "systemctl restart salt-master", "nobody listens on %s", s.socket.Name)
-		default:
-			r.add(OK, s.check, "", "the master listens on %s", s.socket.Name)
+			r.add(Note, s.check, say("run phoenix doctor as root"), "not known whether anybody listens on %s: %s", s.socket.Name, oneLine(s.socket.Err))
+		case !s.socket.Listening && !dead: // else one finding says it
+			r.add(Warning, s.check, run(restartMaster), "nobody listens on %s", s.socket.Name)
+		case s.socket.Listening:
+			r.ok(s.check, "the master listens on %s", s.socket.Name)
 		}
+	}
+	if c.Options["auth_events"] == false {
+		r.add(Warning, "auth-events", setOption(c.DropIns, "auth_events", "True", restartMaster), "auth_events is off")
+	} else {
+		r.ok("auth-events", "auth_events is on")
 	}
 }
 
 func examineSigning(r *report, m Master) {
 	c := m.Config
-	off := func(option string) string {
-		return "take " + option + " out of the master's configuration (grep -rn " + option + " " + quote(filepath.Dir(c.Path)) + "), then: systemctl restart salt-master"
-	}
-	if c.AutoAccept {
-		r.add(Error, "auto-accept", off("auto_accept"), "auto_accept is on: every key that knocks is accepted")
-	} else {
-		r.add(OK, "auto-accept", "", "auto_accept is off")
-	}
-	if c.OpenMode {
-		r.add(Error, "open-mode", off("open_mode"), "open_mode is on: any key is taken for any id")
-	} else {
-		r.add(OK, "open-mode", "", "open_mode is off")
+	for _, o := range []struct {
+		check, option, what string
+		on                  bool
+		severity            Severity
+	}{
+		{"auto-accept", "auto_accept", ": the master accepts every key that it is sent", c.AutoAccept, Error},
+		{"open-mode", "open_mode", ": the master takes any key for any id", c.OpenMode, Error},
+		{"permissive-pki", "permissive_pki_access", "", c.PermissivePKI, Warning},
+	} {
+		if o.on {
+			r.add(o.severity, o.check, setOption(c.DropIns, o.option, "False", restartMaster), "%s is on%s", o.option, o.what)
+		} else {
+			r.ok(o.check, "%s is off", o.option)
+		}
 	}
 	for _, s := range []struct {
 		check, option, what string
@@ -150,141 +156,32 @@ func examineSigning(r *report, m Master) {
 		{"autosign-grains", "autosign_grains_dir", "accepts keys by the grains", m.AutosignGrains, Error},
 		{"autoreject-file", "autoreject_file", "rejects keys of", m.AutorejectFile, Warning},
 	} {
+		out := say("take " + s.option + " out of the configuration in " + quote(filepath.Dir(c.Path)) + ", then: " + restartMaster)
+		aside := out
+		if w, ok := word(s.signing.Path); ok { // Salt reads it at each auth request
+			aside = run("mv -- " + w + " " + w + ".off").then("the patterns are kept there")
+		}
 		switch path := quote(s.signing.Path); {
 		case s.signing.Path == "":
-			r.add(OK, s.check, "", "%s is not set", s.option)
+			r.ok(s.check, "%s is not set", s.option)
 		case s.signing.Err != nil:
-			r.add(Warning, s.check, off(s.option), "%s %s: %s", s.option, path, oneLine(s.signing.Err))
+			r.add(Warning, s.check, out, "%s %s: %s", s.option, path, oneLine(s.signing.Err))
 		case len(s.signing.Patterns) == 0:
-			r.add(Note, s.check, off(s.option), "%s %s names nobody yet", s.option, path)
+			r.add(Note, s.check, out, "%s %s names nobody yet", s.option, path)
 		default:
-			r.add(s.severity, s.check, off(s.option), "%s %s %s %s", s.option, path, s.what, some(s.signing.Patterns))
+			r.add(s.severity, s.check, aside, "%s %s %s %s", s.option, path, s.what, some(s.signing.Patterns))
 		}
 	}
 	folder := filepath.Join(c.PKIDir, "minions_autosign")
 	if len(m.AutosignFolder) > 0 {
-		r.add(Error, "autosign-folder", "rm "+quote(folder)+"/…, of each id that is not to come in", "the next key is accepted of %s", some(m.AutosignFolder))
+		paths := make([]string, len(m.AutosignFolder))
+		for i, id := range m.AutosignFolder {
+			paths[i] = filepath.Join(folder, id)
+		}
+		r.add(Error, "autosign-folder", remove("rm", paths), "the next key is accepted of %s", some(m.AutosignFolder))
 	} else {
-		r.add(OK, "autosign-folder", "", "%s is empty", quote(folder))
+		r.ok("autosign-folder", "%s is empty", quote(folder))
 	}
-	if c.PermissivePKI {
-		r.add(Warning, "permissive-pki", off("permissive_pki_access"), "permissive_pki_access is on")
-	} else {
-		r.add(OK, "permissive-pki", "", "permissive_pki_access is off")
-	}
-}
-
-// Calls that a reaction may make, as Calls has them.
-const (
-	callsAccept = "accepts keys"
-	callsKeys   = "changes keys"
-	callsStates = "runs states"
-	callsOld    = "calls the runners of 2015"
-)
-
-func examineReactor(r *report, m Master) {
-	others, old := 0, []string{}
-	for _, runner := range m.Runners {
-		if !runner.Ours {
-			old = append(old, runner.Path)
-		}
-	}
-	for _, x := range m.Reactions {
-		if x.Ours {
-			continue
-		}
-		others++
-		severity, does := Note, "does something else"
-		switch {
-		case x.Err != nil:
-			severity, does = Warning, "cannot be looked into: "+oneLine(x.Err)
-		case slices.Contains(x.Calls, callsAccept):
-			severity, does = Error, strings.Join(x.Calls, ", ")
-		case slices.Contains(x.Calls, callsOld) && len(old) == 0:
-			does = "calls key_runner or highstate_runner, which tell the bridge"
-		case len(x.Calls) > 0:
-			severity, does = Warning, strings.Join(x.Calls, ", ")
-		}
-		mend := "look at it: less " + quote(x.File)
-		if severity != Note {
-			mend += "; take it out of reactor in " + quote(filepath.Dir(m.Config.Path)) + ", then: systemctl restart salt-master"
-		}
-		r.add(severity, "reactor", mend, "on %s, %s %s", quote(x.Tag), quote(x.File), does)
-	}
-	if others == 0 {
-		r.add(OK, "reactor", "", "nobody else reacts to knocks, keys and starts")
-	}
-	if len(old) > 0 {
-		r.add(Error, "old-runners", "rm "+quoteAll(old), "other runners under our names: %s", some(old))
-	} else {
-		r.add(OK, "old-runners", "", "no other runners under our names")
-	}
-}
-
-func examineKeys(r *report, m Master) {
-	byState, byDigest := map[salt.State][]string{}, map[string][]string{}
-	states, broken, outside := map[string][]salt.State{}, []string{}, []string{}
-	for _, k := range m.Keys {
-		if k.State == "" { // an entry that is no key in any state
-			if broken = append(broken, k.ID); !m.ValidID(k.ID) {
-				outside = append(outside, k.ID)
-			}
-			continue
-		}
-		byState[k.State] = append(byState[k.State], k.ID)
-		states[k.ID] = append(states[k.ID], k.State)
-		if !m.ValidID(k.ID) && !slices.Contains(outside, k.ID) {
-			outside = append(outside, k.ID)
-		}
-		if k.State != salt.Accepted && k.State != salt.Pending {
-			continue
-		}
-		if k.Fault != nil {
-			broken = append(broken, k.ID)
-		} else if k.Digest != "" && !slices.Contains(byDigest[k.Digest], k.ID) {
-			byDigest[k.Digest] = append(byDigest[k.Digest], k.ID)
-		}
-	}
-	r.add(OK, "key-store", "", "%d accepted, %d pending, %d rejected, %d denied, in %s", len(byState[salt.Accepted]), len(byState[salt.Pending]),
-		len(byState[salt.Rejected]), len(byState[salt.Denied]), quote(m.Config.PKIDir))
-	if m.KeysLeft > 0 {
-		r.add(Note, "key-store", "", "%s more were not read", count(m.KeysLeft, "key"))
-	}
-	shared := 0
-	for _, digest := range slices.Sorted(maps.Keys(byDigest)) {
-		if ids := byDigest[digest]; len(ids) > 1 {
-			shared++
-			r.add(Error, "shared-key", "on each: systemctl stop salt-minion; rm /etc/salt/pki/minion/minion.{pem,pub}; then here: salt-key -d ID; and make the image anew without them",
-				"%d ids have one key (%.12s…): %s", len(ids), digest, some(ids))
-		}
-	}
-	if shared == 0 {
-		r.add(OK, "shared-key", "", "each id has a key of its own")
-	}
-	tell := func(severity Severity, check, mend string, ids []string, what, none string) {
-		if len(ids) == 0 {
-			r.add(OK, check, "", "%s", none)
-			return
-		}
-		slices.Sort(ids)
-		r.add(severity, check, mend, "%s: %s", strings.Replace(what, "#", count(len(ids), "key"), 1), some(ids))
-	}
-	tell(Warning, "key-not-rsa", "salt-key -d ID, then: systemctl restart salt-minion on that machine", broken, "# that Phoenix cannot take (no RSA public key, or not to be read)", "all keys are RSA public keys")
-	tell(Note, "id-pattern", "see id_pattern in /etc/phoenix/phoenix.yaml, if these are to be of the fleet", outside, "# of ids that do not match "+m.IDPattern, "all ids match "+m.IDPattern)
-	tell(Warning, "hidden-key", "as root: rm "+quote(m.Config.PKIDir)+"/minions_pre/ID (or minions_rejected), if the accepted key is the right one", hidden(states),
-		"# beside an accepted one of the same id", "no accepted key is hidden by another")
-	tell(Note, "rejected-keys", "salt-key -d ID, to let it knock again", byState[salt.Rejected], "# rejected", "no key is rejected")
-	tell(Warning, "denied-keys", "phoenix minions explain ID; phoenix keys accept --rebind ID for a machine that was rebuilt; else salt-key -d ID", byState[salt.Denied], "# denied", "no key is denied")
-}
-
-// hidden are the ids whose accepted key 3008 does not see.
-func hidden(states map[string][]salt.State) (ids []string) {
-	for id, held := range states {
-		if slices.Contains(held, salt.Accepted) && (slices.Contains(held, salt.Pending) || slices.Contains(held, salt.Rejected)) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 func examinePlan(r *report, m Master) {
@@ -302,11 +199,11 @@ func examinePlan(r *report, m Master) {
 			what = append(what, count(n, "key")+" "+act.text)
 		}
 	}
-	severity, mend := OK, ""
+	severity, fix := OK, Fix{}
 	if plan.Foreign > 0 {
-		severity, mend = Note, "phoenix adopt --dry-run says which of them would become part of the fleet"
+		severity, fix = Note, say("phoenix adopt --dry-run says which of them would become part of the fleet")
 	}
-	r.add(severity, "what-phoenix-would-do", mend, "%s (%s)", strings.Join(what, "; "), by)
+	r.add(severity, "what-phoenix-would-do", fix, "%s (%s)", strings.Join(what, "; "), by)
 }
 
 // without is what the rules say where no key has a row.
@@ -343,17 +240,9 @@ func without(m Master) *Plan {
 
 func orUnknown(version string) string {
 	if version == "" {
-		return "of a version that is not told"
+		return "of an unknown version"
 	}
 	return version
-}
-
-func quoteAll(names []string) string {
-	out := make([]string, len(names))
-	for i, name := range names {
-		out[i] = quote(name)
-	}
-	return strings.Join(out, " ")
 }
 
 func oneLine(err error) string {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,18 +41,22 @@ type Minion struct {
 	MasterKey    string // digest of the key that it trusts; empty: see MasterKeyErr
 	MasterKeyErr error
 	Key          string // digest of its own key
+
+	Schedule map[string]any   // jobs of _schedule.conf, which Salt writes
+	Unit     Unit             // how systemd ends the service
+	Reach    map[string]Reach // what became of each master that was asked for
 }
 
-// LookAtMinion gathers the facts of a minion so configured. It changes nothing.
-func LookAtMinion(c salt.MinionConfig) Minion {
+// ReadMinion reads what there is to know of a minion so configured. It changes nothing.
+func ReadMinion(ctx context.Context, c salt.MinionConfig) Minion {
 	h := host{proc: "/proc"}
 	m := Minion{Config: c, PID: h.pid(c.PIDFile, "salt-minion")}
 	m.Version = h.version(m.PID)
 	m.DropIn, m.DropInErr = readYAML(filepath.Join(c.DropIns, dropInName))
 	var schedule map[string]any
 	schedule, m.AliveErr = readYAML(filepath.Join(c.DropIns, scheduleName))
-	jobs, _ := schedule["schedule"].(map[string]any)
-	for name := range jobs {
+	m.Schedule, _ = schedule["schedule"].(map[string]any)
+	for name := range m.Schedule {
 		if address, ok := strings.CutPrefix(name, alivePrefix); ok {
 			m.Alive = append(m.Alive, address)
 		}
@@ -59,6 +64,8 @@ func LookAtMinion(c salt.MinionConfig) Minion {
 	slices.Sort(m.Alive)
 	m.MasterKey, m.MasterKeyErr = digestOf(filepath.Join(c.PKIDir, "minion_master.pub"))
 	m.Key, _ = digestOf(filepath.Join(c.PKIDir, "minion.pub"))
+	m.Unit = readUnit("salt-minion.service", unitFolders)
+	m.Reach = reachMasters(ctx, c)
 	return m
 }
 
@@ -89,28 +96,26 @@ func ExamineMinion(m Minion) []Finding {
 	c := m.Config
 	what := "Salt " + orUnknown(m.Version) + ", id " + orNone(c.ID, "made of the host's name") + ", configuration " + quote(c.Path)
 	if m.PID > 0 {
-		r.add(OK, "salt-minion", "", "%s, runs as process %d", what, m.PID)
+		r.ok("salt-minion", "%s, runs as process %d", what, m.PID)
 	} else {
-		r.add(Note, "salt-minion", "systemctl status salt-minion", "%s: no running minion is named by %s", what, quote(c.PIDFile))
+		r.add(Warning, "salt-minion", run("systemctl start salt-minion").then("journalctl -u salt-minion says why it ended"), "%s: %s names no running minion", what, quote(c.PIDFile))
 	}
 	for _, fault := range c.Skipped {
-		r.add(Warning, "minion-config", "mend the file, then: systemctl restart salt-minion", "Salt leaves a file out: %s", oneLine(fault))
+		r.add(Warning, "minion-config", say("correct the file, then: "+restartMinion), "Salt leaves a file out: %s", oneLine(fault))
 	}
 	examineMasters(&r, m)
 	examineSettings(&r, m)
 	examineDropIn(&r, m)
+	examineStates(&r, m)
+	examineUnit(&r, m)
+	examineReach(&r, m)
 	switch {
 	case errors.Is(m.MasterKeyErr, fs.ErrNotExist):
-		r.add(Note, "master-key", "", "the minion trusts no master yet: it takes the first that answers")
+		r.add(Note, "master-key", Fix{}, "the minion trusts no master yet: it takes the first that answers")
 	case m.MasterKeyErr != nil:
-		r.add(Warning, "master-key", "rm "+quote(filepath.Join(c.PKIDir, "minion_master.pub"))+" to trust the next master, then: systemctl restart salt-minion", "the key that the minion trusts cannot be read: %s", oneLine(m.MasterKeyErr))
+		r.add(Warning, "master-key", remove("rm", []string{filepath.Join(c.PKIDir, "minion_master.pub")}).and(restartMinion), "the key that the minion trusts cannot be read: %s", oneLine(m.MasterKeyErr))
 	default:
-		r.add(OK, "master-key", "", "the minion trusts the master key %.12s…", m.MasterKey)
-	}
-	if states := c.Options["startup_states"]; states != nil && states != "" {
-		r.add(Warning, "startup-states", mendMinion(m.Config, "startup_states", ""), "startup_states is %v", states)
-	} else {
-		r.add(OK, "startup-states", "", "startup_states is not set")
+		r.ok("master-key", "the minion trusts the master key %.12s…", m.MasterKey)
 	}
 	return r.findings
 }
@@ -119,18 +124,18 @@ func examineMasters(r *report, m Minion) {
 	c := m.Config
 	switch list := some(c.Masters); {
 	case len(c.Masters) == 0:
-		r.add(Note, "masters", "phoenix agent --dry-run", "no master is set: the minion looks for a host named salt")
+		r.add(Note, "masters", say("phoenix agent --dry-run"), "no master is set: the minion looks for a host named salt")
 	case len(c.Masters) == 1 && c.MasterType != "failover":
-		r.add(Note, "masters", "phoenix agent --dry-run", "one master, %s, and master_type is %s", list, quote(c.MasterType))
+		r.add(Note, "masters", say("phoenix agent --dry-run"), "one master, %s, and master_type is %s", list, quote(c.MasterType))
 	case c.MasterType == "str" && m.DropIn != nil && m.DropIn["master_type"] == "str":
-		r.add(OK, "masters", "", "follows %d at once: %s", len(c.Masters), list)
+		r.ok("masters", "follows %d at once: %s", len(c.Masters), list)
 	case c.MasterType == "str":
-		r.add(Note, "masters", "set agent.follow to all (as it is), to a number, or to 1 (one at a time, with failover)",
+		r.add(Note, "masters", say("set agent.follow to all (as it is), to a number, or to 1 (one at a time, with failover)"),
 			"follows %d at once by its own configuration: %s; an agent leaves it so until agent.follow is set", len(c.Masters), list)
 	case c.MasterType != "failover":
-		r.add(Warning, "masters", mendMinion(m.Config, "master_type", "failover"), "masters %s, and master_type is %s", list, quote(c.MasterType))
+		r.add(Warning, "masters", m.set("master_type", "failover"), "masters %s, and master_type is %s", list, quote(c.MasterType))
 	default:
-		r.add(OK, "masters", "", "fails over among %s", list)
+		r.ok("masters", "fails over among %s", list)
 	}
 }
 
@@ -143,19 +148,19 @@ func examineSettings(r *report, m Minion) {
 	o := m.Config.Options
 	failover := m.Config.MasterType == "failover"
 	if o["cache_jobs"] == true {
-		r.add(OK, "cache-jobs", "", "cache_jobs is on")
+		r.ok("cache-jobs", "cache_jobs is on")
 	} else {
-		r.add(Warning, "cache-jobs", mendMinion(m.Config, "cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that heard it")
+		r.add(Warning, "cache-jobs", m.set("cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that received it")
 	}
 	if n := whole(o, "minion_jid_queue_hwm", 100); n >= jidQueue {
-		r.add(OK, "jid-queue", "", "the minion remembers %d job ids", n)
+		r.ok("jid-queue", "the minion remembers %d job ids", n)
 	} else {
-		r.add(Note, "jid-queue", mendMinion(m.Config, "minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)), "the minion remembers %d job ids (minion_jid_queue_hwm)", n)
+		r.add(Note, "jid-queue", m.set("minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)), "the minion remembers %d job ids (minion_jid_queue_hwm)", n)
 	}
 	if n := whole(o, "master_alive_interval", 0); n > 0 {
-		r.add(OK, "alive-interval", "", "master_alive_interval is %d s", n)
+		r.ok("alive-interval", "master_alive_interval is %d s", n)
 	} else {
-		r.add(among(failover), "alive-interval", mendMinion(m.Config, "master_alive_interval", "15"), "master_alive_interval is off")
+		r.add(among(failover), "alive-interval", m.set("master_alive_interval", "15"), "master_alive_interval is off")
 	}
 	idle, cnt, intvl := whole(o, "tcp_keepalive_idle", 300), whole(o, "tcp_keepalive_cnt", -1), whole(o, "tcp_keepalive_intvl", -1)
 	if cnt < 0 { // the kernel's own (net.ipv4.tcp_keepalive_*)
@@ -169,21 +174,21 @@ func examineSettings(r *report, m Minion) {
 	}
 	switch after := idle + cnt*intvl; {
 	case o["tcp_keepalive"] == false:
-		r.add(among(failover), "keep-alive", mendMinion(m.Config, "tcp_keepalive", "True"), "tcp_keepalive is off")
+		r.add(among(failover), "keep-alive", m.set("tcp_keepalive", "True"), "tcp_keepalive is off")
 	case after > aliveMost:
-		r.add(among(failover), "keep-alive", mendMinion(m.Config, "tcp_keepalive_idle", "30")+" (and tcp_keepalive_cnt: 3, tcp_keepalive_intvl: 10)", "a dead connection ends after %d s", after)
+		r.add(among(failover), "keep-alive", m.setAll("tcp_keepalive_idle: 30", "tcp_keepalive_cnt: 3", "tcp_keepalive_intvl: 10"), "a dead connection ends after %d s", after)
 	default:
-		r.add(OK, "keep-alive", "", "a dead connection ends after %d s", after)
+		r.ok("keep-alive", "a dead connection ends after %d s", after)
 	}
 	if o["rejected_retry"] == true {
-		r.add(OK, "rejected-retry", "", "rejected_retry is on")
+		r.ok("rejected-retry", "rejected_retry is on")
 	} else {
-		r.add(Note, "rejected-retry", mendMinion(m.Config, "rejected_retry", "True"), "rejected_retry is off")
+		r.add(Note, "rejected-retry", m.set("rejected_retry", "True"), "rejected_retry is off")
 	}
 	if n := whole(o, "retry_dns", 30); n == 0 || !failover {
-		r.add(OK, "retry-dns", "", "retry_dns is %d", n)
+		r.ok("retry-dns", "retry_dns is %d", n)
 	} else {
-		r.add(Warning, "retry-dns", mendMinion(m.Config, "retry_dns", "0"), "retry_dns is %d, and master_type is failover", n)
+		r.add(Warning, "retry-dns", m.set("retry_dns", "0"), "retry_dns is %d, and master_type is failover", n)
 	}
 }
 
@@ -200,24 +205,30 @@ func examineDropIn(r *report, m Minion) {
 	path := filepath.Join(c.DropIns, dropInName)
 	switch {
 	case m.DropInErr != nil:
-		r.add(Error, "drop-in", "rm "+quote(path)+": the agent writes it anew", "%s: %s", quote(path), oneLine(m.DropInErr))
+		r.add(Error, "drop-in", remove("rm", []string{path}).then("the agent writes it anew"), "%s: %s", quote(path), oneLine(m.DropInErr))
 	case m.DropIn == nil:
-		r.add(Note, "drop-in", "phoenix agent --dry-run", "there is none: no agent has been here")
+		r.add(Note, "drop-in", say("phoenix agent --dry-run"), "there is none: no agent has been here")
 	default:
 		if changed := overridden(m.DropIn, c.Options); len(changed) > 0 {
-			r.add(Warning, "drop-in", "grep -rnE "+quote(strings.Join(changed, "|"))+" "+quote(c.Path)+" "+quote(c.DropIns)+", and take it out there", "another file changes what it says of %s", some(changed))
+			r.add(Warning, "drop-in", say("take it out of the other file: grep -rnE "+quote(strings.Join(changed, "|"))+" "+quote(c.Path)+" "+quote(c.DropIns)), "another file changes what it says of %s", some(changed))
 		} else {
-			r.add(OK, "drop-in", "", "the minion sees it as it is")
+			r.ok("drop-in", "the minion sees it as it is")
 		}
 	}
-	stale := slices.DeleteFunc(slices.Clone(m.Alive), func(address string) bool { return slices.Contains(c.Masters, address) })
+	hosts := make([]string, len(c.Masters)) // without ports, as Salt names the jobs
+	for i, master := range c.Masters {
+		hosts[i], _ = salt.SplitMaster(master, c.MasterPort)
+	}
+	stale := slices.DeleteFunc(slices.Clone(m.Alive), func(address string) bool {
+		return slices.Contains(hosts, address) || slices.Contains(c.Masters, address)
+	})
 	switch {
 	case m.AliveErr != nil:
-		r.add(Warning, "alive-schedule", "look at "+quote(filepath.Join(c.DropIns, scheduleName)), "the schedule cannot be read: %s", oneLine(m.AliveErr))
+		r.add(Warning, "alive-schedule", say("correct "+quote(filepath.Join(c.DropIns, scheduleName))), "the schedule cannot be read: %s", oneLine(m.AliveErr))
 	case len(stale) > 0:
-		r.add(Warning, "alive-schedule", "phoenix agent takes them out; or: salt-call schedule.delete __master_alive_ADDRESS", "the schedule looks for masters that are not on the list: %s", some(stale))
+		r.add(Warning, "alive-schedule", say("systemctl restart phoenix-agent takes them out; or edit "+quote(filepath.Join(c.DropIns, scheduleName))), "the schedule checks masters that are not on the list: %s", some(stale))
 	default:
-		r.add(OK, "alive-schedule", "", "the schedule looks for no other masters")
+		r.ok("alive-schedule", "the schedule checks no other masters")
 	}
 }
 
@@ -232,12 +243,23 @@ func overridden(dropIn, seen map[string]any) (changed []string) {
 	return changed
 }
 
-// mendMinion is how an option of the minion is set, or taken out.
-func mendMinion(c salt.MinionConfig, option, value string) string {
-	if value == "" {
-		return "take " + option + " out of the minion's configuration, then: systemctl restart salt-minion"
+// set sets an option of the minion, and restarts it.
+func (m Minion) set(option, value string) Fix {
+	return setOption(m.Config.DropIns, option, value, restartMinion)
+}
+
+// setAll sets several options, given as "name: value".
+func (m Minion) setAll(options ...string) Fix {
+	var f Fix
+	for _, option := range options {
+		name, value, _ := strings.Cut(option, ": ")
+		one := m.set(name, value)
+		if f.commands = append(f.commands, one.commands[:max(0, len(one.commands)-1)]...); one.commands == nil {
+			return one
+		}
 	}
-	return "echo '" + option + ": " + value + "' > " + quote(filepath.Join(c.DropIns, option+".conf")) + "; systemctl restart salt-minion (the agent's drop-in says so, too)"
+	f.commands = append(f.commands, restartMinion)
+	return f
 }
 
 // whole is an option that is a number; Salt's default otherwise.

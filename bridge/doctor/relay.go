@@ -16,17 +16,17 @@ func examineRelay(r *report, b *Bridge) {
 	}
 	relay := b.Relay
 	if relay.Deaf != "" {
-		r.add(Error, "relay", "phoenix status (docs/fleet-commands.md)", "the master's jobs stay on this master: %s", relay.Deaf)
+		r.add(Error, "relay", say("phoenix status (docs/fleet-commands.md)"), "the master's jobs stay on this master: %s", relay.Deaf)
 	}
 	if len(relay.Away) > 0 {
-		r.add(Error, "relay", "phoenix status; let the masters reach each other on relay.listen", "commands do not reach the minions of %s",
+		r.add(Error, "relay", say("phoenix status; let the masters reach each other on relay.listen"), "commands do not reach the minions of %s",
 			strings.Join(relay.Away, ", "))
 	}
 	if relay.Data != "" {
-		r.add(Warning, "relay", "set minion_data_cache: True and cache: localfs in the master's configuration",
+		r.add(Warning, "relay", say("set minion_data_cache: True and cache: localfs in the master's configuration"),
 			"targets by grains, pillar and compound wait for minions of this master only: %s", relay.Data)
 	}
 	if relay.Deaf == "" && len(relay.Away) == 0 && relay.Data == "" {
-		r.add(OK, "relay", "", "it reaches %s", count(relay.With, "other master"))
+		r.ok("relay", "it reaches %s", count(relay.With, "other master"))
 	}
 }

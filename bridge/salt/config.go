@@ -1,6 +1,7 @@
 package salt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,6 +59,11 @@ type Config struct {
 	// Phoenix is the section "phoenix", which Salt itself does not know.
 	Phoenix map[string]any
 
+	// DropIns is the folder of master.d; empty if default_include names no one folder.
+	DropIns string
+	// Options are all that is set, by Salt's names, for what only doctor asks for.
+	Options map[string]any
+
 	// Skipped are included files that Salt leaves out because of a fault.
 	Skipped []error
 }
@@ -75,7 +81,10 @@ func ReadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read master configuration %s: %w", path, err)
 	}
-	c.Path = path
+	c.Path, c.Options = path, opts
+	if pattern, ok := opts["default_include"].(string); ok || opts["default_include"] == nil {
+		c.DropIns, _ = dropIns(path, cmp.Or(pattern, "master.d/*.conf"))
+	}
 	var fault error
 	if c.Reactions, fault = readReactor(opts["reactor"]); fault != nil {
 		skipped = append(skipped, fault)

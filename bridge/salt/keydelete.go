@@ -86,3 +86,18 @@ func (k *Keys) readWhole(ctx context.Context, id string, state State) ([]byte, e
 		}
 	}
 }
+
+// Since returns when the key of an id was written in that state, by the file server's
+// clock.
+func (k *Keys) Since(id string, state State) (time.Time, error) {
+	root, err := k.folder(id, state)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer root.Close()
+	info, err := root.Lstat(id)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}

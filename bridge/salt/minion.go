@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"phoenix/bridge/files"
@@ -106,4 +109,21 @@ func dropIns(path, pattern string) (string, error) {
 		return folder, nil
 	}
 	return filepath.Join(filepath.Dir(path), folder), nil
+}
+
+// SplitMaster splits an entry of the option master into host and port, as
+// salt.utils.network.parse_host_port does; otherwise is the port of one that has none.
+func SplitMaster(entry string, otherwise int) (host string, port int) {
+	if _, err := netip.ParseAddr(entry); err == nil || !strings.Contains(entry, ":") {
+		return entry, otherwise
+	}
+	host, text, err := net.SplitHostPort(entry)
+	if err != nil {
+		return strings.Trim(entry, "[]"), otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n <= 0 || n >= 1<<16 {
+		return entry, otherwise
+	}
+	return host, n
 }

@@ -1,0 +1,230 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"phoenix/bridge/audit"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/open"
+	"phoenix/bridge/salt"
+)
+
+// Rebinding is the replacement of the key that is bound to a minion by another one:
+// for a machine that was rebuilt under the same id.
+type Rebinding struct {
+	ID    string     `json:"id"`
+	Old   string     `json:"old_key_sha256"` // empty: none was bound
+	New   string     `json:"new_key_sha256"`
+	State string     `json:"state"` // where the new key was found: pending, denied, accepted, or unlinked
+	Since *time.Time `json:"since,omitempty"`
+
+	instance string
+	text     []byte // of the new key; nil if the bridge has unlinked it
+}
+
+// Unlinked is the State of a key that a bridge has unlinked: only its digest is known,
+// from the audit trail.
+const Unlinked = "unlinked"
+
+// ErrNoOtherKey is returned when no other key than the bound one was seen for an id.
+var ErrNoOtherKey = errors.New("no other key was seen for it")
+
+// rebindPause is the time between two looks at the key store while a minion's next
+// auth request is awaited: each is some small files. A minion sends one every
+// acceptance_wait_time, 10 s by default.
+const rebindPause = 200 * time.Millisecond
+
+// FindRebinding finds the key that would take the place of the bound one. If there is
+// none yet it waits for the minion's next auth request, until ctx ends.
+func (a Admin) FindRebinding(ctx context.Context, id string) (*Rebinding, error) {
+	if err := a.checkIDs([]string{id}); err != nil {
+		return nil, err
+	}
+	_, keys, _, err := open.Master(a.Config)
+	if err != nil {
+		return nil, err
+	}
+	done := func() {}
+	defer func() { done() }()
+	again := time.NewTicker(rebindPause)
+	defer again.Stop()
+	for first := true; ; first = false {
+		r, err := a.rebinding(ctx, keys, id)
+		if !errors.Is(err, ErrNoOtherKey) {
+			return r, err
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("rebind key %s: %w", id, err)
+		}
+		if first {
+			done = a.progress("waiting for the next auth request of %s", id)
+		}
+		select {
+		case <-ctx.Done():
+		case <-again.C:
+		}
+	}
+}
+
+func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id string) (*Rebinding, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebindLimit) // the wait may be over, and the last look is not
+	defer cancel()
+	view, err := a.keyView(ctx, keys, id)
+	if err != nil {
+		return nil, fmt.Errorf("rebind key %s: %w", id, err)
+	}
+	if view.Known && view.Row.Status == fleet.Terminate {
+		return nil, fmt.Errorf("rebind key %s: %w%s", id, fleet.ErrTerminated, hint(fleet.ErrTerminated))
+	}
+	r := &Rebinding{ID: id, Old: view.Row.KeySHA256}
+	if r.Old == "" {
+		r.Old = view.Accepted.Digest
+	}
+	instances, err := a.resolveInstances(ctx, []string{id})
+	if err != nil {
+		return nil, fmt.Errorf("rebind key %s: %w", id, err)
+	}
+	r.instance = instances[id]
+	for _, k := range []struct {
+		name   string
+		state  salt.State
+		digest string
+	}{{"pending", salt.Pending, view.Pending.Digest}, {"denied", salt.Denied, view.Denied.Digest}, {"accepted", salt.Accepted, view.Accepted.Digest}} {
+		if k.digest == "" || k.digest == r.Old {
+			continue
+		}
+		text, err := keys.Read(id, k.state)
+		if err != nil {
+			continue // it is gone, or another is being written
+		}
+		if r.New, err = fleet.KeyDigest(text); err == nil && r.New != r.Old {
+			r.State, r.text = k.name, text
+			if since, err := keys.Since(id, k.state); err == nil {
+				r.Since = &since
+			}
+			return r, nil
+		}
+	}
+	lines, err := audit.Last(a.Config.Audit.File, id, unlinkedLines)
+	if err != nil {
+		return nil, fmt.Errorf("rebind key %s: %w", id, err)
+	}
+	for _, line := range lines { // the newest at the end
+		if digest, ok := unlinkedKey(line); ok && digest != r.Old {
+			r.New, r.State, r.Since = digest, Unlinked, &line.Time
+		}
+	}
+	if r.New == "" || r.State != Unlinked || time.Since(*r.Since) > unlinkedFor {
+		return nil, ErrNoOtherKey
+	}
+	return r, nil
+}
+
+const (
+	// rebindLimit bounds one look at store and keys.
+	rebindLimit = 20 * time.Second
+	// unlinkedLines is how many lines of the trail are searched for an unlinked key.
+	unlinkedLines = 50
+	// unlinkedFor is how long ago a key may have been unlinked: a minion that still asks
+	// has it unlinked every few seconds, and the trail has one line for each key.
+	unlinkedFor = 24 * time.Hour
+)
+
+// unlinkedKey returns the digest of the key that a line says was unlinked.
+func unlinkedKey(line audit.Line) (digest string, ok bool) {
+	if line.Text != "pending key unlinked" {
+		return "", false
+	}
+	for _, more := range line.More {
+		if digest, ok := strings.CutPrefix(more, "key="); ok && len(digest) == 64 {
+			return digest, true
+		}
+	}
+	return "", false
+}
+
+// Rebind binds the new key of a rebinding that FindRebinding returned, and lets its
+// minion in on this master. Its first highstate is run again. The old key goes through
+// the master, which then changes its AES key, since the old machine knows it.
+func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
+	_, keys, master, err := open.Master(a.Config)
+	if err != nil {
+		return fleet.Minion{}, err
+	}
+	state := salt.States[r.State]
+	if r.text != nil { // again, just before: another may be there by now
+		text, err := keys.Read(r.ID, state)
+		if digest, _ := fleet.KeyDigest(text); err != nil || digest != r.New {
+			return fleet.Minion{}, fmt.Errorf("rebind key %s: %w", r.ID, errors.Join(salt.ErrChanged, err))
+		}
+	}
+	row, err := fleet.ApplyOne(ctx, a.Store, fleet.Add{InstanceID: r.instance, MinionID: a.minionID(r.ID)})
+	if err == nil {
+		row, err = fleet.ApplyOne(ctx, a.Store, fleet.Bind{InstanceID: r.instance, KeySHA256: r.New, PublicKey: string(r.text), Rebind: true})
+	}
+	if err != nil {
+		return row, fmt.Errorf("rebind key %s: %w%s", r.ID, err, hint(err))
+	}
+	a.Record("key rebound", r.ID)
+	// From here on the row is right: what fails below, a bridge does at the minion's next
+	// auth request.
+	if err := a.replaceKey(ctx, keys, master, r, state); err != nil {
+		return row, fmt.Errorf("rebind key %s: it is bound, and its old key is still accepted here: %w", r.ID, err)
+	}
+	a.notify(ctx, r.ID)
+	return row, nil
+}
+
+// replaceKey puts the new key in the place of the old one on this master.
+func (a Admin) replaceKey(ctx context.Context, keys *salt.Keys, master *salt.Master, r *Rebinding, state salt.State) error {
+	if state == salt.Accepted {
+		return nil
+	}
+	_, err := keys.Read(r.ID, salt.Accepted)
+	accepted := err == nil
+	if state == salt.Pending && !accepted {
+		return acceptPending(ctx, keys, master, r.ID, r.New)
+	}
+	if r.text != nil {
+		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state); err != nil {
+			return err
+		}
+	}
+	if accepted {
+		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, salt.Accepted); err != nil {
+			return err
+		}
+	}
+	if r.text == nil { // the bridge accepts it when it comes again
+		return nil
+	}
+	_, faults, err := keys.WriteAccepted(map[string][]byte{r.ID: r.text})
+	return errors.Join(err, faults[r.ID])
+}
+
+// AwaitHighstate waits until a minion whose key was rebound has answered: then a bridge
+// has begun its first highstate. It reports false if ctx ends first.
+func (a Admin) AwaitHighstate(ctx context.Context, r *Rebinding) (bool, error) {
+	defer a.progress("waiting for %s to answer", r.ID)()
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		row, err := a.Store.Minion(ctx, r.instance)
+		switch {
+		case ctx.Err() != nil:
+			return false, nil
+		case err != nil:
+			return false, fmt.Errorf("await %s: %w", r.ID, err)
+		case row.ClaimState != fleet.Unclaimed || row.HighstateRan:
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-again.C:
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/admin"
+)
+
+func highstateShowCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "show",
+		Usage:     "show which states of a minion's first highstate failed, by name",
+		ArgsUsage: "ID",
+		Description: "The return is in the job cache of the master that ran it, for keep_jobs_seconds (a day by default): run it\n" +
+			"there. Exit code 1: states failed.",
+		Flags:  []cli.Flag{jsonFlag},
+		Action: withStore(performing(showHighstate)),
+	}
+}
+
+// errStatesFailed ends highstate show with exit code 1.
+var errStatesFailed = errors.New("states failed")
+
+func showHighstate(c *cli.Context, a admin.Admin) error {
+	if c.NArg() != 1 {
+		return usageError(errors.New("one minion id is needed; see " + c.Command.HelpName + " --help"))
+	}
+	h, err := a.HighstateResult(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, h)
+	} else {
+		fmt.Fprintf(c.App.Writer, "%s  job %s by %s: %d states, %d changed, %d failed\n", plain(h.ID), h.JID, plain(h.Master), h.States, h.Changed, len(h.Failed))
+		if h.Text != "" {
+			fmt.Fprintf(c.App.Writer, "%s\n", plain(h.Text))
+		}
+		if len(h.Failed) > 0 {
+			t := newTable(c.App.Writer, "FAILED", "FUNCTION", "SLS", "COMMENT")
+			for _, s := range h.Failed {
+				t.row(s.ID, s.Module, s.SLS, strings.Join(strings.Fields(s.Comment), " "))
+			}
+			err = t.flush()
+		}
+	}
+	if err == nil && (len(h.Failed) > 0 || h.States == 0 && h.Text != "") {
+		err = fmt.Errorf("highstate of %s: %w (%d)", h.ID, errStatesFailed, len(h.Failed))
+	}
+	return err
+}

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/admin"
+)
+
+// historyOf is the time that history shows where nothing else is said.
+const historyOf = time.Hour
+
+func historyCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "history",
+		Usage:     "show what happened in some time, in one order",
+		ArgsUsage: "[ID…]",
+		Description: "The decisions of this master's audit trail, and the last change of each row of the store, whichever\n" +
+			"master has made it. Audit trails are files: those of other masters are on their machines. A time is 02:00 (of\n" +
+			"the last 24 hours), 2026-11-26 02:00, 2026-11-26T02:00:00Z, or 90m (so long ago).",
+		Flags: []cli.Flag{jsonFlag,
+			&cli.StringFlag{Name: "since", Usage: "from this `TIME` on", DefaultText: "1h"},
+			&cli.StringFlag{Name: "until", Usage: "before this `TIME`", DefaultText: "now"}},
+		Action: withStore(performing(showHistory)),
+	}
+}
+
+func showHistory(c *cli.Context, a admin.Admin) error {
+	now := time.Now()
+	r := admin.ReadHistory{Since: now.Add(-historyOf), Until: now, IDs: c.Args().Slice()}
+	for _, flag := range []struct {
+		name string
+		at   *time.Time
+	}{{"until", &r.Until}, {"since", &r.Since}} {
+		text := c.String(flag.name)
+		if text == "" {
+			continue
+		}
+		at, err := pointInTime(text, now)
+		if err != nil {
+			return usageError(fmt.Errorf("--%s: %w", flag.name, err))
+		}
+		*flag.at = at
+	}
+	h, err := a.History(c.Context, r)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, h)
+	}
+	t := newTable(c.App.Writer, "TIME", "SOURCE", "MINION", "WHAT")
+	for _, e := range h.Events {
+		what := e.What
+		if e.Master != "" {
+			what += " (" + e.Master + ")"
+		}
+		if len(e.More) > 0 {
+			what += "  " + strings.Join(e.More, " ")
+		}
+		t.row(e.Time.Local().Format("01-02 15:04:05"), e.Source, e.Minion, what)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, note := range h.Notes {
+		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", plain(note))
+	}
+	return nil
+}
+
+// pointInTime reads a time as people write it, in this machine's own zone. 02:00 is the
+// last time that it was two o'clock.
+func pointInTime(text string, now time.Time) (time.Time, error) {
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02"} {
+		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
+			return at, nil
+		}
+	}
+	for _, layout := range []string{"15:04:05", "15:04"} {
+		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
+			at = time.Date(now.Year(), now.Month(), now.Day(), at.Hour(), at.Minute(), at.Second(), 0, now.Location())
+			if at.After(now) {
+				at = at.AddDate(0, 0, -1)
+			}
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no time (02:00, 2026-11-26 02:00, 90m)", text)
+}

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/admin"
+)
+
+// rebindWait is how long keys accept --rebind waits for an auth request, and then for
+// the minion: one that was denied asks again every 10 s, or must be started.
+const rebindWait = 2 * time.Minute
+
+var rebindFlags = []cli.Flag{
+	&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "with --rebind: do not ask"},
+	&cli.DurationFlag{Name: "wait", Value: rebindWait, Usage: "with --rebind: wait that long for the minion's next auth request, and for its answer"},
+}
+
+// rebindKey replaces the key of one minion: it shows both keys, asks, and ends when the
+// minion answers.
+func rebindKey(c *cli.Context, a admin.Admin, id string) error {
+	ctx, cancel := context.WithTimeout(c.Context, c.Duration("wait"))
+	r, err := a.FindRebinding(ctx, id)
+	cancel()
+	if errors.Is(err, admin.ErrNoOtherKey) {
+		return fmt.Errorf("%w within %v (on the machine: systemctl restart salt-minion)", err, c.Duration("wait"))
+	}
+	if err != nil {
+		return err
+	}
+	if !c.Bool("json") {
+		old := "none"
+		if r.Old != "" {
+			old = r.Old
+		}
+		fmt.Fprintf(c.App.Writer, "%s  bound: %s\n%s  new:   %s (%s", plain(id), old, plain(id), r.New, r.State)
+		if r.Since != nil {
+			fmt.Fprintf(c.App.Writer, " since %s", r.Since.UTC().Format(time.DateTime))
+		}
+		fmt.Fprintln(c.App.Writer, ")")
+	}
+	if err := confirm(c, fmt.Sprintf("Let the machine with the new key in as %s, and the one with the old key out?", id)); err != nil {
+		return err
+	}
+	row, err := a.Rebind(c.Context, r)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, r)
+	}
+	fmt.Fprintf(c.App.Writer, "%s  bound to the new key\n", plain(id))
+	if row.Adopted() || !a.Config.Highstate.Enabled {
+		return nil
+	}
+	ctx, cancel = context.WithTimeout(c.Context, c.Duration("wait"))
+	defer cancel()
+	answered, err := a.AwaitHighstate(ctx, r)
+	switch {
+	case err != nil:
+		return err
+	case !answered:
+		return fmt.Errorf("await %s: it has not answered within %v (on the machine: systemctl restart salt-minion; then phoenix minions explain %s)", id, c.Duration("wait"), id)
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s  answers: its first highstate is run again\n", plain(id))
+	return err
+}

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/config"
+	"phoenix/bridge/fleet"
+)
+
+// errNotSafe ends masters check with exit code 1.
+var errNotSafe = errors.New("a restart is not safe now")
+
+func mastersCheckCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "check",
+		Usage:     "say whether a master can be restarted now: who moves, what runs, who else serves",
+		ArgsUsage: "ID",
+		Description: "Exit code 0: another master serves, and no first highstate runs from this one. 1: it is not safe, and the\n" +
+			"reasons are printed. It changes nothing; phoenix masters drain does.",
+		Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "self", Usage: "the master of this machine"}},
+		Action: withStore(checkMaster),
+	}
+}
+
+func checkMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
+	id, err := oneMaster(c, cfg)
+	if err != nil {
+		return err
+	}
+	check, err := newAdmin(c, cfg, store).CheckMaster(c.Context, id)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, check)
+	} else {
+		t := newTable(c.App.Writer, "MASTER", id)
+		t.row("others that serve", strings.Join(check.Ready, ", "))
+		t.row("minions connected to it", check.Connected)
+		t.row("first highstates from it", strings.Join(check.Running, ", "))
+		t.row("first highstates that wait", check.Waiting)
+		t.row("drained", map[bool]string{true: "yes", false: "no (phoenix masters drain " + id + ")"}[check.Draining])
+		err = t.flush()
+	}
+	if err == nil && !check.Safe {
+		err = fmt.Errorf("check master %s: %w: %s", id, errNotSafe, strings.Join(check.Why, "; "))
+	}
+	return err
+}

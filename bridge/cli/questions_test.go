@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"phoenix/bridge/admin"
+	"phoenix/bridge/audit"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/fleet/sqlite"
+)
+
+// asker is a fleet in an SQLite file, and a master that does not run.
+type asker struct {
+	t     *testing.T
+	dir   string
+	store *sqlite.Store
+	args  []string
+}
+
+func newAsker(t *testing.T) asker {
+	t.Helper()
+	master, _ := stillMaster(t)
+	dir := filepath.Dir(master)
+	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "fleet.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	return asker{t, dir, store, []string{"phoenix", "--config", os.DevNull, "--store", "sqlite:" + filepath.Join(dir, "fleet.db"), "--instance-id", "salt-1",
+		"--socket", filepath.Join(dir, "s"), "--salt-config", master, "--audit-file", filepath.Join(dir, "audit.log")}}
+}
+
+func (a asker) apply(changes ...fleet.Change) {
+	a.t.Helper()
+	for _, c := range changes {
+		if _, err := fleet.ApplyOne(a.t.Context(), a.store, c); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
+func (a asker) beat(id string, ready bool, connected int) {
+	a.t.Helper()
+	if _, err := a.store.Beat(a.t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: ready, Connected: connected}); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// says runs a command, and expects an exit code and what it prints.
+func (a asker) says(code int, args string, want ...string) string {
+	a.t.Helper()
+	var out bytes.Buffer
+	got := run(a.t.Context(), append(append([]string{}, a.args...), strings.Fields(args)...), &out, &out)
+	if got != code {
+		a.t.Errorf("phoenix %s: exit %d, not %d: %s", args, got, code, out.String())
+	}
+	for _, text := range want {
+		if !strings.Contains(out.String(), text) {
+			a.t.Errorf("phoenix %s: no %q: %s", args, text, out.String())
+		}
+	}
+	return out.String()
+}
+
+// Is it safe to restart this master?
+func TestMastersCheck(t *testing.T) {
+	a := newAsker(t)
+	a.says(exitNotFound, "masters check salt-9", "phoenix masters list")
+	a.beat("salt-1", true, 7)
+	a.says(exitFailed, "masters check salt-1", "minions connected to it", "7", "no other master serves")
+	a.beat("salt-2", true, 0)
+	a.says(exitOK, "masters check --self", "others that serve", "salt-2")
+	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: strings.Repeat("a", 64)}, fleet.Add{InstanceID: "web-2"},
+		fleet.Claim{InstanceID: "web-1", Owner: "salt-1", Incarnation: "1", JID: "20261126020000000000", Attempt: 1})
+	a.says(exitFailed, "masters check salt-1", "web-1", "1 first highstates run from it")
+	var c admin.MasterCheck
+	if err := json.Unmarshal([]byte(a.jsonOf("masters check salt-2 --json")), &c); err != nil || !c.Safe || c.Waiting != 1 || len(c.Ready) != 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := a.store.DrainMaster(t.Context(), "salt-2", true); err != nil {
+		t.Fatal(err)
+	}
+	a.says(exitFailed, "masters check salt-1", "the other masters that serve are drained")
+}
+
+func (a asker) jsonOf(args string) string {
+	var out, errs bytes.Buffer
+	run(a.t.Context(), append(append([]string{}, a.args...), strings.Fields(args)...), &out, &errs)
+	return out.String()
+}
+
+// What happened between two and three?
+func TestHistory(t *testing.T) {
+	a := newAsker(t)
+	var lines bytes.Buffer
+	log := slog.New(slog.NewJSONHandler(&lines, nil))
+	log.Info("key accepted", "minion", "web-1", "rule", "listed")
+	log.Info("key refused", "minion", "web-2", "rule", "bound")
+	if err := audit.Append(filepath.Join(a.dir, "audit.log"), lines.Bytes(), audit.MaxFile); err != nil {
+		t.Fatal(err)
+	}
+	a.apply(fleet.Add{InstanceID: "web-1", Group: "web"}, fleet.Add{InstanceID: "db-1"}, fleet.Retire{InstanceID: "db-1"})
+	a.beat("salt-1", true, 0)
+	a.beat("salt-2", true, 0)
+	all := a.says(exitOK, "history", "key accepted  rule=listed", "key refused", "row is listed  group=web", "row is terminated", "run phoenix history on them")
+	if strings.Index(all, "key accepted") > strings.Index(all, "row is terminated") {
+		t.Errorf("not in order: %s", all)
+	}
+	if one := a.says(exitOK, "history web-1", "key accepted"); strings.Contains(one, "web-2") || strings.Contains(one, "db-1") {
+		t.Errorf("of others, too: %s", one)
+	}
+	if none := a.says(exitOK, "history --since 3h --until 2h"); strings.Contains(none, "web-1") {
+		t.Errorf("of another time: %s", none)
+	}
+	a.says(exitUsage, "history --since soon", `"soon" is no time`)
+	a.says(exitUsage, "history --since 1h --until 2h", "is not before")
+	var h admin.History
+	if err := json.Unmarshal([]byte(a.jsonOf("history --json --since 1h")), &h); err != nil || len(h.Events) != 4 || len(h.Notes) != 1 {
+		t.Errorf("%+v, %v", h, err)
+	}
+	now := time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
+	for text, want := range map[string]string{"02:00": "2026-11-26T02:00:00Z", "04:30": "2026-11-25T04:30:00Z", "90m": "2026-11-26T01:30:00Z",
+		"2026-11-20": "2026-11-20T00:00:00Z", "2026-11-20 02:03": "2026-11-20T02:03:00Z", "2026-11-20T02:03:04+01:00": "2026-11-20T02:03:04+01:00"} {
+		if at, err := pointInTime(text, now); err != nil || at.Format(time.RFC3339) != want {
+			t.Errorf("%s is %s, %v", text, at, err)
+		}
+	}
+}
+
+// What did the last highstate of a minion do?
+func TestHighstateShow(t *testing.T) {
+	a := newAsker(t)
+	const jid = "20261126020000000000"
+	a.says(exitNotFound, "highstate show web-1", "not in the fleet")
+	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: strings.Repeat("a", 64)})
+	a.says(exitUsage, "highstate show web-1", "has run none")
+	a.apply(fleet.Claim{InstanceID: "web-1", Owner: "salt-2", Incarnation: "1", JID: jid, Attempt: 1})
+	a.says(exitFailed, "highstate show web-1", "no return of it in its job cache", "salt-2 ran it")
+	load, err := msgpack.Marshal(map[string]any{"id": "web-1", "jid": jid, "retcode": 2, "return": map[string]any{
+		"pkg_|-web server_|-nginx_|-installed": map[string]any{"result": false, "comment": "no such\npackage", "__id__": "web server", "__sls__": "web", "changes": map[string]any{}},
+		"file_|-motd_|-/etc/motd_|-managed":    map[string]any{"result": true, "comment": "ok", "__id__": "motd", "__sls__": "base", "changes": map[string]any{"diff": "x"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := fmt.Sprintf("%x", sha256.Sum256([]byte(jid)))
+	path := filepath.Join(a.dir, "var/cache/salt/master/jobs", hash[:2], hash[2:], "web-1", "return.p")
+	put := func(load []byte) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, load, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(load)
+	a.says(exitFailed, "highstate show web-1", "2 states, 1 changed, 1 failed", "web server", "pkg.installed", "no such package", "states failed (1)")
+	if load, err = msgpack.Marshal(map[string]any{"return": []string{"Rendering SLS 'base:web' failed"}}); err != nil {
+		t.Fatal(err)
+	}
+	put(load)
+	a.says(exitFailed, "highstate show web-1", "Rendering SLS")
+	put([]byte{0xc1})
+	a.says(exitFailed, "highstate show web-1", "read return of web-1")
+}
+
+// More than ten are not retired without a word, and a dry run retires none.
+func TestRetireAsks(t *testing.T) {
+	a := newAsker(t)
+	var ids []string
+	for i := range 11 {
+		ids = append(ids, fmt.Sprint("web-", i))
+	}
+	all := strings.Join(ids, " ")
+	a.says(exitOK, "minions add "+all)
+	a.says(exitOK, "minions retire --dry-run "+all, "web-10  would be retired: listed, key none")
+	a.says(exitUsage, "minions retire "+all, "Retire 11 minions", "--yes is needed")
+	if left := a.says(exitOK, "minions list --status TERMINATE"); strings.Contains(left, "web-") {
+		t.Errorf("retired: %s", left)
+	}
+	a.says(exitOK, "minions retire web-0", "retired")
+	a.says(exitOK, "minions retire --yes "+all, "web-10  retired")
+}

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/api"
+	"phoenix/bridge/config"
+	"phoenix/bridge/fleet/sqlite"
+	"phoenix/bridge/service"
+)
+
+func storeCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "store",
+		Usage: "the SQLite file that the fleet is stored in",
+		Subcommands: []*cli.Command{
+			{
+				Name:      "backup",
+				Usage:     "write a copy of the store, as of one moment, while bridges go on",
+				ArgsUsage: "FILE",
+				Description: "FILE must not exist. The copy is read whole before it has its name. It has the keys and addresses of\n" +
+					"the fleet: only its owner may read it. For DynamoDB use AWS's own backups: docs/backup.md.",
+				Flags:  []cli.Flag{jsonFlag},
+				Action: withSQLite(backUp),
+			},
+			{
+				Name:      "restore",
+				Usage:     "put a backup in the place of the store, while no bridge runs here",
+				ArgsUsage: "FILE",
+				Description: "The backup is read whole first. The store that it replaces stays beside it under another name. What\n" +
+					"happened since the backup is unknown to it: docs/backup.md says what to do then.",
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
+				Action: withSQLite(restore),
+			},
+		},
+	}
+}
+
+// withSQLite runs do with the paths of the store and of the one operand.
+func withSQLite(do func(c *cli.Context, cfg config.Config, path, file string) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		cfg, err := readConfig(c)
+		if err != nil {
+			return err
+		}
+		if cfg.OnDynamoDB() {
+			return usageError(errors.New("the store is in DynamoDB: use its point-in-time recovery, or aws dynamodb create-backup (docs/backup.md)"))
+		}
+		if c.NArg() != 1 {
+			return usageError(errors.New("one file is needed; see " + c.Command.HelpName + " --help"))
+		}
+		return do(c, cfg, strings.TrimPrefix(cfg.Store, "sqlite:"), c.Args().First())
+	}
+}
+
+func backUp(c *cli.Context, _ config.Config, path, file string) error {
+	defer progress(c, "writing the backup")()
+	if err := sqlite.Backup(c.Context, path, file); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, map[string]string{"store": path, "backup": file})
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "%s is a copy of %s\n", plain(file), plain(path))
+	return err
+}
+
+// bridgeWithin bounds the question whether a bridge runs here.
+const bridgeWithin = 2 * time.Second
+
+func restore(c *cli.Context, cfg config.Config, path, file string) error {
+	ctx, cancel := context.WithTimeout(c.Context, bridgeWithin)
+	var report service.Report
+	err := api.NewClient(cfg.Socket).Status(ctx, &report)
+	cancel()
+	if err == nil {
+		return fmt.Errorf("restore store %s: a bridge runs here (systemctl stop phoenix-bridge)", path)
+	}
+	if err := confirm(c, fmt.Sprintf("Replace the store %s by %s?", path, file)); err != nil {
+		return err
+	}
+	before, err := sqlite.Restore(c.Context, file, path)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, map[string]string{"store": path, "before": before})
+	}
+	fmt.Fprintf(c.App.Writer, "%s is what %s has\n", plain(path), plain(file))
+	if before != "" {
+		fmt.Fprintf(c.App.Writer, "what it was before is %s\n", plain(before))
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package doctor
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// examineStates says what makes a first highstate change nothing, or another run
+// beside it.
+func examineStates(r *report, m Minion) {
+	o := m.Config.Options
+	if states := o["startup_states"]; states != nil && states != "" {
+		r.add(Warning, "startup-states", m.set("startup_states", "''"), "startup_states is %v", states)
+	} else {
+		r.ok("startup-states", "startup_states is not set")
+	}
+	if o["test"] == true {
+		r.add(Error, "test-mode", m.set("test", "False"), "test is on: a highstate changes nothing and counts as a success")
+	} else {
+		r.ok("test-mode", "test is off")
+	}
+	if o["file_client"] == "local" {
+		r.add(Error, "file-client", m.set("file_client", "remote"), "file_client is local: states come from this machine, and not from the master")
+	} else {
+		r.ok("file-client", "states come from the master")
+	}
+	for _, option := range []struct{ name, says string }{
+		{"random_master", "the minion shuffles the list of masters that its agent sorted"},
+		{"master_shuffle", "the minion shuffles the list of masters that its agent sorted"},
+		{"master_failback", "the minion goes back to the first master of its list by itself"},
+	} {
+		if o[option.name] == true {
+			r.add(Warning, "master-order", m.set(option.name, "False"), "%s is on: %s", option.name, option.says)
+		}
+	}
+	if o["random_master"] != true && o["master_shuffle"] != true && o["master_failback"] != true {
+		r.ok("master-order", "the minion keeps to the order of its list of masters")
+	}
+	jobs := maps.Clone(m.Schedule)
+	if jobs == nil {
+		jobs = map[string]any{}
+	}
+	own, _ := o["schedule"].(map[string]any)
+	maps.Copy(jobs, own)
+	found := 0
+	for _, name := range slices.Sorted(maps.Keys(jobs)) {
+		job, _ := jobs[name].(map[string]any)
+		if job["enabled"] == false || !slices.Contains(callsOf([]byte(fmt.Sprint(job["function"]))), callsStates) {
+			continue
+		}
+		found++
+		severity, when := Note, "by its schedule"
+		// Salt's documentation calls it on by default; its code asks for a true value
+		// (salt/utils/schedule.py, alike in 3006 to 3008).
+		if job["run_on_start"] == true {
+			severity, when = Warning, "at each start of the minion, too (run_on_start)"
+		}
+		r.add(severity, "schedule", say("set run_on_start: False for "+quote(name)+" in schedule in "+quote(filepath.Dir(m.Config.Path))+" or in the pillar, then: "+restartMinion),
+			"the scheduled job %s runs %v %s", quote(name), job["function"], when)
+	}
+	if found == 0 {
+		r.ok("schedule", "the minion's schedule runs no states")
+	}
+}
+
+// stopLeast is how long a minion needs to end what it was asked to, in seconds.
+const stopLeast = 30
+
+func examineUnit(r *report, m Minion) {
+	u := m.Unit
+	switch kills := u.KillMode == "" || u.KillMode == "control-group" || u.KillMode == "mixed"; {
+	case u.Path == "":
+		r.ok("unit", "systemd has no unit of the minion here")
+	case kills && u.TimeoutStopSec > 0 && u.TimeoutStopSec < stopLeast:
+		folder := "/etc/systemd/system/" + filepath.Base(u.Path) + ".d"
+		r.add(Warning, "unit", run("mkdir -p "+folder, `printf '[Service]\nTimeoutStopSec=90\n' > `+folder+"/zz-phoenix.conf", "systemctl daemon-reload").
+			then("or KillMode=process, with which jobs live on"),
+			"a restart kills what the minion's jobs have started after %d s (KillMode=%s, TimeoutStopSec=%d)", u.TimeoutStopSec, orDefault(u.KillMode, "control-group"), u.TimeoutStopSec)
+	default:
+		r.ok("unit", "KillMode=%s, TimeoutStopSec=%s", orDefault(u.KillMode, "control-group"), seconds(u.TimeoutStopSec))
+	}
+}
+
+func orDefault(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+func seconds(n int) string {
+	if n <= 0 {
+		return "systemd's own"
+	}
+	return fmt.Sprint(n)
+}
+
+// examineReach says which masters of the list cannot be found or reached.
+func examineReach(r *report, m Minion) {
+	var nameless, closed []string
+	for _, master := range slices.Sorted(maps.Keys(m.Reach)) {
+		reach := m.Reach[master]
+		if reach.NameErr != nil {
+			nameless = append(nameless, master)
+		}
+		for _, port := range reach.Closed {
+			closed = append(closed, fmt.Sprintf("%s port %d", quote(master), port))
+		}
+	}
+	if len(nameless) > 0 {
+		r.add(Warning, "master-names", say("correct master in "+quote(filepath.Dir(m.Config.Path))+", or the name service"), "no address is known of %s", some(nameless))
+	} else {
+		r.ok("master-names", "each master has an address")
+	}
+	if len(closed) > 0 {
+		r.add(Warning, "master-ports", say("start the master, open the port, or correct master_port and publish_port"), "nothing answers at %s", strings.Join(closed[:min(len(closed), shown)], ", "))
+	} else {
+		r.ok("master-ports", "each master that was asked answers on both ports")
+	}
+}
