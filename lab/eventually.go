@@ -7,7 +7,7 @@ const (
 	poll = 100 * time.Millisecond
 	// rest is how many times longer it waits than a look took: a look is often a
 	// command, and tests that wait at once would keep the machine busy with them.
-	rest = 8
+	rest = 15
 )
 
 // Eventually waits until look says true, and fails the test otherwise, with

@@ -12,8 +12,14 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// pingEvery is how often a listener asks the minions that it waits for.
-const pingEvery = time.Second
+const (
+	// pingEvery is how often a listener asks the minions that it waits for. Each ping
+	// is a process on each of them, so on a busy machine, where an answer takes longer
+	// than half of it, it asks less often: else they would only work off pings.
+	pingEvery = time.Second
+	// pingMost bounds the time between two pings.
+	pingMost = 15 * time.Second
+)
 
 // Listener notes which minions a master serves: it pings those that it waits for
 // every second, and hears on the master's event bus who answers.
@@ -23,7 +29,8 @@ type Listener struct {
 
 	mu      sync.Mutex
 	waiting []string
-	pings   map[string]bool      // jids of ours, since Wait
+	pings   map[string]time.Time // when they were sent, by jid, since Wait
+	took    time.Duration        // the last answer
 	heard   map[string]time.Time // by minion
 	told    func(id string)      // of each answer; nil: the first is enough
 	err     error                // of the last ping
@@ -32,13 +39,14 @@ type Listener struct {
 // Listen starts a listener, which ends with the test. The master must be ready.
 func (m *Master) Listen() *Listener {
 	m.lab.tb.Helper()
-	l, stop := m.listen()
+	l, stop := m.listen(false)
 	m.lab.tb.Cleanup(stop)
 	return l
 }
 
-// listen is Listen for a listener that its caller stops.
-func (m *Master) listen() (l *Listener, stop func()) {
+// listen is Listen for a listener that its caller stops, and that asks less and less
+// often if patient.
+func (m *Master) listen(patient bool) (l *Listener, stop func()) {
 	m.lab.tb.Helper()
 	config, err := salt.ReadConfig(m.ConfigPath())
 	if err != nil {
@@ -57,7 +65,7 @@ func (m *Master) listen() (l *Listener, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = b.Run(ctx, l) }) // it ends with ctx alone
-	running.Go(func() { l.ask(ctx) })
+	running.Go(func() { l.ask(ctx, patient) })
 	return l, func() {
 		cancel()
 		running.Wait()
@@ -68,7 +76,7 @@ func (m *Master) listen() (l *Listener, stop func()) {
 func (l *Listener) Wait(ids ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting, l.pings, l.heard, l.told = ids, map[string]bool{}, map[string]time.Time{}, nil
+	l.waiting, l.pings, l.heard, l.told = ids, map[string]time.Time{}, map[string]time.Time{}, nil
 }
 
 // Follow is Wait without end: these minions are asked on and on, and each answer
@@ -102,9 +110,11 @@ func (l *Listener) Event(e event.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	id := string(e.ID)
-	if !l.pings[string(e.JID)] {
+	sent, ours := l.pings[string(e.JID)]
+	if !ours {
 		return
 	}
+	l.took = time.Since(sent)
 	if l.heard[id].IsZero() {
 		l.heard[id] = time.Now()
 	}
@@ -116,32 +126,39 @@ func (l *Listener) Event(e event.Event) {
 // Gap implements [bus.Handler]: the next ping will tell.
 func (l *Listener) Gap(string) {}
 
-// ask pings until ctx ends. A master that is dead refuses at once, one whose
-// packets are lost is given as long as a ping's turn.
-func (l *Listener) ask(ctx context.Context) {
-	tick := time.NewTicker(pingEvery)
-	defer tick.Stop()
-	jid := ""
+// ask pings until ctx ends, at once and then every so often; without any answer
+// ever less often if patient. A master that is dead refuses at once, one whose packets
+// are lost is given as long as a ping's turn.
+func (l *Listener) ask(ctx context.Context, patient bool) {
+	jid, pause := "", time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 		jid = salt.NewJID(time.Now(), jid)
 		l.mu.Lock()
+		switch {
+		case l.took > 0:
+			pause = min(max(pingEvery, 2*l.took), pingMost)
+		case patient:
+			pause = min(max(pingEvery, pause*3/2), pingMost)
+		default:
+			pause = pingEvery
+		}
 		var ids []string
 		for _, id := range l.waiting {
 			if l.told != nil || l.heard[id].IsZero() {
 				ids = append(ids, id)
 			}
 		}
-		l.pings[jid] = true
+		l.pings[jid] = time.Now()
 		l.mu.Unlock()
 		if len(ids) == 0 {
 			continue
 		}
-		pinging, cancel := context.WithTimeout(ctx, pingEvery)
+		pinging, cancel := context.WithTimeout(ctx, pause)
 		_, err := l.master.Ping(pinging, jid, ids)
 		cancel()
 		l.mu.Lock()

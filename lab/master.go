@@ -110,6 +110,7 @@ func (m *Master) RetEndpoint() string {
 // Ready waits until the master serves requests and its event bus is there.
 func (m *Master) Ready() {
 	m.lab.tb.Helper()
+	timeout := pingTimeout
 	m.lab.Eventually(readyTimeout, m.Name+" is ready", func() (bool, string) {
 		if !m.Alive() {
 			m.lab.tb.Fatalf("%s ended at its start\n%s", m.Name, m.Tail())
@@ -117,7 +118,8 @@ func (m *Master) Ready() {
 		if _, err := os.Stat(m.EventSocket()); err != nil {
 			return false, err.Error()
 		}
-		if _, err := m.request(pingTimeout, map[string]any{"cmd": "ping"}); err != nil {
+		if _, err := m.request(timeout, map[string]any{"cmd": "ping"}); err != nil {
+			timeout = min(timeout*3/2, authTimeout) // it may answer, and late
 			return false, err.Error()
 		}
 		return true, ""

@@ -130,7 +130,7 @@ func (m *Minion) PublicKey() string {
 // many tests wait at once.
 func (m *Minion) Answers(master *Master) {
 	m.lab.tb.Helper()
-	listener, stop := master.listen()
+	listener, stop := master.listen(true)
 	defer stop()
 	listener.Wait(m.ID)
 	m.lab.Eventually(readyTimeout, "minion "+m.ID+" answers "+master.Name, func() (bool, string) {

@@ -206,6 +206,17 @@ func (p *Process) Tail() string {
 	return strings.Join(lines[max(0, len(lines)-tailLines):], "\n")
 }
 
+// LoggedAt is the time that a line of a bridge's or an agent's log bears.
+func LoggedAt(tb TB, line string) time.Time {
+	tb.Helper()
+	text, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		tb.Fatalf("read time of line %q: %v", line, err)
+	}
+	return at
+}
+
 // Grep is the lines of the log that hold text.
 func (p *Process) Grep(text string) []string {
 	var found []string

@@ -18,6 +18,7 @@ var stateModule string
 
 // State is how a minion's highstate behaves.
 type State struct {
+	Hold    bool    `json:"-"`       // it waits for [Minion.Release] first
 	Seconds float64 `json:"seconds"` // how long it takes
 	Fail    int     `json:"fail"`    // its first runs that fail; negative: all
 }
@@ -60,7 +61,24 @@ func (m *Minion) behave(s State) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(m.Dir, "state.json"), text, 0o644)
+	if s.Hold {
+		err = os.WriteFile(m.hold(), nil, 0o644)
+	} else if err = os.Remove(m.hold()); errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, os.WriteFile(filepath.Join(m.Dir, "state.json"), text, 0o644))
+}
+
+// hold is a file that is there while highstates wait.
+func (m *Minion) hold() string { return filepath.Join(m.Dir, "hold") }
+
+// Release lets a highstate go on that waits. What has to happen while it runs has
+// happened by then, however slow the machine is.
+func (m *Minion) Release() {
+	m.lab.tb.Helper()
+	if err := os.Remove(m.hold()); err != nil {
+		m.lab.tb.Fatalf("release state of minion %s: %v", m.ID, err)
+	}
 }
 
 // Runs is how often the minion's highstate was begun: the state itself counts.

@@ -12,14 +12,17 @@ import salt.payload
 
 def ran(name):
     """
-    Note the begin and the end of this run in <root_dir>/runs, in between take as
-    long, and end as well, as <root_dir>/state.json says.
+    Note the begin and the end of this run in <root_dir>/runs, in between wait while
+    <root_dir>/hold is there, and then take as long, and end as well, as
+    <root_dir>/state.json says.
     """
     root = __opts__["root_dir"]
     with open(os.path.join(root, "state.json"), encoding="utf-8") as file:
         behaviour = json.load(file)
     jid = _jid()
     begun = _note(root, "begin", jid)
+    while os.path.exists(os.path.join(root, "hold")):
+        time.sleep(0.05)
     time.sleep(behaviour["seconds"])
     failures = behaviour["fail"]
     good = 0 <= failures < begun

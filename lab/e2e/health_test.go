@@ -70,16 +70,19 @@ func (h half) fail(how, minion string, end, back func()) {
 	t := h.t
 	t.Helper()
 	h.spared.Stop() // who claims is not left to chance
-	m := h.start(map[string]float64{minion: 8})[0]
+	m := h.start(map[string]lab.State{minion: {Hold: true, Seconds: 3}})[0]
 	h.lab.Eventually(within, "the highstate has begun", func() (bool, string) { return m.Runs() == 1, fmt.Sprintf("%+v", h.spared.Minions()) })
 	h.spared.Start()
-	end()
 	ended := time.Now()
+	end()
+	m.Release()
 	h.lab.Eventually(time.Minute, "the row of a master that was "+how+" is not ready", func() (bool, string) {
 		row := h.row(h.owner)
 		return !row.Ready, fmt.Sprintf("%+v", row)
 	})
-	unready := time.Since(ended)
+	// When it found out, not when this test saw it on a busy machine.
+	lines := h.owner.Grep(`msg="not ready"`)
+	unready := lab.LoggedAt(t, lines[len(lines)-1]).Sub(ended)
 	if unready > unreadyWithin {
 		t.Errorf("%s: not ready after %v", how, unready)
 	}

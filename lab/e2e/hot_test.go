@@ -11,8 +11,9 @@ import (
 )
 
 // takeover bounds a takeover: the lease, and after it up to three questions to
-// the minion, each later than the one before (15, 30 and 60 s).
-const takeover = 3 * time.Minute
+// the minion, each later than the one before (15, 30 and 60 s), with time to spare
+// on a busy machine.
+const takeover = 6 * time.Minute
 
 // lease is the shortest that the configuration allows.
 const lease = 20 * time.Second
@@ -50,12 +51,12 @@ type hot struct {
 }
 
 // start starts minions that are connected to both masters.
-func (h hot) start(seconds map[string]float64) []*lab.Minion {
+func (h hot) start(states map[string]lab.State) []*lab.Minion {
 	var minions []*lab.Minion
-	for id, s := range seconds {
+	for id, s := range states {
 		h.spared.Phoenix("minions", "add", id)
 		minions = append(minions, h.lab.StartMinion(lab.MinionOptions{
-			ID: id, Masters: []*lab.Master{h.owner.Master, h.spared.Master}, State: lab.State{Seconds: s}}))
+			ID: id, Masters: []*lab.Master{h.owner.Master, h.spared.Master}, State: s}))
 	}
 	return minions
 }
@@ -82,7 +83,7 @@ func (h hot) ranOnce(t *testing.T, timeout time.Duration, minions []*lab.Minion)
 // race: both bridges see each minion come.
 func (h hot) race(t *testing.T) {
 	h.lab.In(t)
-	minions := h.start(map[string]float64{"web-1": 0, "web-2": 0})
+	minions := h.start(map[string]lab.State{"web-1": {}, "web-2": {}})
 	h.ranOnce(t, within, minions)
 	for _, m := range minions {
 		m.Answers(h.owner.Master)
@@ -105,7 +106,7 @@ func (h hot) race(t *testing.T) {
 func (h hot) kill(t *testing.T) {
 	h.lab.In(t)
 	h.spared.Stop() // who claims is not left to chance
-	minions := h.start(map[string]float64{"db-1": 8, "db-2": 30})
+	minions := h.start(map[string]lab.State{"db-1": {Hold: true, Seconds: 5}, "db-2": {Hold: true, Seconds: 30}})
 	h.lab.Eventually(within, "both highstates have begun", func() (bool, string) {
 		return minions[0].Runs() == 1 && minions[1].Runs() == 1, fmt.Sprintf("%+v", h.spared.Minions())
 	})
@@ -113,13 +114,11 @@ func (h hot) kill(t *testing.T) {
 	h.owner.Master.Kill()
 	died := time.Now()
 	for _, m := range minions {
-		if m.RunLog()[0].Ended {
-			t.Fatalf("the highstate of %s had ended when its master died: the machine is too slow for this test", m.ID)
-		}
+		m.Release()
 	}
 	h.spared.Start()
 	rows := h.ranOnce(t, takeover, minions)
-	t.Logf("both on record %.0f s after the death of their master; db-2 runs for 30 s", time.Since(died).Seconds())
+	t.Logf("both on record %.0f s after the death of their master; db-2 ran for 30 s of it", time.Since(died).Seconds())
 	for _, m := range minions {
 		if row := rows[m.ID]; row.HighstateRunner != h.spared.Master.ID || row.ClaimOwner != h.spared.Master.ID {
 			t.Errorf("%s is on record of %s, not of the survivor: %+v", m.ID, row.HighstateRunner, row)

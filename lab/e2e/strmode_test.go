@@ -117,7 +117,11 @@ func (s *strMode) minion(how, id string, over map[string]any) {
 	gap := served.Gaps()[id]
 	s.t.Logf("Salt %s, the first %s: a minion is served %.1f s after its start, then silent for %.1f s at most",
 		s.living.Salt.Version, how, start.Seconds(), gap.Seconds())
-	if gap > silentMost {
+	most := silentMost
+	if _, alone := salts(); !alone {
+		most = time.Minute // the machine is busy; a master that blocks the minion does so for minutes
+	}
+	if gap > most {
 		s.t.Errorf("the first %s: silent for %v", how, gap)
 	}
 	m.Kill()

@@ -14,7 +14,7 @@ import (
 
 // within bounds each step on the way to a kill. Several Salts that start at once
 // need many times what one does.
-const within = 4 * time.Minute
+const within = 6 * time.Minute
 
 // Fleet is two masters that share a key, with a bridge each, and minions with an
 // agent each.

@@ -52,6 +52,14 @@ func main() {
 		s := lab.NewRunner()
 		failed = s.Run(func() { after = append(after, restart(s, version, restarted)) }) || failed
 	}
+	for _, version := range versions {
+		s := lab.NewRunner()
+		failed = s.Run(func() {
+			said, again := vanish(s, version, restarted)
+			after = append(after, said)
+			failed = failed || again > 0
+		}) || failed
+	}
 	t.print(os.Stdout)
 	fmt.Print("\n", strings.Join(after, ""))
 	if failed {

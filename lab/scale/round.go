@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/fleet/sqlite"
 	"phoenix/lab"
 	"phoenix/lab/swarm"
 )
@@ -30,6 +32,7 @@ type way struct {
 	open    bool          // the master accepts every key
 	startup bool          // minions run their highstate by themselves
 	phoenix bool          // a bridge accepts keys and sends highstates
+	ahead   bool          // the keys are known before the launch
 	retry   time.Duration // of minions: acceptance_wait_time
 }
 
@@ -42,6 +45,9 @@ var ways = []way{
 	{name: phoenix, phoenix: true, retry: 10 * time.Second},
 	// With minions that ask more often than by Salt's default.
 	{name: phoenixSoon, phoenix: true, retry: time.Second},
+	// With keys that the instances' agents wrote before the minions started: none is
+	// ever pending.
+	{name: phoenixAhead, phoenix: true, ahead: true, retry: 10 * time.Second},
 }
 
 const (
@@ -49,6 +55,8 @@ const (
 	open        = "open door"
 	phoenix     = "phoenix"
 	phoenixSoon = "phoenix, retry 1 s"
+	// phoenixAhead: the rows' bound keys stand for the proofs of a fleet in DynamoDB.
+	phoenixAhead = "phoenix, keys ahead"
 )
 
 // result is what one round took and cost.
@@ -90,16 +98,20 @@ func launch(tb lab.TB, version string, n int, w way) *fleetOf {
 		f.ids = append(f.ids, fmt.Sprintf("i-%05d", i))
 	}
 	f.master.Ready()
-	if w.phoenix {
-		f.bridge = l.StartBridge(lab.BridgeOptions{Master: f.master})
-		f.bridge.Ready()
-		f.bridge.Phoenix(append([]string{"minions", "add"}, f.ids...)...)
-	}
 	var err error
 	f.swarm, err = swarm.New(swarm.Config{IDs: f.ids, Masters: []string{net.JoinHostPort(f.master.Addr, strconv.Itoa(l.RetPort))},
 		Keys: keyPairs, Retry: w.retry, Highstate: highstate, Startup: w.startup})
 	if err != nil {
 		tb.Fatalf("%v", err)
+	}
+	if w.phoenix {
+		f.bridge = l.NewBridge(lab.BridgeOptions{Master: f.master})
+		f.bridge.Phoenix(append([]string{"minions", "add"}, f.ids...)...)
+		if w.ahead {
+			f.bind(filepath.Join(l.Dir(), "fleet.db"))
+		}
+		f.bridge.Start()
+		f.bridge.Ready()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	ended := make(chan struct{})
@@ -113,6 +125,28 @@ func launch(tb lab.TB, version string, n int, w way) *fleetOf {
 		<-ended
 	})
 	return f
+}
+
+// bind writes the minions' keys into their rows.
+func (f *fleetOf) bind(path string) {
+	f.tb.Helper()
+	store, err := sqlite.Open(context.Background(), path)
+	if err != nil {
+		f.tb.Fatalf("%v", err)
+	}
+	defer store.Close()
+	var changes []fleet.Change
+	for i, id := range f.ids {
+		pem := f.swarm.PublicKey(i)
+		digest, err := fleet.KeyDigest([]byte(pem))
+		if err != nil {
+			f.tb.Fatalf("%v", err)
+		}
+		changes = append(changes, fleet.Bind{InstanceID: id, KeySHA256: digest, PublicKey: pem})
+	}
+	if _, err := store.Apply(context.Background(), changes); err != nil {
+		f.tb.Fatalf("%v", err)
+	}
 }
 
 // wait waits until all minions have come to the point.

@@ -28,11 +28,21 @@ func TestSmallFleet(t *testing.T) {
 	}
 }
 
+// TestMasterVanishes: one of two masters falls silent under a hundred minions. The other
+// serves all, and no highstate is run again.
+func TestMasterVanishes(t *testing.T) {
+	said, again := vanish(t, lab.Salt3007, 100)
+	t.Log(said)
+	if again > 0 {
+		t.Errorf("%d highstates were run again", again)
+	}
+}
+
 func TestTable(t *testing.T) {
 	var table table
 	table.add("3007.17", 1000, map[string]result{floor: {took: 8 * time.Second}, open: {took: 10 * time.Second},
-		phoenix: {took: 11 * time.Second}, phoenixSoon: {took: 10 * time.Second, lost: 1}})
-	want := map[string]string{phoenix: "yes", phoenixSoon: "NO"}
+		phoenix: {took: 11 * time.Second}, phoenixSoon: {took: 10 * time.Second, lost: 1}, phoenixAhead: {took: 10 * time.Second, double: 1}})
+	want := map[string]string{phoenix: "yes", phoenixSoon: "NO", phoenixAhead: "NO"}
 	for i, w := range ways {
 		if line := table.lines[i]; w.phoenix && line[len(line)-len(want[w.name]):] != want[w.name] {
 			t.Errorf("%s: %q", w.name, line)

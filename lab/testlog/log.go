@@ -132,9 +132,11 @@ func (l *log) close() error {
 		}
 	}
 	// A test is as long as its subtests, which say more.
-	names := slices.DeleteFunc(keys(l.took), func(n name) bool { return hasSubtest(l.took, n) })
+	names := slices.DeleteFunc(keys(l.took), func(n name) bool { return l.took[n] < 1 || hasSubtest(l.took, n) })
 	slices.SortFunc(names, func(a, b name) int { return cmp.Compare(l.took[b], l.took[a]) })
-	l.printf(now, "the slowest:\n")
+	if len(names) > 0 {
+		l.printf(now, "the slowest:\n")
+	}
 	for _, n := range names[:min(slowest, len(names))] {
 		l.printf(now, "     %6.1f s  %s %s\n", l.took[n], n.Package, n.Test)
 	}
