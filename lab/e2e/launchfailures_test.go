@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"phoenix/lab"
-	"phoenix/lab/tap"
+	"phoenix/lab/awsproxy"
 )
 
 // TestLaunchFailures: one bad commit breaks the states of a group that replaces what is
@@ -111,7 +111,7 @@ func (g *launchGroup) result(id string) string {
 	return g.results[id]
 }
 
-func (g *launchGroup) answer(c tap.Call) *tap.Answer {
+func (g *launchGroup) answer(c awsproxy.Call) *awsproxy.Answer {
 	form, err := url.ParseQuery(string(c.Body))
 	if err != nil {
 		return nil
@@ -121,9 +121,9 @@ func (g *launchGroup) answer(c tap.Call) *tap.Answer {
 	switch c.Action {
 	case "CompleteLifecycleAction":
 		g.results[form.Get("InstanceId")] = form.Get("LifecycleActionResult")
-		return &tap.Answer{Status: 200}
+		return &awsproxy.Answer{Status: 200}
 	case "RecordLifecycleActionHeartbeat":
-		return &tap.Answer{Status: 200}
+		return &awsproxy.Answer{Status: 200}
 	case "DescribeAutoScalingInstances":
 		items := ""
 		for key, id := range form {
@@ -136,7 +136,7 @@ func (g *launchGroup) answer(c tap.Call) *tap.Answer {
 			}
 			items += fmt.Sprintf(`<member><InstanceId>%s</InstanceId><AutoScalingGroupName>web</AutoScalingGroupName><LifecycleState>%s</LifecycleState><HealthStatus>HEALTHY</HealthStatus><AvailabilityZone>us-west-2a</AvailabilityZone><ProtectedFromScaleIn>false</ProtectedFromScaleIn></member>`, id[0], state)
 		}
-		return &tap.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeAutoScalingInstancesResult><AutoScalingInstances>` + items + `</AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
+		return &awsproxy.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeAutoScalingInstancesResult><AutoScalingInstances>` + items + `</AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
 	}
 	return nil
 }
