@@ -29,6 +29,9 @@ type KeyView struct {
 	Known bool // the fleet has a row for it
 	Row   fleet.Minion
 	Proof string // the digest that the instance wrote as proof; empty: none
+	// ProofKey: the proof has the public key, too, so that the key can be accepted
+	// before the minion's first auth request.
+	ProofKey bool
 	// Former: the accepted key was bound to a terminated instance that had the id
 	// before.
 	Former bool
@@ -51,6 +54,7 @@ const (
 	AcceptKey     KeyAct = "accept" // bind the pending key's digest first
 	AdoptKey      KeyAct = "adopt"  // bind the accepted key, run nothing
 	BindKey       KeyAct = "bind"   // bind the accepted key; the highstate is still wanted
+	WriteKey      KeyAct = "write"  // bind the proof's key and write it as accepted
 	UnlinkPending KeyAct = "unlink" // so that the right minion can authenticate
 	DeleteKeys    KeyAct = "delete" // every key but the pending one; paced
 )
@@ -81,6 +85,12 @@ var keyRules = [...]keyRule{
 		return ReportKey, "its key was accepted on this master and then deleted by hand (phoenix keys restore " + v.ID +
 				", or phoenix minions retire " + v.ID + ")",
 			v.Valid && v.Removed && !v.Accepted.Present && !v.Rejected.Present && (!v.Pending.Present || v.Pending.Digest == v.Row.KeySHA256)
+	}},
+	// The minion's first auth request then finds its key accepted: a pending minion
+	// sleeps until its next request (acceptance_wait_time, 10 s).
+	{"proven-ahead", func(a Admit, v KeyView) (KeyAct, string, bool) {
+		return WriteKey, "listed, and its instance wrote this key as proof before it asked to be accepted",
+			a == Proven && v.ProofKey && v.Proof != "" && v.AwaitsKey()
 	}},
 	{"no-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		none := !v.Pending.Present && !v.Accepted.Present && !v.Rejected.Present && !v.Denied.Present
@@ -190,6 +200,13 @@ var keyRules = [...]keyRule{
 // to the row.
 func (v KeyView) unboundAccepted() bool {
 	return v.Accepted.Present && v.Accepted.Digest != "" && v.Row.KeySHA256 == ""
+}
+
+// AwaitsKey reports whether a minion is in the fleet, no key is bound to its row, and
+// this master has none of it: its first auth request is still to come.
+func (v KeyView) AwaitsKey() bool {
+	return v.Valid && v.Known && v.Row.Status == fleet.Launch && v.Row.KeySHA256 == "" && !v.Row.Adopted() &&
+		!v.Pending.Present && !v.Accepted.Present && !v.Rejected.Present && !v.Denied.Present
 }
 
 // Keys decides about the keys of one id on one master.

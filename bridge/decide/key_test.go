@@ -14,7 +14,8 @@ import (
 //	pending:  - none, A the bound key, B another, j no RSA key
 //	accepted: likewise, and f the bound key, F another, that a terminated instance of the name had
 //	rejected, denied: - none, x any
-//	admit:    l listed, b bound, and proven: n without a proof, p with A, q with B
+//	admit:    l listed, b bound, and proven: n without a proof, p with A, q with B,
+//	          and P, Q likewise, with the public key
 type situation struct{ row, pending, accepted, rejected, denied, admit string }
 
 func (s situation) String() string {
@@ -42,7 +43,8 @@ func (s situation) view(valid bool) KeyView {
 	}
 	v.Former = strings.Contains("fF", s.accepted)
 	v.Wrong = s.accepted == "w"
-	v.Proof = map[string]string{"p": "A", "q": "B"}[s.admit]
+	v.Proof = map[string]string{"p": "A", "P": "A", "q": "B", "Q": "B"}[s.admit]
+	v.ProofKey = s.admit == "P" || s.admit == "Q"
 	switch s.row {
 	case "G":
 		v.Row.Group = "web"
@@ -81,7 +83,7 @@ func everySituation(fn func(situation)) {
 			for _, accepted := range "-ABjfFw" {
 				for _, rejected := range "-x" {
 					for _, denied := range "-x" {
-						for _, admit := range "lbnpq" {
+						for _, admit := range "lbnpPqQ" {
 							fn(situation{string(row), string(pending), string(accepted), string(rejected), string(denied), string(admit)})
 						}
 					}
@@ -99,54 +101,56 @@ var keyTable = []struct {
 	rule string
 	also string // unlink, rebind
 }{
-	{situation{"ULGVOBDT", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
+	{situation{"UOBDT", "-", "-", "-", "-", "lbnpPqQ"}, LeaveKey, "no-key", ""},
+	{situation{"LGV", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
+	{situation{"LGV", "-", "-", "-", "-", "PQ"}, WriteKey, "proven-ahead", ""},
 
-	{situation{"LGVOBRDT", "-", "w", "-x", "-x", "lbnpq"}, DeleteKeys, RuleWrongKey, ""},
-	{situation{"LGVOBRDT", "ABj", "w", "-x", "-x", "lbnpq"}, DeleteKeys, RuleWrongKey, "unlink"},
+	{situation{"LGVOBRDT", "-", "w", "-x", "-x", "lbnpPqQ"}, DeleteKeys, RuleWrongKey, ""},
+	{situation{"LGVOBRDT", "ABj", "w", "-x", "-x", "lbnpPqQ"}, DeleteKeys, RuleWrongKey, "unlink"},
 
-	{situation{"U", "-ABj", "ABjfFw", "-x", "-x", "lbnpq"}, LeaveKey, "foreign", ""},
-	{situation{"U", "ABj", "-", "-x", "-x", "lbnpq"}, LeaveKey, "not-listed", ""},
-	{situation{"U", "-", "-", "x", "-x", "lbnpq"}, LeaveKey, "not-listed", ""},
-	{situation{"U", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "not-listed", ""},
+	{situation{"U", "-ABj", "ABjfFw", "-x", "-x", "lbnpPqQ"}, LeaveKey, "foreign", ""},
+	{situation{"U", "ABj", "-", "-x", "-x", "lbnpPqQ"}, LeaveKey, "not-listed", ""},
+	{situation{"U", "-", "-", "x", "-x", "lbnpPqQ"}, LeaveKey, "not-listed", ""},
+	{situation{"U", "-", "-", "-", "x", "lbnpPqQ"}, LeaveKey, "not-listed", ""},
 
-	{situation{"T", "-", "ABjfF", "-x", "-x", "lbnpq"}, DeleteKeys, "terminated", ""},
-	{situation{"T", "ABj", "ABjfF", "-x", "-x", "lbnpq"}, DeleteKeys, "terminated", "unlink"},
-	{situation{"T", "-", "-", "x", "-x", "lbnpq"}, DeleteKeys, "terminated", ""},
-	{situation{"T", "ABj", "-", "x", "-x", "lbnpq"}, DeleteKeys, "terminated", "unlink"},
-	{situation{"T", "-", "-", "-", "x", "lbnpq"}, DeleteKeys, "terminated", ""},
-	{situation{"T", "ABj", "-", "-", "x", "lbnpq"}, DeleteKeys, "terminated", "unlink"},
-	{situation{"T", "ABj", "-", "-", "-", "lbnpq"}, UnlinkPending, "terminated", "unlink"},
+	{situation{"T", "-", "ABjfF", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "ABjfF", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "-", "-", "x", "-x", "lbnpPqQ"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "-", "x", "-x", "lbnpPqQ"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "-", "-", "-", "x", "lbnpPqQ"}, DeleteKeys, "terminated", ""},
+	{situation{"T", "ABj", "-", "-", "x", "lbnpPqQ"}, DeleteKeys, "terminated", "unlink"},
+	{situation{"T", "ABj", "-", "-", "-", "lbnpPqQ"}, UnlinkPending, "terminated", "unlink"},
 
-	{situation{"LGVO", "-", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
-	{situation{"LGVO", "ABj", "fF", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
-	{situation{"BRD", "-", "F", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", ""},
-	{situation{"BRD", "ABj", "F", "-x", "-x", "lbnpq"}, DeleteKeys, "former-key", "unlink"},
-	{situation{"O", "-ABj", "AB", "-x", "-x", "lbnpq"}, AdoptKey, "adopt", ""},
+	{situation{"LGVO", "-", "fF", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", ""},
+	{situation{"LGVO", "ABj", "fF", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", "unlink"},
+	{situation{"BRD", "-", "F", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", ""},
+	{situation{"BRD", "ABj", "F", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", "unlink"},
+	{situation{"O", "-ABj", "AB", "-x", "-x", "lbnpPqQ"}, AdoptKey, "adopt", ""},
 	{situation{"V", "-ABj", "AB", "-x", "-x", "lb"}, ReportKey, "accepted-formerly", ""},
 	{situation{"L", "-ABj", "AB", "-x", "-x", "lb"}, AdoptKey, "adopt", ""},
 	{situation{"G", "-ABj", "AB", "-x", "-x", "lb"}, BindKey, "accepted-first", ""},
-	{situation{"LGV", "-ABj", "A", "-x", "-x", "p"}, BindKey, "accepted-proven", ""},
-	{situation{"LGV", "-ABj", "B", "-x", "-x", "q"}, BindKey, "accepted-proven", ""},
-	{situation{"LGV", "-ABj", "A", "-x", "-x", "nq"}, ReportKey, "accepted-unproven", ""},
-	{situation{"LGV", "-ABj", "B", "-x", "-x", "np"}, ReportKey, "accepted-unproven", ""},
-	{situation{"LGVO", "-ABj", "j", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
-	{situation{"BRD", "-ABj", "Bj", "-x", "-x", "lbnpq"}, ReportKey, "accepted-other-key", ""},
-	{situation{"BRD", "-", "Af", "-x", "-x", "lbnpq"}, LeaveKey, "accepted", ""},
-	{situation{"BRD", "ABj", "Af", "-x", "-x", "lbnpq"}, UnlinkPending, "accepted", "unlink"},
+	{situation{"LGV", "-ABj", "A", "-x", "-x", "pP"}, BindKey, "accepted-proven", ""},
+	{situation{"LGV", "-ABj", "B", "-x", "-x", "qQ"}, BindKey, "accepted-proven", ""},
+	{situation{"LGV", "-ABj", "A", "-x", "-x", "nqQ"}, ReportKey, "accepted-unproven", ""},
+	{situation{"LGV", "-ABj", "B", "-x", "-x", "npP"}, ReportKey, "accepted-unproven", ""},
+	{situation{"LGVO", "-ABj", "j", "-x", "-x", "lbnpPqQ"}, ReportKey, "accepted-other-key", ""},
+	{situation{"BRD", "-ABj", "Bj", "-x", "-x", "lbnpPqQ"}, ReportKey, "accepted-other-key", ""},
+	{situation{"BRD", "-", "Af", "-x", "-x", "lbnpPqQ"}, LeaveKey, "accepted", ""},
+	{situation{"BRD", "ABj", "Af", "-x", "-x", "lbnpPqQ"}, UnlinkPending, "accepted", "unlink"},
 
-	{situation{"LGVOBRD", "-ABj", "-", "x", "-x", "lbnpq"}, LeaveKey, "rejected", ""},
-	{situation{"LGVOBD", "-", "-", "-", "x", "lbnpq"}, LeaveKey, "waiting", ""},
-	{situation{"LGVOBRD", "j", "-", "-", "-x", "lbnpq"}, UnlinkPending, "not-a-key", "unlink"},
+	{situation{"LGVOBRD", "-ABj", "-", "x", "-x", "lbnpPqQ"}, LeaveKey, "rejected", ""},
+	{situation{"LGVOBD", "-", "-", "-", "x", "lbnpPqQ"}, LeaveKey, "waiting", ""},
+	{situation{"LGVOBRD", "j", "-", "-", "-x", "lbnpPqQ"}, UnlinkPending, "not-a-key", "unlink"},
 	{situation{"LGVO", "AB", "-", "-", "-x", "lb"}, AcceptKey, "first-knock", ""},
 	{situation{"LGVO", "AB", "-", "-", "-x", "n"}, LeaveKey, "unproven", ""},
-	{situation{"LGVO", "A", "-", "-", "-x", "p"}, AcceptKey, "proven", ""},
-	{situation{"LGVO", "B", "-", "-", "-x", "q"}, AcceptKey, "proven", ""},
-	{situation{"LGVO", "B", "-", "-", "-x", "p"}, UnlinkPending, "other-proof", "unlink"},
-	{situation{"LGVO", "A", "-", "-", "-x", "q"}, UnlinkPending, "other-proof", "unlink"},
-	{situation{"BD", "A", "-", "-", "-x", "lbnpq"}, AcceptKey, "bound-key", ""},
-	{situation{"R", "-A", "-", "-", "-x", "lbnpq"}, ReportKey, "removed", ""},
+	{situation{"LGVO", "A", "-", "-", "-x", "pP"}, AcceptKey, "proven", ""},
+	{situation{"LGVO", "B", "-", "-", "-x", "qQ"}, AcceptKey, "proven", ""},
+	{situation{"LGVO", "B", "-", "-", "-x", "pP"}, UnlinkPending, "other-proof", "unlink"},
+	{situation{"LGVO", "A", "-", "-", "-x", "qQ"}, UnlinkPending, "other-proof", "unlink"},
+	{situation{"BD", "A", "-", "-", "-x", "lbnpPqQ"}, AcceptKey, "bound-key", ""},
+	{situation{"R", "-A", "-", "-", "-x", "lbnpPqQ"}, ReportKey, "removed", ""},
 	{situation{"BRD", "B", "-", "-", "-x", "l"}, AcceptKey, "listed", "rebind"},
-	{situation{"BRD", "B", "-", "-", "-x", "bnpq"}, UnlinkPending, "other-key", "unlink"},
+	{situation{"BRD", "B", "-", "-", "-x", "bnpPqQ"}, UnlinkPending, "other-key", "unlink"},
 }
 
 func (s situation) covers(of situation) bool {
@@ -193,6 +197,10 @@ func TestKeysInEverySituation(t *testing.T) {
 func TestG3AcceptsOnlyAnAdmittedKey(t *testing.T) {
 	everySituation(func(s situation) {
 		d := s.decide(true)
+		if v := s.view(true); d.Act == WriteKey && (s.rule() != Proven || v.Proof == "" || !v.ProofKey || v.Row.KeySHA256 != "" ||
+			!v.Known || v.Row.Status != fleet.Launch || v.Pending.Present || v.Accepted.Present || v.Rejected.Present || v.Denied.Present) {
+			t.Errorf("%v: a key was written that its instance did not prove, or beside another", s)
+		}
 		if d.Act != AcceptKey {
 			if d.Rebind {
 				t.Errorf("%v: rebinds without accepting", s)

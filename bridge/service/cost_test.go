@@ -50,7 +50,7 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 	r := newRig(t, store, func(c *Config) {
 		c.Admit = admit
 		if admit == decide.Proven {
-			c.Proofs = byARN{store}
+			c.Proofs, c.LaunchPollEvery = byARN{store}, 1000*time.Hour // told apart
 		}
 	})
 	key := []byte(lab.UnknownKey())

@@ -77,7 +77,10 @@ type Config struct {
 
 	ResyncEvery time.Duration // keys and fleet are compared, jittered by the caller
 	PollEvery   time.Duration // the store is asked for new terminations
-	UnknownFor  time.Duration // an id without a row is not looked up again
+	// LaunchPollEvery: with admit: proven, the store is asked for new launches; zero:
+	// the default.
+	LaunchPollEvery time.Duration
+	UnknownFor      time.Duration // an id without a row is not looked up again
 }
 
 // Waits and limits of the engine.
@@ -145,6 +148,7 @@ type Engine struct {
 	fullAt        time.Time
 	pollFull      bool      // the next poll reads all terminations
 	terminated    watermark // of rows that say TERMINATE
+	launches      launches  // instances that launched lately
 	polled        bool      // since the last time that all keys were gone
 	preloaded     bool      // false: known keys are still to be written
 	keysPreloaded bool      // they were written once
@@ -180,6 +184,10 @@ func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beat
 		highstates: map[string]*highstate{}, jobs: map[string]job{}, unchanged: unchangedIDs{}, deletes: map[string]fleet.Minion{}}
 	e.rows.reset()
 	e.names = newNames(cfg.Names)
+	if e.cfg.LaunchPollEvery == 0 {
+		e.cfg.LaunchPollEvery = LaunchPollEvery
+	}
+	e.launches.expected = map[string]*expectedMinion{}
 	e.missingProofs = missingProofs{}
 	if e.accepted == nil {
 		e.accepted = acceptedInMemory{}
@@ -229,6 +237,10 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	if !e.now().Before(e.pollAt) {
 		e.runStage(ctx, stageTerminations, e.pollTerminated)
 	}
+	if e.acceptsAhead() && !e.now().Before(e.launches.pollAt) {
+		e.runStage(ctx, stageLaunches, e.pollLaunches)
+	}
+	e.enqueueExpected()
 	if e.stageDue(stageMinions) {
 		if looks := e.queue.pop(batch, e.now()); len(looks) > 0 {
 			if !e.runStage(ctx, stageMinions, func(ctx context.Context) error { return e.processIDs(ctx, looks) }) {
@@ -328,6 +340,12 @@ func (e *Engine) nextDue(now time.Time) time.Time {
 	sooner(e.stageDueAt(stageTerminations, e.pollAt))
 	if !e.preloaded || len(e.restoring) > 0 {
 		sooner(e.stageDueAt(stagePreload, now))
+	}
+	if e.acceptsAhead() {
+		sooner(e.stageDueAt(stageLaunches, e.launches.pollAt))
+		for _, x := range e.launches.expected {
+			sooner(e.stageDueAt(stageMinions, x.due))
+		}
 	}
 	if e.queue.any() {
 		sooner(e.stageDueAt(stageMinions, now))

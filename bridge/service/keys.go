@@ -47,13 +47,17 @@ func (e *Engine) processKeys(ctx context.Context, ids []string, held keyListing,
 		switch {
 		case v.decision.Act == decide.AcceptKey && v.Row.KeySHA256 == v.Pending.Digest:
 			accept = append(accept, v)
-		case v.decision.Act == decide.AcceptKey, v.decision.Act == decide.BindKey, v.decision.Act == decide.AdoptKey:
+		case v.decision.Act == decide.AcceptKey, v.decision.Act == decide.BindKey, v.decision.Act == decide.AdoptKey,
+			v.decision.Act == decide.WriteKey:
 			bind = append(bind, v)
 		}
 	}
 	bound, err := e.bind(ctx, bind)
 	// Those that were bound before are accepted, whatever became of the others.
 	e.accept(ctx, append(accept, bound...), connected)
+	if err == nil {
+		e.acceptAhead(bind)
+	}
 	if err != nil {
 		return err
 	}
@@ -74,6 +78,7 @@ func (e *Engine) processKeys(ctx context.Context, ids []string, held keyListing,
 type keyView struct {
 	decide.KeyView
 	pendingText, acceptedText []byte
+	proofText                 []byte // the public key of its proof
 	decision                  decide.KeyDecision
 	failed                    bool // it is looked at again
 }
@@ -155,7 +160,7 @@ func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connect
 	var known []string
 	for _, id := range slices.Sorted(maps.Keys(views)) {
 		// Of an id without a key only one thing is asked: was it deleted by hand?
-		if v := views[id]; v.Valid && (v.any() || e.accepted.Knows(id)) {
+		if v := views[id]; v.Valid && (v.any() || e.accepted.Knows(id) || e.launches.expected[id] != nil) {
 			known = append(known, id)
 		}
 	}
@@ -264,6 +269,8 @@ func (v *keyView) binding(name string) fleet.Change {
 	switch v.decision.Act {
 	case decide.AdoptKey:
 		return fleet.Adopt{InstanceID: v.Row.InstanceID, MinionID: v.ID, KeySHA256: v.Accepted.Digest, PublicKey: string(v.acceptedText)}
+	case decide.WriteKey:
+		return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Proof, PublicKey: string(v.proofText)}
 	case decide.BindKey:
 		return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Accepted.Digest, PublicKey: string(v.acceptedText)}
 	}
@@ -307,8 +314,9 @@ func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 		e.highstates[id] = c
 		e.rows.drop(id)
 		e.inbox.subscribe(row.ClaimJID)
-		if v.decision.Act == decide.AcceptKey {
-			// It sleeps until its next knock, and says so when it has connected.
+		if v.decision.Act == decide.AcceptKey || v.decision.Act == decide.WriteKey {
+			// It sleeps until its next auth request, or has not started yet, and sends
+			// an event when it has connected.
 			c.Pinged = now
 		}
 	}

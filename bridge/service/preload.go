@@ -23,6 +23,7 @@ func (e *Engine) preloadKeys(ctx context.Context) error {
 	err = e.eachRow(ctx, fleet.Launch, "", func(rows []fleet.Minion) error {
 		for _, row := range rows {
 			e.names.learn(row)
+			e.expect(row)
 			if row.PublicKey != "" {
 				known++
 			}

@@ -25,8 +25,8 @@ func (e *Engine) readProofs(ctx context.Context, ids []string, views map[string]
 	now := e.now()
 	var ask []string
 	for _, id := range ids {
-		v, u := views[id], e.missingProofs[id]
-		if v.wantsProof() && (u == nil || !now.Before(u.until)) {
+		v, u, expected := views[id], e.missingProofs[id], e.launches.expected[id] != nil
+		if expected && v.AwaitsKey() || v.wantsProof() && (expected || u == nil || !now.Before(u.until)) {
 			ask = append(ask, id)
 		}
 	}
@@ -51,7 +51,10 @@ func (e *Engine) readProofs(ctx context.Context, ids []string, views map[string]
 	}
 	for _, id := range ask {
 		v := views[id]
-		if v.Proof = found[v.Row.InstanceID].KeySHA256; v.Proof != "" {
+		proof := found[v.Row.InstanceID]
+		v.Proof = proof.KeySHA256
+		v.proofText, v.ProofKey = proof.Key()
+		if v.Proof != "" || v.AwaitsKey() {
 			delete(e.missingProofs, id)
 			continue
 		}

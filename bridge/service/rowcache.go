@@ -113,6 +113,9 @@ func (e *Engine) readRows(ctx context.Context, instances []string) (rows map[str
 func (e *Engine) updateRow(id string, l cachedRow) {
 	now := e.now()
 	e.names.learn(l.row)
+	if l.found {
+		e.expect(l.row)
+	}
 	c := e.highstates[id]
 	if c != nil && l.found && c.Row.InstanceID != l.row.InstanceID {
 		delete(e.highstates, id) // the name is another's by now

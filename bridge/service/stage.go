@@ -15,6 +15,7 @@ const (
 	stageComparison   stageName = "comparison"
 	stageTerminations stageName = "terminations"
 	stageTombstones   stageName = "tombstones"
+	stageLaunches     stageName = "launches"
 	stageMinions      stageName = "minions"
 	stageNames        stageName = "names"
 	stageProofs       stageName = "proofs"
@@ -23,7 +24,7 @@ const (
 	stageDeletes      stageName = "deleting keys"
 )
 
-var stageOrder = [...]stageName{stagePreload, stageComparison, stageTerminations, stageTombstones, stageMinions,
+var stageOrder = [...]stageName{stagePreload, stageComparison, stageTerminations, stageTombstones, stageLaunches, stageMinions,
 	stageNames, stageProofs, stageAccept, stageHighstates, stageDeletes}
 
 // stage is how one of them is doing.
