@@ -75,7 +75,8 @@ type keyView struct {
 	decide.KeyView
 	pendingText, acceptedText []byte
 	decision                  decide.KeyDecision
-	failed                    bool // it is looked at again
+	failed                    bool   // it is looked at again
+	listed                    string // when its row listed it, if this is its first key
 }
 
 func (v *keyView) any() bool {
@@ -250,6 +251,9 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 			e.queue.retry(v.ID, false, e.now())
 			continue
 		}
+		if v.Row.KeySHA256 == "" {
+			v.listed = v.Row.Modified
+		}
 		v.Row, v.Known = r.Row, true
 		e.updateRow(v.ID, cachedRow{row: r.Row, found: true})
 		if v.decision.Act == decide.AcceptKey {
@@ -310,11 +314,18 @@ func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 		if v.decision.Act == decide.AcceptKey {
 			// It sleeps until its next knock, and says so when it has connected.
 			c.Pinged = now
+			c.acceptedAt = now
 		}
 	}
 	c.Accepted = accepted
 	if connected && accepted {
 		c.ConnectedAt = now
+		if c.firstConnected.IsZero() {
+			c.firstConnected = now
+			if !c.acceptedAt.IsZero() { // else it was accepted before, or elsewhere
+				e.audit.counters.Durations.Connected(now.Sub(c.acceptedAt))
+			}
+		}
 	}
 	c.due = now
 }
