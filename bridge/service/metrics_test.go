@@ -130,14 +130,26 @@ func TestMetricsLint(t *testing.T) {
 	}
 }
 
-// docs/metrics.md has each metric, as the code has it.
+// docs/metrics.md has each metric, as the code has it. "go test -run
+// TestMetricsAreDocumented -update" writes the table.
 func TestMetricsAreDocumented(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
+	path := filepath.Join("..", "..", "docs", "metrics.md")
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if table := metricsTable(); !strings.Contains(string(text), table) {
-		t.Errorf("docs/metrics.md has not this table:\n%s", table)
+	before, rest, found := strings.Cut(string(text), "| metric | type | by | |\n")
+	_, after, ended := strings.Cut(rest, "\n\n")
+	if !found || !ended {
+		t.Fatal("docs/metrics.md has no table of metrics")
+	}
+	want := before + metricsTable() + "\n" + after
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if string(text) != want {
+		t.Error("the table of docs/metrics.md is out of date: go test -run TestMetricsAreDocumented -update")
 	}
 }
 
