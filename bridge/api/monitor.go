@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 // Limits of what watches the bridge over TCP. A scraper and a load balancer are a
@@ -24,7 +26,7 @@ const (
 // Monitor is what a bridge tells whoever asks: nothing secret, and nothing that
 // changes anything. Each is called by any number of goroutines.
 type Monitor struct {
-	Metrics func(w io.Writer) error
+	Metrics prometheus.Gatherer
 	Alive   func() error // why not
 	Ready   func() error // why not
 	Log     *slog.Logger
@@ -37,15 +39,7 @@ func ServeMonitor(ctx context.Context, l net.Listener, m Monitor) error {
 		m.Log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		var text bytes.Buffer
-		if err := m.Metrics(&text); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_, _ = text.WriteTo(w) // else whoever asked has gone
-	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Metrics, promhttp.HandlerOpts{}))
 	for path, well := range map[string]func() error{"GET /healthz": m.Alive, "GET /readyz": m.Ready} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			if err := well(); err != nil {
@@ -72,40 +66,8 @@ func ServeMonitor(ctx context.Context, l net.Listener, m Monitor) error {
 		}
 	})
 	defer stop()
-	if err := server.Serve(newFew(l, maxWatchers)); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(netutil.LimitListener(l, maxWatchers)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
-}
-
-// few is a listener that lets so many connections in at a time; the others wait in
-// the kernel's queue.
-type few struct {
-	net.Listener
-	places chan struct{}
-	closed chan struct{}
-	close  sync.Once
-}
-
-func newFew(l net.Listener, most int) *few {
-	return &few{Listener: l, places: make(chan struct{}, most), closed: make(chan struct{})}
-}
-
-func (f *few) Accept() (net.Conn, error) {
-	select {
-	case f.places <- struct{}{}:
-	case <-f.closed:
-		return nil, net.ErrClosed
-	}
-	conn, err := f.Listener.Accept()
-	if err != nil {
-		<-f.places
-		return nil, err
-	}
-	return newVisit(conn, peer{}, f.places), nil
-}
-
-func (f *few) Close() error {
-	f.close.Do(func() { close(f.closed) })
-	return f.Listener.Close()
 }

@@ -3,7 +3,6 @@ package api_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +10,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"phoenix/bridge/api"
 )
@@ -41,10 +43,7 @@ func watch(t *testing.T) *watched {
 	done := make(chan error, 1)
 	go func() {
 		done <- api.ServeMonitor(ctx, l, api.Monitor{Alive: well("a loop hangs"), Ready: well("no bus"),
-			Metrics: func(out io.Writer) error {
-				_, err := fmt.Fprintf(out, "asked_total %d\n", w.asked.Add(1))
-				return err
-			}})
+			Metrics: prometheus.GathererFunc(w.gather)})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -53,6 +52,13 @@ func watch(t *testing.T) *watched {
 		}
 	})
 	return w
+}
+
+// gather returns one metric: how often it was asked for.
+func (w *watched) gather() ([]*dto.MetricFamily, error) {
+	asked := float64(w.asked.Add(1))
+	return []*dto.MetricFamily{{Name: new("asked_total"), Type: dto.MetricType_COUNTER.Enum(),
+		Metric: []*dto.Metric{{Counter: &dto.Counter{Value: &asked}}}}}, nil
 }
 
 func (w *watched) get(t *testing.T, method, path string) (int, string, http.Header) {
@@ -91,7 +97,7 @@ func TestMonitor(t *testing.T) {
 			}
 		}
 	}
-	if status, text, header := w.get(t, "GET", "/metrics"); status != 200 || text != "asked_total 1\n" || !strings.HasPrefix(header.Get("Content-Type"), "text/plain; version=0.0.4") {
+	if status, text, header := w.get(t, "GET", "/metrics"); status != 200 || text != "# TYPE asked_total counter\nasked_total 1\n" || !strings.HasPrefix(header.Get("Content-Type"), "text/plain; version=0.0.4") {
 		t.Errorf("%d %q %v", status, text, header)
 	}
 	for _, r := range [][2]string{{"GET", "/"}, {"GET", "/v1/status"}, {"POST", "/v1/command"}, {"POST", "/metrics"}, {"GET", "/debug/pprof/"}} {

@@ -73,6 +73,8 @@ type Config struct {
 	// Told is called with rows as they were written, or found to say so already; may
 	// be nil.
 	Told func([]fleet.Minion)
+	// Age is called with the age of each message that is received; may be nil.
+	Age func(time.Duration)
 }
 
 func (c Config) validate() error {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -171,13 +172,28 @@ func (r *Reader) receive(ctx context.Context, queue Item, url *string) ([]types.
 	out, err := r.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: url, MaxNumberOfMessages: atOnce,
 		WaitTimeSeconds: int32(pollFor.Seconds()), VisibilityTimeout: int32(visible.Seconds()),
-		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
+		MessageSystemAttributeNames: []types.MessageSystemAttributeName{
+			types.MessageSystemAttributeNameApproximateReceiveCount, types.MessageSystemAttributeNameSentTimestamp},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("receive from %s: %w", queue.Name, err)
 	}
 	r.received.Add(int64(len(out.Messages)))
+	r.observeAges(out.Messages)
 	return out.Messages, nil
+}
+
+// observeAges reports how old messages are: SQS says when each was sent.
+func (r *Reader) observeAges(messages []types.Message) {
+	if r.cfg.Age == nil {
+		return
+	}
+	for _, m := range messages {
+		sent := m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)]
+		if at, err := strconv.ParseInt(sent, 10, 64); err == nil {
+			r.cfg.Age(time.Since(time.UnixMilli(at)))
+		}
+	}
 }
 
 // Held gives the terminations that messages told and that wait for EC2's word, or

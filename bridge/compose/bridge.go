@@ -21,6 +21,7 @@ import (
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/health"
+	"phoenix/bridge/metrics"
 	"phoenix/bridge/open"
 	"phoenix/bridge/service"
 )
@@ -84,11 +85,11 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		events, where = nil, bus.Config{Path: config.BusOff}
 	}
 	heals, _ := store.(fleet.Heals) // each store of ours is one
-	inbox, counters := service.NewInbox(), &service.Counters{}
+	inbox, counters := service.NewInbox(), &service.Counters{Durations: metrics.NewDurations()}
 	store = service.CountFailures(store, counters)
 	trail := audit.New(cfg.Audit.File, log)
 	left := autoscaling.Left(master.Interface, master.PublishPort)
-	messages, err := openQueue(cfg, loaded, store, left, inbox.Upsert, service.DecisionLog(log, trail, engine.InstanceID), log)
+	messages, err := openQueue(cfg, loaded, store, left, inbox.Upsert, counters.Durations.Message, service.DecisionLog(log, trail, engine.InstanceID), log)
 	if err != nil {
 		return config.Invalid(err)
 	}
@@ -110,7 +111,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		heal = service.Heal{After: cfg.Heal.After, Heals: heals, Unhealthy: awsenv.SetUnhealthy(cfg, loaded)}
 	}
 	s := service.New(service.Options{
-		Config: engine, Store: store, Master: client, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
+		Config: engine, Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
 		Trail: trail, Relay: relay,
 		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: cfg.Address, Incarnation: engine.Incarnation, Relay: relayAt,
 			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},

@@ -89,9 +89,9 @@ func engineOnAWS(engine *service.Config, cfg config.Config, loaded aws.Config, s
 
 // openQueue returns what reads the queues and the groups; nil if the configuration
 // names neither.
-func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, left func() (int, error), told func([]fleet.Minion), decisions, log *slog.Logger) (*autoscaling.Queue, error) {
+func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, left func() (int, error), told func([]fleet.Minion), age func(time.Duration), decisions, log *slog.Logger) (*autoscaling.Queue, error) {
 	c := autoscaling.Config{Self: cfg.InstanceID, Hooks: cfg.AutoScaling.Hooks, Left: left, Decisions: decisions,
-		Told: told, Every: autoscaling.ReconcileEvery, LaunchFailures: cfg.AutoScaling.LaunchFailures}
+		Told: told, Age: age, Every: autoscaling.ReconcileEvery, LaunchFailures: cfg.AutoScaling.LaunchFailures}
 	if cfg.Highstate.Enabled {
 		c.Attempts = cfg.Highstate.Attempts
 	}

@@ -92,6 +92,9 @@ func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) (left []*key
 		}
 		v.Accepted = decide.Key{Present: true, Digest: digest}
 		e.audit.Accepted(v.ID, v.decision, digest)
+		if at, err := fleet.ParseTime(v.listed); err == nil {
+			e.audit.counters.Durations.Accepted(e.now().Sub(at))
+		}
 	}
 	if len(wrong) > 0 {
 		e.deleteWrong(ctx, wrong)

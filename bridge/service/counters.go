@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/metrics"
 )
 
 // Counters count what a bridge did since its start. Any goroutine may read them.
@@ -15,6 +17,10 @@ type Counters struct {
 	published, takenOver                                     atomic.Int64
 	succeeded, erred, busy, vanished                         atomic.Int64
 	heldUp, storeFailures                                    atomic.Int64
+
+	// Durations, if not nil, is where times are observed. It is set before the
+	// bridge runs.
+	Durations *metrics.Durations
 }
 
 // Counts is what they say.
@@ -69,8 +75,9 @@ func (c *Counters) ended(outcome fleet.Outcome) {
 	}
 }
 
-// CountFailures is a store whose failures are counted: those of the store itself,
-// not what a row says no with. A bridge's loops call no other methods of it.
+// CountFailures returns a store whose calls are timed and whose failures are counted:
+// those of the store itself, not what a row says no with. A bridge's loops call no
+// other methods of it.
 func CountFailures(s fleet.Store, c *Counters) fleet.Store { return &counted{s, c} }
 
 type counted struct {
@@ -78,7 +85,8 @@ type counted struct {
 	counters *Counters
 }
 
-func (s *counted) count(ctx context.Context, err error) {
+func (s *counted) count(ctx context.Context, call string, begun time.Time, err error) {
+	s.counters.Durations.Store(call, begun)
 	_, err = fleet.WithoutBadRows(err) // the store did its part
 	failed := errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, fleet.ErrCorrupt) || errors.Is(err, fleet.ErrDenied)
 	if failed && ctx.Err() == nil { // else the caller gave up
@@ -87,55 +95,64 @@ func (s *counted) count(ctx context.Context, err error) {
 }
 
 func (s *counted) Minion(ctx context.Context, id string) (fleet.Minion, error) {
+	begun := time.Now()
 	m, err := s.Store.Minion(ctx, id)
-	s.count(ctx, err)
+	s.count(ctx, "minion", begun, err)
 	return m, err
 }
 
 func (s *counted) Minions(ctx context.Context, ids []string) (map[string]fleet.Minion, error) {
+	begun := time.Now()
 	m, err := s.Store.Minions(ctx, ids)
-	s.count(ctx, err)
+	s.count(ctx, "minions", begun, err)
 	return m, err
 }
 
 func (s *counted) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Result, error) {
+	begun := time.Now()
 	r, err := s.Store.Apply(ctx, changes)
-	s.count(ctx, err)
+	s.count(ctx, "apply", begun, err)
 	return r, err
 }
 
 func (s *counted) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
+	begun := time.Now()
 	err := s.Store.ByStatus(ctx, status, since, fn)
-	s.count(ctx, err)
+	s.count(ctx, "by_status", begun, err)
 	return err
 }
 
 func (s *counted) Masters(ctx context.Context) ([]fleet.Master, error) {
+	begun := time.Now()
 	m, err := s.Store.Masters(ctx)
-	s.count(ctx, err)
+	s.count(ctx, "masters", begun, err)
 	return m, err
 }
 
 func (s *counted) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
+	begun := time.Now()
 	m, err := s.Store.Beat(ctx, b)
-	s.count(ctx, err)
+	s.count(ctx, "beat", begun, err)
 	return m, err
 }
 
 func (s *counted) RetireMaster(ctx context.Context, id string) error {
+	begun := time.Now()
 	err := s.Store.RetireMaster(ctx, id)
-	s.count(ctx, err)
+	s.count(ctx, "retire_master", begun, err)
 	return err
 }
 
 func (s *counted) DrainMaster(ctx context.Context, id string, draining bool) error {
+	begun := time.Now()
 	err := s.Store.DrainMaster(ctx, id, draining)
-	s.count(ctx, err)
+	s.count(ctx, "drain_master", begun, err)
 	return err
 }
 
 func (s *counted) Proofs(ctx context.Context, arns []string) (map[string]fleet.Proof, error) {
+	begun := time.Now()
 	m, err := s.Store.Proofs(ctx, arns)
-	s.count(ctx, err)
+	s.count(ctx, "proofs", begun, err)
 	return m, err
 }

@@ -173,6 +173,8 @@ type highstate struct {
 	unread    string         // why its last answer was not understood
 	backoff   [sides]backoff // after failures that concern it alone
 	alone     bool           // its highstate is published by itself: it may be why others' are not
+
+	acceptedAt, firstConnected time.Time // first here, for metrics; zero: not seen
 }
 
 // NewEngine makes an engine; it does nothing until Step is called.

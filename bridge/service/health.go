@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"phoenix/bridge/api"
+	"phoenix/bridge/metrics"
 )
 
 const (
@@ -57,7 +60,18 @@ func (s *Service) Ready() error {
 
 func (s *Service) serveMonitor(ctx context.Context) error {
 	return api.ServeMonitor(ctx, s.opts.Monitor, api.Monitor{
-		Metrics: func(w io.Writer) error { return WriteMetrics(w, s.Report(), time.Now()) },
-		Alive:   s.Alive, Ready: s.Ready, Log: s.opts.Log,
+		Metrics: registry(s.Report, s.audit.counters.Durations), Alive: s.Alive, Ready: s.Ready, Log: s.opts.Log,
 	})
+}
+
+// registry returns what a scrape gathers: the report of the bridge, the histograms,
+// and what client_golang collects of the process and of Go.
+func registry(report func() Report, durations *metrics.Durations) *prometheus.Registry {
+	all := prometheus.NewRegistry()
+	all.MustRegister(NewCollector(report), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if durations != nil {
+		all.MustRegister(durations)
+	}
+	return all
 }

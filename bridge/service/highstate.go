@@ -50,6 +50,9 @@ func (e *Engine) recordEnd(ctx context.Context, ids []string) error {
 	return e.apply(ctx, "record", ids, changes, func(id string, _, row fleet.Minion) {
 		c := e.highstates[id]
 		e.audit.Finished(id, *c.Ended, row)
+		if o := c.Ended.Outcome; (o == fleet.Succeeded || o == fleet.Erred) && !c.firstConnected.IsZero() {
+			e.audit.counters.Durations.Done(e.now().Sub(c.firstConnected))
+		}
 		c.UpdateRow(row, e.now())
 		c.Ended = nil
 	})

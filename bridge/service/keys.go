@@ -80,7 +80,8 @@ type keyView struct {
 	pendingText, acceptedText []byte
 	proofText                 []byte // the public key of its proof
 	decision                  decide.KeyDecision
-	failed                    bool // it is looked at again
+	failed                    bool   // it is looked at again
+	listed                    string // when its row listed it, if this is its first key
 }
 
 func (v *keyView) any() bool {
@@ -255,6 +256,9 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 			e.queue.retry(v.ID, false, e.now())
 			continue
 		}
+		if v.Row.KeySHA256 == "" {
+			v.listed = v.Row.Modified
+		}
 		v.Row, v.Known = r.Row, true
 		e.updateRow(v.ID, cachedRow{row: r.Row, found: true})
 		if v.decision.Act == decide.AcceptKey {
@@ -318,11 +322,18 @@ func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 			// It sleeps until its next auth request, or has not started yet, and sends
 			// an event when it has connected.
 			c.Pinged = now
+			c.acceptedAt = now
 		}
 	}
 	c.Accepted = accepted
 	if connected && accepted {
 		c.ConnectedAt = now
+		if c.firstConnected.IsZero() {
+			c.firstConnected = now
+			if !c.acceptedAt.IsZero() { // else it was accepted before, or elsewhere
+				e.audit.counters.Durations.Connected(now.Sub(c.acceptedAt))
+			}
+		}
 	}
 	c.due = now
 }

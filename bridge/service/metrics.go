@@ -1,33 +1,35 @@
 package service
 
 import (
-	"bufio"
-	"fmt"
-	"io"
-	"maps"
-	"math"
-	"os"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"phoenix/bridge/metrics"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metric is one that the bridge serves; docs/metrics.md has them all.
 type Metric struct {
 	Name  string
-	Type  string // counter or gauge, as Prometheus has it
+	Type  string // counter, gauge or histogram, as Prometheus has it
 	Label string // empty: none
 	Help  string
 
-	// values gives the value for each value of the label; under "" where there is
-	// none. A metric without values is left out.
+	// values returns the value for each value of the label; under "" where there is
+	// none. A metric without values is left out. Histograms have none of their own.
 	values func(r Report, now time.Time) map[string]float64
 }
 
-// Metrics are all there are.
-func Metrics() []Metric { return slices.Concat(metrics, relayMetrics) }
+// Metrics returns all there are.
+func Metrics() []Metric {
+	all := slices.Concat(reported, relayMetrics)
+	for _, h := range metrics.Histograms() {
+		all = append(all, Metric{Name: h.Name, Type: "histogram", Label: h.Label, Help: h.Help})
+	}
+	return all
+}
 
 func one(v float64) map[string]float64 { return map[string]float64{"": v} }
 
@@ -57,7 +59,7 @@ func by[K ~string, N ~int | ~int64](counts map[K]N) map[string]float64 {
 	return out
 }
 
-var metrics = []Metric{
+var reported = []Metric{
 	{"phoenix_build_info", "gauge", "version", "The version of phoenix; always 1.", func(r Report, _ time.Time) map[string]float64 {
 		return map[string]float64{r.Version: 1}
 	}},
@@ -149,56 +151,41 @@ var metrics = []Metric{
 		}
 		return age(r.Queue.Reconcile.Passed, now)
 	}},
-
-	{"process_resident_memory_bytes", "gauge", "", "Memory that the bridge takes.", func(Report, time.Time) map[string]float64 { return resident() }},
-	{"go_goroutines", "gauge", "", "Goroutines of the bridge.", func(Report, time.Time) map[string]float64 { return number(runtime.NumGoroutine()) }},
 }
 
-// resident reads the memory of this process as the kernel counts it.
-func resident() map[string]float64 {
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return nil
+// Collector makes Prometheus's metrics of the reports of a bridge.
+type Collector struct{ report func() Report }
+
+// NewCollector returns a collector that calls report at each scrape.
+func NewCollector(report func() Report) *Collector { return &Collector{report} }
+
+var valueTypes = map[string]prometheus.ValueType{"counter": prometheus.CounterValue, "gauge": prometheus.GaugeValue}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range slices.Concat(reported, relayMetrics) {
+		out <- m.desc()
 	}
-	fields := strings.Fields(string(text)) // size, resident, …: in pages
-	if len(fields) < 2 {
-		return nil
-	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return nil
-	}
-	return one(float64(pages) * float64(os.Getpagesize()))
 }
 
-// WriteMetrics writes a report in Prometheus's text format, version 0.0.4.
-func WriteMetrics(w io.Writer, r Report, now time.Time) error {
-	out := bufio.NewWriter(w)
-	for _, m := range Metrics() {
-		values := m.values(r, now)
-		if len(values) == 0 {
-			continue
-		}
-		fmt.Fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m.Name, helpText.Replace(m.Help), m.Name, m.Type)
-		for _, label := range slices.Sorted(maps.Keys(values)) {
-			out.WriteString(m.Name)
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(out chan<- prometheus.Metric) {
+	report, now := c.report(), time.Now()
+	for _, m := range slices.Concat(reported, relayMetrics) {
+		for label, value := range m.values(report, now) {
+			var labels []string
 			if m.Label != "" {
-				fmt.Fprintf(out, `{%s="%s"}`, m.Label, labelText.Replace(label))
+				labels = []string{strings.ToValidUTF8(label, "\ufffd")}
 			}
-			fmt.Fprintf(out, " %s\n", float(values[label]))
+			out <- prometheus.MustNewConstMetric(m.desc(), valueTypes[m.Type], value, labels...)
 		}
 	}
-	return out.Flush()
 }
 
-var (
-	helpText  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	labelText = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
-)
-
-func float(v float64) string {
-	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
-		return strconv.FormatInt(int64(v), 10)
+func (m Metric) desc() *prometheus.Desc {
+	var labels []string
+	if m.Label != "" {
+		labels = []string{m.Label}
 	}
-	return strconv.FormatFloat(v, 'g', -1, 64)
+	return prometheus.NewDesc(m.Name, m.Help, labels, nil)
 }

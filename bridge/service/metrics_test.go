@@ -6,17 +6,22 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
 
 	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/fleettest"
 	"phoenix/bridge/fleet/sqlite"
+	"phoenix/bridge/metrics"
 	"phoenix/bridge/relay"
 	"phoenix/bridge/salt"
 	"phoenix/lab"
@@ -33,54 +38,35 @@ func fullReport(now time.Time) Report {
 		Relay: &relay.Status{Hears: true, Peers: []relay.Peer{{Master: "m2", Connected: true, Minions: 4}, {Master: "m3"}}, Counts: relay.Counts{Carried: 10, Dropped: 11}}}
 }
 
-// The lines of Prometheus's text format 0.0.4.
-var (
-	helpLine   = regexp.MustCompile(`^# HELP ([a-z_]+) (\S.*)$`)
-	typeLine   = regexp.MustCompile(`^# TYPE ([a-z_]+) (counter|gauge)$`)
-	sampleLine = regexp.MustCompile(`^([a-z_]+)(?:\{([a-z_]+)="((?:[^"\\\n]|\\["\\n])*)"\})? (\S+)$`)
-)
-
-// readMetrics reads the text as strictly as its format is defined, and gives the
-// samples by name and label.
-func readMetrics(t *testing.T, text string) map[string]float64 {
+// gathered returns the samples of a report, by name and label, as a scrape has them.
+func gathered(t *testing.T, r Report) map[string]float64 {
 	t.Helper()
-	samples, help, typed := map[string]float64{}, "", ""
-	for line := range strings.Lines(text) {
-		line, ended := strings.CutSuffix(line, "\n")
-		if m := helpLine.FindStringSubmatch(line); m != nil {
-			help = m[1]
-			continue
-		}
-		if m := typeLine.FindStringSubmatch(line); m != nil && m[1] == help && m[1] != typed {
-			typed = m[1]
-			if strings.HasSuffix(typed, "_total") != (m[2] == "counter") {
-				t.Errorf("%s is a %s", typed, m[2])
+	all := prometheus.NewPedanticRegistry() // which checks that all is consistent
+	all.MustRegister(NewCollector(func() Report { return r }))
+	families, err := all.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
+			for _, label := range m.GetLabel() {
+				name += " " + label.GetValue()
 			}
-			continue
+			samples[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
-		m := sampleLine.FindStringSubmatch(line)
-		if m == nil || m[1] != typed || !ended {
-			t.Fatalf("line %q does not fit", line)
-		}
-		value, err := strconv.ParseFloat(m[4], 64)
-		if _, twice := samples[m[1]+m[3]]; err != nil || twice {
-			t.Errorf("line %q: twice, or %v", line, err)
-		}
-		samples[strings.TrimSpace(m[1]+" "+m[3])] = value
 	}
 	return samples
 }
 
-// Each metric is told, in the format that Prometheus reads.
-func TestMetricsAreTold(t *testing.T) {
+// Each metric is collected where there is something to report.
+func TestMetricsAreCollected(t *testing.T) {
 	now := time.Now()
-	var text strings.Builder
-	if err := WriteMetrics(&text, fullReport(now), now); err != nil {
-		t.Fatal(err)
-	}
-	samples := readMetrics(t, text.String())
+	report := fullReport(now)
+	samples := gathered(t, report)
 	for name, want := range map[string]float64{
-		`phoenix_build_info v1 \"odd\"\\`:          1,
+		"phoenix_build_info v1 \"odd\"\\":          1,
 		"phoenix_ready":                            1,
 		"phoenix_heartbeat_age_seconds":            1.5,
 		"phoenix_proof_age_seconds":                2,
@@ -104,32 +90,66 @@ func TestMetricsAreTold(t *testing.T) {
 		"phoenix_relay_jobs_total carried":         10,
 		"phoenix_relay_returns_total dropped":      11,
 	} {
-		if got, there := samples[name]; !there || got != want {
+		if got, there := samples[name]; !there || got < want || got > want+10 || !strings.HasSuffix(name, "age_seconds") && got != want {
 			t.Errorf("%s is %v (%v), not %v", name, got, there, want)
 		}
 	}
-	for _, m := range Metrics() {
-		if !strings.Contains(text.String(), "# TYPE "+m.Name+" "+m.Type+"\n") {
-			t.Errorf("%s is not told", m.Name)
+	for _, m := range slices.Concat(reported, relayMetrics) {
+		if len(m.values(report, now)) == 0 {
+			t.Errorf("%s has no value", m.Name)
 		}
 	}
-	text.Reset()
-	if err := WriteMetrics(&text, Report{}, now); err != nil { // a bridge that has just begun
-		t.Fatal(err)
-	}
-	if _, there := readMetrics(t, text.String())["phoenix_heartbeat_age_seconds"]; there {
+	if _, there := gathered(t, Report{})["phoenix_heartbeat_age_seconds"]; there { // a bridge that has just started
 		t.Error("there is an age of a heartbeat that never was")
+	}
+	report.Version = "\xff" // no UTF-8
+	if _, there := gathered(t, report)["phoenix_build_info \ufffd"]; !there {
+		t.Error("a label that is no UTF-8 is not collected")
 	}
 }
 
-// docs/metrics.md has each metric, as the code has it.
+// All that a scrape of a bridge gathers is named and described as Prometheus's
+// linter wants it, and there are the metrics of the process and of Go.
+func TestMetricsLint(t *testing.T) {
+	durations := metrics.NewDurations()
+	durations.Store("minion", time.Now())
+	durations.Master("ping", time.Now())
+	all := registry(func() Report { return fullReport(time.Now()) }, durations)
+	problems, err := testutil.GatherAndLint(all)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	count, err := testutil.GatherAndCount(all)
+	if err != nil || count < len(Metrics()) {
+		t.Errorf("%d series, %v", count, err)
+	}
+	for _, name := range []string{"process_resident_memory_bytes", "process_open_fds", "go_goroutines", "go_info"} {
+		if count, err := testutil.GatherAndCount(all, name); count != 1 || err != nil {
+			t.Errorf("%s: %d series, %v", name, count, err)
+		}
+	}
+}
+
+// docs/metrics.md has each metric, as the code has it. "go test -run
+// TestMetricsAreDocumented -update" writes the table.
 func TestMetricsAreDocumented(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
+	path := filepath.Join("..", "..", "docs", "metrics.md")
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if table := metricsTable(); !strings.Contains(string(text), table) {
-		t.Errorf("docs/metrics.md has not this table:\n%s", table)
+	before, rest, found := strings.Cut(string(text), "| metric | type | by | |\n")
+	_, after, ended := strings.Cut(rest, "\n\n")
+	if !found || !ended {
+		t.Fatal("docs/metrics.md has no table of metrics")
+	}
+	want := before + metricsTable() + "\n" + after
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if string(text) != want {
+		t.Error("the table of docs/metrics.md is out of date: go test -run TestMetricsAreDocumented -update")
 	}
 }
 
@@ -270,4 +290,36 @@ func TestHealth(t *testing.T) {
 	if err := s.Alive(); err == nil || !strings.Contains(err.Error(), "the engine has made no step for 5m") || !strings.Contains(err.Error(), "stood still for 2m") {
 		t.Errorf("with loops that stand still: %v", err)
 	}
+}
+
+// What a scrape of a bridge reads, as text. "go test -run TestMetricsGolden -update"
+// writes it.
+func TestMetricsGolden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // for a clock that stands still
+		durations := metrics.NewDurations()
+		durations.Accepted(40 * time.Second)
+		durations.Store("minion", time.Now())
+		all := prometheus.NewRegistry()
+		all.MustRegister(NewCollector(func() Report { return fullReport(time.Now()) }), durations)
+		families, err := all.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got strings.Builder
+		for _, family := range families {
+			if _, err := expfmt.MetricFamilyToText(&got, family); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path := filepath.Join("testdata", "metrics.txt")
+		if *update {
+			if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil || got.String() != string(want) {
+			t.Errorf("%s is out of date (%v); write it by go test -run TestMetricsGolden -update, and look at the difference", path, err)
+		}
+	})
 }

@@ -116,6 +116,7 @@ func (e *Engine) endResync() {
 		e.resyncFullAt = s.begun.Add(fullEvery)
 	}
 	e.resyncTook = e.now().Sub(s.begun)
+	e.audit.counters.Durations.Resync(e.resyncTook)
 	e.resyncAt = s.begun.Add(e.cfg.ResyncEvery)
 	if s.why != "" {
 		e.resyncAt = s.begun.Add(afterGap)

@@ -51,7 +51,8 @@ func TestMetrics(t *testing.T) {
 	}
 	told("the metrics tell of both minions", "phoenix_ready 1", "phoenix_bus_connected 1", "phoenix_keys_accepted_total 1", "phoenix_keys_refused_total 1",
 		"phoenix_highstates_published_total 1", `phoenix_highstates_ended_total{outcome="succeeded"} 1`, "phoenix_highstates_running 0",
-		"phoenix_work_held_up 0", "phoenix_store_failures_total 0")
+		"phoenix_work_held_up 0", "phoenix_store_failures_total 0", "phoenix_launch_to_accepted_seconds_count 1",
+		"phoenix_accepted_to_connected_seconds_count 1", "phoenix_connected_to_done_seconds_count 1")
 	master.Kill()
 	told("the metrics tell that the bus is lost", "phoenix_bus_connected 0")
 	if status, text := scrape(t, address, "/healthz"); status != http.StatusOK {
