@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ type Listener struct {
 	took    time.Duration        // the last answer
 	heard   map[string]time.Time // by minion
 	told    func(id string)      // of each answer; nil: the first is enough
+	sent    map[string]time.Time // pings that the master took, by jid, since Wait
+	answers map[string][]string  // who answered them, by jid
 	err     error                // of the last ping
 }
 
@@ -77,6 +80,7 @@ func (l *Listener) Wait(ids ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting, l.pings, l.heard, l.told = ids, map[string]time.Time{}, map[string]time.Time{}, nil
+	l.sent, l.answers = map[string]time.Time{}, map[string][]string{}
 }
 
 // Follow is Wait without end: these minions are asked on and on, and each answer
@@ -93,6 +97,22 @@ func (l *Listener) Heard() map[string]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.heard)
+}
+
+// Pings returns how many pings the master took after a moment, and how many of them the
+// minion has answered. It counts for Follow.
+func (l *Listener) Pings(id string, after time.Time) (sent, answered int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for jid, at := range l.sent {
+		if at.After(after) {
+			sent++
+			if slices.Contains(l.answers[jid], id) {
+				answered++
+			}
+		}
+	}
+	return sent, answered
 }
 
 // Err is why the last ping was not sent; nil: it was.
@@ -115,6 +135,9 @@ func (l *Listener) Event(e event.Event) {
 		return
 	}
 	l.took = time.Since(sent)
+	if l.told != nil {
+		l.answers[string(e.JID)] = append(l.answers[string(e.JID)], id)
+	}
 	if l.heard[id].IsZero() {
 		l.heard[id] = time.Now()
 	}
@@ -159,10 +182,13 @@ func (l *Listener) ask(ctx context.Context, patient bool) {
 			continue
 		}
 		pinging, cancel := context.WithTimeout(ctx, pause)
+		begun := time.Now()
 		_, err := l.master.Ping(pinging, jid, ids)
 		cancel()
 		l.mu.Lock()
-		l.err = err
+		if l.err = err; err == nil && l.told != nil {
+			l.sent[jid] = begun
+		}
 		l.mu.Unlock()
 	}
 }

@@ -55,19 +55,3 @@ func (a *answers) first(id string) time.Time {
 	}
 	return time.Time{}
 }
-
-// since returns how often the minion answered since the mark, and the longest time
-// without an answer, which may have begun before it.
-func (a *answers) since(id string) (n int, gap time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	before := a.from
-	for _, at := range a.at[id] {
-		if at.After(a.from) {
-			n++
-			gap = max(gap, at.Sub(before))
-		}
-		before = at
-	}
-	return n, max(gap, time.Since(before))
-}
