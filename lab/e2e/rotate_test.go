@@ -160,7 +160,7 @@ func (r *rotation) rotate(i int) {
 	}()
 	defer func() { close(stop); <-stopped }()
 
-	args := []string{"--config", bridge.ConfigPath(), "identity", "rotate", "--drain", "45s", "--wait", "10m",
+	args := []string{"--config", bridge.ConfigPath(), "identity", "rotate", "--drain", "20s", "--wait", "10m",
 		"--stop-command", wait("stop"), "--start-command", wait("start")}
 	for until := time.Now().Add(rotateWithin); time.Now().Before(until); {
 		err := r.once(i, args, r.seen[i])
