@@ -139,7 +139,9 @@ func (r *rotator) run(ctx context.Context) error {
 		case out.Stage == identity.StageTell:
 			err = r.tell(ctx, fresh)
 		case out.Stage == identity.StageChange:
-			err = r.change(ctx, fresh)
+			if err = r.change(ctx, fresh); errors.Is(err, errLater) {
+				err = nil
+			}
 		case out.Stage == identity.StageClear:
 			err = r.clear(ctx)
 		case time.Now().After(until):
@@ -334,6 +336,9 @@ func (r *rotator) change(ctx context.Context, fresh identity.Pair) error {
 	return err
 }
 
+// errLater: another master took its turn first.
+var errLater = errors.New("another master changes its key now")
+
 // takeTurn takes the turn, if another master serves meanwhile, or there is no other.
 func (r *rotator) takeTurn(ctx context.Context) (alone bool, err error) {
 	masters, err := r.masters(ctx)
@@ -353,7 +358,7 @@ func (r *rotator) takeTurn(ctx context.Context) (alone bool, err error) {
 			return err
 		}
 		if stage, waits := id.Rotation.NextStage(r.id, own.Digest, id.Pair, masters); stage != identity.StageChange {
-			return fmt.Errorf("another master was first: %s %v", stage, waits)
+			return fmt.Errorf("%w: %s %v", errLater, stage, waits)
 		}
 		return nil
 	})

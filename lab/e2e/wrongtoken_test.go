@@ -72,12 +72,12 @@ func TestRefreshWithWrongToken(t *testing.T) {
 
 	c.publish(held("LAUNCHING", refreshed, "salt", "phoenix-launching"))
 	fresh := start(refreshed, "wrong", old.Master)
-	const missing = "base/top.sls (ready.top): the file server has 0 files"
+	const missing, why = "base/top.sls (ready.top): the file server has 0 files", "Authentication failed"
 	l.Eventually(within, "status says what is missing", func() (bool, string) {
 		text, _, _ := fresh.Try("status")
-		return strings.Contains(text, "NOT READY: ") && strings.Contains(text, missing), text + fresh.Tail()
+		return strings.Contains(text, "NOT READY: ") && strings.Contains(text, missing) && strings.Contains(text, why), text + fresh.Tail()
 	})
-	if text, _, code := fresh.Try("doctor"); code == 0 || !strings.Contains(text, missing) {
+	if text, _, code := fresh.Try("doctor"); code == 0 || !strings.Contains(text, missing) || !strings.Contains(text, why) {
 		t.Errorf("doctor, exit %d:\n%s", code, text)
 	}
 	if remote.refused.Load() == 0 {
