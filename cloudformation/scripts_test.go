@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"phoenix/bridge/config"
 	"phoenix/lab/shellcheck"
 )
 
@@ -33,5 +34,25 @@ func TestShellCheck(t *testing.T) {
 	scripts = append(scripts, first, "bootstrap/bootstrap.sh", "../packaging/build", "../packaging/stop-minion", "../lab/packages/saltrepo.sh")
 	if out, err := exec.Command(program, scripts...).CombinedOutput(); err != nil || len(scripts) < 6 {
 		t.Errorf("shellcheck %q: %v\n%s", scripts, err, out)
+	}
+}
+
+// TestVariables: phoenix reads its configuration from variables, too, those of user data
+// included. None of these has the name of a key that it does not mean.
+func TestVariables(t *testing.T) {
+	mean := map[string]bool{"PHOENIX_IDENTITY_BUCKET": true, "PHOENIX_IDENTITY_KMS_KEY": true}
+	cfg := config.Default()
+	keys := map[string]string{}
+	for _, s := range cfg.Settings() {
+		keys[s.Variable()] = s.Key
+	}
+	names := matches(read(t, "fleet.yaml"), `(PHOENIX_[A-Z0-9_]+)=`)
+	if len(names) < 20 {
+		t.Fatalf("only %d variables", len(names))
+	}
+	for _, name := range names {
+		if key := keys[name]; key != "" && !mean[name] {
+			t.Errorf("%s sets the key %s", name, key)
+		}
 	}
 }

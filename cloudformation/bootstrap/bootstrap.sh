@@ -294,7 +294,7 @@ configure_phoenix() {
 			  namespace: '$PHOENIX_METRICS'
 			identity:
 			  bucket: $PHOENIX_IDENTITY_BUCKET
-			  kms_key: $PHOENIX_IDENTITY_KEY
+			  kms_key: $PHOENIX_IDENTITY_KMS_KEY
 			  region: $PHOENIX_REGION
 			  endpoint: '${AWS_ENDPOINT_URL_S3:-}'
 			ready:

@@ -120,3 +120,18 @@ def init(self, *args, **kwargs):
 
 
 parsing.ResourceMap.__init__ = init
+
+
+# moto enforces the policy of a bucket, without its conditions: each Deny would be for all.
+from moto.iam import access_control
+
+is_action_permitted = access_control.IAMPolicyStatement.is_action_permitted
+
+
+def permitted(self, *args, **kwargs):
+    if "Condition" in self._statement:
+        return access_control.PermissionResult.NEUTRAL
+    return is_action_permitted(self, *args, **kwargs)
+
+
+access_control.IAMPolicyStatement.is_action_permitted = permitted

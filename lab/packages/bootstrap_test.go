@@ -143,6 +143,12 @@ func (s *site) serve(master *debian.Root) {
 	lab.Eventually(s.t, servedWithin, "the minion's first highstate is on record", ran(minionsGroup))
 	s.t.Logf("served, and its first highstate on record, %.0f s after the message of its launch", time.Since(begun).Seconds())
 	lab.Eventually(s.t, servedWithin, "so is that of the master's own minion", ran(mastersGroup))
+	// The masters' role may read and write this object alone.
+	objects, err := s3.NewFromConfig(s.cfg, func(o *s3.Options) { o.UsePathStyle = true }).ListObjectsV2(s.t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(s.base.Outputs["IdentityBucket"])})
+	must(s.t, err)
+	if len(objects.Contents) != 1 || *objects.Contents[0].Key != "phoenix/identity" {
+		s.t.Errorf("objects of the identity bucket: %+v", objects.Contents)
+	}
 }
 
 // TestBootstrap: the user data of both launch templates, run on a Debian each, makes a

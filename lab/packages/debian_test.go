@@ -158,6 +158,11 @@ func TestPackagesHold(t *testing.T) {
 		if out := sh(t, "readelf -h "+fromRPM+"/usr/bin/phoenix | grep Machine; readelf -d "+fromRPM+"/usr/bin/phoenix"); !strings.Contains(out, machine) || strings.Contains(out, "NEEDED") {
 			t.Errorf("%s: %s", arch, out)
 		}
+		// It runs, the store in it included; arm64's in an emulator.
+		run := map[string]string{"amd64": "", "arm64": "qemu-aarch64-static "}[arch] + fromRPM + "/usr/bin/phoenix --store sqlite:" + t.TempDir() + "/fleet.db minions "
+		if out := sh(t, run+"add web-1 >/dev/null && "+run+"list"); !strings.Contains(out, "web-1") {
+			t.Errorf("%s: %s", arch, out)
+		}
 		if out := sh(t, "rpm -qp --configfiles --queryformat '%{NAME} %{VERSION}\\n' "+rpm); out != "phoenix 0.2\n/etc/phoenix/phoenix.yaml\n" && out != "/etc/phoenix/phoenix.yaml\nphoenix 0.2\n" {
 			t.Errorf("%s: %q", arch, out)
 		}
