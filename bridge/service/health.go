@@ -58,6 +58,6 @@ func (s *Service) Ready() error {
 func (s *Service) serveMonitor(ctx context.Context) error {
 	return api.ServeMonitor(ctx, s.opts.Monitor, api.Monitor{
 		Metrics: func(w io.Writer) error { return WriteMetrics(w, s.Report(), time.Now()) },
-		Alive:   s.Alive, Ready: s.Ready, Log: s.opts.Log,
+		Alive:   s.Alive, Ready: s.Ready, Log: s.opts.Log, Pages: s.opts.Pages,
 	})
 }
