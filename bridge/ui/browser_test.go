@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,17 +56,42 @@ func chromium(t *testing.T, args ...string) string {
 func TestInBrowser(t *testing.T) {
 	s := newSite(t)
 	s.fill(60)
-	stop := time.AfterFunc(3*time.Second, func() {
+	change := sync.OnceFunc(func() {
 		s.apply(fleet.Claim{InstanceID: "web-8", Owner: "salt-1", Incarnation: "1", JID: "20261126030000000000", Attempt: 1}, fleet.Add{InstanceID: "web-61"})
 	})
-	defer stop.Stop()
-	dom := chromium(t, "--timeout=12000", "--dump-dom", s.URL+"/ui/")
-	for _, want := range []string{`title="web-8: running"`, `title="web-61: listed"`, "its first highstate failed"} {
+	// The browser prints the page once it is loaded: a script that takes its time holds
+	// that up, and nothing else.
+	loaded := make(chan struct{})
+	end := sync.OnceFunc(func() { close(loaded) })
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/ui/slow.js":
+			select {
+			case <-loaded:
+			case <-r.Context().Done():
+			}
+			w.Header().Set("Content-Type", "text/javascript")
+		case "/ui/":
+			_, header, page := s.get("/ui/")
+			w.Header().Set("Content-Security-Policy", header.Get("Content-Security-Policy"))
+			_, _ = io.WriteString(w, strings.Replace(page, "</head>", `<script src="slow.js" async></script></head>`, 1))
+		case "/ui/live":
+			time.AfterFunc(2*time.Second, change)
+			time.AfterFunc(8*time.Second, end)
+			fallthrough
+		default:
+			s.handler.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(front.Close)
+	t.Cleanup(front.CloseClientConnections)
+	dom := chromium(t, "--dump-dom", front.URL+"/ui/")
+	for _, want := range []string{`title="web-8: running"`, `title="web-61: listed"`, "first highstate failed"} {
 		if !strings.Contains(dom, want) {
 			t.Errorf("no %q in the page as the browser has it", want)
 		}
 	}
-	if strings.Count(dom, "<script") != 1 {
+	if strings.Count(dom, "<script") != 2 {
 		t.Error("there is another script on the page")
 	}
 }

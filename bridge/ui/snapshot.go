@@ -27,6 +27,8 @@ const (
 	historyLines = 60
 	// attentionLines bounds the attention list.
 	attentionLines = 100
+	// foldAbove is how many minions have a line each for one thing.
+	foldAbove = 8
 )
 
 // phases are those of minions in the order in which they are shown.
@@ -113,7 +115,7 @@ func (r *reader) take(ctx context.Context) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	running := map[string]int{}
+	running, failed, unreadable := map[string]int{}, []string{}, []string{}
 	for _, row := range rows {
 		phase := decide.PhaseOf(row, true, false)
 		s.Cells = append(s.Cells, cell{row.SaltID(), phase})
@@ -121,12 +123,12 @@ func (r *reader) take(ctx context.Context) (*snapshot, error) {
 		case decide.PhaseRunning:
 			running[row.ClaimOwner]++
 		case decide.PhaseFailed:
-			s.attend("bad", row.SaltID(), fmt.Sprintf("its first highstate failed (attempt %d)", row.Attempt), "phoenix highstate show "+row.SaltID())
+			failed = append(failed, row.SaltID())
 		}
 	}
 	for id := range bad {
 		s.Cells = append(s.Cells, cell{id, decide.PhaseUnreadable})
-		s.attend("bad", id, "its row cannot be decoded", "phoenix doctor")
+		unreadable = append(unreadable, id)
 	}
 	slices.SortFunc(s.Cells, func(a, b cell) int { return natural(a.ID, b.ID) })
 	for _, phase := range phases {
@@ -141,6 +143,8 @@ func (r *reader) take(ctx context.Context) (*snapshot, error) {
 		s.Masters = append(s.Masters, s.master(m, r.admin.Config.Highstate.Lease, now, running[m.InstanceID]))
 	}
 	s.bridge(status.Bridge, status.Hint)
+	s.attendAll(unreadable, "row cannot be decoded", "phoenix doctor", "phoenix doctor")
+	s.attendAll(failed, "first highstate failed", "phoenix highstate show ", "phoenix highstate list")
 	if h, err := r.admin.History(ctx, admin.ReadHistory{Since: now.Add(-historyOf), Until: now.Add(time.Minute)}); err != nil {
 		s.Notes = append(s.Notes, admin.OneLine(err))
 	} else {
@@ -158,6 +162,23 @@ func rank(class string) int { return slices.Index([]string{"bad", "warn", "note"
 
 func (s *snapshot) attend(class, subject, what, command string) {
 	s.Todo = append(s.Todo, todo{class, subject, what, command})
+}
+
+// attendAll adds a line for each minion, or one for all where there are many. A command
+// that ends in a blank takes the id.
+func (s *snapshot) attendAll(ids []string, what, each, all string) {
+	slices.SortFunc(ids, natural)
+	if len(ids) > foldAbove {
+		s.attend("bad", fmt.Sprintf("%d minions", len(ids)), what+": "+strings.Join(ids[:foldAbove], ", ")+", …", all)
+		return
+	}
+	for _, id := range ids {
+		command := each
+		if strings.HasSuffix(each, " ") {
+			command += id
+		}
+		s.attend("bad", id, what, command)
+	}
 }
 
 func (s *snapshot) master(m fleet.Master, lease time.Duration, now time.Time, running int) master {

@@ -17,6 +17,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -64,9 +65,10 @@ func newServer(a admin.Admin, every time.Duration, log *slog.Logger) http.Handle
 	s := &server{reader: &reader{admin: a, every: every, now: time.Now}, every: every, live: make(chan struct{}, maxLive), log: log}
 	s.pages = template.Must(template.New("").Funcs(template.FuncMap{
 		"clock": func(t time.Time) string { return t.Local().Format("15:04:05") },
-		"join":  func(list []string) string { return strings.Join(list, " ") },
-		"short": func(text string) string { return text[:min(len(text), 12)] },
-		"mean":  func(p decide.Phase) string { return Meaning[p] },
+		"join": func(list []string) string {
+			return digest.ReplaceAllStringFunc(strings.Join(list, " "), func(key string) string { return key[:12] + "…" })
+		},
+		"mean": func(p decide.Phase) string { return Meaning[p] },
 	}).ParseFS(assets, "assets/*.html"))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ui/{$}", s.page)
@@ -85,6 +87,9 @@ func newServer(a admin.Admin, every time.Duration, log *slog.Logger) http.Handle
 	}
 	return guarded(mux)
 }
+
+// digest is one of a key, of which twelve digits tell people enough.
+var digest = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
 // Meaning says what each phase of a minion means, for people.
 var Meaning = map[decide.Phase]string{

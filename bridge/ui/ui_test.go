@@ -31,6 +31,8 @@ type site struct {
 	store *sqlite.Store
 	admin admin.Admin
 	URL   string
+
+	handler http.Handler
 }
 
 func newSite(t testing.TB) site {
@@ -52,7 +54,8 @@ func newSite(t testing.TB) site {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	s := site{t: t, store: store, admin: admin.Admin{Config: cfg, Store: store, By: "test"}}
-	server := httptest.NewServer(newServer(s.admin, 50*time.Millisecond, slog.New(slog.DiscardHandler)))
+	s.handler = newServer(s.admin, 50*time.Millisecond, slog.New(slog.DiscardHandler))
+	server := httptest.NewServer(s.handler)
 	t.Cleanup(server.CloseClientConnections)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
@@ -155,7 +158,7 @@ func TestPage(t *testing.T) {
 	if code != http.StatusOK || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") {
 		t.Fatalf("%d, %v", code, header)
 	}
-	for _, want := range []string{"119 minions, 3 masters", "salt-3", "not ready", `href="minion?id=web-2" title="web-2: done"`, "its first highstate failed",
+	for _, want := range []string{"119 minions, 3 masters", "salt-3", "not ready", `href="minion?id=web-2" title="web-2: done"`, "first highstate failed",
 		"none answers on this machine", "pending key unlinked", "&lt;script&gt;alert(1)"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in the page", want)
