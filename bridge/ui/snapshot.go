@@ -143,6 +143,9 @@ func (r *reader) take(ctx context.Context) (*snapshot, error) {
 		s.Masters = append(s.Masters, s.master(m, r.admin.Config.Highstate.Lease, now, running[m.InstanceID]))
 	}
 	s.bridge(status.Bridge, status.Hint)
+	for _, k := range status.OtherKeys {
+		s.attend("bad", k.ID, k.String(), "phoenix keys accept --rebind "+k.ID)
+	}
 	s.attendAll(unreadable, "row cannot be decoded", "phoenix doctor", "phoenix doctor")
 	s.attendAll(failed, "first highstate failed", "phoenix highstate show ", "phoenix highstate list")
 	if h, err := r.admin.History(ctx, admin.ReadHistory{Since: now.Add(-historyOf), Until: now.Add(time.Minute)}); err != nil {
