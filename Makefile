@@ -1,6 +1,6 @@
 # One command a target; "make" alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build docs demo test check fuzz bench scale long kills follow health drain versions relay relay-cost package package-test salts clean
+.PHONY: help build docs screenshots demo test check fuzz bench scale long kills follow health drain versions relay relay-cost package package-test salts clean
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME  ?= 5m
@@ -15,6 +15,9 @@ build: ## bin/phoenix, one static binary
 docs: build ## docs/reference.md and the tables of docs/doctor.md, made from the code
 	@bin/phoenix man --markdown >docs/reference.md
 	@text="$$(bin/phoenix man --doctor docs/doctor.md)" && printf '%s\n' "$$text" >docs/doctor.md
+
+screenshots: ## the pictures of the page in docs/images, by a headless Chromium
+	@PHOENIX_SCREENSHOTS="$(CURDIR)/docs/images" go test -count=1 -run '^TestScreenshots$$' ./bridge/ui
 
 demo: build ## real masters and minions: who is let in, and what follows when a master dies
 	@go run ./lab/install 3007

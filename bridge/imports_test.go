@@ -19,6 +19,7 @@ var floors = [][]string{
 	{"awsenv"},
 	{"open"},
 	{"admin", "compose"},
+	{"ui"},
 	{"cli"},
 	{"cmd/phoenix"},
 }

@@ -12,6 +12,7 @@ import (
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
+	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
 
@@ -37,6 +38,8 @@ type Explanation struct {
 	Highstate string            `json:"highstate"`
 	Audit     []audit.Line      `json:"audit"` // of this machine, the newest at the end
 	NoAudit   string            `json:"audit_error,omitempty"`
+	// Other is a key that is not the known one of this id; nil: there is none.
+	Other *OtherKey `json:"other_key,omitempty"`
 }
 
 // Explain returns what is known of a minion, each rule, which one decides, and the
@@ -70,6 +73,9 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 		Rules: decide.ExplainKeys(decide.Admit(a.Config.Admit), view), Highstate: explainHighstate(report, view)}
 	if view.Known {
 		x.Row = &view.Row
+	}
+	if others, err := a.otherKeys(ctx, keys, listingOf(view)); err == nil && len(others) > 0 {
+		x.Other = &others[0]
 	}
 	x.Audit, err = audit.Last(a.Config.Audit.File, r.ID, lines)
 	if x.Audit = append([]audit.Line{}, x.Audit...); err != nil { // [] in JSON, not null
@@ -122,4 +128,17 @@ func explainHighstate(report service.Report, v decide.KeyView) string {
 		return "wanted: starts when the minion connects"
 	}
 	return "wanted: starts when its key is accepted and it connects"
+}
+
+// listingOf returns the keys of one id as a listing.
+func listingOf(v decide.KeyView) (l salt.Listing) {
+	for _, of := range []struct {
+		key decide.Key
+		ids *[]string
+	}{{v.Accepted, &l.Accepted}, {v.Pending, &l.Pending}, {v.Denied, &l.Denied}} {
+		if of.key.Present && v.Valid {
+			*of.ids = []string{v.ID}
+		}
+	}
+	return l
 }

@@ -42,7 +42,7 @@ func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult
 	case !known:
 		return nil, fmt.Errorf("read highstate of %s: %w", id, fleet.ErrNotFound)
 	case row.ClaimJID == "":
-		return nil, fmt.Errorf("read highstate of %s: %w", id, config.Invalid(errors.New("Phoenix has run none for it (phoenix minions explain)")))
+		return nil, fmt.Errorf("read highstate of %s: %w", id, config.Invalid(errors.New("none was run for it (phoenix minions explain)")))
 	}
 	h := &HighstateResult{ID: id, JID: row.ClaimJID, Master: row.ClaimOwner, Retcode: row.Retcode, Failed: []salt.StateResult{}}
 	states, text, err := salt.ReadReturn(master, row.ClaimJID, id)

@@ -24,6 +24,8 @@ type Overview struct {
 	Bridge  *service.Report      `json:"bridge"`            // null: none answers on this machine
 	Hint    string               `json:"bridge_error,omitempty"`
 	BadRows []string             `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
+	// OtherKeys are keys of this master that are not the known ones of their ids.
+	OtherKeys []OtherKey `json:"other_keys,omitempty"`
 }
 
 // maxBadRows is how many of the rows that cannot be decoded an overview names.
@@ -111,6 +113,9 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 	if err != nil {
 		o.Keys = err.Error()
 		return nil
+	}
+	if o.OtherKeys, err = a.otherKeys(ctx, keys, list); err != nil {
+		o.Keys = err.Error()
 	}
 	for _, id := range list.Accepted {
 		if !listed[id] {

@@ -29,6 +29,7 @@ type Monitor struct {
 	Metrics prometheus.Gatherer
 	Alive   func() error // why not
 	Ready   func() error // why not
+	Pages   http.Handler // of /ui/; nil: none
 	Log     *slog.Logger
 }
 
@@ -49,8 +50,13 @@ func ServeMonitor(ctx context.Context, l net.Listener, m Monitor) error {
 			_, _ = io.WriteString(w, "ok\n")
 		})
 	}
+	if m.Pages != nil {
+		mux.Handle("/ui/", m.Pages)
+		mux.Handle("GET /{$}", http.RedirectHandler("/ui/", http.StatusFound))
+	}
 	server := &http.Server{
 		Handler:           mux,
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // a page that is open ends with it
 		ReadHeaderTimeout: headerWithin,
 		ReadTimeout:       watchWithin,
 		WriteTimeout:      watchWithin,

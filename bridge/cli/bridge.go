@@ -2,13 +2,16 @@ package cli
 
 import (
 	"log/slog"
+	"net/http"
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/compose"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
+	"phoenix/bridge/ui"
 )
 
 // bridgeName is the command of the service.
@@ -36,7 +39,10 @@ func runBridge(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	if c.Bool("dry-run") {
 		return compose.DryRun(c.Context, cfg, store, log, c.App.Writer)
 	}
-	return compose.Bridge(c.Context, cfg, store, compose.Options{Version: version, Log: log, Operate: operate, Translate: translate})
+	return compose.Bridge(c.Context, cfg, store, compose.Options{Version: version, Log: log, Operate: operate, Translate: translate,
+		Pages: func(cfg config.Config, store fleet.Store) http.Handler {
+			return ui.Handler(admin.Admin{Config: cfg, Store: store, By: "ui", Log: log}, log)
+		}})
 }
 
 func newLogger(c *cli.Context, cfg config.Config) (*slog.Logger, error) {

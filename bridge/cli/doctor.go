@@ -236,7 +236,8 @@ func (v *visit) minion(ctx context.Context, path string) {
 		v.findings = append(v.findings, doctor.Unread("minion-config", path, err))
 		return
 	}
-	m := doctor.ReadMinion(ctx, c)
+	m := doctor.ReadMinion(c)
+	m.Reach = reachMasters(ctx, c)
 	if v.configured() {
 		v.look(ctx, false)
 		if v.fleet.Proof != nil {

@@ -45,6 +45,9 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			fmt.Fprintf(w, "%-10s %s\n", state, digest)
 		}
 	}
+	if x.Other != nil {
+		fmt.Fprintf(w, "ANOTHER    %s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s\n", x.Other, plain(x.ID), plain(x.ID), x.Other.State)
+	}
 	fmt.Fprintf(w, "highstate  %s\n", x.Highstate)
 	if x.Row != nil && x.Row.ClaimState != "" {
 		fmt.Fprintf(w, "claim      %s by %s, version %d, attempt %d, job %s\n", x.Row.ClaimState, plain(x.Row.ClaimOwner),

@@ -22,10 +22,11 @@ func minionsCommand() *cli.Command {
 		Usage: "the minions of the fleet",
 		Subcommands: []*cli.Command{
 			{
-				Name:  "list",
-				Usage: "show the fleet's minions, oldest change first",
-				Flags: []cli.Flag{jsonFlag,
-					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"}},
+				Name:      "list",
+				Usage:     "show the fleet's minions, oldest change first",
+				ArgsUsage: "[ID | GLOB…]",
+				Flags: append([]cli.Flag{jsonFlag,
+					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"}}, listFilter...),
 				Action: withStore(performing(listMinions)),
 			},
 			{
@@ -51,9 +52,10 @@ func minionsCommand() *cli.Command {
 				Action: makingStore(performing(retireMinions)),
 			},
 			{
-				Name:      "explain",
-				Usage:     "say what is known of a minion, each rule, which one decides, and what was decided",
-				ArgsUsage: "ID",
+				Name:        "explain",
+				Usage:       "say what is known of a minion, each rule, which one decides, and what was decided",
+				ArgsUsage:   "ID",
+				Description: glossary() + " Rules are listed in the order in which they are tried: the first that applies decides.",
 				Flags: []cli.Flag{jsonFlag,
 					&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: admin.DefaultLines, Usage: "show the last `N` decisions of this machine's bridge"}},
 				Action: withStore(performing(explainMinion)),
@@ -64,6 +66,17 @@ func minionsCommand() *cli.Command {
 
 func listMinions(c *cli.Context, a admin.Admin) error {
 	rows, err := a.Minions(c.Context, admin.ListMinions{Status: c.String("status")})
+	if rows != nil {
+		var fault error
+		if rows, fault = filterMinions(c, rows); fault != nil {
+			return fault
+		}
+	}
+	if !c.Bool("wide") && !c.Bool("json") {
+		return printRows(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "RETCODE", "CHANGED"}, func(r fleet.Minion) []any {
+			return []any{r.SaltID(), decide.PhaseOf(r, true, false), r.Attempt, retcode(r), strings.Replace(strings.TrimSuffix(r.Modified, "Z"), "T", " ", 1)}
+		})
+	}
 	columns := []string{"MINION", "STATUS", "STANDING", "HIGHSTATE BY", "ATTEMPT", "RETCODE", "KEY", "MODIFIED"}
 	return printRows(c, rows, err, columns, func(r fleet.Minion) []any {
 		return []any{r.SaltID(), r.Status, decide.PhaseOf(r, true, false), r.HighstateRunner, r.Attempt, retcode(r), short(r.KeySHA256), r.Modified}

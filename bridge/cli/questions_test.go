@@ -18,6 +18,7 @@ import (
 	"phoenix/bridge/audit"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/sqlite"
+	"phoenix/lab"
 )
 
 // asker is a fleet in an SQLite file, and a master that does not run.
@@ -144,7 +145,7 @@ func TestHighstateShow(t *testing.T) {
 	const jid = "20261126020000000000"
 	a.says(exitNotFound, "highstate show web-1", "not in the fleet")
 	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: strings.Repeat("a", 64)})
-	a.says(exitUsage, "highstate show web-1", "has run none")
+	a.says(exitUsage, "highstate show web-1", "none was run for it")
 	a.apply(fleet.Claim{InstanceID: "web-1", Owner: "salt-2", Incarnation: "1", JID: jid, Attempt: 1})
 	a.says(exitFailed, "highstate show web-1", "no return of it in its job cache", "salt-2 ran it")
 	load, err := msgpack.Marshal(map[string]any{"id": "web-1", "jid": jid, "retcode": 2, "return": map[string]any{
@@ -191,4 +192,60 @@ func TestRetireAsks(t *testing.T) {
 	}
 	a.says(exitOK, "minions retire web-0", "retired")
 	a.says(exitOK, "minions retire --yes "+all, "web-10  retired")
+}
+
+// Lists take ids, globs and phases; an id that is not there ends with 7.
+func TestMinionsListFilters(t *testing.T) {
+	a := newAsker(t)
+	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Add{InstanceID: "web-2"}, fleet.Add{InstanceID: "db-1"}, fleet.Retire{InstanceID: "web-2"})
+	for args, want := range map[string]string{"": "web-1 web-2 db-1", "web-*": "web-1 web-2", "db-1": "db-1", "--phase terminated": "web-2",
+		"--phase listed web-*": "web-1", "--phase running": "", "nothing-*": ""} {
+		out := a.says(exitOK, "minions list "+args)
+		for _, id := range []string{"web-1", "web-2", "db-1"} {
+			if strings.Contains(out, id) != strings.Contains(want, id) {
+				t.Errorf("minions list %s: not %q: %s", args, want, out)
+			}
+		}
+		for line := range strings.Lines(out) {
+			if len([]rune(strings.TrimRight(line, "\n"))) > 80 {
+				t.Errorf("wider than 80: %s", line)
+			}
+		}
+	}
+	a.says(exitNotFound, "minions list web-9", "not in the fleet")
+	a.says(exitNotFound, "minions list WEB-1", "web-1 is")
+	a.says(exitUsage, "minions list --phase asleep", "is no phase")
+	a.says(exitOK, "minions list --wide", "HIGHSTATE BY")
+	a.says(exitOK, "minions explain --help", "listed: in the fleet")
+}
+
+// Another key for a known id is shown everywhere, with both digests and since when.
+func TestAnotherKeyIsShown(t *testing.T) {
+	a := newAsker(t)
+	known, other := lab.UnknownKey(), lab.UnknownKey()
+	digest := func(key string) string {
+		d, err := fleet.KeyDigest([]byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	pki := filepath.Join(a.dir, "pki")
+	putKey(t, pki, "minions", "web-1", known)
+	putKey(t, pki, "minions_denied", "web-1", other)
+	putKey(t, pki, "minions_denied", "web-2", other) // of nobody whose key is known
+	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: digest(known), PublicKey: known})
+	since := time.Now().UTC().Format("2006-01-02")
+	for _, command := range []string{"status", "minions explain web-1"} {
+		a.says(exitOK, command, "another key is denied since "+since, digest(other)[:12], digest(known)[:12], "phoenix keys accept --rebind web-1")
+	}
+	a.says(exitFailed, "status --check", "no bridge answers on this machine", "1 ids with another key")
+	found := examined(t, "--salt-only", "--salt-config", a.args[len(a.args)-3])
+	told(t, found, "denied-keys", "warning", "web-1 (denied "+digest(other)[:12]+"…, accepted "+digest(known)[:12]+"…)")
+	a.says(exitOK, "keys delete web-2 --state denied", "denied key deleted")
+	a.says(exitNotFound, "keys delete web-2 --state denied", "no such key")
+	a.says(exitUsage, "keys delete web-1", "--state")
+	if _, err := os.Stat(filepath.Join(pki, "minions_denied", "web-1")); err != nil {
+		t.Error(err)
+	}
 }

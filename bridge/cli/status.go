@@ -28,6 +28,7 @@ func statusCommand() *cli.Command {
 			"this master holds, as of the bridge's last comparison.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it until told to stop (q, Ctrl-C)"},
+			&cli.BoolFlag{Name: "check", Usage: "exit 1 if a master is stale or not ready, no bridge answers here, or an id has another key"},
 			&cli.DurationFlag{Name: "interval", Value: watchEvery, Usage: "with --watch: draw it every so often"}},
 		Action: withStore(showStatus),
 	}
@@ -45,9 +46,14 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		return err
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, o)
+		err = printJSON(c.App.Writer, o)
+	} else {
+		err = printStatus(c.App.Writer, cfg, o)
 	}
-	return printStatus(c.App.Writer, cfg, o)
+	if err == nil && c.Bool("check") {
+		err = checkStatus(cfg, o)
+	}
+	return err
 }
 
 func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
@@ -78,6 +84,12 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	}
 	for _, why := range o.BadRows {
 		fmt.Fprintf(w, "left out: %s\n", plain(why))
+	}
+	for _, k := range o.OtherKeys[:min(len(o.OtherKeys), shownProblems)] {
+		fmt.Fprintf(w, "ANOTHER KEY: %s: %s (phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s)\n", plain(k.ID), k, plain(k.ID), plain(k.ID), k.State)
+	}
+	if more := len(o.OtherKeys) - shownProblems; more > 0 {
+		fmt.Fprintf(w, "ANOTHER KEY: %d more\n", more)
 	}
 	if o.Keys != "" {
 		fmt.Fprintf(w, "foreign and unlisted keys were not counted: %s\n", o.Keys)

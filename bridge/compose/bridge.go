@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
 
@@ -35,6 +36,9 @@ type Options struct {
 	// Operate returns what performs the operations of the socket, with the
 	// configuration and the store of the bridge; see api.Bridge.
 	Operate func(cfg config.Config, store fleet.Store) func(ctx context.Context, r api.Request) (api.Answer, error)
+	// Pages returns what serves the page for browsers, with the configuration and the
+	// store of the bridge. It is called where ui is set.
+	Pages func(cfg config.Config, store fleet.Store) http.Handler
 }
 
 // DryRun writes what a bridge would do now, and does nothing.
@@ -110,13 +114,17 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		metadata = awsenv.Metadata()
 		heal = service.Heal{After: cfg.Heal.After, Heals: heals, Unhealthy: awsenv.SetUnhealthy(cfg, loaded)}
 	}
+	var pages http.Handler
+	if cfg.UI && o.Pages != nil {
+		pages = o.Pages(cfg, store)
+	}
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
 		Trail: trail, Relay: relay,
 		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: cfg.Address, Incarnation: engine.Incarnation, Relay: relayAt,
 			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
 		Connected: left,
-		Ready:     ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: o.Version, Counters: counters, Monitor: monitor,
+		Ready:     ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: o.Version, Counters: counters, Monitor: monitor, Pages: pages,
 		Serve: func(ctx context.Context, s *service.Service) error {
 			Attend(ctx, s.LastStep, log) // it serves: what it waits for, status says
 			both, ctx := errgroup.WithContext(ctx)

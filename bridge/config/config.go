@@ -20,6 +20,7 @@ type Config struct {
 	Bus        string
 	Socket     string
 	HTTPListen string
+	UI         bool
 	LogLevel   string
 
 	Audit struct {
@@ -141,6 +142,7 @@ func (c *Config) Settings() []Setting {
 		{"bus", "listen to the master's event bus: auto; or off, where the master's reactor tells of its events", &c.Bus},
 		{"socket", "Unix socket of the bridge, for commands on this machine", &c.Socket},
 		{"http_listen", "TCP address of metrics and health, as 127.0.0.1:9180 (default: none)", &c.HTTPListen},
+		{"ui", "serve a read-only page for browsers at /ui/ of http_listen: whoever reaches that address sees the fleet", &c.UI},
 		{"log_level", "debug, info, warn or error", &c.LogLevel},
 		{"audit.file", "the trail of decisions, which minions explain reads (default: audit.log beside the SQLite store, else /var/lib/phoenix/audit.log)", &c.Audit.File},
 		{"highstate.enabled", "run first highstates", &c.Highstate.Enabled},

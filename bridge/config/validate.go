@@ -48,6 +48,9 @@ func (c *Config) Validate() error {
 			c.IDPattern = IDPatternDynamoDB
 		}
 	}
+	if c.UI && c.HTTPListen == "" {
+		fault("ui", "it is served where http_listen says, which is not set")
+	}
 	if _, _, err := net.SplitHostPort(c.HTTPListen); c.HTTPListen != "" && err != nil {
 		fault("http_listen", "%q is not HOST:PORT, or :PORT for each address of this machine", c.HTTPListen)
 	}

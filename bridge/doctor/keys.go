@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -114,9 +115,32 @@ func examineKeys(r *report, m Master) {
 		"# beside an accepted one of the same id", "no accepted key is hidden by another")
 	tell(Note, "rejected-keys", func(k []Key) Fix { return m.deleteKeys(k).then("if they are to be let in after all") },
 		f.byState[salt.Rejected], "# rejected", "no key is rejected")
-	tell(Warning, "denied-keys", func(k []Key) Fix {
-		return m.deleteKeys(k).then("or, for a machine that was rebuilt: phoenix keys accept --rebind ID")
-	}, f.byState[salt.Denied], "# denied", "no key is denied")
+	examineDenied(r, m, f)
+}
+
+// examineDenied names the denied keys with both digests.
+func examineDenied(r *report, m Master, f keyFacts) {
+	denied := f.byState[salt.Denied]
+	if len(denied) == 0 {
+		r.ok("denied-keys", "no key is denied")
+		return
+	}
+	slices.SortFunc(denied, func(a, b Key) int { return strings.Compare(a.ID, b.ID) })
+	var lines []string
+	for _, k := range denied[:min(len(denied), shown)] {
+		known := "none"
+		for _, other := range f.byID[k.ID] {
+			if other.State == salt.Accepted && other.Digest != "" {
+				known = fmt.Sprintf("%.12s…", other.Digest)
+			}
+		}
+		lines = append(lines, fmt.Sprintf("%s (denied %.12s…, accepted %s)", quote(k.ID), k.Digest, known))
+	}
+	if more := len(denied) - shown; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	r.add(Warning, "denied-keys", m.deleteKeys(denied).then("or, for a machine that was rebuilt: phoenix keys accept --rebind ID"),
+		"%s denied: %s", count(len(denied), "key"), strings.Join(lines, ", "))
 }
 
 func idsOf(keys []Key) []string {

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,8 +46,9 @@ type Minion struct {
 	Reach    map[string]Reach // what became of each master that was asked for
 }
 
-// ReadMinion reads what there is to know of a minion so configured. It changes nothing.
-func ReadMinion(ctx context.Context, c salt.MinionConfig) Minion {
+// ReadMinion reads what there is to know of a minion so configured, but for Reach. It
+// changes nothing and connects to nothing.
+func ReadMinion(c salt.MinionConfig) Minion {
 	h := host{proc: "/proc"}
 	m := Minion{Config: c, PID: h.pid(c.PIDFile, "salt-minion")}
 	m.Version = h.version(m.PID)
@@ -65,7 +65,6 @@ func ReadMinion(ctx context.Context, c salt.MinionConfig) Minion {
 	m.MasterKey, m.MasterKeyErr = digestOf(filepath.Join(c.PKIDir, "minion_master.pub"))
 	m.Key, _ = digestOf(filepath.Join(c.PKIDir, "minion.pub"))
 	m.Unit = readUnit("salt-minion.service", unitFolders)
-	m.Reach = reachMasters(ctx, c)
 	return m
 }
 

@@ -80,7 +80,7 @@ func readKeys(c salt.Config) (found []Key, left int, err error) {
 	for part := range slices.Chunk(found, share) {
 		workers.Go(func() {
 			for i, k := range part {
-				if k.State == salt.Accepted || k.State == salt.Pending {
+				if k.State != salt.Rejected {
 					part[i] = readKey(keys, k)
 				}
 			}

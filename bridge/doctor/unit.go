@@ -1,16 +1,11 @@
 package doctor
 
 import (
-	"context"
-	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
-
-	"phoenix/bridge/salt"
 )
 
 // Unit is what a unit of systemd says about how its service ends.
@@ -91,44 +86,4 @@ func span(text string) int {
 type Reach struct {
 	NameErr error // no address is known
 	Closed  []int // ports on which nothing answers
-}
-
-const (
-	// reachMost bounds how many masters of a list are asked for.
-	reachMost = 16
-	// reachWithin bounds the look-up of a name, and one connection.
-	reachWithin = 3 * time.Second
-)
-
-// reachMasters looks the masters' names up, and connects to their ports as an agent
-// does every few seconds: a connection without a greeting costs a master nothing.
-func reachMasters(ctx context.Context, c salt.MinionConfig) map[string]Reach {
-	out := map[string]Reach{}
-	var mu sync.Mutex
-	var asked sync.WaitGroup
-	for _, master := range c.Masters[:min(len(c.Masters), reachMost)] {
-		asked.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, 2*reachWithin)
-			defer cancel()
-			host, port := salt.SplitMaster(master, c.MasterPort)
-			var one Reach
-			addresses, err := net.DefaultResolver.LookupHost(ctx, host)
-			if one.NameErr = err; err == nil {
-				for _, port := range []int{port, c.PublishPort} {
-					dialer := net.Dialer{Timeout: reachWithin}
-					conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(addresses[0], strconv.Itoa(port)))
-					if err != nil {
-						one.Closed = append(one.Closed, port)
-						continue
-					}
-					conn.Close()
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			out[master] = one
-		})
-	}
-	asked.Wait()
-	return out
 }

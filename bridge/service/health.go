@@ -61,6 +61,7 @@ func (s *Service) Ready() error {
 func (s *Service) serveMonitor(ctx context.Context) error {
 	return api.ServeMonitor(ctx, s.opts.Monitor, api.Monitor{
 		Metrics: registry(s.Report, s.audit.counters.Durations), Alive: s.Alive, Ready: s.Ready, Log: s.opts.Log,
+		Pages: s.opts.Pages,
 	})
 }
 

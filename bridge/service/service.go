@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,6 +59,7 @@ type Options struct {
 	Counters *Counters // nil: its own; those of Store's failures, else: see CountFailures
 
 	Monitor net.Listener // of metrics and health; nil: none
+	Pages   http.Handler // of the page for browsers, beside them; nil: none
 
 	Relay *relay.Relay // of jobs between masters; nil: none. It needs Bus
 

@@ -1,0 +1,97 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/open"
+	"phoenix/bridge/salt"
+)
+
+// OtherKey is a key of an id that has another one: of a machine that was rebuilt, of a
+// second machine with one name, or of an impostor.
+type OtherKey struct {
+	ID    string    `json:"id"`
+	State string    `json:"state"` // denied, pending or accepted
+	Key   string    `json:"key_sha256"`
+	Known string    `json:"known_sha256"` // the key that is bound, or else the accepted one
+	Since time.Time `json:"since"`        // when it was written, by the file server's clock
+}
+
+// String says it in one line, with both digests.
+func (k OtherKey) String() string {
+	return fmt.Sprintf("another key is %s since %s: %.12s…, and the known one is %.12s…", k.State, k.Since.UTC().Format(time.DateTime), k.Key, k.Known)
+}
+
+// maxOtherKeys bounds how many are read: anyone can make a master deny keys.
+const maxOtherKeys = 100
+
+// OtherKeys returns the keys of this master that are not the known ones of their ids.
+// Salt keeps one denied key for each id: the last.
+func (a Admin) OtherKeys(ctx context.Context) ([]OtherKey, error) {
+	_, keys, _, err := open.Master(a.Config)
+	if err != nil {
+		return nil, err
+	}
+	list, err := keys.List()
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	return a.otherKeys(ctx, keys, list)
+}
+
+func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing) ([]OtherKey, error) {
+	found := []OtherKey{}
+	accepted := map[string]bool{}
+	for _, id := range list.Accepted {
+		accepted[id] = true
+	}
+	valid := a.Config.ValidID()
+	type candidate struct {
+		id    string
+		name  string
+		state salt.State
+	}
+	var candidates []candidate
+	for _, id := range list.Denied {
+		candidates = append(candidates, candidate{id, "denied", salt.Denied})
+	}
+	for _, id := range list.Pending {
+		if accepted[id] {
+			candidates = append(candidates, candidate{id, "pending", salt.Pending})
+		}
+	}
+	candidates = slices.DeleteFunc(candidates, func(c candidate) bool { return !valid(c.id) })
+	candidates = candidates[:min(len(candidates), maxOtherKeys)]
+	ids := make([]string, len(candidates))
+	for i, c := range candidates {
+		ids[i] = c.id
+	}
+	if len(ids) == 0 {
+		return found, nil
+	}
+	_, rows, err := a.rowsOf(ctx, ids)
+	if _, err := fleet.WithoutBadRows(err); err != nil {
+		return nil, err
+	}
+	for _, c := range candidates {
+		k := OtherKey{ID: c.id, State: c.name, Known: rows[c.id].KeySHA256}
+		if text, err := keys.Read(c.id, salt.Accepted); k.Known == "" && err == nil {
+			k.Known, _ = fleet.KeyDigest(text)
+		}
+		text, err := keys.Read(c.id, c.state)
+		if err != nil {
+			continue // gone, or being written
+		}
+		if k.Key, _ = fleet.KeyDigest(text); k.Key == "" || k.Key == k.Known || k.Known == "" {
+			continue
+		}
+		if k.Since, err = keys.Since(c.id, c.state); err == nil {
+			found = append(found, k)
+		}
+	}
+	return found, nil
+}

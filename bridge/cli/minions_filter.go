@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/decide"
+	"phoenix/bridge/event"
+	"phoenix/bridge/fleet"
+)
+
+// listFilter are the flags of a list of minions.
+var listFilter = []cli.Flag{
+	&cli.StringSliceFlag{Name: "phase", Usage: "only minions in `PHASE` (may be given several times): listed, accepted, running, done, failed, adopted, terminated"},
+	&cli.BoolFlag{Name: "wide", Usage: "all columns; else the table fits 80"},
+}
+
+// filterMinions keeps the rows that the operands (ids or globs) and --phase name. An id
+// that is named and not there is an error.
+func filterMinions(c *cli.Context, rows []fleet.Minion) ([]fleet.Minion, error) {
+	phases := c.StringSlice("phase")
+	for _, p := range phases {
+		if _, known := meaning[decide.Phase(p)]; !known {
+			return nil, usageError(fmt.Errorf("--phase %s is no phase", p))
+		}
+	}
+	kept := []fleet.Minion{}
+	found := map[string]bool{}
+	patterns := c.Args().Slice()
+	match := make([]func([]byte) bool, len(patterns))
+	for i, p := range patterns {
+		match[i] = event.Glob(p)
+	}
+	for _, row := range rows {
+		named := len(patterns) == 0
+		for i, p := range patterns {
+			if p == row.SaltID() || p == row.InstanceID || match[i]([]byte(row.SaltID())) {
+				named, found[p] = true, true
+			}
+		}
+		if named && (len(phases) == 0 || slices.Contains(phases, string(decide.PhaseOf(row, true, false)))) {
+			kept = append(kept, row)
+		}
+	}
+	for _, p := range patterns {
+		if !found[p] && !strings.ContainsAny(p, "*?[") {
+			for _, row := range rows {
+				if strings.EqualFold(row.SaltID(), p) {
+					return nil, fmt.Errorf("list %s: %w (%s is)", p, fleet.ErrNotFound, row.SaltID())
+				}
+			}
+			return nil, fmt.Errorf("list %s: %w", p, fleet.ErrNotFound)
+		}
+	}
+	return kept, nil
+}
+
+// glossary says each phase, for --help.
+func glossary() string {
+	var text strings.Builder
+	text.WriteString("Phases:")
+	for _, p := range []decide.Phase{decide.PhaseListed, decide.PhaseAccepted, decide.PhaseRunning, decide.PhaseDone, decide.PhaseFailed,
+		decide.PhaseAdopted, decide.PhaseForeign, decide.PhaseUnlisted, decide.PhaseTerminated, decide.PhaseUnreadable} {
+		fmt.Fprintf(&text, " %s: %s.", p, meaning[p])
+	}
+	return text.String()
+}

@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"phoenix/bridge/admin"
+	"phoenix/bridge/config"
+	"phoenix/bridge/fleet"
+)
+
+// errUnwell ends status --check with exit code 1.
+var errUnwell = errors.New("not all is well")
+
+// checkStatus returns an error that names what is dead, stale or not ready.
+func checkStatus(cfg config.Config, o *admin.Overview) error {
+	var why []string
+	now := time.Now()
+	for _, m := range o.Masters {
+		if m.Status == fleet.Launch && !m.Draining && (admin.Stale(m, cfg.Highstate.Lease, now) || !m.Ready) {
+			why = append(why, fmt.Sprintf("master %s is %s, seen %s", m.InstanceID, masterState(m, cfg.Highstate.Lease, now), seenAgo(m, now)))
+		}
+	}
+	switch b := o.Bridge; {
+	case b == nil:
+		why = append(why, "no bridge answers on this machine")
+	case b.NotReady != "":
+		why = append(why, "the bridge of this machine is not ready: "+b.NotReady)
+	case b.Engine.Fault != "":
+		why = append(why, "work is delayed: "+b.Engine.Fault)
+	}
+	if n := len(o.OtherKeys); n > 0 {
+		why = append(why, fmt.Sprintf("%d ids with another key", n))
+	}
+	if n := len(o.BadRows); n > 0 {
+		why = append(why, fmt.Sprintf("%d rows that cannot be decoded", n))
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errUnwell, strings.Join(why, "; "))
+}
