@@ -26,7 +26,7 @@ func main() {
 	}
 	results, failed := map[string]result{}, false
 	for _, w := range ways {
-		s := lab.NewStage()
+		s := lab.NewRunner()
 		failed = s.Run(func() { results[w.name] = play(s, version, *minions, *rounds, w) }) || failed
 	}
 	print(version, *minions, *rounds, results)
