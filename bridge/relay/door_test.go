@@ -89,7 +89,7 @@ func TestG10_ReplacedKeyEndsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	link := m1.peers["m2"].link
+	link := m1.linkTo("m2")
 	other := keyOfStrangers()
 	begun := time.Now()
 	pair.Store(other)
@@ -97,10 +97,8 @@ func TestG10_ReplacedKeyEndsConnections(t *testing.T) {
 		t.Errorf("the connection with the former key stays: %v after %v", err, time.Since(begun))
 	}
 	w.waitFor("m1 reaches m2 again", func() bool {
-		p := m1.peers["m2"]
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.link != nil && p.link != link
+		now := m1.linkTo("m2")
+		return now != nil && now != link
 	})
 	if l, err := fakePeer(t, m1.Status().Listen, "m9"); err == nil {
 		_, err = l.read()
