@@ -2,6 +2,7 @@ package cloudformation
 
 import (
 	"encoding/base64"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -227,7 +228,7 @@ func groups(t *testing.T, cfg aws.Config) {
 }
 
 // security: masters take connections to Salt's two ports from minions and from
-// each other, and nothing else; minions take none.
+// each other, to the relay's from each other, and nothing else; minions take none.
 func security(t *testing.T, cfg aws.Config, fleet stacks.Stack) {
 	calls := ec2.NewFromConfig(cfg)
 	masters, minions := fleet.Resources["MasterSecurity"], fleet.Resources["MinionSecurity"]
@@ -236,14 +237,15 @@ func security(t *testing.T, cfg aws.Config, fleet stacks.Stack) {
 	for _, group := range out.SecurityGroups {
 		var from []string
 		for _, p := range group.IpPermissions {
-			if *p.IpProtocol != "tcp" || *p.FromPort != 4505 || *p.ToPort != 4506 || len(p.IpRanges)+len(p.Ipv6Ranges)+len(p.PrefixListIds) > 0 {
+			relay := *p.FromPort == 4507 && *p.ToPort == 4507
+			if *p.IpProtocol != "tcp" || !relay && (*p.FromPort != 4505 || *p.ToPort != 4506) || len(p.IpRanges)+len(p.Ipv6Ranges)+len(p.PrefixListIds) > 0 {
 				t.Errorf("%s takes %+v", *group.GroupName, p)
 			}
 			for _, pair := range p.UserIdGroupPairs {
-				from = append(from, *pair.GroupId)
+				from = append(from, fmt.Sprint(*pair.GroupId, " ", *p.FromPort))
 			}
 		}
-		want := []string{masters, minions}
+		want := []string{masters + " 4505", minions + " 4505", masters + " 4507"}
 		if *group.GroupId == minions {
 			want = nil
 		}

@@ -18,10 +18,10 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 // maxLoad bounds a job that is carried. A list of 200,000 instance ids fits.
 const maxLoad = 8 << 20
 
-// heard takes in a job that the master has published, and offers it to each peer,
+// carry takes in a job that the master has published, and offers it to each peer,
 // unless it was published for a peer, or by Phoenix.
 // It came at read.
-func (r *Relay) heard(published map[string][]byte, read time.Time) {
+func (r *Relay) carry(published map[string][]byte, read time.Time) {
 	load, jid, err := salt.CutLoad(published)
 	m := message{Kind: kindJob, JID: jid, Load: load}
 	if err == nil && m.size() > maxLoad {
@@ -62,8 +62,8 @@ func (r *Relay) heard(published map[string][]byte, read time.Time) {
 			r.records.ack(jid, name, t)
 		}
 	}
-	time.AfterFunc(tellSoon, func() { r.tellMissing(jid, true) })
-	time.AfterFunc(tellAfter, func() { r.tellMissing(jid, false) })
+	time.AfterFunc(reportSoon, func() { r.reportMissing(jid, true) })
+	time.AfterFunc(reportAfter, func() { r.reportMissing(jid, false) })
 }
 
 func (r *Relay) count(change func(*Counts)) {
@@ -108,13 +108,13 @@ func clip(text string) string {
 	return text
 }
 
-// tellSoon is when the minions of peers that are not reached are called missing: the
+// reportSoon is when the minions of peers that are not reached are called missing: the
 // event bus, which says which minions the master expects, is read by then.
-const tellSoon = 200 * time.Millisecond
+const reportSoon = 200 * time.Millisecond
 
-// tellAfter is how long a peer is given to say what became of a job before its
+// reportAfter is how long a peer is given to say what became of a job before its
 // minions are called missing: a publish takes 12 to 70 ms.
-const tellAfter = 2 * time.Second
+const reportAfter = 2 * time.Second
 
 // findJob is the question after a running job, which the salt command asks by itself
 // every few seconds.
@@ -123,10 +123,10 @@ const findJob = "saltutil.find_job"
 // maxNamed bounds the minions that one event names.
 const maxNamed = 100
 
-// tellMissing puts an event on the master's bus for each peer that did not publish a
+// reportMissing puts an event on the master's bus for each peer that did not publish a
 // job, with the minions that were seen there last. soon: for those that are not
 // reached; else for the others.
-func (r *Relay) tellMissing(jid string, soon bool) {
+func (r *Relay) reportMissing(jid string, soon bool) {
 	job, ok := r.records.show(jid, r.o.Instance, false)
 	if !ok || job.Function == findJob {
 		return

@@ -11,6 +11,7 @@ import (
 // offerChanges offers what changes in the cache until ctx ends.
 func (r *Relay) offerChanges(ctx context.Context) {
 	r.share.run(ctx, r.dataChanged, func() {
+		r.offerAgain()
 		r.fetches.again()
 		r.wakeAsk()
 	})
@@ -36,7 +37,9 @@ func (r *Relay) ask(ctx context.Context) {
 		r.mu.Unlock()
 		for name, p := range peers {
 			if ids := r.fetches.next(name); len(ids) > 0 {
-				p.ask(ctx, message{Kind: kindWant, IDs: ids})
+				if !p.ask(ctx, message{Kind: kindWant, IDs: ids}) {
+					r.fetches.unasked(name, ids)
+				}
 			}
 		}
 	}
@@ -49,9 +52,24 @@ func (r *Relay) dataChanged(stamps map[string]int64) {
 	for id := range stamps {
 		r.records.seenOn(id, here)
 	}
-	for _, g := range r.guests {
+	for _, g := range r.askers {
 		if g.link != nil {
 			r.offerData(g, stamps)
+		}
+	}
+}
+
+// indexEvery is how often all data is offered again, so that nothing that was missed
+// matters for longer: a file that could not be read just then, an answer that came too
+// late.
+const indexEvery = 2 * time.Minute
+
+func (r *Relay) offerAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.askers {
+		if g.link != nil && (g.indexDue || r.o.Now().Sub(g.indexed) > indexEvery) {
+			r.offerData(g, nil)
 		}
 	}
 }
@@ -65,6 +83,7 @@ func (r *Relay) offerData(g *guest, stamps map[string]int64) {
 	} else {
 		mine, others := r.records.divide(r.share.index())
 		list = append(parts(message{Kind: kindHave, Here: true}, mine), parts(message{Kind: kindHave}, others)...)
+		g.indexed = r.o.Now()
 	}
 	g.indexDue = false
 	for _, m := range list {
@@ -88,7 +107,9 @@ func (r *Relay) giveData(ctx context.Context, g *guest, l *link) error {
 			m := message{Kind: kindData, ID: id}
 			data, stamp, err := r.share.cache.Read(id)
 			if err != nil {
-				r.o.Log.Debug("relay: data of a minion not given", "err", err)
+				if times, yes := r.dataLog.next(r.o.Now()); yes {
+					r.o.Log.Warn("relay: data of a minion not given", "err", err, "times", times)
+				}
 			} else {
 				m.Values, m.Stamp = data, stamp
 			}
@@ -137,7 +158,7 @@ func (r *Relay) takesData(from string, m message) {
 		stamp := min(m.Stamp, time.Now().UnixNano())
 		if err := r.share.write(m.ID, salt.MinionData(m.Values), seen, stamp); err == nil {
 			r.count(func(c *Counts) { c.DataTaken++ })
-		} else if times, yes := r.unwritten.next(r.o.Now()); yes {
+		} else if times, yes := r.dataLog.next(r.o.Now()); yes {
 			r.o.Log.Warn("relay: data of a minion not taken", "peer", from, "err", err, "times", times)
 		}
 	}

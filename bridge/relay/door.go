@@ -8,8 +8,8 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// door counts the connections that have not shown the masters' key yet.
-type door struct {
+// handshakes counts the connections that have not shown the masters' key yet.
+type handshakes struct {
 	mu      sync.Mutex
 	masters map[netip.Addr]bool // the addresses in the masters' rows
 	shaking map[netip.Addr]int
@@ -17,7 +17,7 @@ type door struct {
 }
 
 // expect says where masters are.
-func (d *door) expect(masters []fleet.Master) {
+func (d *handshakes) expect(masters []fleet.Master) {
 	known := map[netip.Addr]bool{}
 	for _, m := range masters {
 		if m.Status != fleet.Launch {
@@ -35,9 +35,9 @@ func (d *door) expect(masters []fleet.Master) {
 	d.masters = known
 }
 
-// enter says whether one more connection from an address may begin. leave is to be
+// begin says whether one more connection from an address may begin. leave is to be
 // called when it has shown the key, or ended.
-func (d *door) enter(from netip.Addr) (leave func(), ok bool) {
+func (d *handshakes) begin(from netip.Addr) (leave func(), ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	foreign := 1

@@ -36,14 +36,14 @@ func TestG12_IdleConnectionsKeepNoMasterOut(t *testing.T) {
 }
 
 func TestDoor(t *testing.T) {
-	d := &door{}
+	d := &handshakes{}
 	d.expect([]fleet.Master{row("m1", "192.0.2.1:4507"), {InstanceID: "m2", Status: fleet.Launch, Relay: "relay.example:4507", IPAddr: "192.0.2.2"},
 		{InstanceID: "m3", Status: fleet.Terminate, Relay: "192.0.2.3:4507"}})
 	addr := func(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprint("192.0.2.", n)) }
 	var leave []func()
 	enter := func(n int, want bool) {
 		t.Helper()
-		l, ok := d.enter(addr(n))
+		l, ok := d.begin(addr(n))
 		if ok != want {
 			t.Errorf("%v: %v", addr(n), ok)
 		}
@@ -89,7 +89,7 @@ func TestG10_ReplacedKeyEndsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	link := m1.peers["m2"].link
+	link := m1.linkTo("m2")
 	other := keyOfStrangers()
 	begun := time.Now()
 	pair.Store(other)
@@ -97,10 +97,8 @@ func TestG10_ReplacedKeyEndsConnections(t *testing.T) {
 		t.Errorf("the connection with the former key stays: %v after %v", err, time.Since(begun))
 	}
 	w.waitFor("m1 reaches m2 again", func() bool {
-		p := m1.peers["m2"]
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.link != nil && p.link != link
+		now := m1.linkTo("m2")
+		return now != nil && now != link
 	})
 	if l, err := fakePeer(t, m1.Status().Listen, "m9"); err == nil {
 		_, err = l.read()

@@ -2,8 +2,8 @@ package relay
 
 import "slices"
 
-// told is what became of a job, or of a part of one, at a peer.
-type told struct {
+// outcome is what became of a job, or of a part of one, at a peer.
+type outcome struct {
 	State string
 	Why   string
 	Count int // minions that the peer's master has keys of
@@ -18,14 +18,14 @@ const (
 // publishes all under one job id), the worst is shown.
 var worse = []string{stateNobody, statePublished, stateUnknown, stateRefused, stateUnreachable}
 
-// fate is what became of a job at a peer, with all its parts.
-type fate struct {
-	pending int  // parts of which the peer has not said it
-	worst   told // of those of which it has; Count is of all
+// outcomes is what became of a job at a peer, with all its parts.
+type outcomes struct {
+	pending int     // parts of which the peer has not said it
+	worst   outcome // of those of which it has; Count is of all
 }
 
 // take takes in what became of one part.
-func (f *fate) take(t told) {
+func (f *outcomes) take(t outcome) {
 	if f.pending == 0 { // said twice
 		return
 	}
@@ -37,8 +37,8 @@ func (f *fate) take(t told) {
 	f.worst.Count = count
 }
 
-// told is what people are shown.
-func (f *fate) told() told {
+// combined is what people are shown.
+func (f *outcomes) combined() outcome {
 	t := f.worst
 	if f.pending > 0 && slices.Index(worse, t.State) <= slices.Index(worse, statePublished) {
 		t.State, t.Why = stateSent, ""

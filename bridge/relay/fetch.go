@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sync"
+	"time"
 )
 
 const (
@@ -11,6 +12,8 @@ const (
 	// maxOffers bounds what all peers offer and this master has no key for, or has not
 	// asked for yet.
 	maxOffers = 200_000
+	// answerWithin: a question that has no answer after so long may be asked again.
+	answerWithin = time.Minute
 )
 
 // offer is that a peer has data of a minion.
@@ -23,6 +26,7 @@ type offer struct {
 type fetches struct {
 	needs    func(id string, o offer) (here int64, yes bool)
 	accepted func(id string) bool // the master has this minion's key
+	now      func() time.Time
 
 	mu    sync.Mutex
 	peers map[string]*fetch
@@ -42,10 +46,11 @@ type asked struct {
 	peer string
 	offer
 	here int64 // the stamp that this master's own had then
+	at   time.Time
 }
 
-func newFetches(needs func(string, offer) (int64, bool), accepted func(string) bool) *fetches {
-	return &fetches{needs: needs, accepted: accepted, peers: map[string]*fetch{}, open: map[string]asked{}}
+func newFetches(needs func(string, offer) (int64, bool), accepted func(string) bool, now func() time.Time) *fetches {
+	return &fetches{needs: needs, accepted: accepted, now: now, peers: map[string]*fetch{}, open: map[string]asked{}}
 }
 
 // begin begins with a connection, and end ends with it.
@@ -98,8 +103,36 @@ func (f *fetches) offered(peer string, stamps map[string]int64, fresh bool) {
 func (f *fetches) again() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for id, a := range f.open {
+		if f.now().Sub(a.at) > answerWithin {
+			f.ask(a.peer, id, a.offer)
+		}
+	}
 	for _, p := range f.peers {
 		p.todo, p.later = append(p.todo, p.later...), nil
+	}
+}
+
+// unasked takes back what a peer could not be asked for.
+func (f *fetches) unasked(peer string, ids []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range ids {
+		if a, ok := f.open[id]; ok && a.peer == peer {
+			f.ask(peer, id, a.offer)
+		}
+	}
+}
+
+// ask ends a question, and notes that it is to be asked again.
+func (f *fetches) ask(peer, id string, o offer) {
+	delete(f.open, id)
+	if p := f.peers[peer]; p != nil && f.size < maxOffers {
+		if _, had := p.offers[id]; !had {
+			p.offers[id] = o
+			p.later = append(p.later, id)
+			f.size++
+		}
 	}
 }
 
@@ -130,7 +163,7 @@ func (f *fetches) next(peer string) []string {
 				continue
 			}
 			if f.accepted(id) {
-				f.open[id] = asked{peer, o, here}
+				f.open[id] = asked{peer, o, here, f.now()}
 				p.drop(f, id)
 				ids = append(ids, id)
 				continue

@@ -33,7 +33,7 @@ func (r *Relay) suspect(jid string, minions int) {
 		if r.memory.knows(jid) || !r.listening() || r.skipped() != missed {
 			return
 		}
-		if times, yes := r.forged.next(r.o.Now()); yes {
+		if times, yes := r.forgedLog.next(r.o.Now()); yes {
 			r.o.Decisions.Warn("event of a job that the master did not publish: a minion may have forged it", "jid", jid,
 				"minions", minions, "times", times)
 		}

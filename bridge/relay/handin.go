@@ -71,7 +71,7 @@ func (r *Relay) takes(from string, m message) {
 	case kindAck:
 		switch m.State {
 		case statePublished, stateNobody, stateUnknown, stateRefused:
-			r.records.ack(m.JID, from, told{State: m.State, Why: clip(m.Why), Count: m.Count})
+			r.records.ack(m.JID, from, outcome{State: m.State, Why: clip(m.Why), Count: m.Count})
 		}
 	case kindHave:
 		r.offersData(from, m)
@@ -83,7 +83,7 @@ func (r *Relay) takes(from string, m message) {
 		}
 		if err := checkReturn(m); err != nil {
 			r.count(func(c *Counts) { c.Malformed++ })
-			if times, yes := r.odd.next(r.o.Now()); yes {
+			if times, yes := r.malformedLog.next(r.o.Now()); yes {
 				r.o.Log.Warn("relay: malformed return dropped", "peer", from, "jid", clip(m.JID), "minion", clip(m.ID), "err", err, "times", times)
 			}
 			return
@@ -169,7 +169,7 @@ func (r *Relay) lost(ctx context.Context, n int, err error) {
 		return
 	}
 	r.count(func(c *Counts) { c.Dropped += uint64(n) })
-	if times, yes := r.untaken.next(r.o.Now()); yes {
+	if times, yes := r.notTakenLog.next(r.o.Now()); yes {
 		r.o.Log.Warn("relay: returns of other masters were not taken", "returns", n, "err", err, "times", times)
 	}
 }

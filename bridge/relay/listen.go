@@ -18,13 +18,13 @@ const (
 // listen hears what the master publishes. Jobs that it publishes while nobody listens
 // stay on this master.
 func (r *Relay) listen(ctx context.Context) {
-	h := &hearer{relay: r, wait: listenFirst}
+	h := &publishHandler{relay: r, wait: listenFirst}
 	for ctx.Err() == nil {
 		err := r.o.Member.Listen(ctx, h)
 		if ctx.Err() != nil {
 			return
 		}
-		r.hears(false, err)
+		r.setListening(false, err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(h.wait):
@@ -33,45 +33,45 @@ func (r *Relay) listen(ctx context.Context) {
 	}
 }
 
-// hearer takes what the member hears.
-type hearer struct {
+// publishHandler takes what the member hears.
+type publishHandler struct {
 	relay *Relay
 	wait  time.Duration // until the next connection
 }
 
-func (h *hearer) Connected() {
+func (h *publishHandler) Connected() {
 	h.wait = listenFirst
-	h.relay.hears(true, nil)
+	h.relay.setListening(true, nil)
 }
 
 // Heard takes in a job, unless it waited for a key until nobody may publish it any more.
-func (h *hearer) Heard(load map[string][]byte, read time.Time) {
+func (h *publishHandler) Heard(load map[string][]byte, read time.Time) {
 	if waited := h.relay.o.Now().Sub(read); waited > lateAfter {
 		h.Missed(fmt.Errorf("it was decrypted %v after it came", waited.Round(time.Millisecond)))
 		return
 	}
-	h.relay.hears(true, nil)
-	h.relay.heard(load, read)
+	h.relay.setListening(true, nil)
+	h.relay.carry(load, read)
 }
 
 // Missed is told of a job that stays here. Only a master that does not sign leaves the
 // relay deaf to all of them.
-func (h *hearer) Missed(err error) {
+func (h *publishHandler) Missed(err error) {
 	r := h.relay
 	r.count(func(c *Counts) { c.Skipped++ })
-	r.hears(!errors.Is(err, member.ErrUnsigned), err)
-	if times, yes := r.missed.next(r.o.Now()); yes {
+	r.setListening(!errors.Is(err, member.ErrUnsigned), err)
+	if times, yes := r.skippedLog.next(r.o.Now()); yes {
 		r.o.Log.Warn("relay: a job stays here", "err", err, "times", times)
 	}
 }
 
-// hears notes whether this master's jobs are heard, and why not, or why the last one
+// setListening notes whether this master's jobs are heard, and why not, or why the last one
 // was not.
-func (r *Relay) hears(yes bool, err error) {
+func (r *Relay) setListening(yes bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	same := yes == r.listens && (yes || r.deaf != nil)
-	r.listens, r.deaf = yes, err
+	same := yes == r.listens && (yes || r.listenErr != nil)
+	r.listens, r.listenErr = yes, err
 	switch {
 	case same:
 	case yes:

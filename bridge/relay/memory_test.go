@@ -161,7 +161,7 @@ func TestPingsMeasureTheClock(t *testing.T) {
 	w.waitFor("m2 is there", func() bool {
 		m1.Relay.mu.Lock()
 		defer m1.Relay.mu.Unlock()
-		g := m1.guests["m2"]
+		g := m1.askers["m2"]
 		if g != nil && g.link != nil {
 			clock = g.link.clock
 		}

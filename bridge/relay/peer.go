@@ -142,11 +142,11 @@ func (p *peer) write(ctx context.Context, l *link, jobs, asks <-chan message) er
 
 // offer hands a job over that came at read, now or not at all, and says what became of
 // that.
-func (p *peer) offer(m message, read time.Time) told {
+func (p *peer) offer(m message, read time.Time) outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.link == nil {
-		t := told{State: stateUnreachable, Why: "it was not reached yet"}
+		t := outcome{State: stateUnreachable, Why: "it was not reached yet"}
 		if p.err != nil {
 			t.Why = p.err.Error()
 		}
@@ -155,25 +155,27 @@ func (p *peer) offer(m message, read time.Time) told {
 	m.At = p.link.clock.at(read)
 	select {
 	case p.jobs <- m:
-		return told{State: stateSent}
+		return outcome{State: stateSent}
 	default:
-		return told{State: stateUnreachable, Why: "it takes no more jobs now"}
+		return outcome{State: stateUnreachable, Why: "it takes no more jobs now"}
 	}
 }
 
-// ask sends a question for data. Who asks waits: the writer is never long at it.
-func (p *peer) ask(ctx context.Context, m message) {
+// ask sends a question for data, and reports whether the writer took it.
+func (p *peer) ask(ctx context.Context, m message) bool {
 	p.mu.Lock()
 	asks := p.asks
 	p.mu.Unlock()
 	if asks == nil {
-		return
+		return false
 	}
 	select {
 	case asks <- m:
+		return true
 	case <-ctx.Done():
-	case <-time.After(writeWithin): // it ends with that connection
+	case <-time.After(writeWithin):
 	}
+	return false
 }
 
 // pinned ends the connection if it was made with another key.

@@ -186,7 +186,7 @@ func (r *Relay) returned(e event.Event) {
 	asker, published := r.asked[jid]
 	var to []*guest
 	if published {
-		for name, g := range r.guests {
+		for name, g := range r.askers {
 			if name == asker || g.all {
 				to = append(to, g)
 			}

@@ -32,10 +32,10 @@ const here = ""
 type record struct {
 	jid, fun, target, user string
 	at                     time.Time
-	expected               map[string]struct{} // by the event salt/job/<jid>/new; for people only
-	returned               map[string]string   // by which master each minion returned; here: this one
-	weight                 int                 // of the ids in both
-	peers                  map[string]*fate    // what became of it at the others, by instance
+	expected               map[string]struct{}  // by the event salt/job/<jid>/new; for people only
+	returned               map[string]string    // by which master each minion returned; here: this one
+	weight                 int                  // of the ids in both
+	peers                  map[string]*outcomes // what became of it at the others, by instance
 }
 
 // ahead are the minions of a job that was announced and not heard yet.
@@ -57,7 +57,7 @@ type records struct {
 	announced map[string]ahead
 	waiting   []string // keys of announced, oldest first
 	before    int      // the weight of all that is announced
-	via       via
+	lastSeen  lastSeen
 }
 
 func newRecords(now func() time.Time) *records {
@@ -123,13 +123,13 @@ func (r *records) add(jid, fun, target, user string, peers []string) {
 	defer r.mu.Unlock()
 	job := r.jobs[jid]
 	if job == nil {
-		job = &record{jid: jid, fun: fun, target: target, user: user, at: r.now(), returned: map[string]string{}, peers: map[string]*fate{}}
+		job = &record{jid: jid, fun: fun, target: target, user: user, at: r.now(), returned: map[string]string{}, peers: map[string]*outcomes{}}
 		r.jobs[jid] = job
 		r.order = append(r.order, jid)
 	}
 	for _, name := range peers {
 		if job.peers[name] == nil {
-			job.peers[name] = &fate{}
+			job.peers[name] = &outcomes{}
 		}
 		job.peers[name].pending++
 	}
@@ -151,7 +151,7 @@ func (r *records) trim() {
 }
 
 // ack takes in what a peer, or the way to it, made of a job, or of a part of it.
-func (r *records) ack(jid, peer string, t told) {
+func (r *records) ack(jid, peer string, t outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if job := r.jobs[jid]; job != nil && job.peers[peer] != nil {
@@ -163,7 +163,7 @@ func (r *records) ack(jid, peer string, t told) {
 func (r *records) came(jid, id, master string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.via.set(id, master)
+	r.lastSeen.set(id, master)
 	job := r.jobs[jid]
 	if job == nil {
 		return
@@ -178,14 +178,14 @@ func (r *records) came(jid, id, master string) {
 func (r *records) seenOn(id, master string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.via.set(id, master)
+	r.lastSeen.set(id, master)
 }
 
 // seen reports whether a minion was seen anywhere.
 func (r *records) seen(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, ok := r.via.get(id)
+	_, ok := r.lastSeen.get(id)
 	return ok
 }
 
@@ -193,7 +193,7 @@ func (r *records) seen(id string) bool {
 func (r *records) minionsAt() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.via.count()
+	return r.lastSeen.count()
 }
 
 // divide divides minions into those that were seen here last, and the others.
@@ -202,7 +202,7 @@ func (r *records) divide(stamps map[string]int64) (mine, others map[string]int64
 	defer r.mu.Unlock()
 	mine, others = map[string]int64{}, map[string]int64{}
 	for id, stamp := range stamps {
-		if at, ok := r.via.get(id); ok && at == here {
+		if at, ok := r.lastSeen.get(id); ok && at == here {
 			mine[id] = stamp
 		} else {
 			others[id] = stamp
@@ -265,7 +265,7 @@ func (r *records) read(jid, self string, whole bool) (Job, bool) {
 	out := Job{JID: job.jid, Function: job.fun, Target: job.target, User: job.user, At: job.at,
 		Expected: len(job.expected), Returned: len(job.returned), Peers: []AtPeer{}, Missing: []Missing{}}
 	for _, name := range sorted(job.peers) {
-		t := job.peers[name].told()
+		t := job.peers[name].combined()
 		out.Peers = append(out.Peers, AtPeer{Master: name, State: t.State, Why: t.Why, Minions: t.Count})
 	}
 	for id := range job.expected {
@@ -283,7 +283,7 @@ func (r *records) read(jid, self string, whole bool) (Job, bool) {
 
 // missing says why a minion has not returned.
 func (r *records) missing(job *record, id, self string) Missing {
-	via, seen := r.via.get(id)
+	via, seen := r.lastSeen.get(id)
 	m := Missing{Minion: id, Master: via}
 	at := job.peers[via]
 	switch {
@@ -294,7 +294,7 @@ func (r *records) missing(job *record, id, self string) Missing {
 	case at == nil:
 		m.Why = fmt.Sprintf("on %s, which is no peer now", via)
 	default:
-		t := at.told()
+		t := at.combined()
 		if t.State == statePublished {
 			m.Why = fmt.Sprintf("on %s, which published it: it has not answered", via)
 			break

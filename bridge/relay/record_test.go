@@ -55,13 +55,13 @@ func TestG7_ForgedIDsAreBounded(t *testing.T) {
 	if weights > maxRecorded || weights != r.weight || ahead > maxAhead || ahead != r.before || len(r.waiting) != len(r.announced) {
 		t.Errorf("%d (%d) and %d (%d) bytes are kept, %d of %d", weights, r.weight, ahead, r.before, len(r.waiting), len(r.announced))
 	}
-	if n := len(r.via.young) + len(r.via.old); n > maxVia {
+	if n := len(r.lastSeen.young) + len(r.lastSeen.old); n > maxVia {
 		t.Errorf("%d minions are known to be somewhere", n)
 	}
-	if m, ok := r.via.get(ids(39)[0]); !ok || m != here {
+	if m, ok := r.lastSeen.get(ids(39)[0]); !ok || m != here {
 		t.Error("the last one that was seen is not known")
 	}
-	if _, ok := r.via.get(ids(0)[0]); ok {
+	if _, ok := r.lastSeen.get(ids(0)[0]); ok {
 		t.Error("the first one is known still")
 	}
 	// A job that comes now has its minions.
@@ -100,7 +100,7 @@ func TestG11_PartsOfABatch(t *testing.T) {
 		}
 	}
 	part := func() { r.add(jid(1), "test.ping", "L@web-1", "root", []string{"m2"}) }
-	ack := func(state string, n int) { r.ack(jid(1), "m2", told{State: state, Why: "because", Count: n}) }
+	ack := func(state string, n int) { r.ack(jid(1), "m2", outcome{State: state, Why: "because", Count: n}) }
 	part()
 	state(stateSent)
 	ack(stateNobody, 0)

@@ -51,33 +51,33 @@ type Options struct {
 
 // Relay is the relay of one bridge.
 type Relay struct {
-	o         Options
-	memory    *memory
-	records   *records
-	door      door
-	inject    *inbox
-	odd       seldom // malformed returns
-	untaken   seldom // returns that the master did not take
-	shut      seldom // refused connections
-	missed    seldom // jobs that stay here
-	forged    seldom // events of jobs that the master did not publish
-	suspects  suspects
-	traffic   traffic
-	unwritten seldom // data of minions that was not written
-	share     *share // nil: there is no cache
-	fetches   *fetches
-	asking    chan struct{}
-	look      chan struct{} // a master came that the table may tell of by now
+	o            Options
+	memory       *memory
+	records      *records
+	handshakes   handshakes
+	inject       *inbox
+	malformedLog lineLimit // malformed returns
+	notTakenLog  lineLimit // returns that the master did not take
+	refusedLog   lineLimit // refused connections
+	skippedLog   lineLimit // jobs that stay here
+	forgedLog    lineLimit // events of jobs that the master did not publish
+	suspects     suspects
+	traffic      traffic
+	dataLog      lineLimit // data of minions that was not written
+	share        *share    // nil: there is no cache
+	fetches      *fetches
+	asking       chan struct{}
+	refresh      chan struct{} // a master came that the table may tell of by now
 
-	mu       sync.Mutex
-	peers    map[string]*peer
-	guests   map[string]*guest
-	asked    map[string]string // whose job it is, of those that were published here; ofMaster: of somebody here
-	askedBy  []string          // keys of asked, oldest first
-	listens  bool
-	deaf     error // why it does not listen
-	lastLost *Lost
-	counts   Counts
+	mu        sync.Mutex
+	peers     map[string]*peer
+	askers    map[string]*guest
+	asked     map[string]string // whose job it is, of those that were published here; ofMaster: of somebody here
+	askedBy   []string          // keys of asked, oldest first
+	listens   bool
+	listenErr error // why it does not listen
+	lastLost  *Lost
+	counts    Counts
 }
 
 // Counts are what a relay did since it began.
@@ -114,11 +114,11 @@ func New(o Options) (*Relay, error) {
 	if o.MastersIn == 0 {
 		o.MastersIn = 5 * time.Second
 	}
-	r := &Relay{o: o, memory: newMemory(o.Now), records: newRecords(o.Now), inject: newInbox(), look: make(chan struct{}, 1),
-		peers: map[string]*peer{}, guests: map[string]*guest{}, asked: map[string]string{}, asking: make(chan struct{}, 1)}
+	r := &Relay{o: o, memory: newMemory(o.Now), records: newRecords(o.Now), inject: newInbox(), refresh: make(chan struct{}, 1),
+		peers: map[string]*peer{}, askers: map[string]*guest{}, asked: map[string]string{}, asking: make(chan struct{}, 1)}
 	if o.Cache != nil && o.Accepted != nil {
 		r.share = newShare(o.Cache, o.Now, o.Log)
-		r.fetches = newFetches(r.share.needs, o.Accepted)
+		r.fetches = newFetches(r.share.needs, o.Accepted, o.Now)
 	}
 	return r, nil
 }
@@ -176,7 +176,7 @@ func (r *Relay) meet(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(r.o.MastersIn):
-		case <-r.look:
+		case <-r.refresh:
 		}
 	}
 }
@@ -195,7 +195,7 @@ func (r *Relay) pinned() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for name, g := range r.guests {
+	for name, g := range r.askers {
 		if g.link != nil && g.link.key() != own {
 			r.o.Log.Warn("relay: the masters' key was replaced; a connection with the former one ends", "from", name)
 			g.leave()
@@ -208,7 +208,7 @@ func (r *Relay) pinned() {
 
 // follow begins with the peers that are new, and ends those that are none any more.
 func (r *Relay) follow(ctx context.Context, masters []fleet.Master, ends map[string]context.CancelFunc, running *sync.WaitGroup) {
-	r.door.expect(masters)
+	r.handshakes.expect(masters)
 	wanted := peersOf(masters, r.o.Instance)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -296,8 +296,8 @@ func (r *Relay) Status() Status {
 	defer r.mu.Unlock()
 	s := Status{Listen: r.o.Listener.Addr().String(), Hears: r.listens, Lost: r.lastLost, Peers: []Peer{}, Counts: r.counts}
 	s.BytesSent, s.BytesReceived = r.traffic.sent.Load(), r.traffic.received.Load()
-	if r.deaf != nil {
-		s.Error = r.deaf.Error()
+	if r.listenErr != nil {
+		s.Error = r.listenErr.Error()
 	}
 	if s.Data = "the master keeps no data of minions in files (minion_data_cache: True, cache: localfs)"; r.share != nil {
 		s.Data = r.share.status()

@@ -402,7 +402,7 @@ func TestReturnsOutliveAConnection(t *testing.T) {
 	w.waitFor("m1 knows that m2 is away", func() bool {
 		m1.Relay.mu.Lock()
 		defer m1.Relay.mu.Unlock()
-		return m1.guests["m2"].link == nil
+		return m1.askers["m2"].link == nil
 	})
 	m1.minion(jid(1), "web-1")
 	if l, err = fakePeer(t, m1.Status().Listen, "m2"); err != nil {

@@ -13,8 +13,8 @@ const (
 	tellAtOnce = 10
 )
 
-// seldom decides when a line is written about something that may come often.
-type seldom struct {
+// lineLimit decides when a line is written about something that may come often.
+type lineLimit struct {
 	mu    sync.Mutex
 	used  time.Duration // of what tellAtOnce lines may use
 	then  time.Time
@@ -23,7 +23,7 @@ type seldom struct {
 
 // next counts one more. yes: it is to be written, and times is how many there were since
 // the last line.
-func (s *seldom) next(now time.Time) (times int, yes bool) {
+func (s *lineLimit) next(now time.Time) (times int, yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.times++

@@ -40,7 +40,7 @@ func (r *Relay) serve(ctx context.Context) error {
 			}
 			continue
 		}
-		leave, ok := r.door.enter(sourceOf(conn))
+		leave, ok := r.handshakes.begin(sourceOf(conn))
 		if !ok {
 			conn.Close()
 			r.refused(conn, errors.New("too many connections that have not shown a key"))
@@ -72,7 +72,7 @@ func (r *Relay) admit(ctx context.Context, conn net.Conn) (*link, error) {
 // refused tells of connections that came to nothing; anybody can make many.
 func (r *Relay) refused(conn net.Conn, err error) {
 	r.count(func(c *Counts) { c.Refused++ })
-	if times, yes := r.shut.next(r.o.Now()); yes {
+	if times, yes := r.refusedLog.next(r.o.Now()); yes {
 		r.o.Decisions.Warn("relay: connection refused", "from", conn.RemoteAddr().String(), "err", err, "times", times)
 	}
 }
@@ -86,6 +86,7 @@ type guest struct {
 
 	wants    chan []string // what it asks for of minions' data
 	indexDue bool          // it is to be offered all data
+	indexed  time.Time     // when it was offered all data last
 }
 
 // attend serves one connection of a master that asks.
@@ -151,16 +152,16 @@ func (r *Relay) attend(ctx context.Context, conn net.Conn, l *link) {
 func (r *Relay) welcome(l *link, leave func()) (*guest, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	g := r.guests[l.peer.Instance]
+	g := r.askers[l.peer.Instance]
 	if g == nil {
-		if len(r.guests) >= maxGuests { // masters come and go; those that are away make room
-			maps.DeleteFunc(r.guests, func(_ string, g *guest) bool { return g.link == nil })
+		if len(r.askers) >= maxGuests { // masters come and go; those that are away make room
+			maps.DeleteFunc(r.askers, func(_ string, g *guest) bool { return g.link == nil })
 		}
-		if len(r.guests) >= maxGuests {
+		if len(r.askers) >= maxGuests {
 			return nil, false
 		}
 		g = &guest{outbox: newOutbox(r.o.Now)}
-		r.guests[l.peer.Instance] = g
+		r.askers[l.peer.Instance] = g
 	}
 	if g.leave != nil {
 		g.leave()
@@ -173,7 +174,7 @@ func (r *Relay) welcome(l *link, leave func()) (*guest, bool) {
 	}
 	if r.peers[l.peer.Instance] == nil { // new: the table tells of it by now
 		select {
-		case r.look <- struct{}{}:
+		case r.refresh <- struct{}{}:
 		default:
 		}
 	}

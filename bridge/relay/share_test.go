@@ -97,7 +97,7 @@ func TestDataIsShared(t *testing.T) {
 	// Of a change, each one knows where the minion is.
 	for _, s := range []*side{m1, m3} {
 		s.records.mu.Lock()
-		at, _ := s.records.via.get("old-7")
+		at, _ := s.records.lastSeen.get("old-7")
 		s.records.mu.Unlock()
 		if at != "m2" {
 			t.Errorf("%s saw it last on %q", s.name, at)
@@ -148,7 +148,8 @@ func TestDataOfUnknownMinions(t *testing.T) {
 
 // TestG7_DataIsBounded: what a peer offers, and what a minion has its master write.
 func TestG7_DataIsBounded(t *testing.T) {
-	f := newFetches(func(string, offer) (int64, bool) { return 0, true }, func(id string) bool { return id[0] == 'k' })
+	clock := time.Now()
+	f := newFetches(func(string, offer) (int64, bool) { return 0, true }, func(id string) bool { return id[0] == 'k' }, func() time.Time { return clock })
 	f.begin("m2")
 	f.begin("m3")
 	for n := range 5 {
@@ -176,6 +177,22 @@ func TestG7_DataIsBounded(t *testing.T) {
 	}
 	if _, ok := f.came("m2", "k1"); ok {
 		t.Error("another peer's answer counts")
+	}
+	// A question that is not answered, or could not be sent, is asked again.
+	f.again()
+	if ids := f.next("m3"); len(ids) != 0 {
+		t.Errorf("%d are asked for besides", len(ids))
+	}
+	clock = clock.Add(answerWithin + time.Second)
+	f.again()
+	ids := f.next("m3")
+	if len(ids) != maxOpen || len(f.open) != maxOpen {
+		t.Errorf("%d are asked for again, %d are open", len(ids), len(f.open))
+	}
+	f.unasked("m3", ids)
+	f.again()
+	if again := f.next("m3"); len(again) != maxOpen || len(f.open) != maxOpen || f.size != 200-maxOpen {
+		t.Errorf("%d are asked for once more, %d are open, %d are offered", len(again), len(f.open), f.size)
 	}
 
 	c := newMemoryCache()

@@ -3,13 +3,13 @@ package relay
 // maxVia bounds how many minions are known to be on which master.
 const maxVia = 100_000
 
-// via knows on which master minions were seen last. Of those that were not seen for
+// lastSeen knows on which master minions were seen last. Of those that were not seen for
 // longest, half are forgotten when it is full: an accepted minion can name any number.
-type via struct {
+type lastSeen struct {
 	young, old map[string]string
 }
 
-func (v *via) set(id, master string) {
+func (v *lastSeen) set(id, master string) {
 	if _, ok := v.young[id]; !ok && len(v.young) >= maxVia/2 {
 		v.old, v.young = v.young, nil
 	}
@@ -19,7 +19,7 @@ func (v *via) set(id, master string) {
 	v.young[id] = master
 }
 
-func (v *via) get(id string) (master string, ok bool) {
+func (v *lastSeen) get(id string) (master string, ok bool) {
 	if master, ok = v.young[id]; !ok {
 		master, ok = v.old[id]
 	}
@@ -27,7 +27,7 @@ func (v *via) get(id string) (master string, ok bool) {
 }
 
 // count is how many minions were seen on each master last.
-func (v *via) count() map[string]int {
+func (v *lastSeen) count() map[string]int {
 	n := map[string]int{}
 	for _, master := range v.young {
 		n[master]++

@@ -262,3 +262,13 @@ func (s *side) offers() int {
 func row(name, address string) fleet.Master {
 	return fleet.Master{InstanceID: name, Status: fleet.Launch, Relay: address}
 }
+
+// linkTo is the connection to a peer; nil: there is none.
+func (s *side) linkTo(peer string) *link {
+	s.Relay.mu.Lock()
+	p := s.peers[peer]
+	s.Relay.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.link
+}

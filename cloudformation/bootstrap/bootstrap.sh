@@ -302,6 +302,8 @@ configure_phoenix() {
 			  top: [${STATES_REPOSITORY:+base/top.sls}]
 			heal:
 			  after: 5m
+			relay:
+			  listen: ':4507'
 		END
 	} >/etc/phoenix/phoenix.yaml
 }
