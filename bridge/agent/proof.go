@@ -26,6 +26,9 @@ const (
 	// the proof the minion asks for the first time in vain, and again after
 	// acceptance_wait_time (10 s by default): a longer wait gains nothing.
 	proofBefore = 10 * time.Second
+	// proofLead is how long before that start the proof is written: masters read the proofs
+	// of new instances every 2 s.
+	proofLead = 2 * time.Second
 )
 
 // ProofWriter remembers which key an instance says is its own.
@@ -49,7 +52,7 @@ type Proof struct {
 	// ARN gives the instance's; it is asked until it does.
 	ARN func(ctx context.Context) (string, error)
 
-	written atomic.Bool // the proof of the key that is there
+	written atomic.Int64 // when the proof of the current key was, in Unix nanoseconds; 0: it was not
 }
 
 // NewProof checks the parts.
@@ -60,8 +63,12 @@ func NewProof(w ProofWriter, arn func(ctx context.Context) (string, error)) (*Pr
 	return &Proof{Writer: w, ARN: arn}, nil
 }
 
-// Written reports whether the proof of the key that the minion has was written.
-func (p *Proof) Written() bool { return p.written.Load() }
+// Readable reports whether masters have had the time to read the proof of the current
+// key.
+func (p *Proof) Readable(now time.Time) bool {
+	at := p.written.Load()
+	return at != 0 && now.Sub(time.Unix(0, at)) >= proofLead
+}
 
 // Run makes the key of a minion that has never run, and writes the proof of each key
 // that the minion has, once, until ctx ends.
@@ -79,10 +86,10 @@ func (p *Proof) Run(ctx context.Context, keys KeyPair, log *slog.Logger) error {
 		wait := keyEvery
 		key, err := keys.OwnKey()
 		if err == nil && key.KeySHA256 != "" && key != written {
-			p.written.Store(false)
+			p.written.Store(0)
 			if err = p.write(ctx, key); err == nil {
 				written, failures = key, 0
-				p.written.Store(true)
+				p.written.Store(time.Now().UnixNano())
 				log.Info("proof of the minion's key written", "key", key.KeySHA256)
 			}
 		}

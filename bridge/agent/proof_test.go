@@ -84,6 +84,9 @@ func TestProofIsWrittenOncePerKey(t *testing.T) {
 		wait(10 * time.Minute)
 		keys.set("two", nil)
 		wait(10 * time.Minute)
+		if !p.Readable(time.Now()) || p.Readable(time.Now().Add(-10*time.Minute)) {
+			t.Error("masters have had the time to read the proof now, and had not before")
+		}
 		if want := []string{"arn one PEM of one", "arn two PEM of two"}; !slices.Equal(table.written, want) {
 			t.Errorf("wrote %q, want %q", table.written, want)
 		}

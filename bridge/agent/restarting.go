@@ -97,7 +97,7 @@ func (a *Agent) restartedByOthers() {
 // restartMinion restarts the minion unless the restart must still wait.
 func (a *Agent) restartMinion(ctx context.Context) {
 	if a.awaitsProof() {
-		a.logChange("wait", slog.LevelInfo, "restart of the minion waits", errors.New("the proof of its key is not written yet"))
+		a.logChange("wait", slog.LevelInfo, "restart of the minion waits", errors.New("masters have not had the time to read the proof of its key"))
 		return
 	}
 	running, err := a.o.Minion.Jobs()
@@ -128,7 +128,7 @@ func (a *Agent) restartMinion(ctx context.Context) {
 // once its proof is written, a master can accept its key before its first auth request.
 func (a *Agent) awaitsProof() bool {
 	first := len(a.pending.Running.Masters) == 0 && a.o.Minion.Process() == "" && a.disconnected()
-	return a.o.Proof != nil && first && !a.o.Proof.Written() && time.Since(a.began) < proofBefore
+	return a.o.Proof != nil && first && !a.o.Proof.Readable(time.Now()) && time.Since(a.began) < proofBefore
 }
 
 // restarted records that the minion runs with the current list.
