@@ -26,6 +26,8 @@ type KeyStore interface {
 	List() (salt.Listing, error)
 	// Read gives the text of a key, or an error that is salt.ErrNoKey.
 	Read(id string, state salt.State) ([]byte, error)
+	// Version returns the version of a key's file.
+	Version(id string, state salt.State) (salt.FileVersion, error)
 	// UnlinkPending takes out a pending key, if its text is still seen.
 	UnlinkPending(id string, seen []byte) error
 	// WriteAccepted writes known keys as accepted. It returns those that are new,

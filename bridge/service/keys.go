@@ -79,6 +79,7 @@ type keyView struct {
 	decide.KeyView
 	pendingText, acceptedText []byte
 	proofText                 []byte // the public key of its proof
+	acceptedFile              uint64 // see fileOf
 	decision                  decide.KeyDecision
 	failed                    bool   // it is looked at again
 	listed                    string // when its row listed it, if this is its first key
@@ -135,6 +136,9 @@ func (e *Engine) view(id string, held keyListing) (*keyView, error) {
 	} {
 		if held != nil && !slices.Contains(held[id], k.state) {
 			continue
+		}
+		if k.state == salt.Accepted {
+			v.acceptedFile = e.fileOf(id)
 		}
 		text, err := e.keys.Read(id, k.state)
 		if errors.Is(err, salt.ErrNoKey) && held != nil {

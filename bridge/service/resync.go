@@ -93,7 +93,7 @@ func (e *Engine) endResync() {
 	e.resyncing = nil
 	for id, settled := range e.unchanged {
 		if _, here := s.listing[id]; here {
-			s.census[settled.standing]++
+			s.census[settled.phase]++
 		} else {
 			delete(e.unchanged, id)
 		}
