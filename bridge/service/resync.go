@@ -98,7 +98,7 @@ func (e *Engine) endResync() {
 			delete(e.unchanged, id)
 		}
 	}
-	// A course without a key here is another master's, or over.
+	// A highstate without a key here is another master's, or over.
 	for id, c := range e.highstates {
 		if _, here := s.listing[id]; !here && c.opened.Before(s.begun) {
 			delete(e.highstates, id)

@@ -59,7 +59,7 @@ func shortKey(digest string) (key [8]byte) {
 }
 
 // readChanged reads the LAUNCH rows that have changed since the last comparison,
-// forgets that their ids are settled, and writes their keys where this master has
+// forgets that their ids are unchanged, and writes their keys where this master has
 // none yet.
 func (e *Engine) readChanged(ctx context.Context, held keyListing) error {
 	if e.resyncedAt.IsZero() {
