@@ -13,7 +13,7 @@ import (
 var floors = [][]string{
 	{"fleet", "zmtp", "event", "api", "audit", "files", "cloudwatch", "metrics"},
 	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "autoscaling", "identity", "health", "member"},
-	{"relay"},
+	{"relay", "admission"},
 	{"service", "agent", "doctor"},
 	{"config"},
 	{"awsenv"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"phoenix/bridge/admission"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
@@ -43,22 +44,17 @@ func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *
 	return row, acceptPending(ctx, keys, master, id, digest)
 }
 
-// acceptPending accepts, and makes sure that the key which was accepted is the one
-// that was looked at: between the two, another may have taken its place.
+// acceptPending accepts the pending key that was bound.
 func acceptPending(ctx context.Context, keys *salt.Keys, master *salt.Master, id, digest string) error {
-	if err := master.Accept(ctx, []string{id}); err != nil {
+	outcomes, err := admission.Accept(ctx, master, keys, []admission.Pending{{ID: id, Digest: digest}})
+	switch o := outcomes[0]; {
+	case errors.Is(o.Err, admission.ErrWrongKey) && o.Delete != nil:
+		return errors.Join(fmt.Errorf("%w, %.12s", o.Err, o.Digest), fmt.Errorf("and could not be deleted: %w", o.Delete))
+	case errors.Is(o.Err, admission.ErrWrongKey):
+		return fmt.Errorf("%w, %.12s; it was deleted at once", o.Err, o.Digest)
+	case err != nil:
 		return err
+	default:
+		return o.Err
 	}
-	text, err := keys.Read(id, salt.Accepted)
-	if err != nil {
-		return fmt.Errorf("read what was accepted: %w", err)
-	}
-	if got, _ := fleet.KeyDigest(text); got != digest {
-		err := fmt.Errorf("another key, %.12s, was in its place", got)
-		if gone := master.Delete(ctx, map[salt.State][]string{salt.Accepted: {id}}); gone != nil {
-			return errors.Join(err, fmt.Errorf("and could not be deleted: %w", gone))
-		}
-		return fmt.Errorf("%w; it was deleted at once", err)
-	}
-	return nil
 }

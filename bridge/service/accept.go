@@ -3,10 +3,9 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 
+	"phoenix/bridge/admission"
 	"phoenix/bridge/decide"
-	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
 
@@ -56,61 +55,37 @@ func (e *Engine) postponeAccept(views []*keyView, connected map[string]bool) {
 	}
 }
 
-// acceptBatch accepts pending keys in one call, then reads what was accepted,
-// however the call ended: one that failed may have been carried out, and between
-// our look and the master's an impostor may have taken the place. left are those
-// that were not accepted.
+// acceptBatch accepts pending keys in one call. left are those that were not accepted.
 func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) (left []*keyView, err error) {
-	ids := make([]string, len(views))
+	pending := make([]admission.Pending, len(views))
 	for i, v := range views {
-		ids[i] = v.ID
+		pending[i] = admission.Pending{ID: v.ID, Digest: v.Pending.Digest}
 	}
-	if err = e.master.Accept(ctx, ids); err != nil {
-		err = fmt.Errorf("accept %d keys: %w", len(ids), err)
-	}
-	var wrong []string
-	for _, v := range views {
-		text, read := e.keys.Read(v.ID, salt.Accepted)
-		if errors.Is(read, salt.ErrNoKey) {
+	outcomes, err := admission.Accept(ctx, e.master, e.keys, pending)
+	for i, o := range outcomes {
+		v := views[i]
+		switch {
+		case o.Err == nil:
+			v.Accepted = decide.Key{Present: true, Digest: o.Digest}
+			e.audit.Accepted(v.ID, v.decision, o.Digest)
+		case errors.Is(o.Err, admission.ErrNotAccepted):
 			if err != nil {
 				left = append(left, v)
+			} // else it vanished meanwhile; the minion's next auth request brings it back
+		case errors.Is(o.Err, admission.ErrWrongKey):
+			v.failed = true
+			e.wrong[v.ID] = o.Digest
+			e.audit.WrongKey(v.ID, v.Pending.Digest, o.Digest)
+			if o.Delete != nil { // it is deleted with those of terminated minions; see isWrong
+				e.log.Error("key accepted in another's place is not deleted yet", "minion", v.ID, "err", o.Delete)
 			}
-			continue // it vanished meanwhile; its next knock brings it back
-		}
-		if read != nil {
+			e.queue.retry(v.ID, false, e.now())
+		default:
 			v.failed = true
-			e.retryLater(v.ID, false, fmt.Errorf("read accepted key: %w", read))
-			continue
+			e.retryLater(v.ID, false, o.Err)
 		}
-		digest, _ := fleet.KeyDigest(text)
-		if digest != v.Pending.Digest {
-			v.failed = true
-			wrong = append(wrong, v.ID)
-			e.wrong[v.ID] = digest
-			e.audit.WrongKey(v.ID, v.Pending.Digest, digest)
-			continue
-		}
-		v.Accepted = decide.Key{Present: true, Digest: digest}
-		e.audit.Accepted(v.ID, v.decision, digest)
-		if at, err := fleet.ParseTime(v.listed); err == nil {
-			e.audit.counters.Durations.Accepted(e.now().Sub(at))
-		}
-	}
-	if len(wrong) > 0 {
-		e.deleteWrong(ctx, wrong)
 	}
 	return left, err
-}
-
-// deleteWrong deletes keys that were accepted in another's place at once. One that
-// is still there is deleted with those of terminated minions; see isWrong.
-func (e *Engine) deleteWrong(ctx context.Context, ids []string) {
-	if err := e.master.Delete(ctx, map[salt.State][]string{salt.Accepted: ids}); err != nil {
-		e.log.Error("keys accepted in another's place are not deleted yet", "minions", len(ids), "err", err)
-	}
-	for _, id := range ids {
-		e.queue.retry(id, false, e.now())
-	}
 }
 
 // isWrong reports whether the accepted key of a view is one that was accepted in

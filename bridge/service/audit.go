@@ -10,7 +10,7 @@ import (
 
 // Audit writes one line for each decision about a key or a highstate: who, why,
 // key, row. The same decision about the same id again is not written again: an
-// unknown minion knocks every ten seconds.
+// unknown minion asks to be accepted every ten seconds.
 type Audit struct {
 	log       *slog.Logger
 	last      map[string]string // id -> rule of the last line about its keys

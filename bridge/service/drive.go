@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,7 +9,6 @@ import (
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
-	"phoenix/bridge/salt"
 )
 
 // maxRounds bounds how often one step comes back to a minion: claim, publish and
@@ -19,7 +17,7 @@ const maxRounds = 6
 
 // What fails waits, and what does not need it goes on.
 const (
-	// minionRetryFirst, holdMost: the back-off of one minion whose act failed.
+	// minionRetryFirst, minionRetryMost: the back-off of one minion whose act failed.
 	minionRetryFirst = 2 * time.Second
 	minionRetryMost  = 10 * time.Minute
 	// maxRefusals: so many single minions refused in a row, with none done between
@@ -50,29 +48,6 @@ func needs(act decide.Act) side {
 	return theStore
 }
 
-// backoff is a wait after failures in a row.
-type backoff struct {
-	until    time.Time
-	failures int
-	why      string
-}
-
-func (h *backoff) failed(err error, first, most time.Duration, now time.Time) (news bool) {
-	news = h.why != err.Error()
-	h.until = now.Add(min(first<<min(h.failures, 16), most))
-	h.failures++
-	h.why = err.Error()
-	return news
-}
-
-// callFailures is what drive remembers of failures, besides those of single courses.
-type callFailures struct {
-	down    [sides]backoff // the whole of it
-	err     [sides]error
-	refused int       // single minions, in a row
-	askAt   time.Time // when the next round of questions may go out
-}
-
 // acts are the steps of many minions, gathered so that each kind of effect is
 // one call.
 type acts map[decide.Act][]string
@@ -88,7 +63,7 @@ type effect struct {
 // keeps nothing else from being done: one minion waits by itself, and with the
 // store or the master away, what needs the other goes on. The error is for
 // information, one for each side that is away. It costs little where nothing is
-// due: a walk over the courses.
+// due: a walk over the highstates.
 func (e *Engine) drive(ctx context.Context) error {
 	e.rereadStale(ctx)
 	effects := []effect{
@@ -118,18 +93,6 @@ func (e *Engine) drive(ctx context.Context) error {
 	return e.sidesDown()
 }
 
-// sidesDown is what holds up whole sides.
-func (e *Engine) sidesDown() error {
-	now := e.now()
-	var errs []error
-	for s := range sides {
-		if now.Before(e.failures.down[s].until) {
-			errs = append(errs, e.failures.err[s])
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // group returns ids in groups that one call does for.
 func (e *Engine) group(ids []string, f effect) [][]string {
 	if !f.byJID {
@@ -152,74 +115,6 @@ func (e *Engine) group(ids []string, f effect) [][]string {
 		all = append(all, groups[jid])
 	}
 	return all
-}
-
-// call does something for many minions. If it is refused, it is tried for each
-// half of them, until those are alone for whom it is.
-func (e *Engine) call(ctx context.Context, s side, ids []string, do func(context.Context, []string) error) {
-	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return e.highstates[id] == nil })
-	now := e.now()
-	if len(ids) == 0 || ctx.Err() != nil || now.Before(e.failures.down[s].until) {
-		return // next makes them wait
-	}
-	err := do(ctx, ids)
-	now = e.now()
-	switch {
-	case err == nil:
-		e.failures.down[s], e.failures.err[s], e.failures.refused = backoff{}, nil, 0
-		for _, id := range ids {
-			if c := e.highstates[id]; c != nil && !now.Before(c.backoff[s].until) {
-				c.backoff[s] = backoff{}
-			}
-		}
-	case ctx.Err() != nil:
-	case concernsAll(err):
-		e.sideFailed(s, err)
-	case len(ids) == 1:
-		e.holdBack(ids[0], s, err)
-		if e.failures.refused++; e.failures.refused >= maxRefusals {
-			e.failures.refused = 0
-			e.sideFailed(s, err)
-		}
-	default:
-		e.call(ctx, s, ids[:len(ids)/2], do)
-		e.call(ctx, s, ids[len(ids)/2:], do)
-	}
-}
-
-// concernsAll reports whether an error concerns everybody, whatever was asked for.
-func concernsAll(err error) bool {
-	for _, of := range []error{fleet.ErrUnavailable, fleet.ErrDenied, salt.ErrUnreachable, salt.ErrAuth, salt.ErrDenied} {
-		if errors.Is(err, of) {
-			return true
-		}
-	}
-	return false
-}
-
-func (e *Engine) sideFailed(s side, err error) {
-	e.failures.err[s] = err
-	e.failures.down[s].failed(err, retryFirst, retryMost, e.now())
-}
-
-// holdBack lets one minion wait, for what failed for it alone.
-func (e *Engine) holdBack(id string, s side, err error) {
-	c := e.highstates[id]
-	if c == nil {
-		return
-	}
-	if c.backoff[s].failed(err, minionRetryFirst, minionRetryMost, e.now()) {
-		e.log.Warn("highstate held up", "minion", id, "err", err)
-	}
-}
-
-// waitUntil says until when c waits for a side, and why.
-func (e *Engine) waitUntil(c *highstate, s side) (until time.Time, why string) {
-	until, why = c.backoff[s].until, c.backoff[s].why
-	if away := e.failures.down[s]; away.until.After(until) {
-		until, why = away.until, away.why
-	}
-	return until, why
 }
 
 // next asks for the step of each minion that is due.

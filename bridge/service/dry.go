@@ -24,7 +24,7 @@ type Plan struct {
 	Problems []Problem
 }
 
-// MakePlan makes the plan, and does nothing. tell, which may be nil, is told of
+// MakePlan makes the plan, and does nothing. tell, which may be nil, is called with
 // each id about which something would be done.
 func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 	tell func(id string, d decide.KeyDecision, highstate bool)) (Plan, error) {

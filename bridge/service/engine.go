@@ -26,6 +26,8 @@ type KeyStore interface {
 	List() (salt.Listing, error)
 	// Read gives the text of a key, or an error that is salt.ErrNoKey.
 	Read(id string, state salt.State) ([]byte, error)
+	// Version returns the version of a key's file.
+	Version(id string, state salt.State) (salt.FileVersion, error)
 	// UnlinkPending takes out a pending key, if its text is still seen.
 	UnlinkPending(id string, seen []byte) error
 	// WriteAccepted writes known keys as accepted. It returns those that are new,
@@ -46,7 +48,7 @@ type Proofs interface {
 	Proofs(ctx context.Context, instanceIDs []string) (map[string]fleet.Proof, error)
 }
 
-// MasterState is what the engine asks of the heartbeats; see Beats.
+// MasterState is what the engine asks of the heartbeats; see Heartbeats.
 type MasterState interface {
 	LeaseValid(now time.Time) bool
 	Draining() bool
@@ -159,7 +161,7 @@ type Engine struct {
 	status        statusBox
 }
 
-// highstate is a minion's course, by its Salt id, and when to look at it again.
+// highstate is a minion's first highstate, by its Salt id, and when to look at it again.
 type highstate struct {
 	decide.HighstateView
 	opened time.Time
@@ -221,7 +223,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // Step does what is due, a batch of each kind of work, and says when it must be
 // called again at the latest. Where there is more work of a kind than a batch,
-// that is at once: so a crowd of one kind keeps no other kind waiting for longer
+// that is at once: so much work of one kind keeps no other kind waiting for longer
 // than a batch takes. Each stage fails by itself, and loses nothing: what was not
 // done is looked at again after a back-off.
 func (e *Engine) Step(ctx context.Context) time.Time {
@@ -262,126 +264,4 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	}
 	e.publishStatus()
 	return e.nextDue(e.now())
-}
-
-// drainInbox records what has gathered. It asks nobody for anything.
-func (e *Engine) drainInbox() {
-	w := e.inbox.drain()
-	if e.clock.stepped(e.now(), e.wall()) {
-		// Rows are found by when they were written. With a clock that was off, those
-		// written since may have been passed over.
-		e.log.Warn("the clock was set; all terminations and changes are read again")
-		e.pollFull, e.resyncFullAt, e.pollAt, e.resyncAt = true, time.Time{}, time.Time{}, time.Time{}
-		e.preloaded = false
-	}
-	for id, row := range w.upserts {
-		if !w.invalid[id] && e.applyUpsert(row) {
-			continue
-		}
-		w.invalid[id] = true
-	}
-	for id := range w.invalid {
-		if name := e.names.of(id); name != id {
-			e.invalidate(name)
-			w.ids[name] = w.ids[name] || w.ids[id]
-		}
-		e.invalidate(id)
-	}
-	e.handleReturns(w.returns, e.now())
-	for _, id := range slices.Sorted(maps.Keys(w.ids)) { // sorted: the same work gives the same calls
-		if e.queue.len() >= 2*maxQueued { // the store is away, or ids come faster than they are worked off
-			e.inbox.overflow(len(w.ids))
-			w.gap = overflowReason
-			break
-		}
-		e.queue.add(id, w.ids[id])
-	}
-	maps.Copy(e.restoring, w.restore)
-	if w.gap != "" {
-		e.gap = w.gap
-	}
-}
-
-// applyUpsert takes a row for read that a message wrote, and says whether it did: it
-// must be newer than what is known. It is if nothing was known, or if it tells of
-// a termination, which is final.
-func (e *Engine) applyUpsert(row fleet.Minion) bool {
-	id := row.InstanceID
-	known, found := e.rows.get(id, e.now())
-	if e.cfg.Names != nil || e.highstates[id] != nil || found && known.found {
-		if e.cfg.Names != nil || row.Status != fleet.Terminate {
-			return false
-		}
-	}
-	delete(e.missingProofs, id)
-	e.updateRow(id, cachedRow{row: row, found: true})
-	return true
-}
-
-// invalidate drops what is remembered of a row that somebody else changed.
-func (e *Engine) invalidate(id string) {
-	e.rows.drop(id)
-	delete(e.missingProofs, id)
-	delete(e.unchanged, id)
-	if c := e.highstates[id]; c != nil {
-		c.stale, c.due = true, time.Time{}
-	}
-}
-
-func (e *Engine) nextDue(now time.Time) time.Time {
-	compareAt := e.resyncAt
-	if e.resyncing != nil || e.gap != "" {
-		compareAt = now
-	}
-	next := e.stageDueAt(stageComparison, compareAt)
-	sooner := func(at time.Time) {
-		if at.Before(next) {
-			next = at
-		}
-	}
-	sooner(e.stageDueAt(stageTerminations, e.pollAt))
-	if !e.preloaded || len(e.restoring) > 0 {
-		sooner(e.stageDueAt(stagePreload, now))
-	}
-	if e.acceptsAhead() {
-		sooner(e.stageDueAt(stageLaunches, e.launches.pollAt))
-		for _, x := range e.launches.expected {
-			sooner(e.stageDueAt(stageMinions, x.due))
-		}
-	}
-	if e.queue.any() {
-		sooner(e.stageDueAt(stageMinions, now))
-	}
-	if !e.queue.laterAt.IsZero() {
-		sooner(e.stageDueAt(stageMinions, e.queue.laterAt))
-	}
-	for _, c := range e.highstates {
-		if !c.queued {
-			sooner(e.stageDueAt(stageHighstates, c.due))
-		}
-	}
-	if len(e.deletes) > 0 {
-		sooner(e.stageDueAt(stageDeletes, e.deleteAt))
-	}
-	return next
-}
-
-// wall is the time of day, by which rows are written and found. It may be set
-// forth and back; what lasts is measured by now.
-func (e *Engine) wall() time.Time {
-	if e.cfg.Wall != nil {
-		return e.cfg.Wall()
-	}
-	return e.now()
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(max(d, 0))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -3,9 +3,7 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -114,90 +112,6 @@ func (b *Heartbeats) Tick(ctx context.Context) {
 	if changed {
 		b.wake()
 	}
-}
-
-// ReadMasters reads the masters, and takes in how they look.
-func (b *Heartbeats) ReadMasters(ctx context.Context) ([]fleet.Master, error) {
-	masters, err := b.store.Masters(ctx)
-	if _, err = fleet.WithoutBadRows(err); err == nil {
-		b.mu.Lock()
-		b.detector.Observe(masters, b.now())
-		b.otherReady = slices.ContainsFunc(masters, func(m fleet.Master) bool {
-			return b.staysReady(m) && b.detector.Of(m.InstanceID, b.lease) == decide.Beating
-		})
-		b.mu.Unlock()
-	}
-	return masters, err
-}
-
-// OtherServes reads the masters, and says whether one of them serves besides this one:
-// it is ready, stays, and was seen to beat for a lease.
-func (b *Heartbeats) OtherServes(ctx context.Context) (bool, error) {
-	masters, err := b.ReadMasters(ctx)
-	if err != nil {
-		return false, err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, m := range masters {
-		if b.staysReady(m) && b.detector.Steady(m.InstanceID, b.lease) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// staysReady reports whether a row is another master's, and says that minions may go
-// there. The row of a bridge that died goes on to say so.
-func (b *Heartbeats) staysReady(m fleet.Master) bool {
-	return m.InstanceID != b.beat.InstanceID && m.Status == fleet.Launch && m.Ready && !m.Draining
-}
-
-// checkForTwin reads this master's row before it is written, while there is reason
-// to think that another bridge writes it too.
-func (b *Heartbeats) checkForTwin(ctx context.Context) {
-	b.mu.Lock()
-	suspects := b.twin.Suspects()
-	own := b.beat
-	b.mu.Unlock()
-	if !suspects {
-		return
-	}
-	masters, err := b.ReadMasters(ctx)
-	if err != nil {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, m := range masters {
-		if m.InstanceID != own.InstanceID {
-			continue
-		}
-		was := b.twin.Found()
-		b.twin.Observe(m, own.Incarnation)
-		if is := b.twin.Found(); is != was && is {
-			b.log.Error(ErrTwin.Error(), "instance", own.InstanceID, "its_address", m.IPAddr, "its_incarnation", m.Incarnation)
-		} else if is != was {
-			b.log.Info("no other bridge runs under this instance_id any more", "instance", own.InstanceID)
-		}
-	}
-}
-
-// Twin reports whether another bridge runs under the same instance_id.
-func (b *Heartbeats) Twin() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.twin.Found() {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", b.beat.InstanceID, ErrTwin)
-}
-
-// cameSecond reports whether the other bridge was there when this one began.
-func (b *Heartbeats) cameSecond() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.twin.CameSecond()
 }
 
 // Changed delivers a token when something that decisions lean on has changed.

@@ -11,7 +11,7 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// endHighstate ends a course that wants nothing any more.
+// endHighstate ends a highstate that wants nothing any more.
 func (e *Engine) endHighstate(id string) {
 	c := e.highstates[id]
 	delete(e.highstates, id)
@@ -127,7 +127,7 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// dropHighstate ends a course, and what is remembered of its row.
+// dropHighstate ends a highstate, and what is remembered of its row.
 func (e *Engine) dropHighstate(id string) {
 	delete(e.highstates, id)
 	e.rows.drop(id)

@@ -2,11 +2,9 @@ package service
 
 import (
 	"cmp"
-	"context"
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
@@ -29,16 +27,6 @@ const (
 // maxID is longer than any id that Phoenix lets in (id_pattern), and bounds what
 // a hostile event can make us keep.
 const maxID = 255
-
-// The end of a rush of events; see gather.
-const (
-	// rushPause is longer than the time between two knocks of a crowd: 2 ms, which
-	// is what a master takes one in, and some more where it is short of cores.
-	debouncePause = 20 * time.Millisecond
-	// rushMost bounds what the first of a crowd waits for the last. Longer than
-	// that, places that became free would wait for a whole wave of returns.
-	debounceMost = 100 * time.Millisecond
-)
 
 // Inbox gathers what happened since the engine last looked. The bus fills it,
 // never waiting; the engine empties it.
@@ -225,29 +213,6 @@ func (in *Inbox) signal() {
 	select {
 	case in.wake <- struct{}{}:
 	default:
-	}
-}
-
-// debounce waits for the end of a rush: until nothing has come in for a moment, or
-// for long enough. Were each step to take the few that knocked during the last
-// one, a crowd would cost the master many calls, and it is slower then to take
-// in the rest: 200 keys took 1.5 times as long.
-func (in *Inbox) debounce(ctx context.Context) {
-	most := time.NewTimer(debounceMost)
-	defer most.Stop()
-	pause := time.NewTimer(debouncePause)
-	defer pause.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-most.C:
-			return
-		case <-pause.C:
-			return
-		case <-in.wake:
-			pause.Reset(debouncePause)
-		}
 	}
 }
 

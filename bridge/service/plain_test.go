@@ -68,6 +68,8 @@ func (p *plain) Read(id string, state salt.State) ([]byte, error) {
 	return nil, salt.ErrNoKey
 }
 
+func (p *plain) Version(string, salt.State) (salt.FileVersion, error) { return salt.FileVersion{}, nil }
+
 func (p *plain) UnlinkPending(id string, _ []byte) error {
 	delete(p.keys[salt.Pending], id)
 	return nil

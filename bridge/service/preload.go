@@ -12,7 +12,7 @@ import (
 )
 
 // preloadKeys writes the known public key of each minion as accepted, so that a new
-// master serves the fleet at its first knock, and an impostor who knocked first
+// master serves the fleet at its first auth request, and an impostor that asked first
 // holds no place.
 func (e *Engine) preloadKeys(ctx context.Context) error {
 	begun, known, before := e.now(), 0, e.audit.counters.preloaded.Load()

@@ -12,7 +12,7 @@ import (
 // a minion whose agent never does costs less and less reads.
 type missingProofs map[string]*pause
 
-// proofRetryFirst is shorter than what a minion sleeps between two knocks (10 s): most
+// proofRetryFirst is shorter than what a minion sleeps between two auth requests (10 s): most
 // often the agent writes a moment after the minion's first.
 const proofRetryFirst = 5 * time.Second
 

@@ -93,12 +93,12 @@ func (e *Engine) endResync() {
 	e.resyncing = nil
 	for id, settled := range e.unchanged {
 		if _, here := s.listing[id]; here {
-			s.census[settled.standing]++
+			s.census[settled.phase]++
 		} else {
 			delete(e.unchanged, id)
 		}
 	}
-	// A course without a key here is another master's, or over.
+	// A highstate without a key here is another master's, or over.
 	for id, c := range e.highstates {
 		if _, here := s.listing[id]; !here && c.opened.Before(s.begun) {
 			delete(e.highstates, id)

@@ -10,7 +10,7 @@ import (
 )
 
 // rowCache remembers rows for a moment: those that need nothing done, and ids
-// that have no row (an unknown minion knocks every 10 s, for ever).
+// that have no row (an unknown minion asks to be accepted every 10 s, for ever).
 type rowCache struct {
 	entries map[string]cachedRow
 }
@@ -21,7 +21,7 @@ type cachedRow struct {
 	until time.Time
 }
 
-// maxCached bounds what strangers who knock under many names can make us keep.
+// maxCached bounds what strangers who ask under many names can make us keep.
 const maxCached = 10_000
 
 func (l *rowCache) reset() { l.entries = map[string]cachedRow{} }
@@ -45,9 +45,9 @@ func (l *rowCache) put(id string, e cachedRow) {
 	l.entries[id] = e
 }
 
-// lookupRows reads the rows of ids: from courses and memory where they are good
+// lookupRows reads the rows of ids: from highstates and memory where they are good
 // enough, the rest in one read. bad are rows that cannot be decoded. Ids whose
-// instance cannot be found out now are in neither; unnamed is told of each.
+// instance cannot be found out now are in neither; unnamed is called for each.
 func (e *Engine) lookupRows(ctx context.Context, ids []string, unnamed func(id string)) (rows map[string]cachedRow, bad map[string]error, err error) {
 	now := e.now()
 	rows, bad = make(map[string]cachedRow, len(ids)), map[string]error{}

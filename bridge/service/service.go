@@ -176,7 +176,7 @@ func (b both) Gap(reason string) {
 	}
 }
 
-// ErrNoQueue: this bridge is told of neither queues nor groups.
+// ErrNoQueue: this bridge is given neither queues nor groups.
 var ErrNoQueue = errors.New("neither sqs.queues nor autoscaling.groups names anything")
 
 // Release retires the instances that the brake of reconciling holds, an

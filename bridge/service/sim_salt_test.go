@@ -142,6 +142,10 @@ func (b *bridge) Read(id string, state salt.State) ([]byte, error) {
 	return nil, salt.ErrNoKey
 }
 
+func (b *bridge) Version(string, salt.State) (salt.FileVersion, error) {
+	return salt.FileVersion{}, nil
+}
+
 func (b *bridge) UnlinkPending(id string, _ []byte) error {
 	delete(b.machine.keys[salt.Pending], id)
 	return nil

@@ -58,7 +58,7 @@ func (e *Engine) Status() Status {
 	return Status{}
 }
 
-// statusEvery: telling costs a walk over all courses, so a busy engine does not
+// statusEvery: telling costs a walk over all highstates, so a busy engine does not
 // tell after each step.
 const statusEvery = 200 * time.Millisecond
 

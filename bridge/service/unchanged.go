@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/hex"
+	"hash/maphash"
 	"slices"
 
 	"phoenix/bridge/decide"
@@ -16,18 +17,19 @@ import (
 // comparison need not read the row: of a fleet of 100,000 that is all but a few,
 // and each read is paid for.
 //
-// The key is read each time. A row that changes has a new Modified: those that
-// say LAUNCH are listed behind the last comparison, those that say TERMINATE by
-// pollTerminated. From time to time all are read; see fullEvery.
+// Each comparison checks whether the key's file is still the one that was read. A row
+// that changes has a new Modified: LAUNCH rows are listed from the last comparison on,
+// TERMINATE rows by pollTerminated. From time to time all are read; see fullEvery.
 type unchangedIDs map[string]unchangedID
 
 type unchangedID struct {
-	key      [8]byte // the digest's first bytes, which nobody can meet by chance
+	key      [8]byte // the first bytes of the digest, which no other key has by chance
+	file     uint64  // hash of the salt.FileVersion of the key; 0: not known
 	modified int64   // of the row, in milliseconds
-	standing decide.Phase
+	phase    decide.Phase
 }
 
-// markUnchanged records what a look at an id has led to.
+// markUnchanged records whether anything is left to be done for an id.
 func (e *Engine) markUnchanged(id string, v *keyView) {
 	delete(e.unchanged, id)
 	if e.cfg.Names != nil || e.highstates[id] != nil || !v.Accepted.Present || v.Accepted.Digest == "" ||
@@ -37,7 +39,7 @@ func (e *Engine) markUnchanged(id string, v *keyView) {
 	if v.Known && (v.Row.Status != fleet.Launch || v.Row.WantsHighstate()) {
 		return
 	}
-	e.unchanged[id] = unchangedID{shortKey(v.Accepted.Digest), stamp(v.Row), decide.PhaseOf(v.Row, v.Known, true)}
+	e.unchanged[id] = unchangedID{shortKey(v.Accepted.Digest), v.acceptedFile, stamp(v.Row), decide.PhaseOf(v.Row, v.Known, true)}
 }
 
 // stamp is a row's Modified in milliseconds, or 0.
@@ -57,7 +59,7 @@ func shortKey(digest string) (key [8]byte) {
 }
 
 // readChanged reads the LAUNCH rows that have changed since the last comparison,
-// forgets that their ids are settled, and writes their keys where this master has
+// forgets that their ids are unchanged, and writes their keys where this master has
 // none yet.
 func (e *Engine) readChanged(ctx context.Context, held keyListing) error {
 	if e.resyncedAt.IsZero() {
@@ -94,15 +96,38 @@ func (e *Engine) changedIDs(ids []string, held keyListing, full bool) []string {
 	}
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
 		s, found := e.unchanged[id]
-		return found && len(held[id]) == 1 && held[id][0] == salt.Accepted && e.keyUnchanged(id, s.key)
+		return found && len(held[id]) == 1 && held[id][0] == salt.Accepted && e.keyUnchanged(id, s)
 	})
 }
 
-func (e *Engine) keyUnchanged(id string, key [8]byte) bool {
+// keyUnchanged reports whether an accepted key is still the one that was read. It
+// reads the key again only if its file has changed.
+func (e *Engine) keyUnchanged(id string, known unchangedID) bool {
+	file := e.fileOf(id)
+	if file != 0 && file == known.file {
+		return true
+	}
 	text, err := e.keys.Read(id, salt.Accepted)
 	if err != nil {
 		return false
 	}
 	digest, err := fleet.KeyDigest(text)
-	return err == nil && shortKey(digest) == key
+	if err != nil || shortKey(digest) != known.key {
+		return false
+	}
+	known.file = file
+	e.unchanged[id] = known
+	return true
 }
+
+// fileOf returns a hash of the version of an accepted key's file; 0 if it is not
+// known. It must be called before the key is read.
+func (e *Engine) fileOf(id string) uint64 {
+	version, err := e.keys.Version(id, salt.Accepted)
+	if err != nil || version == (salt.FileVersion{}) {
+		return 0
+	}
+	return max(maphash.Comparable(fileSeed, version), 1)
+}
+
+var fileSeed = maphash.MakeSeed()

@@ -1,0 +1,73 @@
+package service
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"phoenix/bridge/fleet"
+)
+
+// drainInbox records what has gathered. It asks nobody for anything.
+func (e *Engine) drainInbox() {
+	w := e.inbox.drain()
+	if e.clock.stepped(e.now(), e.wall()) {
+		// Rows are found by when they were written. With a clock that was off, those
+		// written since may have been passed over.
+		e.log.Warn("the clock was set; all terminations and changes are read again")
+		e.pollFull, e.resyncFullAt, e.pollAt, e.resyncAt = true, time.Time{}, time.Time{}, time.Time{}
+		e.preloaded = false
+	}
+	for id, row := range w.upserts {
+		if !w.invalid[id] && e.applyUpsert(row) {
+			continue
+		}
+		w.invalid[id] = true
+	}
+	for id := range w.invalid {
+		if name := e.names.of(id); name != id {
+			e.invalidate(name)
+			w.ids[name] = w.ids[name] || w.ids[id]
+		}
+		e.invalidate(id)
+	}
+	e.handleReturns(w.returns, e.now())
+	for _, id := range slices.Sorted(maps.Keys(w.ids)) { // sorted: the same work gives the same calls
+		if e.queue.len() >= 2*maxQueued { // the store is away, or ids come faster than they are worked off
+			e.inbox.overflow(len(w.ids))
+			w.gap = overflowReason
+			break
+		}
+		e.queue.add(id, w.ids[id])
+	}
+	maps.Copy(e.restoring, w.restore)
+	if w.gap != "" {
+		e.gap = w.gap
+	}
+}
+
+// applyUpsert takes a row for read that a message wrote, and says whether it did: it
+// must be newer than what is known. It is if nothing was known, or if it tells of
+// a termination, which is final.
+func (e *Engine) applyUpsert(row fleet.Minion) bool {
+	id := row.InstanceID
+	known, found := e.rows.get(id, e.now())
+	if e.cfg.Names != nil || e.highstates[id] != nil || found && known.found {
+		if e.cfg.Names != nil || row.Status != fleet.Terminate {
+			return false
+		}
+	}
+	delete(e.missingProofs, id)
+	e.updateRow(id, cachedRow{row: row, found: true})
+	return true
+}
+
+// invalidate drops what is remembered of a row that somebody else changed.
+func (e *Engine) invalidate(id string) {
+	e.rows.drop(id)
+	delete(e.missingProofs, id)
+	delete(e.unchanged, id)
+	if c := e.highstates[id]; c != nil {
+		c.stale, c.due = true, time.Time{}
+	}
+}

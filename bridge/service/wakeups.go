@@ -1,0 +1,64 @@
+package service
+
+import (
+	"context"
+	"time"
+)
+
+func (e *Engine) nextDue(now time.Time) time.Time {
+	compareAt := e.resyncAt
+	if e.resyncing != nil || e.gap != "" {
+		compareAt = now
+	}
+	next := e.stageDueAt(stageComparison, compareAt)
+	sooner := func(at time.Time) {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	sooner(e.stageDueAt(stageTerminations, e.pollAt))
+	if !e.preloaded || len(e.restoring) > 0 {
+		sooner(e.stageDueAt(stagePreload, now))
+	}
+	if e.acceptsAhead() {
+		sooner(e.stageDueAt(stageLaunches, e.launches.pollAt))
+		for _, x := range e.launches.expected {
+			sooner(e.stageDueAt(stageMinions, x.due))
+		}
+	}
+	if e.queue.any() {
+		sooner(e.stageDueAt(stageMinions, now))
+	}
+	if !e.queue.laterAt.IsZero() {
+		sooner(e.stageDueAt(stageMinions, e.queue.laterAt))
+	}
+	for _, c := range e.highstates {
+		if !c.queued {
+			sooner(e.stageDueAt(stageHighstates, c.due))
+		}
+	}
+	if len(e.deletes) > 0 {
+		sooner(e.stageDueAt(stageDeletes, e.deleteAt))
+	}
+	return next
+}
+
+// wall is the time of day, by which rows are written and found. It may be set
+// forth and back; what lasts is measured by now.
+func (e *Engine) wall() time.Time {
+	if e.cfg.Wall != nil {
+		return e.cfg.Wall()
+	}
+	return e.now()
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(max(d, 0))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
