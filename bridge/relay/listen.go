@@ -44,19 +44,19 @@ func (h *publishHandler) Connected() {
 	h.relay.setListening(true, nil)
 }
 
-// Heard takes in a job, unless it waited for a key until nobody may publish it any more.
-func (h *publishHandler) Heard(load map[string][]byte, read time.Time) {
+// Job takes a job, unless it waited for a key until nobody may publish it any more.
+func (h *publishHandler) Job(load map[string][]byte, read time.Time) {
 	if waited := h.relay.o.Now().Sub(read); waited > lateAfter {
-		h.Missed(fmt.Errorf("it was decrypted %v after it came", waited.Round(time.Millisecond)))
+		h.Skipped(fmt.Errorf("it was decrypted %v after it came", waited.Round(time.Millisecond)))
 		return
 	}
 	h.relay.setListening(true, nil)
 	h.relay.carry(load, read)
 }
 
-// Missed is told of a job that stays here. Only a master that does not sign leaves the
+// Skipped counts a job that stays here. Only a master that does not sign leaves the
 // relay deaf to all of them.
-func (h *publishHandler) Missed(err error) {
+func (h *publishHandler) Skipped(err error) {
 	r := h.relay
 	r.count(func(c *Counts) { c.Skipped++ })
 	r.setListening(!errors.Is(err, member.ErrUnsigned), err)

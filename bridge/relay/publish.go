@@ -183,11 +183,11 @@ func (r *Relay) returned(e event.Event) {
 		return
 	}
 	r.mu.Lock()
-	asker, published := r.asked[jid]
-	var to []*guest
+	askingMaster, published := r.asked[jid]
+	var to []*asker
 	if published {
 		for name, g := range r.askers {
-			if name == asker || g.all {
+			if name == askingMaster || g.all {
 				to = append(to, g)
 			}
 		}

@@ -17,16 +17,16 @@ const (
 
 // awake knows when this process stood still. What it reads when it goes on may have
 // come when that began.
-type awake struct {
+type pauseWatch struct {
 	mu   sync.Mutex
 	beat time.Time
 	from time.Time // when it stood still last, and until when
 	till time.Time
 }
 
-func newAwake(now time.Time) *awake { return &awake{beat: now} }
+func newPauseWatch(now time.Time) *pauseWatch { return &pauseWatch{beat: now} }
 
-func (a *awake) run(ctx context.Context) error {
+func (a *pauseWatch) run(ctx context.Context) error {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
@@ -40,13 +40,13 @@ func (a *awake) run(ctx context.Context) error {
 }
 
 // at beats.
-func (a *awake) at(now time.Time) {
+func (a *pauseWatch) at(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.step(now)
 }
 
-func (a *awake) step(now time.Time) {
+func (a *pauseWatch) step(now time.Time) {
 	if now.Sub(a.beat) > stoodStill {
 		a.from, a.till = a.beat, now
 	}
@@ -54,7 +54,7 @@ func (a *awake) step(now time.Time) {
 }
 
 // came gives the earliest time at which what is read now can have come.
-func (a *awake) came(now time.Time) time.Time {
+func (a *pauseWatch) earliest(now time.Time) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.step(now)
