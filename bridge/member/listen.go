@@ -21,23 +21,23 @@ const (
 	MaxPublish = 16 << 20
 )
 
-// Hearer is told what the master publishes. It is called by one goroutine at a time.
+// Handler takes what the master publishes. One goroutine calls it.
 type Handler interface {
-	// Connected: what is published from now on will be heard.
+	// Connected: what is published from now on will be read.
 	Connected()
-	// Heard takes the load of a job, values undecoded (see event.Fields). read is when
+	// Job takes the load of a job, values undecoded (see event.Fields). read is when
 	// it came, before it was decrypted.
 	Job(load map[string][]byte, read time.Time)
-	// Missed: a publish was not understood, or is not the master's.
+	// Skipped: a publish was not understood, or is not the master's.
 	Skipped(err error)
 }
 
-// Listen tells h of each job that the master publishes, until ctx ends or the
+// Listen calls h with each job that the master publishes, until ctx ends or the
 // connection is lost, and returns why. Jobs that are published while nobody listens are
-// not heard.
+// not read.
 //
 // The TCP connection goes to the master's own port on this host. What comes over it
-// must besides be signed by the master whose key lies on this host: a minion holds the
+// must also be signed by the master whose key is on this host: a minion holds the
 // key that it is encrypted with, and could take the port while the master is away.
 func (m *Member) Listen(ctx context.Context, h Handler) error {
 	dialer := net.Dialer{Timeout: dialWithin}

@@ -15,8 +15,8 @@ const (
 	drainedIn = time.Second
 )
 
-// awake knows when this process stood still. What it reads when it goes on may have
-// come when that began.
+// pauseWatch measures when this process was stopped. What it reads when it goes on may
+// have come when the pause began.
 type pauseWatch struct {
 	mu   sync.Mutex
 	beat time.Time
@@ -53,7 +53,7 @@ func (a *pauseWatch) step(now time.Time) {
 	a.beat = now
 }
 
-// came gives the earliest time at which what is read now can have come.
+// earliest gives the earliest time at which what is read now can have come.
 func (a *pauseWatch) earliest(now time.Time) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()

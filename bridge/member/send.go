@@ -33,7 +33,7 @@ type Returns struct {
 	Values map[string]map[string]msgpack.RawMessage
 }
 
-// Return hands returns to the master as a syndic does, which is Salt's own way for
+// Return passes returns to the master as a syndic does, which is Salt's own way for
 // those of minions that are not connected here: it fires salt/job/<jid>/ret/<id>,
 // and writes the job cache, whichever it has (AESFuncs._syndic_return, alike in
 // 3006.28, 3007.15 and 3008.3).

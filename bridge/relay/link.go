@@ -40,7 +40,7 @@ type link struct {
 }
 
 // handshake opens a connection: TLS, then a hello from each side. The side that was
-// dialled speaks first, so that it can tell how long the answer took.
+// dialled speaks first, so that it can measure how long the answer took.
 func handshake(ctx context.Context, conn net.Conn, config *tls.Config, dialled bool, hello message, now func() time.Time) (*link, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()

@@ -23,7 +23,7 @@ const (
 	passPause = 2 * time.Second
 )
 
-// inbox is what came from other masters and is to be handed to this one.
+// inbox is what came from other masters and is to be passed to this one.
 type inbox struct {
 	wake chan struct{}
 
@@ -50,7 +50,7 @@ func (in *inbox) put(m message) bool {
 	return true
 }
 
-// take gives what one request bears.
+// take returns what goes into one request.
 func (in *inbox) take() []message {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -121,7 +121,7 @@ func (r *Relay) passReturns(ctx context.Context) {
 }
 
 // passBatch passes a batch, and, if the master ended it half-way, each of its returns by
-// itself, so that the one at fault is lost alone. Twice handed in is as once: the same
+// itself, so that the one at fault is lost alone. Passed twice is as once: the same
 // return of the same job.
 func (r *Relay) passBatch(ctx context.Context, batch []message) {
 	err := r.try(ctx, batch)

@@ -85,7 +85,7 @@ func (p *peer) session(ctx context.Context) error {
 	conn, err := dialer.DialContext(ctx, "tcp", p.address)
 	if err != nil {
 		if op := (*net.OpError)(nil); errors.As(err, &op) {
-			err = op.Err // the address is told already
+			err = op.Err // the address is in the message already
 		}
 		return err
 	}
@@ -140,7 +140,7 @@ func (p *peer) write(ctx context.Context, l *link, jobs, asks <-chan message) er
 	}
 }
 
-// offer hands a job over that came at read, now or not at all, and says what became of
+// offer sends a job that was read at read, now or not at all, and returns what became of
 // that.
 func (p *peer) offer(m message, read time.Time) outcome {
 	p.mu.Lock()

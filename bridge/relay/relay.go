@@ -67,7 +67,7 @@ type Relay struct {
 	share        *share    // nil: there is no cache
 	fetches      *fetches
 	asking       chan struct{}
-	refresh      chan struct{} // a master came that the table may tell of by now
+	refresh      chan struct{} // a master connected that the table may have by now
 
 	mu        sync.Mutex
 	peers     map[string]*peer
@@ -83,14 +83,14 @@ type Relay struct {
 // Counts are what a relay did since it began.
 type Counts struct {
 	Carried       uint64 `json:"carried"`    // jobs of this master that were offered to others
-	Skipped       uint64 `json:"skipped"`    // jobs that could not be: too large, not understood, not signed, heard too late
+	Skipped       uint64 `json:"skipped"`    // jobs that could not be: too large, not understood, not signed, read too late
 	Published     uint64 `json:"published"`  // jobs of others that were published here
 	Declined      uint64 `json:"declined"`   // jobs of others that were not
 	Returns       uint64 `json:"returns"`    // that came from others
 	Sent          uint64 `json:"sent"`       // returns that went to others
 	Dropped       uint64 `json:"dropped"`    // returns that nobody had room for, or that the master did not take
 	Malformed     uint64 `json:"malformed"`  // returns of others that would end the master's work on those beside them
-	Refused       uint64 `json:"refused"`    // connections without the masters' key, or otherwise amiss
+	Refused       uint64 `json:"refused"`    // connections without the masters' key, or refused for another reason
 	DataSent      uint64 `json:"data_sent"`  // data of minions that went to others
 	DataTaken     uint64 `json:"data_taken"` // and that came from others
 	BytesSent     uint64 `json:"bytes_sent"` // to other masters, as the network has them

@@ -69,7 +69,7 @@ func (r *Relay) admit(ctx context.Context, conn net.Conn) (*link, error) {
 	return handshake(ctx, counted{conn, &r.traffic}, config, true, r.hello(), r.o.Now)
 }
 
-// refused tells of connections that came to nothing; anybody can make many.
+// refused logs a connection that was refused; anybody can make many.
 func (r *Relay) refused(conn net.Conn, err error) {
 	r.count(func(c *Counts) { c.Refused++ })
 	if times, yes := r.refusedLog.next(r.o.Now()); yes {
@@ -172,7 +172,7 @@ func (r *Relay) register(l *link, leave func()) (*asker, bool) {
 	if r.share != nil {
 		r.offerData(g, nil)
 	}
-	if r.peers[l.peer.Instance] == nil { // new: the table tells of it by now
+	if r.peers[l.peer.Instance] == nil { // new: the table may have it by now
 		select {
 		case r.refresh <- struct{}{}:
 		default:
