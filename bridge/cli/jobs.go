@@ -111,9 +111,9 @@ func printRelay(w io.Writer, r *relay.Status) {
 	if r == nil {
 		return
 	}
-	state := "hears the master's jobs"
+	state := "reads the master's jobs"
 	if !r.Hears {
-		state = "does NOT hear the master's jobs, which stay here: " + cmp.Or(r.Error, "not yet")
+		state = "does NOT read the master's jobs, which stay here: " + cmp.Or(r.Error, "not yet")
 	} else if r.Error != "" {
 		state += ", but the last one stays here: " + r.Error
 	}

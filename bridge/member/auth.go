@@ -46,9 +46,9 @@ type keys struct {
 }
 
 // authenticate asks for the keys. The answer must be signed by the master whose
-// key lies on this host.
+// key is on this host.
 func (m *Member) authenticate(ctx context.Context) (keys, error) {
-	if err := m.identity.place(m.config.KeyFolder); err != nil {
+	if err := m.identity.writeKey(m.config.KeyFolder); err != nil {
 		return keys{}, err
 	}
 	digest, err := m.config.MasterKey()

@@ -78,7 +78,7 @@ func TestFoldersAreSwept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(old.place(dir), now.place(dir), now.place(dir)); err != nil {
+	if err := errors.Join(old.writeKey(dir), now.writeKey(dir), now.writeKey(dir)); err != nil {
 		t.Fatal(err)
 	}
 	if err := sweep(dir, now.id); err != nil {

@@ -8,7 +8,7 @@
 // 3006.28, 3007.15 and 3008.3).
 //
 // The member has a key pair of its own, made at each start and kept in memory. Its
-// public key lies among the accepted ones under a name with a leading dot, which
+// public key is among the accepted ones under a name with a leading dot, which
 // the lists of Salt leave out (3006.28 and 3007.15: CkMinions._pki_minions and
 // Key.list_keys; 3008.3: localfs_key.list_all), so that no target expects an answer
 // of it and salt-key does not show it; _auth and the request channel look a key up

@@ -47,7 +47,7 @@ func newIdentity() (identity, error) {
 
 // place lays the public key among the accepted ones. It is there under its name
 // with all of its text, or not at all.
-func (i identity) place(folder string) error {
+func (i identity) writeKey(folder string) error {
 	info, err := os.Stat(folder)
 	if err != nil {
 		return fmt.Errorf("place the relay's key: %w", err)

@@ -21,43 +21,43 @@ const (
 	MaxPublish = 16 << 20
 )
 
-// Hearer is told what the master publishes. It is called by one goroutine at a time.
-type Hearer interface {
-	// Connected: what is published from now on will be heard.
+// Handler takes what the master publishes. One goroutine calls it.
+type Handler interface {
+	// Connected: what is published from now on will be read.
 	Connected()
-	// Heard takes the load of a job, values undecoded (see event.Fields). read is when
+	// Job takes the load of a job, values undecoded (see event.Fields). read is when
 	// it came, before it was decrypted.
-	Heard(load map[string][]byte, read time.Time)
-	// Missed: a publish was not understood, or is not the master's.
-	Missed(err error)
+	Job(load map[string][]byte, read time.Time)
+	// Skipped: a publish was not understood, or is not the master's.
+	Skipped(err error)
 }
 
-// Listen tells h of each job that the master publishes, until ctx ends or the
+// Listen calls h with each job that the master publishes, until ctx ends or the
 // connection is lost, and returns why. Jobs that are published while nobody listens are
-// not heard.
+// not read.
 //
 // The TCP connection goes to the master's own port on this host. What comes over it
-// must besides be signed by the master whose key lies on this host: a minion holds the
+// must also be signed by the master whose key is on this host: a minion holds the
 // key that it is encrypted with, and could take the port while the master is away.
-func (m *Member) Listen(ctx context.Context, h Hearer) error {
+func (m *Member) Listen(ctx context.Context, h Handler) error {
 	dialer := net.Dialer{Timeout: dialWithin}
 	conn, err := dialer.DialContext(ctx, "tcp", m.config.Publish)
 	if err != nil {
 		return fmt.Errorf("listen to the master's jobs: %w", err)
 	}
 	// What comes while keys are asked for has its time, and waits.
-	q, awake := newQueue(), newAwake(time.Now())
+	q, pauseWatch := newQueue(), newPauseWatch(time.Now())
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return awake.run(ctx) })
+	g.Go(func() error { return pauseWatch.run(ctx) })
 	g.Go(func() error {
 		return zmtp.Subscribe(ctx, conn, MaxPublish, func(message []byte) error {
-			q.put(message, awake.came(time.Now()))
+			q.put(message, pauseWatch.earliest(time.Now()))
 			return nil
 		})
 	})
 	g.Go(func() error {
 		// A master that was started again has new keys, and may have another key pair.
-		if _, err := m.renewed(ctx, m.known()); err != nil {
+		if _, err := m.renew(ctx, m.current()); err != nil {
 			return err
 		}
 		h.Connected()
@@ -67,15 +67,15 @@ func (m *Member) Listen(ctx context.Context, h Hearer) error {
 				return err
 			}
 			if left > 0 {
-				h.Missed(fmt.Errorf("%d jobs came while this bridge was busy", left))
+				h.Skipped(fmt.Errorf("%d jobs came while this bridge was busy", left))
 			}
 			if load, err := m.open(ctx, p.message); err != nil {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				h.Missed(err)
+				h.Skipped(err)
 			} else {
-				h.Heard(load, p.read)
+				h.Job(load, p.read)
 			}
 		}
 	})
@@ -90,14 +90,14 @@ func (m *Member) open(ctx context.Context, message []byte) (map[string][]byte, e
 	if err != nil {
 		return nil, err
 	}
-	has := m.known()
+	has := m.current()
 	if err := verify(has.master, outer); err != nil {
 		return nil, err
 	}
 	sealed := event.Bytes(outer["load"])
 	plain, err := has.openPublish(sealed)
 	if errors.Is(err, errMAC) {
-		if has, err = m.renewed(ctx, has); err != nil {
+		if has, err = m.renew(ctx, has); err != nil {
 			return nil, err
 		}
 		plain, err = has.openPublish(sealed)

@@ -134,7 +134,7 @@ func (m *master) job(jid string) []byte {
 // nothing here.
 func TestPublishesAreVerified(t *testing.T) {
 	m, us := newMaster(t)
-	if _, err := us.renewed(t.Context(), keys{}); err != nil {
+	if _, err := us.renew(t.Context(), keys{}); err != nil {
 		t.Fatal(err)
 	}
 	sealed := m.now.encrypt(pack(map[string]any{"jid": "1"}))
@@ -184,9 +184,9 @@ func newEar() *ear {
 	return &ear{make(chan struct{}, 10), make(chan string, 100), make(chan error, 100)}
 }
 
-func (e *ear) Connected()                                { e.connected <- struct{}{} }
-func (e *ear) Heard(load map[string][]byte, _ time.Time) { e.heard <- string(event.Bytes(load["jid"])) }
-func (e *ear) Missed(err error)                          { e.missed <- err }
+func (e *ear) Connected()                              { e.connected <- struct{}{} }
+func (e *ear) Job(load map[string][]byte, _ time.Time) { e.heard <- string(event.Bytes(load["jid"])) }
+func (e *ear) Skipped(err error)                       { e.missed <- err }
 
 // next gives what came: a job id, or an error.
 func (e *ear) next(t *testing.T) string {
@@ -305,10 +305,10 @@ func TestG7_QueueIsBounded(t *testing.T) {
 func TestG11_StoppedBridge(t *testing.T) {
 	for _, beatFirst := range []bool{false, true} {
 		begun := time.Now()
-		a := newAwake(begun)
+		a := newPauseWatch(begun)
 		after := func(d time.Duration) time.Time { return begun.Add(d) }
 		a.at(after(500 * time.Millisecond))
-		if got := a.came(after(900 * time.Millisecond)); got != after(900*time.Millisecond) {
+		if got := a.earliest(after(900 * time.Millisecond)); got != after(900*time.Millisecond) {
 			t.Errorf("awake: %v", got.Sub(begun))
 		}
 		a.at(after(time.Second)) // and then it is stopped, for 7 s
@@ -316,12 +316,12 @@ func TestG11_StoppedBridge(t *testing.T) {
 			a.at(after(8 * time.Second))
 		}
 		for _, d := range []time.Duration{8001, 8002, 8500} {
-			if got := a.came(after(d * time.Millisecond)); got != after(time.Second) {
+			if got := a.earliest(after(d * time.Millisecond)); got != after(time.Second) {
 				t.Errorf("read after %d ms (beat first: %v): it came after %v", d, beatFirst, got.Sub(begun))
 			}
 		}
 		a.at(after(9 * time.Second))
-		if got := a.came(after(9100 * time.Millisecond)); got != after(9100*time.Millisecond) {
+		if got := a.earliest(after(9100 * time.Millisecond)); got != after(9100*time.Millisecond) {
 			t.Errorf("awake again: %v", got.Sub(begun))
 		}
 	}

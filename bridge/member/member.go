@@ -86,7 +86,7 @@ func (m *Member) Leave() error {
 var errLeft = errors.New("this bridge is no member of its master's fleet any more")
 
 // known gives the keys that the member has; none before the first ask.
-func (m *Member) known() keys {
+func (m *Member) current() keys {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.keys
@@ -98,7 +98,7 @@ const askEvery = time.Second
 
 // renewed gives keys that are newer than old: it asks for them, unless somebody
 // else did meanwhile.
-func (m *Member) renewed(ctx context.Context, old keys) (keys, error) {
+func (m *Member) renew(ctx context.Context, old keys) (keys, error) {
 	m.asking.Lock()
 	defer m.asking.Unlock()
 	m.mu.Lock()

@@ -82,9 +82,9 @@ func newReal(t *testing.T, version string) *real {
 	return r
 }
 
-func (r *real) Connected()                                {}
-func (r *real) Heard(load map[string][]byte, _ time.Time) { r.heard <- load }
-func (r *real) Missed(err error)                          { r.t.Error("missed a job: ", err) }
+func (r *real) Connected()                              {}
+func (r *real) Job(load map[string][]byte, _ time.Time) { r.heard <- load }
+func (r *real) Skipped(err error)                       { r.t.Error("missed a job: ", err) }
 
 // hears has the master publish jobs until one of them is heard: some may be published
 // before the connection stands.

@@ -33,7 +33,7 @@ type Returns struct {
 	Values map[string]map[string]msgpack.RawMessage
 }
 
-// Return hands returns to the master as a syndic does, which is Salt's own way for
+// Return passes returns to the master as a syndic does, which is Salt's own way for
 // those of minions that are not connected here: it fires salt/job/<jid>/ret/<id>,
 // and writes the job cache, whichever it has (AESFuncs._syndic_return, alike in
 // 3006.28, 3007.15 and 3008.3).
@@ -61,16 +61,16 @@ func (m *Member) Fire(ctx context.Context, tag string, data map[string]any) erro
 // after a day (publish_session) or a restart of the master: then once more. A
 // request that was refused had no effect.
 func (m *Member) send(ctx context.Context, load map[string]any) error {
-	has := m.known()
+	has := m.current()
 	if has.session == nil {
 		var err error
-		if has, err = m.renewed(ctx, has); err != nil {
+		if has, err = m.renew(ctx, has); err != nil {
 			return err
 		}
 	}
 	err := m.sendWith(ctx, has, load)
 	if errors.Is(err, ErrRefused) {
-		if has, err = m.renewed(ctx, has); err != nil {
+		if has, err = m.renew(ctx, has); err != nil {
 			return err
 		}
 		err = m.sendWith(ctx, has, load)

@@ -98,7 +98,7 @@ func TestG10_AttacksAreAudited(t *testing.T) {
 		}
 	}
 	w.waitFor("the flood is counted", func() bool { return m1.Status().Refused >= 100 })
-	if n := trail.with("connection refused"); n > tellAtOnce+1 {
+	if n := trail.with("connection refused"); n > linesAtOnce+1 {
 		t.Errorf("a flood wrote %d lines", n)
 	}
 }
@@ -115,7 +115,7 @@ func recordSession(t *testing.T, address string, job []byte) []byte {
 		t.Fatal(err)
 	}
 	tape := &taped{Conn: conn}
-	l, err := shake(t.Context(), tape, config, false, message{Instance: "m2"}, time.Now)
+	l, err := handshake(t.Context(), tape, config, false, message{Instance: "m2"}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func FuzzConnection(f *testing.F) {
 			_, _ = client.Write(data)
 			client.Close()
 		}()
-		if _, err := shake(context.Background(), server, config, true, message{Instance: "m1"}, time.Now); err == nil {
+		if _, err := handshake(context.Background(), server, config, true, message{Instance: "m1"}, time.Now); err == nil {
 			t.Error("it is taken for a master")
 		}
 	})

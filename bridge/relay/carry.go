@@ -148,7 +148,7 @@ func (r *Relay) reportMissing(jid string, soon bool) {
 		r.lastLost = &Lost{JID: jid, Function: job.Function, At: r.o.Now(), Master: p.Master, State: p.State, Why: why,
 			Minions: ids[:min(len(ids), maxNamed)], Count: len(ids)}
 		r.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
+		ctx, cancel := context.WithTimeout(context.Background(), reportWithin)
 		data := map[string]any{"jid": jid, "fun": job.Function, "master": p.Master, "state": p.State, "why": why,
 			"minions": ids[:min(len(ids), maxNamed)], "count": len(ids)}
 		if err := r.o.Member.Fire(ctx, "phoenix/relay/"+jid+"/missing", data); err != nil {
@@ -159,4 +159,4 @@ func (r *Relay) reportMissing(jid string, soon bool) {
 }
 
 // tellWithin bounds the event about a job: after it, nobody waits for that any more.
-const tellWithin = 10 * time.Second
+const reportWithin = 10 * time.Second

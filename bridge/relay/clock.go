@@ -19,7 +19,7 @@ const (
 	clockBucket = time.Minute
 )
 
-// clock tells how late a peer's messages are. Each side counts from when it took the
+// clock measures how late a peer's messages are. Each side counts from when it took the
 // connection, on its monotonic clock; the two are related by the quickest message of
 // the last minute or two. The hosts' wall clocks may say what they like.
 //
@@ -45,7 +45,7 @@ type bucket struct {
 
 func newClock(now time.Time) *clock { return &clock{began: now, current: bucket{began: now}} }
 
-// at is now as this side's messages tell it.
+// at is the current time in this side's messages.
 func (c *clock) at(now time.Time) int64 { return now.Sub(c.began).Milliseconds() }
 
 // observe takes in a message's At. sure: it came within helloWithin of a question.
@@ -77,7 +77,7 @@ func (c *clock) age(at int64, now time.Time) time.Duration {
 	return c.delay(at, now) - least
 }
 
-// answered tells whether a message that answers the one which this side sent at asked,
+// answered reports whether a message that answers the one which this side sent at asked,
 // after the peer held it for some milliseconds, came within helloWithin of it.
 func (c *clock) answered(asked, held int64, now time.Time) bool {
 	return asked > 0 && held >= 0 && c.at(now)-asked-held <= helloWithin.Milliseconds()

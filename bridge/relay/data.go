@@ -76,7 +76,7 @@ func (r *Relay) offerAgain() {
 
 // offerData is called with mu held. A change for which there is no room is offered with
 // all the rest later.
-func (r *Relay) offerData(g *guest, stamps map[string]int64) {
+func (r *Relay) offerData(g *asker, stamps map[string]int64) {
 	var list []message
 	if stamps != nil && !g.indexDue {
 		list = parts(message{Kind: kindHave, Fresh: true}, stamps)
@@ -95,7 +95,7 @@ func (r *Relay) offerData(g *guest, stamps map[string]int64) {
 }
 
 // giveData sends a peer what it asked for.
-func (r *Relay) giveData(ctx context.Context, g *guest, l *link) error {
+func (r *Relay) giveData(ctx context.Context, g *asker, l *link) error {
 	for {
 		var ids []string
 		select {
@@ -124,7 +124,7 @@ func (r *Relay) giveData(ctx context.Context, g *guest, l *link) error {
 }
 
 // wants takes in what a peer asks for.
-func (r *Relay) wants(g *guest, ids []string) {
+func (r *Relay) wants(g *asker, ids []string) {
 	if r.share == nil {
 		return
 	}

@@ -18,7 +18,7 @@ type suspects struct{ waiting atomic.Int64 }
 
 // suspect writes a line about an announced job that the master did not publish: an
 // accepted minion can fire that event. Nothing follows from it here. A bridge that does
-// not read all that its master publishes cannot tell.
+// not read all that its master publishes cannot know.
 func (r *Relay) suspect(jid string, minions int) {
 	if r.memory.knows(jid) || !r.listening() {
 		return

@@ -14,8 +14,8 @@ import (
 
 const (
 	// dialWithin and shakeWithin bound a connection until TLS stands.
-	dialWithin  = 3 * time.Second
-	shakeWithin = 5 * time.Second
+	dialWithin      = 3 * time.Second
+	handshakeWithin = 5 * time.Second
 	// pingEvery, silentFor: a peer that says nothing for so long is given up. It
 	// answers each ping, whatever else it does.
 	pingEvery = 3 * time.Second
@@ -34,17 +34,17 @@ type link struct {
 
 	mu sync.Mutex // of writes
 
-	heard   sync.Mutex
+	seenMu  sync.Mutex
 	seen    int64 // the At of the last message
 	arrived time.Time
 }
 
-// shake opens a connection: TLS, then a hello from each side. The side that was
-// dialled speaks first, so that it can tell how long the answer took.
-func shake(ctx context.Context, conn net.Conn, config *tls.Config, dialled bool, hello message, now func() time.Time) (*link, error) {
+// handshake opens a connection: TLS, then a hello from each side. The side that was
+// dialled speaks first, so that it can measure how long the answer took.
+func handshake(ctx context.Context, conn net.Conn, config *tls.Config, dialled bool, hello message, now func() time.Time) (*link, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if err := conn.SetDeadline(time.Now().Add(shakeWithin)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(handshakeWithin)); err != nil {
 		return nil, err
 	}
 	secure := tls.Client(conn, config)
@@ -57,13 +57,13 @@ func shake(ctx context.Context, conn net.Conn, config *tls.Config, dialled bool,
 	l := &link{conn: secure, r: bufio.NewReader(secure), clock: newClock(now()), now: now}
 	var err error
 	if dialled {
-		err = l.greet(hello)
+		err = l.sendHello(hello)
 	}
 	if err == nil {
-		err = l.meet()
+		err = l.readHello()
 	}
 	if err == nil && !dialled {
-		err = l.greet(hello)
+		err = l.sendHello(hello)
 	}
 	if err != nil {
 		return nil, err
@@ -74,12 +74,12 @@ func shake(ctx context.Context, conn net.Conn, config *tls.Config, dialled bool,
 	return l, secure.SetDeadline(time.Time{})
 }
 
-func (l *link) greet(hello message) error {
+func (l *link) sendHello(hello message) error {
 	hello.Kind, hello.Oldest, hello.Newest = kindHello, oldestVersion, newestVersion
 	return l.send(hello)
 }
 
-func (l *link) meet() error {
+func (l *link) readHello() error {
 	asked := l.now()
 	raw, err := readFrame(l.r, maxHello)
 	if err != nil {
@@ -100,7 +100,7 @@ func (l *link) meet() error {
 	// For the side that speaks first this is the answer to its hello; the other one
 	// counts from the end of TLS, when it began to wait.
 	l.clock.observe(m.At, now, true)
-	l.hears(m, now)
+	l.setSeen(m, now)
 	return nil
 }
 
@@ -168,22 +168,22 @@ func (l *link) read() (message, error) {
 	if err == nil {
 		now := l.now()
 		l.clock.observe(m.At, now, l.clock.answered(m.Seen, m.Held, now))
-		l.hears(m, now)
+		l.setSeen(m, now)
 	}
 	return m, err
 }
 
-func (l *link) hears(m message, now time.Time) {
-	l.heard.Lock()
-	defer l.heard.Unlock()
+func (l *link) setSeen(m message, now time.Time) {
+	l.seenMu.Lock()
+	defer l.seenMu.Unlock()
 	l.seen, l.arrived = m.At, now
 }
 
 // ping asks for a sign of life, and answers the last message.
 func (l *link) ping() error {
 	m := l.stamp(message{Kind: kindPing})
-	l.heard.Lock()
+	l.seenMu.Lock()
 	m.Seen, m.Held = l.seen, l.now().Sub(l.arrived).Milliseconds()
-	l.heard.Unlock()
+	l.seenMu.Unlock()
 	return l.write(m)
 }

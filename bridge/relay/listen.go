@@ -11,11 +11,11 @@ import (
 
 const (
 	listenFirst = 200 * time.Millisecond
-	// listenMost bounds how long after a restart of its master a bridge is deaf.
+	// listenMost bounds how long after a restart of its master a bridge reads no jobs.
 	listenMost = 2 * time.Second
 )
 
-// listen hears what the master publishes. Jobs that it publishes while nobody listens
+// listen reads what the master publishes. Jobs that it publishes while nobody listens
 // stay on this master.
 func (r *Relay) listen(ctx context.Context) {
 	h := &publishHandler{relay: r, wait: listenFirst}
@@ -33,7 +33,7 @@ func (r *Relay) listen(ctx context.Context) {
 	}
 }
 
-// publishHandler takes what the member hears.
+// publishHandler takes what the member reads.
 type publishHandler struct {
 	relay *Relay
 	wait  time.Duration // until the next connection
@@ -44,19 +44,19 @@ func (h *publishHandler) Connected() {
 	h.relay.setListening(true, nil)
 }
 
-// Heard takes in a job, unless it waited for a key until nobody may publish it any more.
-func (h *publishHandler) Heard(load map[string][]byte, read time.Time) {
+// Job takes a job, unless it waited for a key until nobody may publish it any more.
+func (h *publishHandler) Job(load map[string][]byte, read time.Time) {
 	if waited := h.relay.o.Now().Sub(read); waited > lateAfter {
-		h.Missed(fmt.Errorf("it was decrypted %v after it came", waited.Round(time.Millisecond)))
+		h.Skipped(fmt.Errorf("it was decrypted %v after it came", waited.Round(time.Millisecond)))
 		return
 	}
 	h.relay.setListening(true, nil)
 	h.relay.carry(load, read)
 }
 
-// Missed is told of a job that stays here. Only a master that does not sign leaves the
-// relay deaf to all of them.
-func (h *publishHandler) Missed(err error) {
+// Skipped counts a job that stays here. Only a master that does not sign leaves the
+// relay without all of them.
+func (h *publishHandler) Skipped(err error) {
 	r := h.relay
 	r.count(func(c *Counts) { c.Skipped++ })
 	r.setListening(!errors.Is(err, member.ErrUnsigned), err)
@@ -65,7 +65,7 @@ func (h *publishHandler) Missed(err error) {
 	}
 }
 
-// setListening notes whether this master's jobs are heard, and why not, or why the last one
+// setListening notes whether this master's jobs are read, and why not, or why the last one
 // was not.
 func (r *Relay) setListening(yes bool, err error) {
 	r.mu.Lock()
@@ -75,8 +75,8 @@ func (r *Relay) setListening(yes bool, err error) {
 	switch {
 	case same:
 	case yes:
-		r.o.Log.Info("relay: hears what the master publishes")
+		r.o.Log.Info("relay: reads what the master publishes")
 	default:
-		r.o.Log.Warn("relay: does not hear what the master publishes; its jobs stay here", "err", err)
+		r.o.Log.Warn("relay: does not read what the master publishes; its jobs stay here", "err", err)
 	}
 }

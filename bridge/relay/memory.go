@@ -52,7 +52,7 @@ type entry struct {
 
 func newMemory(now func() time.Time) *memory { return &memory{now: now, jobs: map[string]*kept{}} }
 
-// digestOfLoad tells loads of one job apart by what is run where.
+// digestOfLoad distinguishes loads of one job by what is run where.
 func digestOfLoad(load salt.Load) digest {
 	h := sha256.New()
 	for _, name := range []string{"fun", "arg", "tgt", "tgt_type"} {

@@ -29,7 +29,7 @@ type peer struct {
 	hello   message
 	pair    Pair
 	now     func() time.Time
-	takes   func(from string, m message) // acks and returns
+	receive func(from string, m message) // acks and returns
 	changed func(p *peer, err error)     // it was reached (nil), or no longer is
 	traffic *traffic
 
@@ -85,12 +85,12 @@ func (p *peer) session(ctx context.Context) error {
 	conn, err := dialer.DialContext(ctx, "tcp", p.address)
 	if err != nil {
 		if op := (*net.OpError)(nil); errors.As(err, &op) {
-			err = op.Err // the address is told already
+			err = op.Err // the address is in the message already
 		}
 		return err
 	}
 	defer conn.Close()
-	l, err := shake(ctx, counted{conn, p.traffic}, config, false, p.hello, p.now)
+	l, err := handshake(ctx, counted{conn, p.traffic}, config, false, p.hello, p.now)
 	if err != nil {
 		return explain(err)
 	}
@@ -113,7 +113,7 @@ func (p *peer) session(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			p.takes(p.name, m)
+			p.receive(p.name, m)
 		}
 	})
 	return g.Wait()
@@ -140,7 +140,7 @@ func (p *peer) write(ctx context.Context, l *link, jobs, asks <-chan message) er
 	}
 }
 
-// offer hands a job over that came at read, now or not at all, and says what became of
+// offer sends a job that was read at read, now or not at all, and returns what became of
 // that.
 func (p *peer) offer(m message, read time.Time) outcome {
 	p.mu.Lock()
@@ -178,8 +178,8 @@ func (p *peer) ask(ctx context.Context, m message) bool {
 	return false
 }
 
-// pinned ends the connection if it was made with another key.
-func (p *peer) pinned(key string) {
+// endOldKey ends the connection if it was made with another key.
+func (p *peer) endOldKey(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.link != nil && p.link.key() != key {

@@ -71,7 +71,7 @@ func inDoubt(err error) bool {
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// declined tells of a job that was not published, as far as is known.
+// declined logs a job that was not published, as far as is known.
 func (r *Relay) declined(ack message, from string) message {
 	ack.JID, ack.Why = clip(ack.JID), clip(ack.Why)
 	r.count(func(c *Counts) { c.Declined++ })
@@ -112,7 +112,7 @@ func (r *Relay) expects(jid, from string) {
 	}
 }
 
-// mark is the field that a return bears which came from another master: which. It
+// mark is the field of a return that came from another master: its name. It
 // keeps returns from going round where every master gets all of them.
 const mark = "phoenix_master"
 
@@ -183,11 +183,11 @@ func (r *Relay) returned(e event.Event) {
 		return
 	}
 	r.mu.Lock()
-	asker, published := r.asked[jid]
-	var to []*guest
+	askingMaster, published := r.asked[jid]
+	var to []*asker
 	if published {
 		for name, g := range r.askers {
-			if name == asker || g.all {
+			if name == askingMaster || g.all {
 				to = append(to, g)
 			}
 		}

@@ -17,7 +17,7 @@ const (
 	maxRecorded = 32 << 20
 	maxOfJob    = 18 << 20
 	// maxAnnounced, maxAhead bound the jobs whose minions were announced and which were
-	// not heard on the publish port yet, milliseconds later, and their ids.
+	// not read from the publish port yet, milliseconds later, and their ids.
 	maxAnnounced = 64
 	maxAhead     = 16 << 20
 )
@@ -38,14 +38,14 @@ type record struct {
 	peers                  map[string]*outcomes // what became of it at the others, by instance
 }
 
-// ahead are the minions of a job that was announced and not heard yet.
+// ahead are the minions of a job that was announced and not read yet.
 type ahead struct {
 	minions []string
 	weight  int
 }
 
 // records remembers the jobs that this master published lately, and which minion was
-// seen on which master. It decides nothing about what is carried. What the bus tells it
+// seen on which master. It decides nothing about what is carried. What it takes from the bus
 // costs no more than the event is long.
 type records struct {
 	now func() time.Time

@@ -21,7 +21,7 @@ import (
 type Member interface {
 	Sweep() error
 	Leave() error
-	Listen(ctx context.Context, h member.Hearer) error
+	Listen(ctx context.Context, h member.Handler) error
 	Return(ctx context.Context, returns []member.Returns) error
 	Fire(ctx context.Context, tag string, data map[string]any) error
 }
@@ -67,11 +67,11 @@ type Relay struct {
 	share        *share    // nil: there is no cache
 	fetches      *fetches
 	asking       chan struct{}
-	refresh      chan struct{} // a master came that the table may tell of by now
+	refresh      chan struct{} // a master connected that the table may have by now
 
 	mu        sync.Mutex
 	peers     map[string]*peer
-	askers    map[string]*guest
+	askers    map[string]*asker
 	asked     map[string]string // whose job it is, of those that were published here; ofMaster: of somebody here
 	askedBy   []string          // keys of asked, oldest first
 	listens   bool
@@ -83,14 +83,14 @@ type Relay struct {
 // Counts are what a relay did since it began.
 type Counts struct {
 	Carried       uint64 `json:"carried"`    // jobs of this master that were offered to others
-	Skipped       uint64 `json:"skipped"`    // jobs that could not be: too large, not understood, not signed, heard too late
+	Skipped       uint64 `json:"skipped"`    // jobs that could not be: too large, not understood, not signed, read too late
 	Published     uint64 `json:"published"`  // jobs of others that were published here
 	Declined      uint64 `json:"declined"`   // jobs of others that were not
 	Returns       uint64 `json:"returns"`    // that came from others
 	Sent          uint64 `json:"sent"`       // returns that went to others
 	Dropped       uint64 `json:"dropped"`    // returns that nobody had room for, or that the master did not take
 	Malformed     uint64 `json:"malformed"`  // returns of others that would end the master's work on those beside them
-	Refused       uint64 `json:"refused"`    // connections without the masters' key, or otherwise amiss
+	Refused       uint64 `json:"refused"`    // connections without the masters' key, or refused for another reason
 	DataSent      uint64 `json:"data_sent"`  // data of minions that went to others
 	DataTaken     uint64 `json:"data_taken"` // and that came from others
 	BytesSent     uint64 `json:"bytes_sent"` // to other masters, as the network has them
@@ -115,7 +115,7 @@ func New(o Options) (*Relay, error) {
 		o.MastersIn = 5 * time.Second
 	}
 	r := &Relay{o: o, memory: newMemory(o.Now), records: newRecords(o.Now), inject: newInbox(), refresh: make(chan struct{}, 1),
-		peers: map[string]*peer{}, askers: map[string]*guest{}, asked: map[string]string{}, asking: make(chan struct{}, 1)}
+		peers: map[string]*peer{}, askers: map[string]*asker{}, asked: map[string]string{}, asking: make(chan struct{}, 1)}
 	if o.Cache != nil && o.Accepted != nil {
 		r.share = newShare(o.Cache, o.Now, o.Log)
 		r.fetches = newFetches(r.share.needs, o.Accepted, o.Now)
@@ -136,8 +136,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.serve(ctx) })
 	g.Go(func() error { r.listen(ctx); return nil })
-	g.Go(func() error { r.handIn(ctx); return nil })
-	g.Go(func() error { r.meet(ctx); return nil })
+	g.Go(func() error { r.passReturns(ctx); return nil })
+	g.Go(func() error { r.followMasters(ctx); return nil })
 	if r.share != nil {
 		g.Go(func() error { r.offerChanges(ctx); return nil })
 		g.Go(func() error { r.ask(ctx); return nil })
@@ -155,19 +155,19 @@ func (r *Relay) Note(jid string) {
 	r.expects(jid, ofMaster)
 }
 
-// meet keeps a peer for each other master that has a relay.
-func (r *Relay) meet(ctx context.Context) {
+// followMasters keeps a peer for each other master that has a relay.
+func (r *Relay) followMasters(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	ends := map[string]context.CancelFunc{}
 	told := ""
 	for {
-		r.pinned()
+		r.endOldKeys()
 		masters, err := r.o.Masters(ctx)
 		switch {
 		case err == nil:
 			told = ""
-			r.follow(ctx, masters, ends, &running)
+			r.updatePeers(ctx, masters, ends, &running)
 		case ctx.Err() == nil && err.Error() != told:
 			told = err.Error()
 			r.o.Log.Warn("relay: masters not read; the peers stay as they are", "err", err)
@@ -181,10 +181,10 @@ func (r *Relay) meet(ctx context.Context) {
 	}
 }
 
-// pinned ends the connections that were made with another key than the masters have
+// endOldKeys ends the connections that were made with another key than the masters have
 // now: who holds the former one alone is no master any more. A key that cannot be read
 // changes nothing; no connection comes about without it, either.
-func (r *Relay) pinned() {
+func (r *Relay) endOldKeys() {
 	key, err := r.o.Pair()
 	if err != nil {
 		return
@@ -202,12 +202,12 @@ func (r *Relay) pinned() {
 		}
 	}
 	for _, p := range r.peers {
-		p.pinned(own)
+		p.endOldKey(own)
 	}
 }
 
-// follow begins with the peers that are new, and ends those that are none any more.
-func (r *Relay) follow(ctx context.Context, masters []fleet.Master, ends map[string]context.CancelFunc, running *sync.WaitGroup) {
+// updatePeers begins with the peers that are new, and ends those that are none any more.
+func (r *Relay) updatePeers(ctx context.Context, masters []fleet.Master, ends map[string]context.CancelFunc, running *sync.WaitGroup) {
 	r.handshakes.expect(masters)
 	wanted := peersOf(masters, r.o.Instance)
 	r.mu.Lock()
@@ -223,7 +223,7 @@ func (r *Relay) follow(ctx context.Context, masters []fleet.Master, ends map[str
 		if r.peers[name] != nil {
 			continue
 		}
-		p := &peer{name: name, address: address, hello: r.hello(), pair: r.o.Pair, now: r.o.Now, takes: r.takes, changed: r.changed, traffic: &r.traffic}
+		p := &peer{name: name, address: address, hello: r.hello(), pair: r.o.Pair, now: r.o.Now, receive: r.receive, changed: r.changed, traffic: &r.traffic}
 		own, end := context.WithCancel(ctx)
 		r.peers[name], ends[name] = p, end
 		running.Go(func() { p.run(own) })
@@ -234,7 +234,7 @@ func (r *Relay) follow(ctx context.Context, masters []fleet.Master, ends map[str
 func peersOf(masters []fleet.Master, self string) map[string]string {
 	peers := map[string]string{}
 	for _, m := range masters {
-		if m.InstanceID != self && m.Status == fleet.Launch && m.Relay != "" && len(peers) < maxGuests {
+		if m.InstanceID != self && m.Status == fleet.Launch && m.Relay != "" && len(peers) < maxAskers {
 			peers[m.InstanceID] = m.Relay
 		}
 	}

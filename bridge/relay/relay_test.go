@@ -167,7 +167,7 @@ func fakePeer(t *testing.T, address, name string) (*link, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return shake(t.Context(), conn, config, false, message{Instance: name}, time.Now)
+	return handshake(t.Context(), conn, config, false, message{Instance: name}, time.Now)
 }
 
 // TestG11_RefusesWhatItKnowsOrIsLate: the same job once more, from the same master or
@@ -238,12 +238,12 @@ func TestG11_RefusesWhatItKnowsOrIsLate(t *testing.T) {
 func TestG11_LateFromTheStart(t *testing.T) {
 	w := newWorld(t, "m1", "m2")
 	m1, m2 := w.sides[0], w.sides[1]
-	m1.hearer.Heard(jobLoad(jid(1)), time.Now().Add(-6*time.Second))
+	m1.publishHandler.Job(jobLoad(jid(1)), time.Now().Add(-6*time.Second))
 	if c := m1.Status(); c.Skipped != 1 || c.Carried != 0 || !c.Hears || c.Error == "" {
 		t.Errorf("%+v", c)
 	}
 	read := time.Now().Add(-4 * time.Second)
-	m1.hearer.Heard(jobLoad(jid(2)), read)
+	m1.publishHandler.Job(jobLoad(jid(2)), read)
 	w.waitFor("m2 has the other", func() bool { return len(m2.seen(&m2.published)) == 1 })
 	p := m1.peers["m2"]
 	p.mu.Lock()
@@ -262,7 +262,7 @@ func TestG11_LateFromTheStart(t *testing.T) {
 func TestUnsignedIsSaid(t *testing.T) {
 	w := newWorld(t, "m1")
 	m1 := w.sides[0]
-	m1.hearer.Missed(member.ErrUnsigned)
+	m1.publishHandler.Skipped(member.ErrUnsigned)
 	if s := m1.Status(); s.Hears || !strings.Contains(s.Error, "needs sign_pub_messages") || s.Skipped != 1 {
 		t.Errorf("%+v", s)
 	}
@@ -270,7 +270,7 @@ func TestUnsignedIsSaid(t *testing.T) {
 	if s := m1.Status(); !s.Hears || s.Error != "" {
 		t.Errorf("%+v", s)
 	}
-	m1.hearer.Missed(errors.New("nonsense"))
+	m1.publishHandler.Skipped(errors.New("nonsense"))
 	if s := m1.Status(); !s.Hears || s.Error != "nonsense" || s.Skipped != 2 {
 		t.Errorf("%+v", s)
 	}
@@ -438,7 +438,7 @@ func TestG7_OutboxIsBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	(&Relay{inject: newInbox()}).handIn(ctx)
+	(&Relay{inject: newInbox()}).passReturns(ctx)
 }
 
 // TestG10_EventsAreNotBelieved: what a minion can put on the bus carries no job.

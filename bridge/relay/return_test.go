@@ -63,7 +63,7 @@ func TestG12_OneReturnCostsNoOther(t *testing.T) {
 		default:
 			want = append(want, jid(1)+" "+m.ID)
 		}
-		m1.takes("m2", m)
+		m1.receive("m2", m)
 	}
 	m1.mu.Unlock()
 	has := func() []string {
@@ -95,7 +95,7 @@ func (a *away) Return(context.Context, []member.Returns) error {
 func TestRefusedReturnsAreGivenUp(t *testing.T) {
 	a := &away{}
 	r := &Relay{o: Options{Member: a, Now: time.Now, Log: silent}}
-	r.hand(t.Context(), make([]message, 3))
+	r.passBatch(t.Context(), make([]message, 3))
 	if a.asked != 4 || r.counts.Dropped != 3 {
 		t.Errorf("asked %d times, %d dropped", a.asked, r.counts.Dropped)
 	}

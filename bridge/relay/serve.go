@@ -14,12 +14,12 @@ import (
 const (
 	// maxShaking bounds the connections that have not shown the masters' key yet, and
 	// so what strangers can cost: a signature each.
-	maxShaking = 16
+	maxHandshakes = 16
 	// maxShakingOfOne bounds those of one address. What is left of maxShaking to
 	// strangers takes nothing from the masters in the table.
-	maxShakingOfOne = 2
+	maxHandshakesOfOne = 2
 	// maxGuests bounds the connections of masters.
-	maxGuests = 64
+	maxAskers = 64
 )
 
 // serve takes connections until ctx ends. It closes the listener.
@@ -56,7 +56,7 @@ func (r *Relay) serve(ctx context.Context) error {
 				}
 				return
 			}
-			r.attend(ctx, conn, l)
+			r.serveAsker(ctx, conn, l)
 		})
 	}
 }
@@ -66,10 +66,10 @@ func (r *Relay) admit(ctx context.Context, conn net.Conn) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return shake(ctx, counted{conn, &r.traffic}, config, true, r.hello(), r.o.Now)
+	return handshake(ctx, counted{conn, &r.traffic}, config, true, r.hello(), r.o.Now)
 }
 
-// refused tells of connections that came to nothing; anybody can make many.
+// refused logs a connection that was refused; anybody can make many.
 func (r *Relay) refused(conn net.Conn, err error) {
 	r.count(func(c *Counts) { c.Refused++ })
 	if times, yes := r.refusedLog.next(r.o.Now()); yes {
@@ -77,8 +77,8 @@ func (r *Relay) refused(conn net.Conn, err error) {
 	}
 }
 
-// guest is another master that asks this one.
-type guest struct {
+// asker is another master that asks this one.
+type asker struct {
 	outbox *outbox
 	all    bool   // it wants the returns of all jobs
 	link   *link  // nil: it is away
@@ -89,22 +89,22 @@ type guest struct {
 	indexed  time.Time     // when it was offered all data last
 }
 
-// attend serves one connection of a master that asks.
-func (r *Relay) attend(ctx context.Context, conn net.Conn, l *link) {
+// serveAsker serves one connection of a master that asks.
+func (r *Relay) serveAsker(ctx context.Context, conn net.Conn, l *link) {
 	name := l.peer.Instance
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	guest, ok := r.welcome(l, leave)
+	asker, ok := r.register(l, leave)
 	if !ok {
 		r.refused(conn, errors.New("too many masters"))
 		return
 	}
-	defer r.farewell(guest, l)
+	defer r.unregister(asker, l)
 	jobs := make(chan message, maxUnsent)
-	g.Go(func() error { return guest.outbox.drain(ctx, l) })
+	g.Go(func() error { return asker.outbox.drain(ctx, l) })
 	for range publishers {
 		g.Go(func() error {
 			for {
@@ -112,13 +112,13 @@ func (r *Relay) attend(ctx context.Context, conn net.Conn, l *link) {
 				case <-ctx.Done():
 					return ctx.Err()
 				case m := <-jobs:
-					guest.outbox.put(r.publish(ctx, name, l, m))
+					asker.outbox.put(r.publish(ctx, name, l, m))
 				}
 			}
 		})
 	}
 	if r.share != nil {
-		g.Go(func() error { return r.giveData(ctx, guest, l) })
+		g.Go(func() error { return r.giveData(ctx, asker, l) })
 	}
 	g.Go(func() error {
 		defer leave()
@@ -133,12 +133,12 @@ func (r *Relay) attend(ctx context.Context, conn net.Conn, l *link) {
 					return err
 				}
 			case kindWant:
-				r.wants(guest, m.IDs)
+				r.wants(asker, m.IDs)
 			case kindJob:
 				select {
 				case jobs <- m:
 				default:
-					guest.outbox.put(message{Kind: kindAck, JID: m.JID, State: stateRefused, Why: "too many jobs wait here"})
+					asker.outbox.put(message{Kind: kindAck, JID: m.JID, State: stateRefused, Why: "too many jobs wait here"})
 				}
 			}
 		}
@@ -147,20 +147,20 @@ func (r *Relay) attend(ctx context.Context, conn net.Conn, l *link) {
 	r.o.Log.Debug("relay: a master that asked has left", "peer", name, "err", err)
 }
 
-// welcome makes the connection that of its master; an earlier one, which the master
+// register makes the connection that of its master; an earlier one, which the master
 // has given up, ends.
-func (r *Relay) welcome(l *link, leave func()) (*guest, bool) {
+func (r *Relay) register(l *link, leave func()) (*asker, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g := r.askers[l.peer.Instance]
 	if g == nil {
-		if len(r.askers) >= maxGuests { // masters come and go; those that are away make room
-			maps.DeleteFunc(r.askers, func(_ string, g *guest) bool { return g.link == nil })
+		if len(r.askers) >= maxAskers { // masters come and go; those that are away make room
+			maps.DeleteFunc(r.askers, func(_ string, g *asker) bool { return g.link == nil })
 		}
-		if len(r.askers) >= maxGuests {
+		if len(r.askers) >= maxAskers {
 			return nil, false
 		}
-		g = &guest{outbox: newOutbox(r.o.Now)}
+		g = &asker{outbox: newOutbox(r.o.Now)}
 		r.askers[l.peer.Instance] = g
 	}
 	if g.leave != nil {
@@ -172,7 +172,7 @@ func (r *Relay) welcome(l *link, leave func()) (*guest, bool) {
 	if r.share != nil {
 		r.offerData(g, nil)
 	}
-	if r.peers[l.peer.Instance] == nil { // new: the table tells of it by now
+	if r.peers[l.peer.Instance] == nil { // new: the table may have it by now
 		select {
 		case r.refresh <- struct{}{}:
 		default:
@@ -181,7 +181,7 @@ func (r *Relay) welcome(l *link, leave func()) (*guest, bool) {
 	return g, true
 }
 
-func (r *Relay) farewell(g *guest, l *link) {
+func (r *Relay) unregister(g *asker, l *link) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if g.link == l {

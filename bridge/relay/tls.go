@@ -83,7 +83,7 @@ func digestOf(key *rsa.PublicKey) (string, error) {
 }
 
 // tlsConfig is for both ends of a connection between masters. Who holds the masters'
-// key is one of them, and nobody else is: the certificate is made from that key on the
+// key is one of them, and no other is: the certificate is made from that key on the
 // spot, and only its key is looked at. It is read anew for each connection, since the
 // key may be replaced while the bridge runs.
 func tlsConfig(pair Pair) (*tls.Config, error) {

@@ -53,11 +53,11 @@ type world struct {
 
 type side struct {
 	*Relay
-	name      string
-	publishes func(load map[string][]byte) // what the master publishes, it says here
-	hearer    member.Hearer
-	ready     chan struct{}
-	cache     *memoryCache
+	name           string
+	publishes      func(load map[string][]byte) // what the master publishes, it says here
+	publishHandler member.Handler
+	ready          chan struct{}
+	cache          *memoryCache
 
 	told chan string // each job published and each return taken; nil: nobody waits
 
@@ -72,9 +72,9 @@ type side struct {
 func (s *side) Sweep() error { return nil }
 func (s *side) Leave() error { return nil }
 
-func (s *side) Listen(ctx context.Context, h member.Hearer) error {
-	s.hearer = h
-	s.publishes = func(load map[string][]byte) { h.Heard(load, time.Now()) }
+func (s *side) Listen(ctx context.Context, h member.Handler) error {
+	s.publishHandler = h
+	s.publishes = func(load map[string][]byte) { h.Job(load, time.Now()) }
 	h.Connected()
 	close(s.ready)
 	<-ctx.Done()

@@ -29,7 +29,7 @@ func TestG12_IdleConnectionsKeepNoMasterOut(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	w.waitFor("the last are refused", func() bool { return m1.Status().Refused >= 40-maxShaking })
+	w.waitFor("the last are refused", func() bool { return m1.Status().Refused >= 40-maxHandshakes })
 	if _, err := fakePeer(t, m1.Status().Listen, "m2"); err != nil {
 		t.Error("m2 does not get in: ", err)
 	}
@@ -51,8 +51,8 @@ func TestDoor(t *testing.T) {
 			leave = append(leave, l)
 		}
 	}
-	for n := 3; n < 3+maxShaking/maxShakingOfOne; n++ {
-		for range maxShakingOfOne {
+	for n := 3; n < 3+maxHandshakes/maxHandshakesOfOne; n++ {
+		for range maxHandshakesOfOne {
 			enter(n, true)
 		}
 		enter(n, false)

@@ -8,9 +8,9 @@ import (
 const (
 	// tellEvery: in the long run, at most one line in so long is written about what
 	// others can cause at will.
-	tellEvery = 10 * time.Second
+	lineEvery = 10 * time.Second
 	// tellAtOnce is how many lines may come together: a single attempt has a line of its own.
-	tellAtOnce = 10
+	linesAtOnce = 10
 )
 
 // lineLimit decides when a line is written about something that may come often.
@@ -31,10 +31,10 @@ func (s *lineLimit) next(now time.Time) (times int, yes bool) {
 		s.used = max(0, s.used-now.Sub(s.then))
 	}
 	s.then = now
-	if s.used+tellEvery > tellAtOnce*tellEvery {
+	if s.used+lineEvery > linesAtOnce*lineEvery {
 		return 0, false
 	}
-	s.used += tellEvery
+	s.used += lineEvery
 	times, s.times = s.times, 0
 	return times, true
 }

@@ -44,7 +44,7 @@ func (d *handshakes) begin(from netip.Addr) (leave func(), ok bool) {
 	if d.masters[from] {
 		foreign = 0
 	}
-	if d.shaking[from] >= maxShakingOfOne || foreign > 0 && d.foreign >= maxShaking {
+	if d.shaking[from] >= maxHandshakesOfOne || foreign > 0 && d.foreign >= maxHandshakes {
 		return nil, false
 	}
 	if d.shaking == nil {

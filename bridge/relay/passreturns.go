@@ -19,11 +19,11 @@ const (
 	batchReturns = 100
 	batchBytes   = 2 << 20
 	// handTries, handPause: a master that restarts is back within some 10 s.
-	handTries = 6
-	handPause = 2 * time.Second
+	passTries = 6
+	passPause = 2 * time.Second
 )
 
-// inbox is what came from other masters and is to be handed to this one.
+// inbox is what came from other masters and is to be passed to this one.
 type inbox struct {
 	wake chan struct{}
 
@@ -50,7 +50,7 @@ func (in *inbox) put(m message) bool {
 	return true
 }
 
-// take gives what one request bears.
+// take returns what goes into one request.
 func (in *inbox) take() []message {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -65,8 +65,8 @@ func (in *inbox) take() []message {
 	return batch
 }
 
-// takes takes in what a peer answers.
-func (r *Relay) takes(from string, m message) {
+// receive takes what a peer answers.
+func (r *Relay) receive(from string, m message) {
 	switch m.Kind {
 	case kindAck:
 		switch m.State {
@@ -101,8 +101,8 @@ func (r *Relay) takes(from string, m message) {
 	}
 }
 
-// handIn hands returns to the master, those that came meanwhile together.
-func (r *Relay) handIn(ctx context.Context) {
+// passReturns passes returns to the master, those that came meanwhile together.
+func (r *Relay) passReturns(ctx context.Context) {
 	for {
 		batch := r.inject.take()
 		if len(batch) == 0 {
@@ -113,33 +113,33 @@ func (r *Relay) handIn(ctx context.Context) {
 			}
 			continue
 		}
-		r.hand(ctx, batch)
+		r.passBatch(ctx, batch)
 		if ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-// hand hands in a batch, and, if the master ended it half-way, each of its returns by
-// itself, so that the one at fault is lost alone. Twice handed in is as once: the same
+// passBatch passes a batch, and, if the master ended it half-way, each of its returns by
+// itself, so that the one at fault is lost alone. Passed twice is as once: the same
 // return of the same job.
-func (r *Relay) hand(ctx context.Context, batch []message) {
+func (r *Relay) passBatch(ctx context.Context, batch []message) {
 	err := r.try(ctx, batch)
 	if notTaken(err) && len(batch) > 1 {
 		r.o.Log.Debug("relay: returns are handed in one by one", "returns", len(batch), "err", err)
 		for i := range batch {
 			if err = r.try(ctx, batch[i:i+1]); err != nil && !notTaken(err) {
-				r.lost(ctx, len(batch)-i, err) // the master is away
+				r.returnsLost(ctx, len(batch)-i, err) // the master is away
 				return
 			}
 			if err != nil {
-				r.lost(ctx, 1, err)
+				r.returnsLost(ctx, 1, err)
 			}
 		}
 		return
 	}
 	if err != nil {
-		r.lost(ctx, len(batch), err)
+		r.returnsLost(ctx, len(batch), err)
 	}
 }
 
@@ -153,18 +153,18 @@ func (r *Relay) try(ctx context.Context, batch []message) error {
 	returns := gather(batch)
 	for n := 1; ; n++ {
 		err := r.o.Member.Return(ctx, returns)
-		if err == nil || ctx.Err() != nil || notTaken(err) || n == handTries {
+		if err == nil || ctx.Err() != nil || notTaken(err) || n == passTries {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(handPause):
+		case <-time.After(passPause):
 		}
 	}
 }
 
-func (r *Relay) lost(ctx context.Context, n int, err error) {
+func (r *Relay) returnsLost(ctx context.Context, n int, err error) {
 	if ctx.Err() != nil {
 		return
 	}

@@ -15,18 +15,18 @@ const (
 	drainedIn = time.Second
 )
 
-// awake knows when this process stood still. What it reads when it goes on may have
-// come when that began.
-type awake struct {
+// pauseWatch measures when this process was stopped. What it reads when it goes on may
+// have come when the pause began.
+type pauseWatch struct {
 	mu   sync.Mutex
 	beat time.Time
 	from time.Time // when it stood still last, and until when
 	till time.Time
 }
 
-func newAwake(now time.Time) *awake { return &awake{beat: now} }
+func newPauseWatch(now time.Time) *pauseWatch { return &pauseWatch{beat: now} }
 
-func (a *awake) run(ctx context.Context) error {
+func (a *pauseWatch) run(ctx context.Context) error {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
@@ -40,21 +40,21 @@ func (a *awake) run(ctx context.Context) error {
 }
 
 // at beats.
-func (a *awake) at(now time.Time) {
+func (a *pauseWatch) at(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.step(now)
 }
 
-func (a *awake) step(now time.Time) {
+func (a *pauseWatch) step(now time.Time) {
 	if now.Sub(a.beat) > stoodStill {
 		a.from, a.till = a.beat, now
 	}
 	a.beat = now
 }
 
-// came gives the earliest time at which what is read now can have come.
-func (a *awake) came(now time.Time) time.Time {
+// earliest gives the earliest time at which what is read now can have come.
+func (a *pauseWatch) earliest(now time.Time) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.step(now)
