@@ -47,12 +47,13 @@ func Start(t testing.TB, folders ...string) *Root {
 }
 
 // StartRPM boots what is nearest to a system of rpm packages: a Debian with rpm and dnf
-// in the place of dpkg and apt. Amazon Linux itself cannot be had from Debian's
-// packages: its Python, its SELinux and its repositories are not here.
+// in the place of apt. dpkg stays: Salt's grains ask it on a Debian. Amazon Linux itself
+// cannot be had from Debian's packages: its Python, its SELinux and its repositories are
+// not here.
 func StartRPM(t testing.TB, folders ...string) *Root {
 	t.Helper()
 	r := start(t, "-rpm", ",rpm,dnf", folders)
-	r.Run("rm /usr/bin/apt-get /usr/bin/apt /usr/bin/dpkg && mkdir -p /etc/yum.repos.d")
+	r.Run("rm /usr/bin/apt-get /usr/bin/apt && mkdir -p /etc/yum.repos.d")
 	return r
 }
 
