@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	named  = regexp.MustCompile(`\b(phoenix|process|go)_[a-z0-9_]+`)
+	named  = regexp.MustCompile(`\bphoenix_[a-z0-9_]+`) // process_ and go_ are those of every program
 	inDocs = regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|")
 )
 

@@ -131,12 +131,19 @@ func (r *reader) take(ctx context.Context) (*snapshot, error) {
 		unreadable = append(unreadable, id)
 	}
 	slices.SortFunc(s.Cells, func(a, b cell) int { return natural(a.ID, b.ID) })
+	// Of the minions that the grid shows, the counts are those of the grid: the rows may
+	// have changed since the status was read.
+	counts := map[decide.Phase]int{}
+	for _, c := range s.Cells {
+		counts[c.Phase]++
+	}
+	s.Total = len(s.Cells)
+	for _, phase := range []decide.Phase{decide.PhaseTerminated, decide.PhaseForeign, decide.PhaseUnlisted} {
+		counts[phase] = status.Minions[phase]
+	}
 	for _, phase := range phases {
-		if n := status.Minions[phase]; n > 0 {
+		if n := counts[phase]; n > 0 {
 			s.Phases = append(s.Phases, phaseCount{phase, n})
-			if phase != decide.PhaseTerminated && phase != decide.PhaseForeign && phase != decide.PhaseUnlisted {
-				s.Total += n
-			}
 		}
 	}
 	for _, m := range status.Masters {
