@@ -43,6 +43,7 @@ type minion struct {
 	succeeded string         // jid of the first highstate that did
 	excused   bool           // something happened that docs/guarantees.md excepts
 	own       map[string]*ownJID
+	ranAt     time.Duration // when a highstate last ended
 }
 
 // link is one connection to a master.
@@ -328,6 +329,7 @@ func (m *minion) begin(from *machine, jid string, late, forgotten bool) {
 		if _, there := m.runs[jid]; !there {
 			return // killed
 		}
+		m.ranAt = w.now
 		delete(m.runs, jid) // whoever began it: the file has the jid's name
 		switch p := w.perils; {
 		case fate < p.kill:

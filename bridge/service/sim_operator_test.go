@@ -142,12 +142,11 @@ func (b *bridge) otherJID(given, as string, hit []string, err error) error {
 // ended without a record of it. It is not sent again: that is for the operator.
 func (w *world) lost(m *minion) bool {
 	row := w.store.minions[m.id]
-	if len(m.own) == 0 || w.faulty || w.now-max(w.changed[m.id], w.healed) < 20*time.Minute {
+	if len(m.own) == 0 || w.faulty || w.now-max(w.changed[m.id], w.healed, m.ranAt) < 2*time.Hour {
 		return false
 	}
 	_, ended := m.ended[row.ClaimJID]
-	return row.ClaimState != fleet.Claimed ||
-		m.own[row.ClaimJID] != nil && m.runs[row.ClaimJID] == nil && !m.queued[row.ClaimJID] && !ended
+	return row.ClaimState != fleet.Claimed || m.runs[row.ClaimJID] == nil && !m.queued[row.ClaimJID] && !ended
 }
 
 // renamed notes how a publish under another jid ended.

@@ -183,7 +183,7 @@ func (w *world) accepts(b *bridge, id string, key []byte) {
 	digest, _ := fleet.KeyDigest(key)
 	recent := w.now-w.changed[id] < 5*time.Minute
 	switch {
-	case row.Status == fleet.Terminate && w.now-w.changedBy[id] > 5*time.Minute:
+	case row.Status == fleet.Terminate && w.now-w.changedBy[id] > 10*time.Minute:
 		w.fault("G4: %s accepts the key of %s, which was terminated", b.incarnation, id)
 	case row.Status == fleet.Launch && row.KeySHA256 != digest && !recent:
 		w.fault("G3: %s accepts a key of %s that is not the bound one", b.incarnation, id)
