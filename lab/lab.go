@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
+
+	"phoenix/lab/needs"
 )
 
 // TB is what the lab needs of a test. *testing.T has it, and so has the demo.
@@ -40,6 +43,9 @@ const maxDir = 32
 // New makes an empty lab, which ends with tb.
 func New(tb TB) *Lab {
 	tb.Helper()
+	if t, is := tb.(testing.TB); is {
+		needs.More(t, "real masters and minions")
+	}
 	parent := os.TempDir()
 	if len(parent) > maxDir {
 		parent = "/tmp"

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"phoenix/bridge/salt"
+	"phoenix/lab/needs"
 )
 
 var (
@@ -464,6 +465,7 @@ func TestSaltReadsWhatIsRendered(t *testing.T) {
 // others' are the same file.
 func python(t testing.TB, script string, args ...string) []byte {
 	t.Helper()
+	needs.More(t, "Salt's own Python")
 	venvs := os.Getenv("PHOENIX_SALT_VENVS")
 	if venvs == "" {
 		venvs = filepath.Join("..", "..", ".cache")

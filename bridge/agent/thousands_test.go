@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/lab/needs"
 )
 
 const (
@@ -176,6 +177,7 @@ func (f *thousands) figures(act int) (n figures) {
 // TestThousandAgents: what agents of a fleet of ten thousand do to it when masters
 // join, die, come back, drain and are replaced. docs/agent.md has the table.
 func TestThousandAgents(t *testing.T) {
+	needs.More(t, "minutes of a core")
 	for _, follow := range []Follow{FollowOne, 2} {
 		t.Run("follow "+follow.String(), func(t *testing.T) {
 			var f thousands

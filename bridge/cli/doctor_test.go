@@ -27,6 +27,7 @@ import (
 	"phoenix/lab"
 	local "phoenix/lab/dynamodb"
 	"phoenix/lab/moto"
+	"phoenix/lab/needs"
 )
 
 // stillMaster is the configuration and key store of a master that does not run.
@@ -85,6 +86,7 @@ func told(t *testing.T, found map[string][]doctor.Finding, check string, severit
 // With a configuration, doctor asks AWS for what a bridge needs there.
 func TestDoctorOnAWS(t *testing.T) {
 	cfg := moto.Start(t)
+	needs.More(t, "DynamoDB Local, and Java for it")
 	server, err := local.Start()
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"phoenix/bridge/fleet/dynamo"
 	"phoenix/lab/awsproxy"
 	local "phoenix/lab/dynamodb"
+	"phoenix/lab/needs"
 )
 
 func credentials(context.Context) (aws.Credentials, error) {
@@ -23,6 +24,7 @@ func credentials(context.Context) (aws.Credentials, error) {
 // TestFaultsOfDynamoDB: what can be wrong with the tables, or the way to them, is
 // one line that names it, with what to do about it, and its exit code.
 func TestFaultsOfDynamoDB(t *testing.T) {
+	needs.More(t, "DynamoDB Local, and Java for it")
 	server, err := local.Start()
 	if err != nil {
 		t.Fatal(err)

@@ -91,6 +91,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	heals, _ := store.(fleet.Heals) // each store of ours is one
 	inbox, counters := service.NewInbox(), &service.Counters{Durations: metrics.NewDurations()}
 	store = service.CountFailures(store, counters)
+	open.Folder(cfg.Audit.File)
 	trail := audit.New(cfg.Audit.File, log)
 	left := autoscaling.Left(master.Interface, master.PublishPort)
 	messages, err := openQueue(cfg, loaded, store, left, inbox.Upsert, counters.Durations.Message, service.DecisionLog(log, trail, engine.InstanceID), log)

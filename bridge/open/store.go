@@ -47,6 +47,7 @@ func Store(ctx context.Context, cfg config.Config, missing Missing, waits func(e
 	}
 	path := strings.TrimPrefix(cfg.Store, "sqlite:")
 	if missing == Create {
+		Folder(path)
 		return sqlite.Open(ctx, path)
 	}
 	store, err := sqlite.OpenExisting(ctx, path)
@@ -58,6 +59,14 @@ func Store(ctx context.Context, cfg config.Config, missing Missing, waits func(e
 	}
 	return store, nil
 }
+
+// folderMode is that of systemd's StateDirectory.
+const folderMode = 0o755
+
+// Folder makes the folder of a file, as /var/lib/phoenix, if its parent exists and
+// this user may: a misspelt path makes no tree of folders. Whoever opens the file
+// then reports that there is none.
+func Folder(path string) { _ = os.Mkdir(filepath.Dir(path), folderMode) }
 
 func emptyStore(ctx context.Context) (fleet.Store, error) {
 	dir, err := os.MkdirTemp("", "phoenix-dry-run-")

@@ -14,6 +14,7 @@ import (
 
 	"phoenix/bridge/fleet/dynamo"
 	local "phoenix/lab/dynamodb"
+	skip "phoenix/lab/needs"
 )
 
 // bill is what was asked of DynamoDB: requests by kind, and the units of capacity
@@ -142,6 +143,7 @@ func (m *meter) note(op string, request, answer []byte) {
 // requests are counted.
 func metered(t *testing.T) (*dynamo.Store, *meter) {
 	t.Helper()
+	skip.More(t, "DynamoDB Local, and Java for it")
 	server, err := local.Start()
 	if err != nil {
 		t.Fatal(err)

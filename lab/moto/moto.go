@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"phoenix/lab/needs"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
@@ -66,6 +68,7 @@ main(["-H", "127.0.0.1", "-p", sys.argv[1]])
 // so.
 func Start(t testing.TB) aws.Config {
 	t.Helper()
+	needs.More(t, "moto, and Python for it")
 	python, err := Install()
 	if err != nil {
 		t.Fatalf("install moto: %v", err)

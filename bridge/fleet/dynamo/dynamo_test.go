@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/fleettest"
 	local "phoenix/lab/dynamodb"
+	"phoenix/lab/needs"
 )
 
 // endpointVar hands the endpoint of the one server from TestMain to the tests.
@@ -21,6 +23,9 @@ const endpointVar = "PHOENIX_TEST_DYNAMODB"
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if flag.Parse(); testing.Short() {
+		return m.Run() // tests that need it skip
+	}
 	server, err := local.Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -45,6 +50,7 @@ func run(m *testing.M) int {
 // ownTables is the configuration of a store of this test's own.
 func ownTables(t *testing.T) Config {
 	t.Helper()
+	needs.More(t, "DynamoDB Local, and Java for it")
 	name := strings.NewReplacer("/", ".", "#", "-").Replace(t.Name())
 	return Config{Region: "eu-test-1", Endpoint: os.Getenv(endpointVar),
 		MinionsTable: name + ".minions", MastersTable: name + ".masters", ProofsTable: name + ".proofs"}
