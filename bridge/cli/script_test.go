@@ -57,6 +57,7 @@ func program() {
 var (
 	timestamp = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 	monthday  = regexp.MustCompile(`\b\d\d-\d\d \d\d:\d\d:\d\d\b`)
+	fraction  = regexp.MustCompile(`\b01-01 00:00:00\.\d{3}\b`)
 	ago       = regexp.MustCompile(`\b[0-9.hmµ]+s ago\b`)
 	up        = regexp.MustCompile(`\bup [0-9.hmµ]+s\b`)
 )
@@ -72,6 +73,7 @@ func constant(text string) string {
 		return "2026-01-01T00:00:00.000000000000Z"[:len(s)-1] + "Z"
 	})
 	text = monthday.ReplaceAllString(text, "01-01 00:00:00")
+	text = fraction.ReplaceAllString(text, "01-01 00:00:00.000")
 	return up.ReplaceAllString(ago.ReplaceAllString(text, "1s ago"), "up 1s")
 }
 
