@@ -76,7 +76,7 @@ package-test: ## install, run, upgrade and purge them on a Debian of its own, se
 
 relay: build ## each of Salt's commands over three masters, on three Salts: an hour on two cores
 	@go run ./lab/install
-	@PHOENIX_RELAY_SALTS="3006.30 3007.17 3008.5" go test -count=1 -parallel 1 -timeout 120m -run '^(TestRealMasters|TestG11_Relay)$$' ./bridge/member ./lab/e2e
+	@PHOENIX_RELAY_SALTS="3006.30 3007.17 3008.5" go test -count=1 -parallel 1 -timeout 120m -run '^(TestRealMasters|TestG11_Relay|TestG11_FollowSeveral)$$' ./bridge/member ./lab/e2e
 
 relay-cost: build ## what the relay costs, against one master and against minions on two: one table in 5 minutes
 	@go run ./lab/install 3007

@@ -367,8 +367,7 @@ func (r *rotator) takeTurn(ctx context.Context) (alone bool, err error) {
 
 // clearOut has the minions leave, once they have both keys. Those that stay (no agent
 // is beside them, or this is the only master) get the new key as the one that they
-// trust: they take it at their next authentication, without a restart (3006.30, 3007.17,
-// 3008.5).
+// trust: they take it at their next authentication, without a restart (3006.30, 3008.5).
 func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, alone bool) error {
 	r.say("tell: minions that came since get both keys")
 	if _, _, err := r.hand(ctx, fresh); err != nil {
