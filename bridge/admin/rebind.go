@@ -158,7 +158,9 @@ func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
 	state := salt.States[r.State]
 	if r.text != nil { // again, just before: another may be there by now
 		text, err := keys.Read(r.ID, state)
-		if digest, _ := fleet.KeyDigest(text); err != nil || digest != r.New {
+		if errors.Is(err, salt.ErrNoKey) { // the bridge unlinked it: the old key is still bound
+			state = ""
+		} else if digest, _ := fleet.KeyDigest(text); err != nil || digest != r.New {
 			return fleet.Minion{}, fmt.Errorf("rebind key %s: %w", r.ID, errors.Join(salt.ErrChanged, err))
 		}
 	}
@@ -187,10 +189,12 @@ func (a Admin) replaceKey(ctx context.Context, keys *salt.Keys, master *salt.Mas
 	_, err := keys.Read(r.ID, salt.Accepted)
 	accepted := err == nil
 	if state == salt.Pending && !accepted {
-		return acceptPending(ctx, keys, master, r.ID, r.New)
+		if err := acceptPending(ctx, keys, master, r.ID, r.New); !errors.Is(err, salt.ErrNoKey) {
+			return err
+		}
 	}
-	if r.text != nil {
-		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state); err != nil {
+	if r.text != nil && state != "" {
+		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state); err != nil && !errors.Is(err, salt.ErrNoKey) {
 			return err
 		}
 	}

@@ -85,7 +85,7 @@ func completed(c *cli.Context, words []string) []string {
 	flags := slices.Clone(c.App.Flags)
 	var out []string
 	for i, word := range before {
-		if strings.HasPrefix(word, "-") || i > 0 && takesValue(spell(before[i-1]), flags) {
+		if strings.HasPrefix(word, "-") || i > 0 && strings.HasPrefix(before[i-1], "-") && takesValue(spell(before[i-1]), flags) {
 			continue
 		}
 		if found := find(word, commands); found != nil {

@@ -203,10 +203,12 @@ func (v KeyView) unboundAccepted() bool {
 }
 
 // AwaitsKey reports whether a minion is in the fleet, no key is bound to its row, and
-// this master has none of it: its first auth request is still to come.
+// this master has none of it: its first auth request is still to come. A row with a
+// claim had a key before (phoenix minions add --again): the proof may still be of that
+// one, so the minion must ask with the new one first.
 func (v KeyView) AwaitsKey() bool {
 	return v.Valid && v.Known && v.Row.Status == fleet.Launch && v.Row.KeySHA256 == "" && !v.Row.Adopted() &&
-		!v.Pending.Present && !v.Accepted.Present && !v.Rejected.Present && !v.Denied.Present
+		v.Row.ClaimVersion == 0 && !v.Pending.Present && !v.Accepted.Present && !v.Rejected.Present && !v.Denied.Present
 }
 
 // Keys decides about the keys of one id on one master.

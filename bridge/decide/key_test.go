@@ -103,7 +103,8 @@ var keyTable = []struct {
 }{
 	{situation{"UOBDT", "-", "-", "-", "-", "lbnpPqQ"}, LeaveKey, "no-key", ""},
 	{situation{"LGV", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
-	{situation{"LGV", "-", "-", "-", "-", "PQ"}, WriteKey, "proven-ahead", ""},
+	{situation{"LG", "-", "-", "-", "-", "PQ"}, WriteKey, "proven-ahead", ""},
+	{situation{"V", "-", "-", "-", "-", "PQ"}, LeaveKey, "no-key", ""}, // the proof may be of its former key
 
 	{situation{"LGVOBRDT", "-", "w", "-x", "-x", "lbnpPqQ"}, DeleteKeys, RuleWrongKey, ""},
 	{situation{"LGVOBRDT", "ABj", "w", "-x", "-x", "lbnpPqQ"}, DeleteKeys, RuleWrongKey, "unlink"},

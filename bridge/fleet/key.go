@@ -27,9 +27,9 @@ func KeyDigest(text []byte) (string, error) {
 	// Salt 3006 strips and rejoins keys by its own rules; encoding/pem wants \n.
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return "", errors.New("read public key: not PEM")
+	block, err := onlyBlock(text)
+	if err != nil {
+		return "", fmt.Errorf("read public key: %w", err)
 	}
 	key, err := parseRSA(block)
 	if err != nil {
@@ -41,6 +41,27 @@ func KeyDigest(text []byte) (string, error) {
 	}
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// onlyBlock returns the PEM block that text consists of. Anything else is refused:
+// encoding/pem passes over a block that it finds malformed and takes the next one,
+// while Salt's library (cryptography) takes the first one. A text with two blocks
+// would be one key for Phoenix and another for Salt.
+func onlyBlock(text []byte) (*pem.Block, error) {
+	text = bytes.TrimSpace(text)
+	block, rest := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("not PEM")
+	}
+	blank := false
+	for line := range bytes.Lines(text) {
+		blank = blank || len(bytes.TrimSpace(line)) == 0
+	}
+	if !bytes.HasPrefix(text, []byte("-----BEGIN ")) || bytes.Count(text, []byte("-----")) != 4 || blank ||
+		len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("more than one PEM block")
+	}
+	return block, nil
 }
 
 func parseRSA(block *pem.Block) (*rsa.PublicKey, error) {

@@ -93,6 +93,13 @@ func TestKeyDigestRefuses(t *testing.T) {
 		"cut":             good[:len(good)-40],
 		"too large":       append(bytes.Clone(good), bytes.Repeat([]byte("\n"), 16<<10)...),
 		"DER without PEM": pkix(t, &private.PublicKey),
+		// Salt takes the first block, encoding/pem the second one.
+		"two keys, the first malformed": append(append(bytes.TrimSpace(bytes.Clone(good)), "x\n"...), good...),
+		"two keys":                      append(bytes.Clone(good), good...),
+		"text before it":                append([]byte("# a key\n"), good...),
+		"text behind it":                append(bytes.Clone(good), "a key\n"...),
+		"a blank line in it":            bytes.Replace(good, []byte("\n"), []byte("\n\n"), 1),
+		"headers":                       bytes.Replace(good, []byte("\n"), []byte("\nProc-Type: 4\n\n"), 1),
 	} {
 		got, err := fleet.KeyDigest(text)
 		if err == nil || got != "" || !strings.HasPrefix(err.Error(), "read public key: ") {

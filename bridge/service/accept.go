@@ -6,6 +6,7 @@ import (
 
 	"phoenix/bridge/admission"
 	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
 
@@ -68,6 +69,7 @@ func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) (left []*key
 		case o.Err == nil:
 			v.Accepted = decide.Key{Present: true, Digest: o.Digest}
 			e.audit.Accepted(v.ID, v.decision, o.Digest)
+			e.observeAccepted(v)
 		case errors.Is(o.Err, admission.ErrNotAccepted):
 			if err != nil {
 				left = append(left, v)
@@ -86,6 +88,13 @@ func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) (left []*key
 		}
 	}
 	return left, err
+}
+
+// observeAccepted measures how long after its launch a minion's first key was accepted.
+func (e *Engine) observeAccepted(v *keyView) {
+	if at, err := fleet.ParseTime(v.listed); err == nil {
+		e.audit.counters.Durations.Accepted(e.wall().Sub(at))
+	}
 }
 
 // isWrong reports whether the accepted key of a view is one that was accepted in

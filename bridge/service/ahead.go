@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"phoenix/bridge/decide"
@@ -36,7 +38,7 @@ type expectedMinion struct {
 // launches is what the engine knows of instances that launched lately.
 type launches struct {
 	expected map[string]*expectedMinion // by minion id
-	read     watermark                  // of rows that say LAUNCH
+	readAt   time.Time                  // begin of the last reading, by our clock
 	versions map[string]string          // Modified of the rows that were read last
 	pollAt   time.Time
 }
@@ -81,20 +83,19 @@ func (e *Engine) enqueueExpected() {
 // the keys that other masters bound, which are written as accepted here.
 func (e *Engine) pollLaunches(ctx context.Context) error {
 	l, now, wall := &e.launches, e.now(), e.wall()
-	if l.read.readAt.IsZero() {
-		l.read.readAt, l.read.newest = wall, wall // preloadKeys has read what was before
+	if l.readAt.IsZero() {
+		l.readAt = wall // preloadKeys has read what was before
 	}
-	versions, bound := map[string]string{}, []fleet.Minion(nil)
-	err := e.eachRow(ctx, fleet.Launch, l.read.since(), func(rows []fleet.Minion) error {
+	versions, bound := map[string]string{}, []string(nil)
+	err := e.eachRow(ctx, fleet.Launch, fleet.FormatTime(l.readAt.Add(-overlap)), func(rows []fleet.Minion) error {
 		for _, row := range rows {
 			id := row.SaltID()
-			l.read.saw(row, wall)
 			if versions[id] = row.Modified; l.versions[id] == row.Modified {
 				continue
 			}
 			e.expect(row)
 			if row.KeySHA256 != "" && row.PublicKey != "" && e.cfg.ValidID(id) && !e.accepted.Has(id, row.KeySHA256) {
-				bound = append(bound, row)
+				bound = append(bound, row.InstanceID)
 			}
 		}
 		return nil
@@ -102,19 +103,18 @@ func (e *Engine) pollLaunches(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.read.readAt, l.versions, l.pollAt = wall, versions, now.Add(e.cfg.LaunchPollEvery)
-	if !e.preloaded || len(bound) == 0 {
+	l.readAt, l.versions, l.pollAt = wall, versions, now.Add(e.cfg.LaunchPollEvery)
+	if !e.preloaded {
 		return nil // all known keys are still to be written
 	}
-	listing := keyListing{}
-	for _, row := range bound {
-		for _, state := range []salt.State{salt.Accepted, salt.Rejected, salt.Pending} {
-			if _, err := e.keys.Read(row.SaltID(), state); !errors.Is(err, salt.ErrNoKey) {
-				listing[row.SaltID()] = append(listing[row.SaltID()], state)
-			}
+	for chunk := range slices.Chunk(bound, batch) {
+		// The index may lag behind a termination or another key.
+		rows, _, err := e.readRows(ctx, chunk)
+		if err != nil {
+			return err
 		}
+		e.writeBound(slices.Collect(maps.Values(rows)))
 	}
-	e.writeBound(bound, listing)
 	return nil
 }
 
@@ -130,7 +130,7 @@ func (e *Engine) acceptAhead(views []*keyView) {
 	if len(rows) == 0 {
 		return
 	}
-	e.writeBound(rows, keyListing{})
+	e.writeBound(rows)
 	for _, v := range views {
 		if v.decision.Act != decide.WriteKey || v.failed {
 			continue
@@ -141,6 +141,7 @@ func (e *Engine) acceptAhead(views []*keyView) {
 		}
 		if v.Accepted.Digest == v.Row.KeySHA256 {
 			e.audit.Accepted(v.ID, v.decision, v.Accepted.Digest)
+			e.observeAccepted(v)
 		} else {
 			e.queue.retry(v.ID, false, e.now())
 		}
@@ -149,7 +150,18 @@ func (e *Engine) acceptAhead(views []*keyView) {
 
 // writeBound writes bound keys as accepted. Where that fails for all, as on a full
 // disk, all known keys are written again later.
-func (e *Engine) writeBound(rows []fleet.Minion, listing keyListing) {
+//
+// What this master has of an id is read just before: a key of it may have come, or
+// have been rejected.
+func (e *Engine) writeBound(rows []fleet.Minion) {
+	listing := keyListing{}
+	for _, row := range rows {
+		for _, state := range []salt.State{salt.Accepted, salt.Rejected, salt.Denied, salt.Pending} {
+			if _, err := e.keys.Read(row.SaltID(), state); !errors.Is(err, salt.ErrNoKey) {
+				listing[row.SaltID()] = append(listing[row.SaltID()], state)
+			}
+		}
+	}
 	if err := e.writeAccepted(rows, listing); err != nil {
 		e.preloaded = false
 		e.endStage(stagePreload, err)

@@ -53,11 +53,11 @@ func (e *Engine) processKeys(ctx context.Context, ids []string, held keyListing,
 		}
 	}
 	bound, err := e.bind(ctx, bind)
+	if err == nil {
+		e.acceptAhead(bind) // before calls of the master, which take seconds
+	}
 	// Those that were bound before are accepted, whatever became of the others.
 	e.accept(ctx, append(accept, bound...), connected)
-	if err == nil {
-		e.acceptAhead(bind)
-	}
 	if err != nil {
 		return err
 	}
