@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -188,8 +189,14 @@ func (l *Local) TrustedKey() (string, error) {
 }
 
 // OwnKey is the minion's own public key, as the minion sends it; the zero Proof if it
-// has made none yet.
+// has made none yet, or if the private key is missing: the minion then makes another
+// pair at its start.
 func (l *Local) OwnKey() (fleet.Proof, error) {
+	if _, err := os.Lstat(filepath.Join(l.minion.PKIDir, privateName)); errors.Is(err, fs.ErrNotExist) {
+		return fleet.Proof{}, nil
+	} else if err != nil {
+		return fleet.Proof{}, fmt.Errorf("read own key: %w", err)
+	}
 	digest, text, err := readKey(filepath.Join(l.minion.PKIDir, publicName))
 	if digest == "" {
 		return fleet.Proof{}, err

@@ -159,7 +159,7 @@ func examineSigning(r *report, m Master) {
 		out := say("take " + s.option + " out of the configuration in " + quote(filepath.Dir(c.Path)) + ", then: " + restartMaster)
 		aside := out
 		if w, ok := word(s.signing.Path); ok { // Salt reads it at each auth request
-			aside = run("mv -- " + w + " " + w + ".off").then("the patterns are kept there")
+			aside = run("mv -n -- " + w + " " + w + ".off").then("the patterns are kept there")
 		}
 		switch path := quote(s.signing.Path); {
 		case s.signing.Path == "":

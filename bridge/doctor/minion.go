@@ -111,6 +111,8 @@ func ExamineMinion(m Minion) []Finding {
 	switch {
 	case errors.Is(m.MasterKeyErr, fs.ErrNotExist):
 		r.add(Note, "master-key", Fix{}, "the minion trusts no master yet: it takes the first that answers")
+	case unread(m.MasterKeyErr):
+		r.add(Note, "master-key", say("run phoenix doctor as root"), "the key that the minion trusts is not read: %s", oneLine(m.MasterKeyErr))
 	case m.MasterKeyErr != nil:
 		r.add(Warning, "master-key", remove("rm", []string{filepath.Join(c.PKIDir, "minion_master.pub")}).and(restartMinion), "the key that the minion trusts cannot be read: %s", oneLine(m.MasterKeyErr))
 	default:
@@ -199,10 +201,19 @@ func among(failover bool) Severity {
 	return Note
 }
 
+// unread reports whether a file could not be read at all, so that nothing is known of
+// what it says, and no advice to remove it may follow.
+func unread(err error) bool {
+	_, is := errors.AsType[*fs.PathError](err)
+	return is && !errors.Is(err, fs.ErrNotExist)
+}
+
 func examineDropIn(r *report, m Minion) {
 	c := m.Config
 	path := filepath.Join(c.DropIns, dropInName)
 	switch {
+	case unread(m.DropInErr):
+		r.add(Note, "drop-in", say("run phoenix doctor as root"), "%s is not read: %s", quote(path), oneLine(m.DropInErr))
 	case m.DropInErr != nil:
 		r.add(Error, "drop-in", remove("rm", []string{path}).then("the agent writes it anew"), "%s: %s", quote(path), oneLine(m.DropInErr))
 	case m.DropIn == nil:

@@ -88,7 +88,8 @@ func (r *reader) read(ctx context.Context) *snapshot {
 	if r.last != nil && r.now().Sub(r.last.At) < r.every {
 		return r.last
 	}
-	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	// Others show this reading, too: it does not end with the request that asked first.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readWithin)
 	defer cancel()
 	s, err := r.take(ctx)
 	if err != nil {

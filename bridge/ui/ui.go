@@ -16,7 +16,9 @@ import (
 	"fmt"
 	"html/template"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -114,6 +116,10 @@ func guarded(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
+		if !local(r.Host) { // else a name of a hostile site that leads here (DNS rebinding)
+			http.Error(w, "ask by the address, by localhost or by the name of this machine", http.StatusForbidden)
+			return
+		}
 		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate" {
 			http.Error(w, "not for other sites", http.StatusForbidden)
 			return
@@ -121,6 +127,19 @@ func guarded(next http.Handler) http.Handler {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readWithin + writeWithin))
 		next.ServeHTTP(w, r)
 	})
+}
+
+// local reports whether a Host header is an address, localhost or this machine's name,
+// with or without its domain.
+func local(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	own, err := os.Hostname()
+	own, _, _ = strings.Cut(strings.ToLower(own), ".")
+	first, _, _ := strings.Cut(host, ".")
+	return net.ParseIP(host) != nil || host == "localhost" || err == nil && own != "" && first == own
 }
 
 // render writes a page whole or not at all.

@@ -14,7 +14,7 @@ import (
 )
 
 // ErrOpen is returned by Restore when another process has the store open.
-var ErrOpen = errors.New("another process has the store open (systemctl stop phoenix-bridge)")
+var ErrOpen = errors.New("another process has the store open (systemctl stop phoenix-bridge); if none has, move its -wal and -shm files away")
 
 // Backup writes a copy of the store at path to a file that does not exist yet, while
 // bridges go on writing: all rows as of one moment. The copy is read from the first
@@ -77,6 +77,11 @@ func Restore(ctx context.Context, from, path string) (before string, err error) 
 		return "", err
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		for _, suffix := range []string{"-wal", "-shm"} { // SQLite would apply them to the new file
+			if _, err := os.Lstat(path + suffix); err == nil {
+				return "", fmt.Errorf("%s%s is left of another store: move it away", path, suffix)
+			}
+		}
 		return "", publish(temp, path)
 	} else if err != nil {
 		return "", err
