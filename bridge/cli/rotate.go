@@ -35,6 +35,8 @@ const (
 	serviceWithin = 3 * time.Minute
 	// maxSaid is as much of their output as an error line bears.
 	maxSaid = 400
+	// answerWithin bounds one ping of the master, whose workers may hang.
+	answerWithin = 5 * time.Second
 	// downWithin is how long a master that was stopped may go on to answer.
 	downWithin = 10 * time.Second
 	// rotateWait and rotateDrain are the defaults of --wait and --drain. Agents read the
@@ -114,8 +116,11 @@ func rotateIdentity(c *cli.Context, cfg config.Config, store fleet.Store) error 
 	if err != nil {
 		return err
 	}
+	// id_pattern says whose keys Phoenix accepts; minions that were accepted before it came
+	// must trust the new key, too.
+	safe := config.Config{IDPattern: config.IDPatternSQLite}
 	r := &rotator{c: c, id: cfg.InstanceID, store: store, place: place, bucket: bucket, keys: keys, client: client, jobs: jobs,
-		valid: cfg.ValidID(), left: autoscaling.Left(master.Interface, master.PublishPort)}
+		valid: safe.ValidID(), left: autoscaling.Left(master.Interface, master.PublishPort)}
 	if c.Bool("start") && !c.Bool("dry-run") {
 		r.say("a new key pair is made, unless a rotation is under way")
 		if _, err := identity.Start(ctx, bucket, place); err != nil {
@@ -255,6 +260,8 @@ func (r *rotator) connected(ctx context.Context, finger string) (ids []string, f
 	for _, id := range list.Accepted {
 		if r.valid(id) {
 			ids = append(ids, id)
+		} else {
+			r.note("minion %s gets no job, since its id is none of a host: write the new key to its minion_master.pub", id)
 		}
 	}
 	if len(ids) == 0 {
@@ -302,7 +309,7 @@ func (r *rotator) change(ctx context.Context, fresh identity.Pair) error {
 	}
 	old := ""
 	if own.Digest != fresh.Digest {
-		if old = own.Digest; r.client.Prove(ctx) == nil {
+		if old = own.Digest; r.answers(ctx) {
 			if err := r.clearOut(ctx, fresh, alone); err != nil {
 				return err
 			}
@@ -314,15 +321,14 @@ func (r *rotator) change(ctx context.Context, fresh identity.Pair) error {
 	if err := r.service(ctx, r.c.String("stop-command")); err != nil {
 		return err
 	}
-	if err := r.isDown(ctx); err != nil {
-		return err
+	err = r.isDown(ctx)
+	if err == nil {
+		r.say("exchange: the key of this master")
+		err = r.place.Exchange(fresh, old)
 	}
-	r.say("exchange: the key of this master")
-	if err := r.place.Exchange(fresh, old); err != nil {
-		return err
-	}
+	// What was stopped is started again, whatever the outcome and even after Ctrl-C.
 	r.say("start: %s", r.c.String("start-command"))
-	if err := r.service(ctx, r.c.String("start-command")); err != nil {
+	if err := errors.Join(err, r.service(context.WithoutCancel(ctx), r.c.String("start-command"))); err != nil {
 		return err
 	}
 	r.say("serve: waits until this master is ready with the new key")
@@ -346,7 +352,7 @@ func (r *rotator) takeTurn(ctx context.Context) (alone bool, err error) {
 		return false, err
 	}
 	alone = !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID != r.id && m.Status == fleet.Launch })
-	if !alone {
+	if !alone && r.answers(ctx) { // else nothing is lost by going on
 		if err := anotherServes(ctx, r.store, r.id, masters); err != nil {
 			return false, err
 		}
@@ -448,6 +454,13 @@ func (r *rotator) service(ctx context.Context, command string) error {
 	return nil
 }
 
+// answers reports whether salt-master answers a ping.
+func (r *rotator) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return r.client.Prove(ctx) == nil
+}
+
 // isDown makes sure that salt-master is stopped before its key is replaced.
 func (r *rotator) isDown(ctx context.Context) error {
 	for until := time.Now().Add(downWithin); time.Now().Before(until); {
@@ -472,7 +485,7 @@ func (r *rotator) serves(ctx context.Context, digest string) error {
 			return err
 		}
 		i := slices.IndexFunc(masters, func(m fleet.Master) bool { return m.InstanceID == r.id })
-		if i >= 0 && masters[i].Ready && masters[i].MasterKeySHA256 == digest && r.client.Prove(ctx) == nil {
+		if i >= 0 && masters[i].Ready && masters[i].MasterKeySHA256 == digest && r.answers(ctx) {
 			return nil
 		}
 		if time.Now().After(until) {
