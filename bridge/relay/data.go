@@ -94,14 +94,14 @@ func (r *Relay) offerData(g *asker, stamps map[string]int64) {
 	}
 }
 
-// giveData sends a peer what it asked for.
-func (r *Relay) giveData(ctx context.Context, g *asker, l *link) error {
+// giveData sends a peer what it asked for on this connection.
+func (r *Relay) giveData(ctx context.Context, wants <-chan []string, l *link) error {
 	for {
 		var ids []string
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case ids = <-g.wants:
+		case ids = <-wants:
 		}
 		for _, id := range ids {
 			m := message{Kind: kindData, ID: id}
@@ -124,12 +124,12 @@ func (r *Relay) giveData(ctx context.Context, g *asker, l *link) error {
 }
 
 // wants takes in what a peer asks for.
-func (r *Relay) wants(g *asker, ids []string) {
+func (r *Relay) wants(to chan<- []string, ids []string) {
 	if r.share == nil {
 		return
 	}
 	select {
-	case g.wants <- ids[:min(len(ids), maxOpen)]:
+	case to <- ids[:min(len(ids), maxOpen)]:
 	default: // no peer asks for more before it has what it asked for
 	}
 }

@@ -39,3 +39,35 @@ func TestOffersOfRemovedPeersGo(t *testing.T) {
 		})
 	}
 }
+
+// TestAnswersOfOneConnection: a peer that connects again, while its earlier connection is
+// not over, gets the answer to each of its questions on the connection that asks. The race
+// detector sees the two connections share what they should not.
+func TestAnswersOfOneConnection(t *testing.T) {
+	w := &world{t: t, caches: true}
+	m1 := w.add("m1", ours)
+	m1.cache.master("web-1", "x")
+	for n := range 5 {
+		l, err := fakePeer(t, m1.Status().Listen, "m9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := l.send(message{Kind: kindWant, IDs: []string{"web-1"}}); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				m, err := l.read()
+				if err != nil {
+					t.Fatalf("connection %d: %v", n, err)
+				}
+				if m.Kind == kindData {
+					if m.ID != "web-1" || len(m.Values) == 0 {
+						t.Errorf("connection %d: %+v", n, m)
+					}
+					break
+				}
+			}
+		}
+	}
+}
