@@ -155,7 +155,7 @@ func (r *Relay) takesData(from string, m message) {
 	seen, ok := r.fetches.came(from, m.ID)
 	if ok && len(m.Values) > 0 && m.Stamp > 0 {
 		// One that is ahead of this host's clock would keep what is written later out.
-		stamp := min(m.Stamp, time.Now().UnixNano())
+		stamp := min(m.Stamp, r.o.Now().UnixNano())
 		if err := r.share.write(m.ID, salt.MinionData(m.Values), seen, stamp); err == nil {
 			r.count(func(c *Counts) { c.DataTaken++ })
 		} else if times, yes := r.dataLog.next(r.o.Now()); yes {
