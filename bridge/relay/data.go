@@ -153,7 +153,9 @@ func (r *Relay) takesData(from string, m message) {
 		return
 	}
 	seen, ok := r.fetches.came(from, m.ID)
-	if ok && len(m.Values) > 0 && m.Stamp > 0 {
+	// The key is read once more: it may have been deleted since the question, and with it
+	// the data, which nothing would delete again.
+	if ok && len(m.Values) > 0 && m.Stamp > 0 && r.o.Accepted(m.ID) {
 		// One that is ahead of this host's clock would keep what is written later out.
 		stamp := min(m.Stamp, r.o.Now().UnixNano())
 		if err := r.share.write(m.ID, salt.MinionData(m.Values), seen, stamp); err == nil {

@@ -135,3 +135,32 @@ func TestPeerWhoseClockIsAhead(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyDeletedBeforeAnswer: data of a minion whose key was deleted between the question
+// and the answer is not written.
+func TestKeyDeletedBeforeAnswer(t *testing.T) {
+	key := true
+	r, c := sharing(t, time.Now, func(string) bool { return key })
+	stamp := time.Now().UnixNano()
+	ask := func() {
+		t.Helper()
+		r.offersData("m1", message{Kind: kindHave, Stamps: map[string]int64{"web-1": stamp}})
+		if ids := r.fetches.next("m1"); len(ids) != 1 {
+			t.Fatalf("asked for %v", ids)
+		}
+	}
+	answer := message{Kind: kindData, ID: "web-1", Stamp: stamp, Values: asRaw(map[string][]byte{"grains": packed("x")})}
+	ask()
+	key = false
+	r.takesData("m1", answer)
+	if c.writes() != 0 || r.Status().DataTaken != 0 {
+		t.Errorf("%d writes for a minion without a key", c.writes())
+	}
+	// The next index brings it when the key is there again.
+	key = true
+	ask()
+	r.takesData("m1", answer)
+	if c.writes() != 1 {
+		t.Errorf("%d writes for a minion with a key", c.writes())
+	}
+}
