@@ -94,14 +94,14 @@ func (r *Relay) offerData(g *asker, stamps map[string]int64) {
 	}
 }
 
-// giveData sends a peer what it asked for.
-func (r *Relay) giveData(ctx context.Context, g *asker, l *link) error {
+// giveData sends a peer what it asked for on this connection.
+func (r *Relay) giveData(ctx context.Context, wants <-chan []string, l *link) error {
 	for {
 		var ids []string
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case ids = <-g.wants:
+		case ids = <-wants:
 		}
 		for _, id := range ids {
 			m := message{Kind: kindData, ID: id}
@@ -124,12 +124,12 @@ func (r *Relay) giveData(ctx context.Context, g *asker, l *link) error {
 }
 
 // wants takes in what a peer asks for.
-func (r *Relay) wants(g *asker, ids []string) {
+func (r *Relay) wants(to chan<- []string, ids []string) {
 	if r.share == nil {
 		return
 	}
 	select {
-	case g.wants <- ids[:min(len(ids), maxOpen)]:
+	case to <- ids[:min(len(ids), maxOpen)]:
 	default: // no peer asks for more before it has what it asked for
 	}
 }
@@ -153,9 +153,11 @@ func (r *Relay) takesData(from string, m message) {
 		return
 	}
 	seen, ok := r.fetches.came(from, m.ID)
-	if ok && len(m.Values) > 0 && m.Stamp > 0 {
+	// The key is read once more: it may have been deleted since the question, and with it
+	// the data, which nothing would delete again.
+	if ok && len(m.Values) > 0 && m.Stamp > 0 && r.o.Accepted(m.ID) {
 		// One that is ahead of this host's clock would keep what is written later out.
-		stamp := min(m.Stamp, time.Now().UnixNano())
+		stamp := min(m.Stamp, r.o.Now().UnixNano())
 		if err := r.share.write(m.ID, salt.MinionData(m.Values), seen, stamp); err == nil {
 			r.count(func(c *Counts) { c.DataTaken++ })
 		} else if times, yes := r.dataLog.next(r.o.Now()); yes {

@@ -12,6 +12,8 @@ const (
 	// maxOffers bounds what all peers offer and this master has no key for, or has not
 	// asked for yet.
 	maxOffers = 200_000
+	// maxOffersOfOne bounds what one peer offers, so that the others' offers have room.
+	maxOffersOfOne = maxOffers / 2
 	// answerWithin: a question that has no answer after so long may be asked again.
 	answerWithin = time.Minute
 )
@@ -89,7 +91,7 @@ func (f *fetches) offered(peer string, stamps map[string]int64, fresh bool) {
 		}
 		before, had := p.offers[id]
 		if !had {
-			if f.size >= maxOffers {
+			if f.full(p) {
 				continue
 			}
 			f.size++
@@ -97,6 +99,12 @@ func (f *fetches) offered(peer string, stamps map[string]int64, fresh bool) {
 		}
 		p.offers[id] = offer{stamp: stamp, fresh: fresh || before.fresh}
 	}
+}
+
+// full reports whether there is no room for another offer of a peer. The peer's next
+// index offers again what was left out.
+func (f *fetches) full(p *fetch) bool {
+	return f.size >= maxOffers || len(p.offers) >= maxOffersOfOne
 }
 
 // again tries what could not be asked for before.
@@ -127,7 +135,7 @@ func (f *fetches) unasked(peer string, ids []string) {
 // ask ends a question, and notes that it is to be asked again.
 func (f *fetches) ask(peer, id string, o offer) {
 	delete(f.open, id)
-	if p := f.peers[peer]; p != nil && f.size < maxOffers {
+	if p := f.peers[peer]; p != nil && !f.full(p) {
 		if _, had := p.offers[id]; !had {
 			p.offers[id] = o
 			p.later = append(p.later, id)

@@ -217,6 +217,9 @@ func (r *Relay) updatePeers(ctx context.Context, masters []fleet.Master, ends ma
 			ends[name]()
 			delete(ends, name)
 			delete(r.peers, name)
+			if r.share != nil { // changed does not report a connection that ends here
+				r.fetches.end(name)
+			}
 		}
 	}
 	for name, address := range wanted {
@@ -242,13 +245,17 @@ func peersOf(masters []fleet.Master, self string) map[string]string {
 }
 
 func (r *Relay) changed(p *peer, err error) {
-	if r.share != nil {
+	r.mu.Lock()
+	// A peer that was removed meanwhile, or replaced by one at another address, changes
+	// nothing: updatePeers has ended its offers.
+	if r.share != nil && r.peers[p.name] == p {
 		if err == nil {
 			r.fetches.begin(p.name)
 		} else {
 			r.fetches.end(p.name)
 		}
 	}
+	r.mu.Unlock()
 	if err == nil {
 		r.o.Log.Info("relay: peer reached", "peer", p.name, "address", p.address)
 		return

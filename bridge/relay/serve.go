@@ -84,9 +84,8 @@ type asker struct {
 	link   *link  // nil: it is away
 	leave  func() // ends the connection
 
-	wants    chan []string // what it asks for of minions' data
-	indexDue bool          // it is to be offered all data
-	indexed  time.Time     // when it was offered all data last
+	indexDue bool      // it is to be offered all data
+	indexed  time.Time // when it was offered all data last
 }
 
 // serveAsker serves one connection of a master that asks.
@@ -103,7 +102,7 @@ func (r *Relay) serveAsker(ctx context.Context, conn net.Conn, l *link) {
 		return
 	}
 	defer r.unregister(asker, l)
-	jobs := make(chan message, maxUnsent)
+	jobs, wants := make(chan message, maxUnsent), make(chan []string, maxOpen)
 	g.Go(func() error { return asker.outbox.drain(ctx, l) })
 	for range publishers {
 		g.Go(func() error {
@@ -118,7 +117,7 @@ func (r *Relay) serveAsker(ctx context.Context, conn net.Conn, l *link) {
 		})
 	}
 	if r.share != nil {
-		g.Go(func() error { return r.giveData(ctx, asker, l) })
+		g.Go(func() error { return r.giveData(ctx, wants, l) })
 	}
 	g.Go(func() error {
 		defer leave()
@@ -133,7 +132,7 @@ func (r *Relay) serveAsker(ctx context.Context, conn net.Conn, l *link) {
 					return err
 				}
 			case kindWant:
-				r.wants(asker, m.IDs)
+				r.wants(wants, m.IDs)
 			case kindJob:
 				select {
 				case jobs <- m:
@@ -168,7 +167,6 @@ func (r *Relay) register(l *link, leave func()) (*asker, bool) {
 	}
 	g.link, g.leave, g.all = l, leave, l.peer.All
 	g.outbox.here(true)
-	g.wants = make(chan []string, maxOpen)
 	if r.share != nil {
 		r.offerData(g, nil)
 	}

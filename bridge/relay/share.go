@@ -40,9 +40,12 @@ const (
 //
 // What a master's cache holds is offered to each peer when that connects (an index), and
 // later what the master wrote (a change). The peer asks for what it wants. Of an index it
-// wants what it does not have, or has from an earlier time; this compares the clocks of
-// two hosts, and costs no more than old grains where they are wrong. A change it always
-// wants: the minion has just spoken to that master.
+// wants what it does not have, or has from an earlier time. This compares the clocks of
+// two hosts. What is stamped ahead of this host's clock replaces nothing until the clock
+// has reached the stamp: it is written here with the time of its arrival, so every index
+// would make it appear to be newer, and be transferred again. So wrong clocks cost old
+// grains until then, or until the next change. A change it always wants: the minion has
+// just spoken to that master.
 type share struct {
 	cache Cache
 	now   func() time.Time
@@ -144,6 +147,9 @@ func (s *share) needs(id string, o offer) (here int64, yes bool) {
 	here = s.cache.Stamp(id)
 	if o.fresh {
 		return here, here != o.stamp
+	}
+	if here != 0 && o.stamp > s.now().UnixNano() {
+		return here, false
 	}
 	return here, here < o.stamp
 }

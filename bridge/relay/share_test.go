@@ -152,17 +152,25 @@ func TestG7_DataIsBounded(t *testing.T) {
 	f := newFetches(func(string, offer) (int64, bool) { return 0, true }, func(id string) bool { return id[0] == 'k' }, func() time.Time { return clock })
 	f.begin("m2")
 	f.begin("m3")
+	f.begin("m4")
 	for n := range 5 {
 		stamps := map[string]int64{}
 		for i := range maxOffers / 4 {
 			stamps[fmt.Sprint("x", n, "-", i)] = 1
 		}
 		f.offered("m2", stamps, false)
+		f.offered("m4", stamps, false)
+		if n == 2 && f.size != 2*maxOffersOfOne {
+			t.Errorf("%d offers of two peers", f.size)
+		}
+		f.offered("m3", stamps, false)
 	}
-	if f.size != maxOffers {
-		t.Errorf("%d offers", f.size)
+	if f.size != maxOffers || len(f.peers["m2"].offers) != maxOffersOfOne {
+		t.Errorf("%d offers, %d of one peer", f.size, len(f.peers["m2"].offers))
 	}
 	f.end("m2")
+	f.end("m4")
+	f.begin("m3")
 	f.offered("m3", map[string]int64{"../x": 1, "": 1, "k": -1}, false)
 	if f.size != 0 {
 		t.Errorf("%d offers", f.size)
