@@ -257,7 +257,8 @@ func (r rights) forbidden() (asks []ask) {
 		ask{"minion", "autoscaling:CompleteLifecycleAction", r.group(stacks.Base + "-minions"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 		ask{"minion", "secretsmanager:GetSecretValue", r.secret(), nil},
 		ask{"minion", "cloudwatch:PutMetricData", "*", map[string]any{"cloudwatch:namespace": "Phoenix/" + stacks.Base}},
-		// Who may do everything in the account still cannot read the masters' key.
+		// Who may do everything in the account still cannot decrypt the masters' key as
+		// themselves: they need the masters' role for it, or another policy of the key.
 		ask{"admin", "kms:Decrypt", key, via("s3")},
 		ask{"master", "s3:GetObject", identity, map[string]any{"aws:SecureTransport": "false"}},
 		ask{"admin", "s3:PutObject", identity, map[string]any{"aws:SecureTransport": "true"}},
