@@ -160,6 +160,9 @@ func (r rights) needed(t *testing.T, who string, lines []string) (asks []ask) {
 			a.on = r.arn("sqs", r.base.Outputs["Queue"])
 		case "groups":
 			a.on, a.with = r.group(stacks.Base+"-minions"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}
+			if action == "autoscaling:SetInstanceHealth" { // a master's of itself
+				a.on = r.group(stacks.Base + "-masters")
+			}
 		case "identity":
 			a.on, a.with = r.bucket("IdentityBucket")+"/phoenix/identity", identity
 			switch action {
@@ -243,6 +246,9 @@ func (r rights) forbidden() (asks []ask) {
 		asks = append(asks, ask{"minion", "dynamodb:" + action, minions, nil})
 	}
 	return append(asks,
+		ask{"master", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-minions"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
+		ask{"master", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-masters"), nil},
+		ask{"minion", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-masters"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 		ask{"minion", "dynamodb:UpdateItem", masters, nil},
 		ask{"minion", "dynamodb:BatchGetItem", proofs, leading(own)},
 		ask{"minion", "s3:GetObject", identity, map[string]any{"aws:SecureTransport": "true"}},
@@ -251,7 +257,8 @@ func (r rights) forbidden() (asks []ask) {
 		ask{"minion", "autoscaling:CompleteLifecycleAction", r.group(stacks.Base + "-minions"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 		ask{"minion", "secretsmanager:GetSecretValue", r.secret(), nil},
 		ask{"minion", "cloudwatch:PutMetricData", "*", map[string]any{"cloudwatch:namespace": "Phoenix/" + stacks.Base}},
-		// Who may do everything in the account still cannot read the masters' key.
+		// Who may do everything in the account still cannot decrypt the masters' key as
+		// themselves: they need the masters' role for it, or another policy of the key.
 		ask{"admin", "kms:Decrypt", key, via("s3")},
 		ask{"master", "s3:GetObject", identity, map[string]any{"aws:SecureTransport": "false"}},
 		ask{"admin", "s3:PutObject", identity, map[string]any{"aws:SecureTransport": "true"}},

@@ -44,6 +44,8 @@ type template struct {
 	Resources map[string]struct {
 		Type       string    `yaml:"Type"`
 		Properties yaml.Node `yaml:"Properties"`
+		DependsOn  yaml.Node `yaml:"DependsOn"`
+		Metadata   yaml.Node `yaml:"Metadata"`
 	} `yaml:"Resources"`
 	Mappings struct {
 		First struct {

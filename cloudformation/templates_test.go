@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,4 +117,33 @@ func read(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestGroupsWait: no machine starts before there is a way to what its first minutes
+// need. moto creates resources in an order of its own.
+func TestGroupsWait(t *testing.T) {
+	fleet := parse(t, "fleet.yaml")
+	way := []string{"Subnet1Routes", "Subnet2Routes", "WayToS3", "WayToDynamoDB", "WayOut", "MinionsToMasters"}
+	for group, needs := range map[string][]string{
+		"MinionGroup": way,
+		"MasterGroup": append([]string{"MastersToMasters", "RelaysToRelays", "RepositoriesPolicy", "WayToSQS", "WayToAutoScaling", "WayToEC2", "WayToCloudWatch", "WayToSecretsManager"}, way...),
+	} {
+		r := fleet.Resources[group]
+		after := texts(&r.DependsOn)
+		var refs func(n *yaml.Node)
+		refs = func(n *yaml.Node) {
+			if n.Tag == "!Ref" {
+				after = append(after, n.Value)
+			}
+			for _, c := range n.Content {
+				refs(c)
+			}
+		}
+		refs(&r.Metadata)
+		for _, need := range needs {
+			if _, there := fleet.Resources[need]; !there || !slices.Contains(after, need) {
+				t.Errorf("%s does not wait for %s", group, need)
+			}
+		}
+	}
 }

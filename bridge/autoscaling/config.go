@@ -65,7 +65,7 @@ type Config struct {
 	// Attempts is highstate.attempts: after so many a launching instance is given
 	// up. 0: no highstates are run, and it goes on when its key is accepted.
 	Attempts int
-	// LaunchFailures in a row within an hour, in one group, and further instances whose
+	// LaunchFailures in a row within a day, in one group, and further instances whose
 	// first highstate failed are kept: see keep. 0: each is given up.
 	LaunchFailures int
 	// Every is how often AutoScaling and EC2 are asked; see ReconcileEvery.

@@ -11,15 +11,20 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// failuresFor is how long failed launches count, and how long a kept instance is
-// reported.
-const failuresFor = time.Hour
+const (
+	// failuresFor is how long failed launches count. It is longer than three launches
+	// that hang until the longest timeout of a lifecycle hook (7200 s).
+	failuresFor = 24 * time.Hour
+	// keptShown is how long a kept instance is reported.
+	keptShown = time.Hour
+)
 
 // failuresInRow counts the instances of a group whose first highstate failed, or did
 // not end before they were terminated, since the last success. An instance is what its
 // row says, so that all masters count alike. The rows are those that changed within
-// failuresFor; the instance itself does not count.
-func failuresInRow(rows []fleet.Minion, group, self string) (failures int) {
+// failuresFor; the instance itself does not count, nor does one whose highstate is
+// still tried again, up to attempts.
+func failuresInRow(rows []fleet.Minion, group, self string, attempts int) (failures int) {
 	rows = slices.DeleteFunc(slices.Clone(rows), func(m fleet.Minion) bool {
 		return m.Group != group || m.InstanceID == self || m.Adopted() || m.Attempt == 0
 	})
@@ -29,7 +34,7 @@ func failuresInRow(rows []fleet.Minion, group, self string) (failures int) {
 		case m.HighstateRan && m.Status == fleet.Launch:
 			failures = 0
 		case m.HighstateRan: // when it succeeded, its row does not say any more
-		case m.Status == fleet.Terminate || m.ClaimState == fleet.Failed:
+		case m.Status == fleet.Terminate, m.ClaimState == fleet.Failed && m.Attempt >= attempts:
 			failures++
 		}
 	}
@@ -47,14 +52,18 @@ func (h *Hooks) keep(ctx context.Context, w *wait) (bool, error) {
 	var rows []fleet.Minion
 	for _, status := range []fleet.Status{fleet.Launch, fleet.Terminate} {
 		err := h.store.ByStatus(ctx, status, since, func(some []fleet.Minion) error {
-			rows = append(rows, some...)
+			for _, m := range some {
+				if m.Group == w.Group {
+					rows = append(rows, m)
+				}
+			}
 			return nil
 		})
 		if _, err = fleet.WithoutBadRows(err); err != nil {
 			return false, fmt.Errorf("count failed launches of %s: %w", w.Group, err)
 		}
 	}
-	return failuresInRow(rows, w.Group, w.InstanceID) >= h.cfg.LaunchFailures, nil
+	return failuresInRow(rows, w.Group, w.InstanceID, h.cfg.Attempts) >= h.cfg.LaunchFailures, nil
 }
 
 // keptLaunches remembers the instances that this master kept.
@@ -79,7 +88,7 @@ func (h *Hooks) Kept() []string {
 	defer h.kept.mu.Unlock()
 	ids := []string{}
 	for id, at := range h.kept.at {
-		if time.Since(at) > failuresFor {
+		if time.Since(at) > keptShown {
 			delete(h.kept.at, id)
 			continue
 		}

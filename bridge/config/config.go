@@ -165,7 +165,7 @@ func (c *Config) Settings() []Setting {
 		{"sqs.endpoint", "URL of SQS (default: AWS's own for the region)", &c.SQS.Endpoint},
 		{"autoscaling.groups", "Auto Scaling groups of the fleet, compared with it every few minutes (a YAML list; masters:NAME for the masters' own)", &c.AutoScaling.Groups},
 		{"autoscaling.hooks", "lifecycle hooks that Phoenix ends (a YAML list of names); no other is touched", &c.AutoScaling.Hooks},
-		{"autoscaling.launch_failures", "after so many failed first highstates of a group in a row within an hour, further failed instances are kept instead of replaced (0: each is replaced)", &c.AutoScaling.LaunchFailures},
+		{"autoscaling.launch_failures", "after so many failed first highstates of a group in a row within 24 hours, further failed instances are kept instead of replaced (0: each is replaced)", &c.AutoScaling.LaunchFailures},
 		{"autoscaling.endpoint", "URL of AutoScaling (default: AWS's own for the region)", &c.AutoScaling.Endpoint},
 		{"cloudwatch.namespace", "namespace of the metrics that are published to CloudWatch once a minute (default: none are)", &c.CloudWatch.Namespace},
 		{"cloudwatch.endpoint", "URL of CloudWatch (default: AWS's own for the region)", &c.CloudWatch.Endpoint},
