@@ -58,15 +58,16 @@ follow: build ## minions that follow two masters, as one dies or cannot be reach
 
 versions: build ## what make test runs on one or two Salts, on all three: half an hour
 	@go run ./lab/install
-	@go test -count=1 -v -timeout 90m -run '^(TestAdminSeesEventsAndDecisions|TestDoctor|TestRoster|TestMinionsLeft|TestG3_ImpostorAtReplacement|TestReplacementServesFirstAuthRequest)$$' ./lab/e2e -args -versions.all
+	@go test -count=1 -v -timeout 90m -run '^(TestAdminSeesEventsAndDecisions|TestDoctor|TestRoster|TestMinionsLeft|TestG3_ImpostorAtReplacement|TestReplacementServesFirstAuthRequest|TestRebuiltMachine)$$' ./lab/e2e -args -versions.all
+	@go test -count=1 -v -timeout 30m -run '^TestFixes$$' ./bridge/doctor -args -versions.all
 
 health: build ## masters that only look alive, gates that are not passed, a key that is replaced, on each Salt: an hour
 	@go run ./lab/install
-	@go test -count=1 -v -parallel 1 -timeout 150m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate|TestMovesFromHalfDeadMaster|TestMinionAndChangedMasterKey|TestRotateIdentity)$$' ./lab/e2e -args -versions.all
+	@go test -count=1 -v -parallel 1 -timeout 150m -run '^(TestMasterThatOnlyLooksAlive|TestReadyGate|TestMovesFromHalfDeadMaster|TestHealedOnce|TestMinionAndChangedMasterKey|TestRotateIdentity)$$' ./lab/e2e -args -versions.all
 
 drain: build ## how long 20 minions are silent as their master is drained, and its spot instance ends: 10 minutes
 	@go run ./lab/install 3007
-	@go test -count=1 -v -timeout 40m -run '^TestMinionsLeaveDrainedMaster$$' ./lab/e2e -args -drain.minions=20
+	@go test -count=1 -v -timeout 40m -run '^TestMinionsLeaveDrainedMaster$$' ./lab/e2e -args -versions.all -drain.minions=20
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	@packaging/build

@@ -35,6 +35,7 @@ const (
 // metadata service, and ends two minutes later. All its minions have left by then. The
 // test tells how long each minion was silent under a ping each second.
 func TestMinionsLeaveDrainedMaster(t *testing.T) {
+	only(t, "drain")
 	t.Parallel()
 	d := newDraining(t, lab.Salt3007)
 	t.Logf("longest silence before anything happens: %s", d.silences(d.ids))

@@ -27,6 +27,7 @@ const (
 // (the median) and a minute (the longest). It comes back by itself, and no minion is
 // moved a second time. The agents have their default intervals.
 func TestMovesFromHalfDeadMaster(t *testing.T) {
+	only(t, "health")
 	t.Parallel()
 	for _, version := range versions(lab.Salt3007) {
 		t.Run(version, func(t *testing.T) {

@@ -25,6 +25,7 @@ const (
 // of the two is called unhealthy, once, in AutoScaling's own record. Then the last one
 // fails, and is not.
 func TestHealedOnce(t *testing.T) {
+	only(t, "health")
 	t.Parallel()
 	l := lab.New(t)
 	c := newCloud(t)

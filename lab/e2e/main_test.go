@@ -23,6 +23,15 @@ func versions(some ...string) []string {
 	return some
 }
 
+// only skips a test that takes minutes to measure, in depth, what quicker tests of
+// "make test" check. target is the make target that runs it.
+func only(t *testing.T, target string) {
+	t.Helper()
+	if !*allVersions {
+		t.Skip("it takes minutes, and quicker tests check the same kind: make " + target + " runs it")
+	}
+}
+
 // TestMain lets no test reach AWS: what they and their bridges find in the
 // environment is good for emulators only.
 func TestMain(m *testing.M) {
