@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"phoenix/bridge/agent"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/identity"
+	"phoenix/bridge/salt"
+)
+
+// tell gives both keys to the minions that are connected to this master.
+func (r *rotator) tell(ctx context.Context, fresh identity.Pair) error {
+	r.say("tell: minions connected here get the new key beside the old one")
+	all, missed, err := r.hand(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	r.say("told %d of the %d minions that this master knows; others may be connected to other masters", all-len(missed), all)
+	_, err = identity.Told(ctx, r.bucket, r.id, missed)
+	return err
+}
+
+// hand writes both keys on the minions that answer. missed are the others of all that
+// this master knows.
+func (r *rotator) hand(ctx context.Context, fresh identity.Pair) (all int, missed []string, err error) {
+	shared, _, err := r.bucket.Get(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	if shared.Rotation == nil {
+		return 0, nil, identity.ErrNoRotation
+	}
+	text := strings.TrimSpace(string(fresh.Public)) + "\n" + strings.TrimSpace(string(shared.Rotation.Old)) + "\n"
+	ids, folders, err := r.connected(ctx, identity.Finger(fresh.Public))
+	if err != nil {
+		return 0, nil, err
+	}
+	wrote, err := r.each(ctx, folders, func(folder string) []salt.Call {
+		name := below(folder, agent.KeysFile)
+		return []salt.Call{minionWrites(name, text), call("file.read", name)}
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, id := range ids {
+		if strings.TrimSpace(returned(wrote[id], "file.read")) != strings.TrimSpace(text) {
+			missed = append(missed, id)
+		}
+	}
+	return len(ids), missed, nil
+}
+
+// connected asks the minions that this master knows where they keep their keys: who is
+// connected here answers. A minion with a master_finger would refuse another key.
+func (r *rotator) connected(ctx context.Context, finger string) (ids []string, folders map[string][]string, err error) {
+	list, err := r.keys.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range list.Accepted {
+		if r.valid(id) {
+			ids = append(ids, id)
+		} else {
+			r.note("minion %s gets no job, since its id is none of a host: write the new key to its minion_master.pub", id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil, nil
+	}
+	answers, err := r.jobs.run(ctx, ids, call("config.get", "pki_dir"), call("config.option", "master_finger"))
+	if err != nil {
+		return nil, nil, err
+	}
+	folders = map[string][]string{}
+	for id, answer := range answers {
+		folder, wants := returned(answer, "config.get"), returned(answer, "config.option")
+		switch {
+		case wants != "" && wants != finger && finger != "":
+			r.note("minion %s has a master_finger, and would refuse the new key: change it there to %s", id, finger)
+		case folder != "":
+			folders[folder] = append(folders[folder], id)
+		}
+	}
+	return ids, folders, nil
+}
+
+// each runs the functions for a folder on the minions that have that one.
+func (r *rotator) each(ctx context.Context, folders map[string][]string, calls func(folder string) []salt.Call) (map[string]any, error) {
+	all := map[string]any{}
+	for _, folder := range slices.Sorted(maps.Keys(folders)) {
+		answers, err := r.jobs.run(ctx, folders[folder], calls(folder)...)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, answers)
+	}
+	return all, nil
+}
+
+// clearOut has the minions leave, once they have both keys. Those that stay (no agent
+// is beside them, or this is the only master) get the new key as the one that they
+// trust: they take it at their next authentication, without a restart (3006.30, 3008.5).
+func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, alone bool) error {
+	r.say("tell: minions that came since get both keys")
+	if _, _, err := r.hand(ctx, fresh); err != nil {
+		return err
+	}
+	if !alone {
+		r.say("drain: waits until minions have left this master, for up to %v", r.c.Duration("drain"))
+		if err := r.store.DrainMaster(ctx, r.id, true); err != nil {
+			return err
+		}
+		for until := time.Now().Add(r.c.Duration("drain")); time.Now().Before(until); {
+			if n, err := r.left(); err == nil && n == 0 {
+				r.say("no minion is left here")
+				return nil
+			}
+			if !pause(ctx, leftPoll) {
+				return ctx.Err()
+			}
+		}
+	}
+	r.say("trust: minions that are left here trust the new key from now on")
+	_, folders, err := r.connected(ctx, "")
+	if err != nil {
+		return err
+	}
+	text := strings.TrimSpace(string(fresh.Public))
+	_, err = r.each(ctx, folders, func(folder string) []salt.Call {
+		name, temp := below(folder, "minion_master.pub"), below(folder, ".phoenix_master.new")
+		return []salt.Call{minionWrites(temp, text), call("file.rename", temp, name)}
+	})
+	return err
+}
+
+// clear has the minions that are connected here forget the old key.
+func (r *rotator) clear(ctx context.Context) error {
+	r.say("forget: minions connected here forget the old key")
+	ids, folders, err := r.connected(ctx, "")
+	if err != nil {
+		return err
+	}
+	gone, err := r.each(ctx, folders, func(folder string) []salt.Call {
+		name := below(folder, agent.KeysFile)
+		return []salt.Call{call("file.remove", name), call("file.file_exists", name)}
+	})
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, answer := range gone {
+		byName, _ := answer.(map[string]any)
+		if there, said := byName["file.file_exists"].(bool); said && !there {
+			n++
+		}
+	}
+	r.say("%d of the %d minions that this master knows have forgotten it", n, len(ids))
+	masters, err := r.masters(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = identity.Cleared(ctx, r.bucket, r.id, func(cleared []string) bool {
+		return !slices.ContainsFunc(masters, func(m fleet.Master) bool {
+			return m.Status == fleet.Launch && !slices.Contains(cleared, m.InstanceID)
+		})
+	})
+	return err
+}
