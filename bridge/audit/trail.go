@@ -109,7 +109,7 @@ func (t *Trail) gather(batch []byte) []byte {
 // old one, in the place of that before it. The file is opened each time: whoever
 // moves it away, an admin or another bridge, disturbs nothing.
 func Append(path string, lines []byte, max int64) error {
-	for range 3 { // others may move the file between the opening and the lock
+	for range 20 { // others may move the file between the opening and the lock
 		again, err := appendOnce(path, lines, max)
 		if err != nil {
 			return fmt.Errorf("write audit trail: %w", err)

@@ -28,6 +28,9 @@ const (
 	serveWithin = 10 * time.Minute
 	// serviceWithin bounds the commands that stop and start salt-master.
 	serviceWithin = 3 * time.Minute
+	// forgetFor is how long minions are asked to forget the old key: one that fails over is
+	// connected to another master within some 30 s.
+	forgetFor = 45 * time.Second
 	// maxSaid is as much of their output as an error line bears.
 	maxSaid = 400
 	// answerWithin bounds one ping of the master, whose workers may hang.

@@ -138,28 +138,37 @@ func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, alone bool)
 	return err
 }
 
-// clear has the minions that are connected here forget the old key.
+// clear has the minions that are connected here forget the old key. Some are on their
+// way from one master to another just now, so it asks for a while.
 func (r *rotator) clear(ctx context.Context) error {
 	r.say("forget: minions connected here forget the old key")
-	ids, folders, err := r.connected(ctx, "")
-	if err != nil {
-		return err
-	}
-	gone, err := r.each(ctx, folders, func(folder string) []salt.Call {
-		name := below(folder, agent.KeysFile)
-		return []salt.Call{call("file.remove", name), call("file.file_exists", name)}
-	})
-	if err != nil {
-		return err
-	}
-	n := 0
-	for _, answer := range gone {
-		byName, _ := answer.(map[string]any)
-		if there, said := byName["file.file_exists"].(bool); said && !there {
-			n++
+	forgotten := map[string]bool{}
+	for until := time.Now().Add(forgetFor); ; {
+		ids, folders, err := r.connected(ctx, "")
+		if err != nil {
+			return err
+		}
+		gone, err := r.each(ctx, folders, func(folder string) []salt.Call {
+			name := below(folder, agent.KeysFile)
+			return []salt.Call{call("file.remove", name), call("file.file_exists", name)}
+		})
+		if err != nil {
+			return err
+		}
+		for id, answer := range gone {
+			byName, _ := answer.(map[string]any)
+			if there, said := byName["file.file_exists"].(bool); said && !there {
+				forgotten[id] = true
+			}
+		}
+		if len(forgotten) >= len(ids) || time.Now().After(until) || !pause(ctx, rotatePoll) {
+			r.say("%d of the %d minions that this master knows have forgotten it", len(forgotten), len(ids))
+			break
 		}
 	}
-	r.say("%d of the %d minions that this master knows have forgotten it", n, len(ids))
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	masters, err := r.masters(ctx)
 	if err != nil {
 		return err
