@@ -5,6 +5,8 @@ import "time"
 const (
 	// poll is how often Eventually looks.
 	poll = 100 * time.Millisecond
+	// restMost bounds that pause: a look that waits for its own time limit is long.
+	restMost = 5 * time.Second
 	// rest is how many times longer it waits than a look took: a look is often a
 	// command, and tests that wait at once would keep the machine busy with them.
 	rest = 15
@@ -29,7 +31,7 @@ func Eventually(tb TB, timeout time.Duration, what string, look func() (ok bool,
 		if time.Since(start) > timeout {
 			tb.Fatalf("waited %v until %s; last seen: %s", timeout, what, seen)
 		}
-		time.Sleep(max(poll, rest*time.Since(looked)))
+		time.Sleep(min(max(poll, rest*time.Since(looked)), restMost))
 	}
 }
 
