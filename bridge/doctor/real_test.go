@@ -18,6 +18,7 @@ import (
 
 	"phoenix/bridge/doctor"
 	"phoenix/lab"
+	"phoenix/lab/needs"
 )
 
 // fault is one that is planted beside a real master or minion, and taken away again by
@@ -259,9 +260,7 @@ var allVersions = flag.Bool("versions.all", false, "run TestFixes on all version
 // Each fault that can be planted is found on a real master and a real minion, and gone
 // after what doctor prints, which changes nothing else. Both work at the end.
 func TestFixes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it starts real masters and minions")
-	}
+	needs.More(t, "real Salt masters and minions")
 	versions := []string{lab.Salt3007}
 	if *allVersions {
 		versions = lab.Versions()

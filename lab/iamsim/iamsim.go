@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"phoenix/lab"
 )
@@ -88,23 +87,11 @@ func install() (dir string, err error) {
 			return "", fmt.Errorf("the simulator of IAM needs %s (on Debian: apt install nodejs npm): %w", tool, err)
 		}
 	}
-	root, err := lab.Root()
+	dir, unlock, err := lab.LockCache("iamsim")
 	if err != nil {
 		return "", err
 	}
-	dir = filepath.Join(root, ".cache", "iamsim")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	// The tests of several packages run at once: one installs, the others wait.
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
+	defer unlock()
 	stamp := filepath.Join(dir, "complete") // written last
 	for _, name := range []string{"package.json", "package-lock.json", "simulate.mjs"} {
 		text, err := files.ReadFile(name)

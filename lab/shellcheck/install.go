@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"phoenix/lab"
 )
@@ -18,23 +17,11 @@ var requirements []byte
 
 // Install puts ShellCheck below .cache, unless it is there, and gives its path.
 func Install() (program string, err error) {
-	root, err := lab.Root()
+	dir, unlock, err := lab.LockCache("shellcheck")
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(root, ".cache", "shellcheck")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	// The tests of several packages run at once: one installs, the others wait.
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
+	defer unlock()
 	program, list := filepath.Join(dir, "bin", "shellcheck"), filepath.Join(dir, "requirements.txt")
 	if had, err := os.ReadFile(list); err == nil && string(had) == string(requirements) {
 		return program, nil
