@@ -82,7 +82,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("over a file: %v", err)
 	}
 	had := idsIn(t, copied)
-	if !strings.HasPrefix(had, "[web-1 web-2") {
+	if !strings.Contains(had, "web-1 ") || !strings.Contains(had, "web-2") {
 		t.Fatal(had)
 	}
 	added(t, s, "later")

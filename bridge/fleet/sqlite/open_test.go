@@ -365,3 +365,17 @@ func check(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// One who only reads, or copies, waits for no writer.
+func TestReaderTakesNoWriteLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fleet.db")
+	s := openTest(t, path)
+	added(t, s, "web-1")
+	held, err := s.write.BeginTx(t.Context(), nil) // BEGIN IMMEDIATE
+	check(t, err)
+	defer func() { check(t, held.Rollback()) }()
+	if ids := idsIn(t, path); ids != "[web-1]" {
+		t.Errorf("read %s", ids)
+	}
+	check(t, Backup(t.Context(), path, path+".copy"))
+}

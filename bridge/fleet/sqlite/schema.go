@@ -90,37 +90,54 @@ func begin(ctx context.Context, db *sql.DB, o options) error {
 	})
 }
 
-// migrate brings an older file up to date. It writes even when there is nothing to
-// do, and takes that back, so that a file that is read-only is told at once: for
-// such a one SQLite turns BEGIN IMMEDIATE into BEGIN.
-func migrate(ctx context.Context, db *sql.DB, steps []string) error {
-	tx, err := db.BeginTx(ctx, nil)
+// migrate brings an older file up to date. For one who writes, it tries a write even
+// when there is nothing to do, and takes that back, so that a file that is read-only is
+// told at once: for such a one SQLite turns BEGIN IMMEDIATE into BEGIN. One who only
+// reads takes no lock that a writer must give: SQLite has no queue for it, so that a
+// busy writer could keep a reader out for all of lockWait.
+func migrate(ctx context.Context, s *Store) error {
+	if s.existing {
+		if version, err := readVersion(ctx, s.read, s.steps); err != nil || version == len(s.steps) {
+			return err
+		}
+	}
+	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }()
-	text, err := readMeta(ctx, tx, metaSchema)
+	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
+	version, err := readVersion(ctx, tx, s.steps)
 	if err != nil {
 		return err
-	}
-	version, err := strconv.Atoi(text)
-	if err != nil {
-		return damaged("schema version: " + err.Error())
-	}
-	if version > len(steps) {
-		return &fault{fleet.ErrDenied, fmt.Errorf("its schema is version %d, this phoenix knows %d", version, len(steps)),
-			"a newer phoenix has used it: install that version here too"}
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE meta SET value = value`); err != nil {
 		return err
 	}
-	if version == len(steps) {
+	if version == len(s.steps) {
 		return nil
 	}
-	if err := upgrade(ctx, tx, version, steps); err != nil {
+	if err := upgrade(ctx, tx, version, s.steps); err != nil {
 		return err
 	}
 	return tx.Commit()
+}
+
+// readVersion returns the version of the schema, and refuses one that is newer than
+// the steps that this phoenix knows.
+func readVersion(ctx context.Context, q querier, steps []string) (int, error) {
+	text, err := readMeta(ctx, q, metaSchema)
+	if err != nil {
+		return 0, err
+	}
+	version, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, damaged("schema version: " + err.Error())
+	}
+	if version > len(steps) {
+		return 0, &fault{fleet.ErrDenied, fmt.Errorf("its schema is version %d, this phoenix knows %d", version, len(steps)),
+			"a newer phoenix has used it: install that version here too"}
+	}
+	return version, nil
 }
 
 func upgrade(ctx context.Context, tx *sql.Tx, version int, steps []string) error {

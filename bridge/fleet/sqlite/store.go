@@ -117,7 +117,7 @@ func open(ctx context.Context, path string, o options) (_ *Store, err error) {
 	if s.read, err = connect(path, readers, o.lockWait, "_query_only=1"); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
-	if err := migrate(call, s.write, o.steps); err != nil {
+	if err := migrate(call, s); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
 	if s.since, err = readSince(call, s.read); err != nil {
