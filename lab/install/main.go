@@ -90,7 +90,7 @@ func installOne(cache, version string) error {
 	want := hex.EncodeToString(sum[:]) + "\n"
 	dir := filepath.Join(cache, "salt-"+version)
 	stamp := filepath.Join(dir, "complete")
-	if got, err := os.ReadFile(stamp); err == nil && string(got) == want {
+	if got, err := os.ReadFile(stamp); err == nil && string(got) == want && runs(dir) {
 		return nil
 	}
 	python, err := findPython(version)
@@ -115,4 +115,16 @@ func installOne(cache, version string) error {
 		return err
 	}
 	return os.WriteFile(stamp, []byte(want), 0o644)
+}
+
+// runs reports whether the scripts of an environment find their interpreter. Each names
+// it by its whole path, which is another one once the checkout was moved.
+func runs(dir string) bool {
+	text, err := os.ReadFile(filepath.Join(dir, "bin", "salt-call"))
+	if err != nil {
+		return false
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	_, err = os.Stat(strings.TrimPrefix(first, "#!"))
+	return err == nil
 }

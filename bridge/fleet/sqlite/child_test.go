@@ -54,11 +54,12 @@ func child(t *testing.T, role string, args ...string) (cmd *exec.Cmd, stderr *by
 
 const rowsPerBatch = 10
 
-// writeUntilKilled writes batch after batch to the store at args[0], and prints
-// the number of each once it is acknowledged. A batch also takes the claim of one
+// writeUntilKilled prints 0, writes batch after batch to the store at args[0], and
+// prints the number of each once it is acknowledged. A batch also takes the claim of one
 // row, whose version so counts the batches.
 func writeUntilKilled(args []string) error {
 	ctx := context.Background()
+	fmt.Println(0)
 	s, err := Open(ctx, args[0])
 	if err != nil {
 		return err
