@@ -252,7 +252,8 @@ func TestG11_LateFromTheStart(t *testing.T) {
 	p.mu.Unlock()
 	p.offer(message{Kind: kindJob, JID: jid(3)}, read)
 	late := <-p.jobs
-	if age := link.clock.at(time.Now()) - late.At; age < 3990 { // both readings are rounded, and the clocks agree to milliseconds
+	// Both readings are rounded, and the clocks agree to milliseconds.
+	if age := link.clock.at(time.Now()) - late.At; age < 3990 {
 		t.Errorf("it is stamped %d ms ago", age)
 	}
 }
