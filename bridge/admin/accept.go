@@ -12,19 +12,20 @@ import (
 
 // acceptOrRebind accepts one key, and returns the row that it is bound to. To rebind
 // does not wait for another key than the bound one: one must have been seen.
-func (a Admin) acceptOrRebind(ctx context.Context, keys *salt.Keys, master *salt.Master, id, instance string, rebind bool) (fleet.Minion, error) {
-	if !rebind {
-		return acceptOne(ctx, a.Store, keys, master, id, instance)
+func (a Admin) acceptOrRebind(ctx context.Context, keys *salt.Keys, master *salt.Master, id, instance string, r AcceptKeys) (fleet.Minion, error) {
+	if !r.Rebind {
+		return acceptOne(ctx, a.Store, keys, master, id, instance, r.KeySHA256)
 	}
-	r, err := a.rebinding(ctx, keys, id)
+	found, err := a.rebinding(ctx, keys, id, r.KeySHA256)
 	if err != nil {
 		return fleet.Minion{}, err
 	}
-	return a.Rebind(ctx, r)
+	return a.Rebind(ctx, found)
 }
 
-// acceptOne accepts one key, and returns the row that it is bound to.
-func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance string) (fleet.Minion, error) {
+// acceptOne accepts one key, and returns the row that it is bound to. If the caller saw
+// the key, seen is its digest, and no other is accepted.
+func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance, seen string) (fleet.Minion, error) {
 	text, err := keys.Read(id, salt.Pending)
 	if err != nil {
 		return fleet.Minion{}, err
@@ -32,6 +33,9 @@ func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *
 	digest, err := fleet.KeyDigest(text)
 	if err != nil {
 		return fleet.Minion{}, err
+	}
+	if seen != "" && digest != seen {
+		return fleet.Minion{}, fmt.Errorf("%w: %s is pending", salt.ErrChanged, digest)
 	}
 	row, err := fleet.ApplyOne(ctx, store, fleet.Add{InstanceID: instance, MinionID: id})
 	if err == nil {

@@ -46,7 +46,7 @@ func (a Admin) Delete(ctx context.Context, r DeleteKeys) ([]DeletedKey, error) {
 	var names []string
 	done := []DeletedKey{}
 	for _, id := range r.IDs {
-		digest, err := salt.DeleteKey(ctx, keys, master, id, state)
+		digest, err := salt.DeleteKey(ctx, keys, master, id, state, "")
 		if err != nil {
 			faults = append(faults, err)
 			continue

@@ -2,12 +2,15 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"phoenix/bridge/api"
+	"phoenix/bridge/config"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
@@ -92,12 +95,34 @@ func digestOf(keys *salt.Keys, id string, state salt.State, row fleet.Minion) (d
 type AcceptKeys struct {
 	IDs    []string `json:"ids"`
 	Rebind bool     `json:"rebind"` // forget the key that was bound before
+	// KeySHA256 is the digest of the key that the caller saw; no other is accepted. It
+	// must be there to rebind: anyone who reaches the master can send a key under an id.
+	KeySHA256 string `json:"key_sha256"`
+}
+
+func (r AcceptKeys) validate() error {
+	switch {
+	case r.Rebind && r.KeySHA256 == "":
+		return config.Invalid(errors.New("rebind needs key_sha256, the digest of the new key: phoenix keys list --json"))
+	case r.KeySHA256 != "" && !wholeDigest(r.KeySHA256):
+		return config.Invalid(fmt.Errorf("key_sha256 %q is not 64 hexadecimal digits in lower case", r.KeySHA256))
+	case r.KeySHA256 != "" && len(r.IDs) != 1:
+		return config.Invalid(errors.New("key_sha256 is of one key: it takes one minion id"))
+	}
+	return nil
+}
+
+func wholeDigest(text string) bool {
+	return len(text) == 2*sha256.Size && strings.Trim(text, "0123456789abcdef") == ""
 }
 
 // Accept accepts pending keys by hand, and returns the rows that they are bound to.
 // The administrator's decision overrules the rules: only ids are still checked.
 func (a Admin) Accept(ctx context.Context, r AcceptKeys) ([]fleet.Minion, error) {
 	if err := a.checkIDs(r.IDs); err != nil {
+		return nil, err
+	}
+	if err := r.validate(); err != nil {
 		return nil, err
 	}
 	_, keys, master, err := open.Master(a.Config)
@@ -111,7 +136,7 @@ func (a Admin) Accept(ctx context.Context, r AcceptKeys) ([]fleet.Minion, error)
 	var faults []error
 	var rows []fleet.Minion
 	for _, id := range r.IDs {
-		row, err := a.acceptOrRebind(ctx, keys, master, id, instances[id], r.Rebind)
+		row, err := a.acceptOrRebind(ctx, keys, master, id, instances[id], r)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("accept key %s: %w", id, err))
 			continue

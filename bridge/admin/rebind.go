@@ -23,6 +23,8 @@ type Rebinding struct {
 	Since *time.Time `json:"since,omitempty"`
 
 	instance string
+	bound    string // the digest of the key in the row; empty: none was bound
+	accepted string // the digest of the key that this master has accepted
 	text     []byte // of the new key; nil if the bridge has unlinked it
 }
 
@@ -53,7 +55,7 @@ func (a Admin) FindRebinding(ctx context.Context, id string) (*Rebinding, error)
 	again := time.NewTicker(rebindPause)
 	defer again.Stop()
 	for first := true; ; first = false {
-		r, err := a.rebinding(ctx, keys, id)
+		r, err := a.rebinding(ctx, keys, id, "")
 		if !errors.Is(err, ErrNoOtherKey) {
 			return r, err
 		}
@@ -70,7 +72,9 @@ func (a Admin) FindRebinding(ctx context.Context, id string) (*Rebinding, error)
 	}
 }
 
-func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id string) (*Rebinding, error) {
+// rebinding finds the key that would take the place of the bound one: any other, or
+// the one whose digest the caller saw.
+func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) (*Rebinding, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebindLimit) // the wait may be over, and the last look is not
 	defer cancel()
 	view, err := a.keyView(ctx, keys, id)
@@ -80,7 +84,7 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id string) (*Rebi
 	if view.Known && view.Row.Status == fleet.Terminate {
 		return nil, fmt.Errorf("rebind key %s: %w%s", id, fleet.ErrTerminated, hint(fleet.ErrTerminated))
 	}
-	r := &Rebinding{ID: id, Old: view.Row.KeySHA256}
+	r := &Rebinding{ID: id, Old: view.Row.KeySHA256, bound: view.Row.KeySHA256, accepted: view.Accepted.Digest}
 	if r.Old == "" {
 		r.Old = view.Accepted.Digest
 	}
@@ -94,14 +98,14 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id string) (*Rebi
 		state  salt.State
 		digest string
 	}{{"pending", salt.Pending, view.Pending.Digest}, {"denied", salt.Denied, view.Denied.Digest}, {"accepted", salt.Accepted, view.Accepted.Digest}} {
-		if k.digest == "" || k.digest == r.Old {
+		if k.digest == "" || k.digest == r.Old || seen != "" && k.digest != seen {
 			continue
 		}
 		text, err := keys.Read(id, k.state)
 		if err != nil {
 			continue // it is gone, or another is being written
 		}
-		if r.New, err = fleet.KeyDigest(text); err == nil && r.New != r.Old {
+		if r.New, err = fleet.KeyDigest(text); err == nil && r.New == k.digest {
 			r.State, r.text = k.name, text
 			if since, err := keys.Since(id, k.state); err == nil {
 				r.Since = &since
@@ -114,7 +118,7 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id string) (*Rebi
 		return nil, fmt.Errorf("rebind key %s: %w", id, err)
 	}
 	for _, line := range lines { // the newest at the end
-		if digest, ok := unlinkedKey(line); ok && digest != r.Old {
+		if digest, ok := unlinkedKey(line); ok && digest != r.Old && (seen == "" || digest == seen) {
 			r.New, r.State, r.Since = digest, Unlinked, &line.Time
 		}
 	}
@@ -166,7 +170,7 @@ func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
 	}
 	row, err := fleet.ApplyOne(ctx, a.Store, fleet.Add{InstanceID: r.instance, MinionID: a.minionID(r.ID)})
 	if err == nil {
-		row, err = fleet.ApplyOne(ctx, a.Store, fleet.Bind{InstanceID: r.instance, KeySHA256: r.New, PublicKey: string(r.text), Rebind: true})
+		row, err = fleet.ApplyOne(ctx, a.Store, fleet.Bind{InstanceID: r.instance, KeySHA256: r.New, PublicKey: string(r.text), Replaces: r.bound})
 	}
 	if err != nil {
 		return row, fmt.Errorf("rebind key %s: %w%s", r.ID, err, hint(err))
@@ -186,20 +190,26 @@ func (a Admin) replaceKey(ctx context.Context, keys *salt.Keys, master *salt.Mas
 	if state == salt.Accepted {
 		return nil
 	}
-	_, err := keys.Read(r.ID, salt.Accepted)
+	text, err := keys.Read(r.ID, salt.Accepted)
 	accepted := err == nil
+	there, _ := fleet.KeyDigest(text)
 	if state == salt.Pending && !accepted {
 		if err := acceptPending(ctx, keys, master, r.ID, r.New); !errors.Is(err, salt.ErrNoKey) {
 			return err
 		}
 	}
 	if r.text != nil && state != "" {
-		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state); err != nil && !errors.Is(err, salt.ErrNoKey) {
+		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state, r.New); err != nil && !errors.Is(err, salt.ErrNoKey) {
 			return err
 		}
 	}
-	if accepted {
-		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, salt.Accepted); err != nil {
+	switch {
+	case accepted && there == r.New:
+		return nil // a bridge was quicker
+	case accepted && there != r.accepted:
+		return fmt.Errorf("%w: %.12s is accepted", salt.ErrChanged, there)
+	case accepted:
+		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, salt.Accepted, r.accepted); err != nil {
 			return err
 		}
 	}

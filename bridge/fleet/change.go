@@ -159,14 +159,16 @@ func (c Tombstone) Apply(row Minion, found bool) (Minion, error) {
 }
 
 // Bind binds a key to a row that has none. The first to bind wins; the same key again
-// is a success. Rebind, an administrator's decision, replaces the bound key; the first
-// highstate is then needed again, unless the minion is adopted.
+// is a success. Replaces, an administrator's decision, is the digest of the bound key
+// that the new one takes the place of: whoever decided saw that one, so a row that is
+// bound to another by now, or to none, refuses. The first highstate is then needed
+// again, unless the minion is adopted.
 type Bind struct {
 	InstanceID string
 	MinionID   string // the Salt minion id, where it is not the instance id
 	KeySHA256  string
 	PublicKey  string
-	Rebind     bool
+	Replaces   string
 }
 
 func (c Bind) Instance() string { return c.InstanceID }
@@ -181,7 +183,7 @@ func (c Bind) Apply(row Minion, found bool) (Minion, error) {
 		return row, ErrTerminated
 	case row.KeySHA256 == c.KeySHA256:
 		return row, nil
-	case row.KeySHA256 != "" && !c.Rebind:
+	case row.KeySHA256 != c.Replaces:
 		return row, ErrOtherKey
 	}
 	if row.KeySHA256 != "" {

@@ -71,7 +71,7 @@ func TestG2SuccessIsFinal(t *testing.T) {
 		switch c := c.(type) {
 		case fleet.Rerun, fleet.Tombstone:
 		case fleet.Bind:
-			if !c.Rebind && !after.HighstateRan {
+			if c.Replaces != before.KeySHA256 && !after.HighstateRan {
 				t.Errorf("%+v", after)
 			}
 		case fleet.Claim:
@@ -124,7 +124,7 @@ func TestG3BoundKeyStays(t *testing.T) {
 		bind, _ := c.(fleet.Bind)
 		add, _ := c.(fleet.Add)
 		_, strips := c.(fleet.Tombstone)
-		if err != nil || !bind.Rebind && !add.Revive && !strips || bind.Rebind && after.KeySHA256 == "" {
+		if err != nil || bind.Replaces != before.KeySHA256 && !add.Revive && !strips || bind.Replaces != "" && after.KeySHA256 == "" {
 			t.Errorf("%v: key %.4s in the place of %.4s", err, after.KeySHA256, before.KeySHA256)
 		}
 	})

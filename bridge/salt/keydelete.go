@@ -1,6 +1,8 @@
 package salt
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +28,9 @@ const (
 var States = map[string]State{"accepted": Accepted, "pending": Pending, "rejected": Rejected, "denied": Denied}
 
 // DeleteKey deletes the key of one id in one state, and nothing else. It returns the
-// digest of the key, or an empty one for a text that is no key.
+// digest of the key, or an empty one for a text that is no key. If the caller decided
+// about a key, seen is its digest, and another key that is there by now is left alone
+// with ErrChanged; an empty one is for a caller that decided about the id.
 //
 // Only an accepted key goes through the master, which must change its AES key after
 // it. 3008 deletes the pending, the rejected and the accepted key of an id by one
@@ -34,12 +38,15 @@ var States = map[string]State{"accepted": Accepted, "pending": Pending, "rejecte
 // states are therefore unlinked here, and an accepted key with another beside it is
 // refused with ErrBeside. A key that was never accepted knows no AES key, so nothing
 // has to change after it.
-func DeleteKey(ctx context.Context, keys *Keys, master *Master, id string, state State) (digest string, err error) {
+func DeleteKey(ctx context.Context, keys *Keys, master *Master, id string, state State, seen string) (digest string, err error) {
 	text, err := keys.readWhole(ctx, id, state)
 	if err != nil {
 		return "", err
 	}
 	digest, _ = fleet.KeyDigest(text)
+	if seen != "" && digest != seen {
+		return digest, fmt.Errorf("delete key %s in %s: %w: %.12s is there", id, state, ErrChanged, digest)
+	}
 	if state != Accepted {
 		err := keys.unlink(id, state, text)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -58,6 +65,9 @@ func DeleteKey(ctx context.Context, keys *Keys, master *Master, id string, state
 		if slices.Contains(ids, id) {
 			return digest, fmt.Errorf("delete key %s in %s: %w: phoenix keys delete %s --state %s first, since Salt 3008 would delete both", id, state, ErrBeside, id, other)
 		}
+	}
+	if again, err := keys.Read(id, Accepted); err != nil || !bytes.Equal(again, text) { // to list may take a while
+		return digest, fmt.Errorf("delete key %s in %s: %w", id, state, cmp.Or(err, ErrChanged))
 	}
 	if err := master.Delete(ctx, map[State][]string{Accepted: {id}}); err != nil {
 		return digest, err

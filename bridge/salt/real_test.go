@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"phoenix/bridge/fleet"
 )
 
 // sameKey: 3008 takes off the line end that a key comes with.
@@ -122,27 +124,32 @@ func TestRealMaster(t *testing.T) {
 				put(t, []byte("no key"), m.Config.PKIDir, string(Rejected), "i-4")
 				defer func() { check(t, os.Remove(filepath.Join(m.Config.PKIDir, string(Pending), "i-9"))) }()
 				m.knock("i-9", pub)
-				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-1", Accepted); !errors.Is(err, ErrBeside) {
+				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-1", Accepted, ""); !errors.Is(err, ErrBeside) {
 					t.Errorf("accepted, beside a rejected one: %v", err)
 				}
 				for _, id := range []string{"*", "i-*", "absent", "i-3"} {
-					if _, err := DeleteKey(t.Context(), m.keys(), master, id, Rejected); !errors.Is(err, ErrID) && !errors.Is(err, ErrNoKey) {
+					if _, err := DeleteKey(t.Context(), m.keys(), master, id, Rejected, ""); !errors.Is(err, ErrID) && !errors.Is(err, ErrNoKey) {
 						t.Errorf("%s: %v", id, err)
 					}
 				}
 				for _, id := range []string{"i-1", "i-4"} { // the second is no key, and is waited for
-					if _, err := DeleteKey(t.Context(), m.keys(), master, id, Rejected); err != nil {
+					if _, err := DeleteKey(t.Context(), m.keys(), master, id, Rejected, ""); err != nil {
 						t.Error(err)
 					}
 				}
-				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-5", Denied); err != nil {
+				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-5", Denied, ""); err != nil {
 					t.Error(err)
 				}
 				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3", "i-5"}) || !slices.Equal(l.Pending, []string{"i-4", "i-9"}) ||
 					len(l.Denied)+len(l.Rejected) != 0 {
 					t.Fatalf("%+v", l)
 				}
-				if digest, err := DeleteKey(t.Context(), m.keys(), master, "i-3", Accepted); err != nil || len(digest) != 64 {
+				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-3", Accepted, strings.Repeat("0", 64)); !errors.Is(err, ErrChanged) {
+					t.Errorf("another key than the one that was seen: %v", err)
+				}
+				seen, err := fleet.KeyDigest(pub)
+				check(t, err)
+				if digest, err := DeleteKey(t.Context(), m.keys(), master, "i-3", Accepted, seen); err != nil || len(digest) != 64 {
 					t.Errorf("%s, %v", digest, err)
 				}
 				answer, err := master.wheel(t.Context(), "key.list", "all")

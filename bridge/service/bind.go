@@ -61,8 +61,11 @@ func (v *keyView) binding(name string) fleet.Change {
 	case decide.BindKey:
 		return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Accepted.Digest, PublicKey: string(v.acceptedText)}
 	}
-	return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Pending.Digest, PublicKey: string(v.pendingText),
-		Rebind: v.decision.Rebind}
+	c := fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Pending.Digest, PublicKey: string(v.pendingText)}
+	if v.decision.Rebind {
+		c.Replaces = v.Row.KeySHA256
+	}
+	return c
 }
 
 // removed reports that a key was deleted by hand, or that it is there again.

@@ -223,7 +223,7 @@ def keys():
     return _perform("keys.list")
 
 
-def accept(minion, rebind=False):
+def accept(minion, rebind=False, key_sha256=None):
     """
     Accept a pending key by hand: bind it, and let its minion in.
 
@@ -231,13 +231,20 @@ def accept(minion, rebind=False):
         True to forget the key that was bound before, of a machine that was rebuilt.
         Its highstate is run again.
 
+    key_sha256
+        Digest of the key that is meant, as ``phoenix.keys`` shows it: no other key is
+        accepted. Required with ``rebind``.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-run phoenix.accept web-1
+        salt-run phoenix.accept web-1 rebind=True key_sha256=0a5e...
     """
-    return _perform("keys.accept", ids=[str(minion)], rebind=rebind)
+    return _perform(
+        "keys.accept", ids=[str(minion)], rebind=rebind, key_sha256=key_sha256
+    )
 
 
 def highstate(*minions, **flags):

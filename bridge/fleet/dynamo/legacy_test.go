@@ -128,7 +128,7 @@ func TestUnknownAttributesStay(t *testing.T) {
 		fleet.Bind{InstanceID: "i-1", KeySHA256: "k", PublicKey: "p"},
 		fleet.Claim{InstanceID: "i-1", Owner: "m", JID: "j", Attempt: 1},
 		fleet.Finish{InstanceID: "i-1", JID: "j", Outcome: fleet.Vanished, From: 1},
-		fleet.Bind{InstanceID: "i-1", KeySHA256: "l", PublicKey: "p", Rebind: true},
+		fleet.Bind{InstanceID: "i-1", KeySHA256: "l", PublicKey: "p", Replaces: "k"},
 		fleet.Rerun{InstanceID: "i-1"},
 		fleet.Retire{InstanceID: "i-1"},
 		fleet.Tombstone{InstanceID: "i-1", Expires: 4102444800},

@@ -4,8 +4,9 @@ import "phoenix/bridge/fleet"
 
 // Two keys that differ. Stores do not look into a key.
 const (
-	keyA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-	keyB = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	keyA     = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	keyB     = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	keyOther = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
 	// pem has the line ends, the quote and the letter that a store might spoil.
 	pem = "-----BEGIN PUBLIC KEY-----\r\nMIIB'\"é\r\n-----END PUBLIC KEY-----"
 )
@@ -35,7 +36,7 @@ func States() []State {
 		}
 	}
 	rebind := func(id string) fleet.Change {
-		return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Rebind: true}
+		return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Replaces: keyA}
 	}
 	adopt := func(id string) fleet.Change {
 		return fleet.Adopt{InstanceID: id, MinionID: "salt-" + id, KeySHA256: keyA, PublicKey: pem}
@@ -102,8 +103,12 @@ func Inputs() []Input {
 		}
 	}
 	bind := func(digest string, rebind bool) func(string, fleet.Minion) fleet.Change {
-		return func(id string, _ fleet.Minion) fleet.Change {
-			return fleet.Bind{InstanceID: id, KeySHA256: digest, PublicKey: pem + digest, Rebind: rebind}
+		return func(id string, row fleet.Minion) fleet.Change {
+			c := fleet.Bind{InstanceID: id, KeySHA256: digest, PublicKey: pem + digest}
+			if rebind {
+				c.Replaces = row.KeySHA256
+			}
+			return c
 		}
 	}
 	adopt := func(digest string) func(string, fleet.Minion) fleet.Change {
@@ -154,6 +159,9 @@ func Inputs() []Input {
 		{"rebind A", bind(keyA, true)},
 		{"rebind B", bind(keyB, true)},
 		{"rebind none", bind("", true)},
+		{"rebind B, another seen", func(id string, _ fleet.Minion) fleet.Change {
+			return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Replaces: keyOther}
+		}},
 		{"claim", claim(func(*fleet.Claim, fleet.Minion) {})},
 		{"claim over", claim(func(c *fleet.Claim, row fleet.Minion) { c.JID, c.Attempt = row.ClaimJID, row.Attempt })},
 		{"claim over, new jid", claim(func(c *fleet.Claim, row fleet.Minion) { c.Attempt = row.Attempt })},

@@ -31,13 +31,11 @@ func fillFleet(t testing.TB, s *Store, n int) {
 func BenchmarkApply200(b *testing.B) {
 	s := openTest(b, filepath.Join(b.TempDir(), "fleet.db"))
 	fillFleet(b, s, 10_000)
-	var n int
-	for b.Loop() {
+	for n := 0; b.Loop(); n++ {
 		changes := make([]fleet.Change, 200)
 		for i := range changes {
-			id := fmt.Sprintf("i-%017x", i)
-			changes[i] = fleet.Bind{InstanceID: id, KeySHA256: fmt.Sprintf("%064x", 1<<30+n), PublicKey: rsaPEM, Rebind: true}
-			n++
+			key := func(round int) string { return fmt.Sprintf("%064x", round<<30+i) }
+			changes[i] = fleet.Bind{InstanceID: fmt.Sprintf("i-%017x", i), KeySHA256: key(n + 1), PublicKey: rsaPEM, Replaces: key(n)}
 		}
 		if _, err := s.Apply(b.Context(), changes); err != nil {
 			b.Fatal(err)

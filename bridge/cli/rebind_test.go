@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"phoenix/bridge/admin"
+	"phoenix/bridge/api"
+	"phoenix/bridge/config"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/salt"
+	"phoenix/lab"
+)
+
+// rebuilt is a fleet with a minion whose key is bound and accepted, and another key of
+// it that was denied.
+type rebuilt struct {
+	asker
+	pki               string
+	cfg               config.Config
+	known, new, third string // PEM
+}
+
+func newRebuilt(t *testing.T) rebuilt {
+	t.Helper()
+	a := newAsker(t)
+	r := rebuilt{a, filepath.Join(a.dir, "pki"), socketConfig(t), lab.UnknownKey(), lab.UnknownKey(), lab.UnknownKey()}
+	r.cfg.SaltConfig, r.cfg.Socket, r.cfg.Audit.File = filepath.Join(a.dir, "master"), filepath.Join(a.dir, "s"), filepath.Join(a.dir, "audit.log")
+	putKey(t, r.pki, "minions_denied", "web-1", r.new)
+	putKey(t, r.pki, "minions", "web-2", r.third)
+	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.known), PublicKey: r.known})
+	return r
+}
+
+func (r rebuilt) digest(key string) string {
+	r.t.Helper()
+	digest, err := fleet.KeyDigest([]byte(key))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return digest
+}
+
+func (r rebuilt) bound() string {
+	r.t.Helper()
+	row, err := r.store.Minion(r.t.Context(), "web-1")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return row.KeySHA256
+}
+
+// TestG3_RebindTakesTheKeyThatWasSeen: the socket shows no key and asks nobody, so its
+// caller names the key. Another one that was sent under that id meanwhile is not let in.
+func TestG3_RebindTakesTheKeyThatWasSeen(t *testing.T) {
+	r := newRebuilt(t)
+	operations := operate(r.cfg, r.store)
+	putKey(t, r.pki, "minions_pre", "web-1", r.third) // found before one that was denied
+	ask := func(code int, arguments, want string) {
+		t.Helper()
+		answer, err := operations(t.Context(), api.Request{Operation: "keys.accept", Arguments: json.RawMessage(arguments)})
+		if err != nil || answer.Code != code || !strings.Contains(answer.Error, want) {
+			t.Errorf("%s: %+v, %v", arguments, answer, err)
+		}
+	}
+	seen := func(digest string) string {
+		return `{"ids": ["web-1"], "rebind": true, "key_sha256": "` + digest + `"}`
+	}
+	ask(exitUsage, `{"ids": ["web-1"], "rebind": true}`, "rebind needs key_sha256")
+	ask(exitUsage, `{"ids": ["web-1", "web-2"], "rebind": true, "key_sha256": "`+r.digest(r.new)+`"}`, "one minion id")
+	ask(exitUsage, seen(r.digest(r.new)[:12]), "64 hexadecimal digits")
+	ask(exitFailed, seen(strings.Repeat("0", 64)), "no other key was seen")
+	ask(exitFailed, seen(r.digest(r.known)), "no other key was seen")
+	ask(exitFailed, `{"ids": ["web-1"], "key_sha256": "`+r.digest(r.new)+`"}`, salt.ErrChanged.Error())
+	if r.bound() != r.digest(r.known) {
+		t.Fatalf("bound is %s", r.bound())
+	}
+	if err := os.Remove(filepath.Join(r.pki, "minions_pre", "web-1")); err != nil {
+		t.Fatal(err)
+	}
+	ask(exitOK, seen(r.digest(r.new)), "")
+	accepted, err := os.ReadFile(filepath.Join(r.pki, "minions", "web-1"))
+	if err != nil || r.digest(string(accepted)) != r.digest(r.new) || r.bound() != r.digest(r.new) {
+		t.Errorf("bound is %s, accepted %s, %v", r.bound(), accepted, err)
+	}
+}
+
+// TestG3_RebindOverAChange: what changed after the keys were shown is not replaced.
+func TestG3_RebindOverAChange(t *testing.T) {
+	for what, want := range map[string]error{"bound": fleet.ErrOtherKey, "unbound": fleet.ErrOtherKey, "accepted": salt.ErrChanged, "denied": salt.ErrChanged} {
+		t.Run(what, func(t *testing.T) {
+			r := newRebuilt(t)
+			putKey(t, r.pki, "minions", "web-1", r.known)
+			a := admin.Admin{Config: r.cfg, Store: r.store, By: "test"}
+			found, err := a.FindRebinding(t.Context(), "web-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys := map[string]string{"minions": r.known, "minions_denied": r.new}
+			switch what {
+			case "bound":
+				r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.third), PublicKey: r.third, Replaces: r.digest(r.known)})
+			case "unbound":
+				r.apply(fleet.Retire{InstanceID: "web-1"}, fleet.Add{InstanceID: "web-1", Revive: true})
+			case "accepted":
+				keys["minions"] = r.third
+				delete(keys, "minions_denied") // the key that was let in
+			case "denied":
+				keys["minions_denied"] = r.third
+			}
+			for state, key := range keys {
+				putKey(t, r.pki, state, "web-1", key)
+			}
+			before := r.bound()
+			if _, err := a.Rebind(t.Context(), found); !errors.Is(err, want) {
+				t.Errorf("%v, not %v", err, want)
+			}
+			if what != "accepted" && r.bound() != before {
+				t.Errorf("%s is bound, not %s", r.bound(), before)
+			}
+			for state, key := range keys {
+				if text, err := os.ReadFile(filepath.Join(r.pki, state, "web-1")); err != nil || string(text) != key {
+					t.Errorf("%s: %s, %v", state, text, err)
+				}
+			}
+		})
+	}
+}
