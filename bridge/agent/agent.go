@@ -104,7 +104,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		if !time.Now().Before(a.nextRead) {
 			a.read(ctx)
 		}
-		if a.restart.Due(time.Now(), a.urgent()) {
+		if a.restart.Due(time.Now(), a.urgent(), a.hopeful()) {
 			a.restartMinion(ctx)
 		}
 		wake := minTime(nextCheck, a.nextRead)

@@ -285,7 +285,7 @@ func TestFailedRestartDoesNotWriteAgain(t *testing.T) {
 // the next one.
 func TestG8_NextAgentRestartsWhatIsOwed(t *testing.T) {
 	with(t, 2, func(w *world, s *simAgent) {
-		if _, err := s.file.Write(NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2")), Running{}); err != nil {
+		if _, err := s.file.Write(NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2")), Running{}, ""); err != nil {
 			t.Fatal(err)
 		}
 		s.minion.connect([]string{"10.0.0.1"})

@@ -36,6 +36,9 @@ func (a *Agent) connections(ctx context.Context) {
 	connected, err := a.o.Minion.Connected(ctx, a.known())
 	a.logChange("connections", slog.LevelWarn, "minion's connections are not known", err)
 	a.connected = connected
+	if len(connected) > 0 {
+		a.restart.Connected()
+	}
 	if err != nil || len(connected) > 0 || !a.portsKnown() {
 		a.disconnectedChecks = 0
 	} else {
@@ -167,6 +170,12 @@ func (a *Agent) unreachable() bool {
 // closed is often back at the next check: its master was restarted.
 func (a *Agent) disconnected() bool {
 	return a.disconnectedChecks >= disconnectedAfter || a.disconnectedChecks > 0 && len(a.pending.Running.Masters) == 0
+}
+
+// hopeful reports whether a master lives of those that the minion was last started with.
+func (a *Agent) hopeful() bool {
+	fit := a.fit()
+	return slices.ContainsFunc(a.pending.Running.Masters, func(address string) bool { return slices.Contains(fit, address) })
 }
 
 // urgent reports whether a pending restart must not wait.

@@ -63,21 +63,22 @@ func (d *DropIn) text() ([]byte, error) {
 // Write makes the drop-in say l. wrote is false if it did already, byte for byte; then
 // nothing is changed. After a write a restart is pending, unless the minion was started
 // with that very text. running is what it was started with, for a minion that has no
-// drop-in yet; its process counts in any case.
-func (d *DropIn) Write(l List, running Running) (wrote bool, err error) {
+// drop-in yet; its process counts in any case. trust is the master key that it must trust
+// before that restart, if it trusts another.
+func (d *DropIn) Write(l List, running Running, trust string) (wrote bool, err error) {
 	text, err := render(l, d.own())
 	if err != nil {
 		return false, fmt.Errorf("write drop-in: %w", err)
 	}
 	old, oldErr := d.text() // one that cannot be read is overwritten
 	if oldErr == nil && bytes.Equal(old, text) {
-		return false, nil
+		return false, d.keepTrust(text, trust)
 	}
 	if err := os.MkdirAll(d.minion.DropIns, 0o755); err != nil {
 		return false, fmt.Errorf("write drop-in: %w", err)
 	}
 	pending := d.next(old, running)
-	pending.text = digest(text)
+	pending.text, pending.trust = digest(text), trust
 	// The record comes first: if the new text is there, so is the record.
 	if err := d.replace("pending", d.pendingPath(), pending.render()); err != nil {
 		return false, fmt.Errorf("write drop-in: %w", err)

@@ -104,11 +104,11 @@ func TestWritesOnlyWhatIsNew(t *testing.T) {
 	if listed, err := d.Read(); err != nil || listed.Masters != nil {
 		t.Fatalf("lists %v, %v, before anything was written", listed, err)
 	}
-	if wrote, err := d.Write(oldList, Running{}); err != nil || !wrote {
+	if wrote, err := d.Write(oldList, Running{}, ""); err != nil || !wrote {
 		t.Fatalf("wrote %v, %v", wrote, err)
 	}
 	before := identity(t, d.Path())
-	if wrote, err := d.Write(oldList, Running{}); err != nil || wrote {
+	if wrote, err := d.Write(oldList, Running{}, ""); err != nil || wrote {
 		t.Errorf("wrote %v again, %v", wrote, err)
 	}
 	if after := identity(t, d.Path()); after != before {
@@ -141,7 +141,7 @@ func TestForeignTextIsNoList(t *testing.T) {
 		if listed, err := d.Read(); err != nil || len(listed.Masters) > 0 {
 			t.Errorf("%q lists %v, %v", text, listed, err)
 		}
-		if wrote, err := d.Write(newList, Running{}); err != nil || !wrote {
+		if wrote, err := d.Write(newList, Running{}, ""); err != nil || !wrote {
 			t.Errorf("%q: wrote %v, %v", text, wrote, err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestKeepsModeOwnerAndLink(t *testing.T) {
 	if err := os.Symlink(real, d.Path()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Write(newList, Running{}); err != nil {
+	if _, err := d.Write(newList, Running{}, ""); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Lstat(d.Path())
@@ -182,7 +182,7 @@ func TestKeepsModeOwnerAndLink(t *testing.T) {
 	if err := os.Remove(real); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Write(oldList, Running{}); err == nil {
+	if _, err := d.Write(oldList, Running{}, ""); err == nil {
 		t.Error("wrote over a link to nothing")
 	}
 }
@@ -191,12 +191,12 @@ func TestKeepsModeOwnerAndLink(t *testing.T) {
 func steps(t testing.TB) []string {
 	t.Helper()
 	d, _ := newTree(t)
-	if _, err := d.Write(oldList, Running{}); err != nil {
+	if _, err := d.Write(oldList, Running{}, ""); err != nil {
 		t.Fatal(err)
 	}
 	var labels []string
 	d.step = func(label string) error { labels = append(labels, label); return nil }
-	if _, err := d.Write(newList, Running{}); err != nil {
+	if _, err := d.Write(newList, Running{}, ""); err != nil {
 		t.Fatal(err)
 	}
 	return labels
@@ -217,7 +217,7 @@ func whole(t *testing.T, d *DropIn, first bool) {
 		t.Errorf("restart owed %v, %v, with the text %q", pending, err, text)
 	}
 	d.step = nil
-	if _, err := d.Write(newList, Running{}); err != nil {
+	if _, err := d.Write(newList, Running{}, ""); err != nil {
 		t.Error(err)
 	}
 	if pending, err := d.PendingRestart(); err != nil || !pending.Pending {
@@ -246,7 +246,7 @@ func TestMain(m *testing.M) {
 			}
 			return nil
 		}
-		_, err := d.Write(newList, Running{})
+		_, err := d.Write(newList, Running{}, "")
 		if strings.HasPrefix(label, "schedule: ") {
 			_, err = d.RemoveAlive(newList.Addresses())
 		}
@@ -268,7 +268,7 @@ func TestG5_KilledAtEachStep(t *testing.T) {
 				t.Parallel()
 				d, check := newTree(t)
 				if !first {
-					if _, err := d.Write(oldList, Running{}); err != nil {
+					if _, err := d.Write(oldList, Running{}, ""); err != nil {
 						t.Fatal(err)
 					}
 					if err := d.ClearPending(); err != nil {
@@ -300,7 +300,7 @@ func killedAt(t *testing.T, label string, d *DropIn) {
 func TestG5_EachStepMayFail(t *testing.T) {
 	for _, label := range steps(t) {
 		d, check := newTree(t)
-		if _, err := d.Write(oldList, Running{}); err != nil {
+		if _, err := d.Write(oldList, Running{}, ""); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.ClearPending(); err != nil {
@@ -315,7 +315,7 @@ func TestG5_EachStepMayFail(t *testing.T) {
 			}
 			return nil
 		}
-		_, err := d.Write(newList, Running{})
+		_, err := d.Write(newList, Running{}, "")
 		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), label) {
 			t.Errorf("%s: %v", label, err)
 		}
@@ -333,7 +333,7 @@ func TestG5_EachStepMayFail(t *testing.T) {
 // Who reads while lists are written sees one of them, whole.
 func TestG5_ReadersSeeWholeLists(t *testing.T) {
 	d, _ := newTree(t)
-	if _, err := d.Write(oldList, Running{}); err != nil {
+	if _, err := d.Write(oldList, Running{}, ""); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -356,7 +356,7 @@ func TestG5_ReadersSeeWholeLists(t *testing.T) {
 		})
 	}
 	for i := range 40 {
-		if _, err := d.Write([]List{newList, oldList}[i%2], Running{}); err != nil {
+		if _, err := d.Write([]List{newList, oldList}[i%2], Running{}, ""); err != nil {
 			t.Error(err)
 		}
 	}
@@ -374,7 +374,7 @@ func TestCheckFindsWhoWins(t *testing.T) {
 	} {
 		d, _ := newTree(t)
 		put(t, filepath.Join(filepath.Dir(d.minion.Path), name), text)
-		if _, err := d.Write(newList, Running{}); err != nil {
+		if _, err := d.Write(newList, Running{}, ""); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.Check(newList); err == nil || !strings.Contains(err.Error(), "another file") {
@@ -444,7 +444,7 @@ func TestSaltReadsWhatIsRendered(t *testing.T) {
 			masters = append(masters, master("", host))
 		}
 		d, _ := newTree(t)
-		if _, err := d.Write(NewList(masters[0], masters[1:]...), Running{}); err != nil {
+		if _, err := d.Write(NewList(masters[0], masters[1:]...), Running{}, ""); err != nil {
 			t.Fatal(err)
 		}
 		paths = append(paths, d.minion.Path)
@@ -555,7 +555,7 @@ func TestSaltReadsPorts(t *testing.T) {
 	d, _ := newTree(t)
 	d.minion.MasterPort = 4506
 	l := NewList(withPorts(master("i-a", "10.0.0.1"), 9005, 9006), withPorts(master("i-c", "fd00::3"), 4505, 4506)).Hot()
-	if _, err := d.Write(l, Running{}); err != nil {
+	if _, err := d.Write(l, Running{}, ""); err != nil {
 		t.Fatal(err)
 	}
 	const want = `[[["10.0.0.1", "9006", "4506"], ["fd00::3", "4506", "4506"]], "str", 0, 2, false, 10000]`
@@ -575,7 +575,7 @@ func TestPendingRestartKnowsWhatRuns(t *testing.T) {
 	third := NewList(master("i-d", "10.0.0.4"))
 	expect := func(when string, l List, running Running, want bool, masters ...string) {
 		t.Helper()
-		if wrote, err := d.Write(l, running); err != nil || !wrote {
+		if wrote, err := d.Write(l, running, ""); err != nil || !wrote {
 			t.Fatalf("%s: wrote %v, %v", when, wrote, err)
 		}
 		pending, err := d.PendingRestart()

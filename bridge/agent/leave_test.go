@@ -257,7 +257,7 @@ func TestFollowChanges(t *testing.T) {
 		with(t, 3, func(w *world, s *simAgent) {
 			s.Follow = to
 			l := NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2"), master("i-00000003", "10.0.0.3"))
-			if _, err := s.file.Write(l, Running{}); err != nil {
+			if _, err := s.file.Write(l, Running{}, ""); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.file.ClearPending(); err != nil {

@@ -270,7 +270,7 @@ func TestUnreadable(t *testing.T) {
 	if listed, err := d.Read(); err == nil {
 		t.Errorf("lists %v", listed)
 	}
-	if wrote, err := d.Write(newList, Running{}); err == nil {
+	if wrote, err := d.Write(newList, Running{}, ""); err == nil {
 		t.Errorf("wrote %v", wrote)
 	}
 }

@@ -31,7 +31,7 @@ type Minion interface {
 // File is the drop-in with the list, see [DropIn].
 type File interface {
 	Read() (Listed, error)
-	Write(l List, running Running) (wrote bool, err error)
+	Write(l List, running Running, trust string) (wrote bool, err error)
 	PendingRestart() (PendingRestart, error)
 	ClearPending() error
 	Check(l List) error

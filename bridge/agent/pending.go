@@ -15,6 +15,7 @@ type PendingRestart struct {
 	Pending bool
 	Since   time.Time // by this host's clock
 	Running Running   // Process is the one that ran when the list was written
+	Trust   string    // digest of the master key that it must trust before; empty: the one that it trusts
 }
 
 // pendingRecord is the content of the file pendingName, one "name value" a line. The first
@@ -23,6 +24,7 @@ type PendingRestart struct {
 type pendingRecord struct {
 	text    string // digest of the drop-in
 	running string // digest of the one that the minion was started with; empty: not known
+	trust   string // digest of the master key that the listed masters have
 	Running
 }
 
@@ -37,6 +39,9 @@ func (p pendingRecord) render() []byte {
 	}
 	if p.Hot {
 		fmt.Fprintln(&b, "hot yes")
+	}
+	if p.trust != "" {
+		fmt.Fprintln(&b, "trust", p.trust)
 	}
 	if p.Process != "" {
 		fmt.Fprintln(&b, "process", p.Process)
@@ -56,6 +61,8 @@ func parsePending(text []byte) (p pendingRecord) {
 			p.Masters = strings.Fields(value)
 		case "hot":
 			p.Hot = value == "yes"
+		case "trust":
+			p.trust = value
 		case "process":
 			p.Process = value
 		}
@@ -78,6 +85,31 @@ func (d *DropIn) next(old []byte, running Running) pendingRecord {
 	}
 	listed := parse(old)
 	return pendingRecord{running: digest(old), Running: Running{addressesOf(listed.Masters), listed.Hot, process}}
+}
+
+// keepTrust makes the record of a pending restart for that text say which master key the
+// minion must trust: masters may change theirs while the list stays the same.
+func (d *DropIn) keepTrust(text []byte, trust string) error {
+	raw, err := readSmall(d.pendingPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read pending restart: %w", err)
+	}
+	pending := parsePending(raw)
+	if pending.text != digest(text) || pending.trust == trust {
+		return nil
+	}
+	info, err := os.Stat(d.pendingPath())
+	if err != nil {
+		return fmt.Errorf("read pending restart: %w", err)
+	}
+	pending.trust = trust
+	if err := d.replace("pending", d.pendingPath(), pending.render()); err != nil {
+		return fmt.Errorf("write pending restart: %w", err)
+	}
+	return os.Chtimes(d.pendingPath(), time.Time{}, info.ModTime()) // since when it is pending
 }
 
 // sameProcess reports whether the minion's process is the same. An unknown one counts as
@@ -109,7 +141,7 @@ func (d *DropIn) PendingRestart() (PendingRestart, error) {
 	if text == nil || pending.text != digest(text) {
 		return PendingRestart{}, nil
 	}
-	return PendingRestart{true, info.ModTime(), pending.Running}, nil
+	return PendingRestart{true, info.ModTime(), pending.Running, pending.trust}, nil
 }
 
 // ClearPending records that the minion was restarted.

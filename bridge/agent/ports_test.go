@@ -48,7 +48,7 @@ func TestNextAgentLearnsThePorts(t *testing.T) {
 			s.Settle = 1000 * time.Hour
 			w.masters[1].ports = Ports{9005, 9006}
 			list := NewList(master("", "10.0.0.1"), withPorts(master("", "10.0.0.2"), 9005, 9006), master("", "10.0.0.3"))
-			if _, err := s.file.Write(list, Running{Masters: []string{"10.0.0.2", "10.0.0.3"}}); err != nil {
+			if _, err := s.file.Write(list, Running{Masters: []string{"10.0.0.2", "10.0.0.3"}}, ""); err != nil {
 				t.Fatal(err)
 			}
 			s.minion.connect([]string{"10.0.0.2"})

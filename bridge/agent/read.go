@@ -117,7 +117,7 @@ func (a *Agent) probe(ctx context.Context, addresses []string) map[string]bool {
 func (a *Agent) write(d Decision) {
 	a.last = d
 	process := a.o.Minion.Process()
-	wrote, err := a.o.File.Write(d.List, Running{Masters: a.connected, Hot: len(a.connected) > 1, Process: process})
+	wrote, err := a.o.File.Write(d.List, Running{Masters: a.connected, Hot: len(a.connected) > 1, Process: process}, d.Trust)
 	a.logChange("write", slog.LevelError, "list of masters is not written", err)
 	if err != nil {
 		return

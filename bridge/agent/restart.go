@@ -16,8 +16,11 @@ const (
 	// restartApart: a minion needs some 10 s to start, load its modules and find a master.
 	// Changes of the list within that time cause one restart.
 	restartApart = time.Minute
-	// urgentApart is the same where no master serves the minion.
+	// urgentApart is the same where no master serves the minion. A slow host needs longer
+	// than that until its minion is connected: see [Restart.apart].
 	urgentApart = 15 * time.Second
+	// apartMost bounds the time between restarts of a minion that never connects.
+	apartMost = 4 * time.Minute
 	// retryFirst and retryMost bound the pauses after a command that failed.
 	retryFirst = 5 * time.Second
 	retryMost  = time.Minute
@@ -41,6 +44,7 @@ type Restart struct {
 	from     time.Time // when it was first due: the wait for jobs counts from then
 	last     time.Time // when the last successful one began
 	failures int
+	starts   int // successful ones since the minion was last connected
 }
 
 // NewRestart takes the names of the functions that may be a first highstate.
@@ -59,19 +63,34 @@ func (r *Restart) Request(now time.Time, splay time.Duration, postpone bool) {
 }
 
 // Cancel drops a pending restart.
-func (r *Restart) Cancel() { *r = Restart{highstates: r.highstates, last: r.last} }
+func (r *Restart) Cancel() {
+	*r = Restart{highstates: r.highstates, last: r.last, starts: r.starts}
+}
 
 // Pending reports whether a restart is needed.
 func (r *Restart) Pending() bool { return r.pending }
 
-// Due reports whether it is time to call Decide.
-func (r *Restart) Due(now time.Time, urgent bool) bool {
+// Due reports whether it is time to call Decide. urgent: no master serves the minion.
+// hopeful: one lives of those that it was last started with.
+func (r *Restart) Due(now time.Time, urgent, hopeful bool) bool {
+	return r.Pending() && !now.Before(r.due) && (r.last.IsZero() || now.Sub(r.last) >= r.apart(urgent, hopeful))
+}
+
+// apart returns the time between two restarts. A minion that was restarted and is not
+// connected yet may still start: another restart would only make it begin again, so each
+// one doubles the time. If it was started with a master that lives it will find that one,
+// as Salt tries the masters of a failover list in turn (3006.28, 3007.15, 3008.3,
+// salt/minion.py eval_master).
+func (r *Restart) apart(urgent, hopeful bool) time.Duration {
 	apart := restartApart
-	if urgent {
+	if urgent && (r.starts == 0 || !hopeful) {
 		apart = urgentApart
 	}
-	return r.Pending() && !now.Before(r.due) && (r.last.IsZero() || now.Sub(r.last) >= apart)
+	return min(apart<<min(max(r.starts-1, 0), 8), apartMost)
 }
+
+// Connected records that the minion is connected to a master.
+func (r *Restart) Connected() { r.starts = 0 }
 
 // Decide returns what a restart that is due still waits for; empty: nothing. urgent: no
 // master serves the minion.
@@ -92,7 +111,7 @@ func (r *Restart) isHighstate(fun string) bool { return slices.Contains(r.highst
 
 // Done records that the restart that began then succeeded.
 func (r *Restart) Done(begun time.Time) {
-	*r = Restart{highstates: r.highstates, last: begun}
+	*r = Restart{highstates: r.highstates, last: begun, starts: r.starts + 1}
 }
 
 // Failed records that the command failed, and returns the pause before the next try.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,16 +49,16 @@ func TestRestartWaitsForJobs(t *testing.T) {
 
 func TestRestartIsDueOnceTheSplayIsOver(t *testing.T) {
 	r := NewRestart()
-	if r.Due(start, true) {
+	if r.Due(start, true, false) {
 		t.Error("due, though none is owed")
 	}
 	r.Request(start, time.Minute, false)
 	r.Request(start.Add(time.Second), time.Hour, false) // the list changed again: not later
-	if r.Due(start.Add(59*time.Second), false) || !r.Due(start.Add(time.Minute), false) {
+	if r.Due(start.Add(59*time.Second), false, false) || !r.Due(start.Add(time.Minute), false, false) {
 		t.Error("is not due after a minute")
 	}
 	r.Request(start, 3*time.Second, false)
-	if r.Due(start.Add(2*time.Second), true) || !r.Due(start.Add(3*time.Second), true) {
+	if r.Due(start.Add(2*time.Second), true, false) || !r.Due(start.Add(3*time.Second), true, false) {
 		t.Error("is not due after 3 s, in a hurry")
 	}
 }
@@ -67,16 +68,54 @@ func TestRestartIsLimited(t *testing.T) {
 	for gone, apart := range map[bool]time.Duration{false: restartApart, true: urgentApart} {
 		r := NewRestart()
 		restarts := 0
+		const connects = 10 * time.Second
 		for at := time.Duration(0); at < 10*time.Minute; at += time.Second {
 			now := start.Add(at)
+			if !r.last.IsZero() && now.Sub(r.last) >= connects {
+				r.Connected()
+			}
 			r.Request(now, 0, false)
-			if r.Due(now, gone) {
+			if r.Due(now, gone, false) {
 				r.Done(now)
 				restarts++
 			}
 		}
 		if want := int(10 * time.Minute / apart); restarts != want {
 			t.Errorf("gone %v: %d restarts in 10 minutes, want %d", gone, restarts, want)
+		}
+	}
+}
+
+// A minion that is not connected yet may still start. The less it gets there, the longer it
+// is left alone.
+func TestSlowStartIsNotRepeatedAtOnce(t *testing.T) {
+	const s = time.Second
+	for _, test := range []struct {
+		urgent, hopeful bool
+		want            []time.Duration
+	}{
+		{true, false, []time.Duration{0, 15 * s, 45 * s, 105 * s, 225 * s, 465 * s, 705 * s}},
+		{true, true, []time.Duration{0, 60 * s, 180 * s, 420 * s, 660 * s}},
+		{false, true, []time.Duration{0, 60 * s, 180 * s, 420 * s, 660 * s}},
+	} {
+		r := NewRestart()
+		var restarts []time.Duration
+		for at := time.Duration(0); at < 12*time.Minute; at += s {
+			r.Request(start.Add(at), 0, false)
+			if r.Due(start.Add(at), test.urgent, test.hopeful) {
+				r.Done(start.Add(at))
+				restarts = append(restarts, at)
+			}
+		}
+		if !slices.Equal(restarts, test.want) {
+			t.Errorf("urgent %v, hopeful %v: restarts at %v, want %v", test.urgent, test.hopeful, restarts, test.want)
+		}
+		r.Connected()
+		r.Request(start.Add(time.Hour), 0, false)
+		r.Done(start.Add(time.Hour))
+		r.Request(start.Add(time.Hour), 0, false)
+		if r.Due(start.Add(time.Hour+urgentApart-1), true, false) || !r.Due(start.Add(time.Hour+urgentApart), true, false) {
+			t.Error("once it was connected it is not as before")
 		}
 	}
 }
@@ -90,7 +129,7 @@ func TestFailedRestartIsTriedAgain(t *testing.T) {
 		pause := r.Failed(now)
 		pauses = append(pauses, pause)
 		r.Request(now, 0, false) // a hurry does not make it a busy loop
-		if r.Due(now.Add(pause-1), true) || !r.Due(now.Add(pause), true) {
+		if r.Due(now.Add(pause-1), true, false) || !r.Due(now.Add(pause), true, false) {
 			t.Fatalf("is not due after %v", pause)
 		}
 		now = now.Add(pause)

@@ -116,16 +116,27 @@ func (w *Watch) choose(o Observation) string {
 }
 
 // trust makes the minion trust the key of the masters on its list, where that is
-// another. Where a restart is owed, the minion gets it just before: until then its
-// master is one of the old key.
+// another. Where a restart is pending, the minion gets it just before: until then its
+// master is one of the old key. An agent that was started in between and has not read the
+// masters yet knows the key from the record of that restart.
 func (a *Agent) trust() {
-	if a.last.Trust == "" {
+	key := a.last.Trust
+	if a.last.Fit == nil {
+		key = a.pending.Trust
+	}
+	if key == "" {
 		return
 	}
-	err := a.o.Minion.Trust(a.last.Trust)
+	trusted, err := a.o.Minion.TrustedKey()
+	if err == nil && trusted != key {
+		err = a.o.Minion.Trust(key)
+	}
 	a.logChange("trust", slog.LevelError, "minion does not trust the key of its masters yet", err)
-	if err == nil {
-		a.log.Log(context.Background(), slog.LevelInfo, "minion trusts another master key, of a rotation", "key", a.last.Trust)
-		a.last.Trust = ""
+	if err != nil {
+		return
+	}
+	a.last.Trust, a.pending.Trust = "", ""
+	if trusted != key {
+		a.log.Log(context.Background(), slog.LevelInfo, "minion trusts another master key, of a rotation", "key", key)
 	}
 }

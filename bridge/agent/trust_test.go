@@ -57,6 +57,53 @@ func TestListDuringRotation(t *testing.T) {
 	}
 }
 
+// An agent writes a list of masters with the new key, is killed, and its successor cannot
+// read the masters: the minion must trust that key before it is restarted.
+func TestTrustOutlivesTheAgent(t *testing.T) {
+	with(t, 2, func(w *world, s *simAgent) {
+		list := NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2"))
+		if _, err := s.file.Write(list, Running{}, "key"); err != nil {
+			t.Fatal(err)
+		}
+		s.minion.trusts, s.minion.others = "old", []string{"key", "old"}
+		w.broken = func([]fleet.Master) ([]fleet.Master, error) { return nil, fleet.ErrUnavailable }
+	}, func(w *world, s *simAgent) {
+		wait(2 * time.Minute)
+		if n := len(s.minion.since(w.began)); n != 1 || s.minion.master() == "" || s.minion.trusts != "key" {
+			t.Errorf("%d restarts, trusts %s, on %q", n, s.minion.trusts, s.minion.master())
+		}
+	})
+}
+
+// The record of a restart says which key the masters on the list have, also once they
+// changed it under the same list.
+func TestRecordKeepsTrust(t *testing.T) {
+	d, _ := newTree(t)
+	var since time.Time
+	for _, key := range []string{"1", "2", "2", ""} {
+		if _, err := d.Write(oldList, Running{}, key); err != nil {
+			t.Fatal(err)
+		}
+		pending, err := d.PendingRestart()
+		if err != nil || !pending.Pending || pending.Trust != key {
+			t.Errorf("%+v, %v, want %q", pending, err, key)
+		}
+		if !since.IsZero() && !pending.Since.Equal(since) {
+			t.Errorf("pending since %v, before since %v", pending.Since, since)
+		}
+		since = pending.Since
+	}
+	if err := d.ClearPending(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write(oldList, Running{}, "3"); err != nil {
+		t.Fatal(err)
+	}
+	if pending, err := d.PendingRestart(); err != nil || pending.Pending {
+		t.Errorf("%+v, %v: it was restarted", pending, err)
+	}
+}
+
 // The keys of a rotation are in one file, written in place by a job.
 func TestKeysOfRotation(t *testing.T) {
 	l := newLocal(t)

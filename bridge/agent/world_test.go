@@ -124,6 +124,7 @@ type simMinion struct {
 	tried    int
 	process  int
 	asked    map[string][]time.Time // authentications, by master
+	slow     time.Duration          // what it needs from the end of its restart until it is served
 }
 
 // startsWithin is what a minion needs from its restart until it is served.
@@ -137,13 +138,13 @@ func (m *simMinion) start(list []string, hot bool) {
 	m.running, m.to, m.process = list, nil, m.process+1
 	m.mu.Unlock()
 	for _, address := range list {
-		if _, lives := m.w.lives(address); lives {
+		if master, lives := m.w.lives(address); lives && (m.trusts == "" || m.trusts == master.key) {
 			m.mu.Lock()
 			if m.asked == nil {
 				m.asked = map[string][]time.Time{}
 			}
 			m.asked[address] = append(m.asked[address], time.Now())
-			m.to, m.served, m.trusts = append(m.to, address), time.Now(), "key"
+			m.to, m.served, m.trusts = append(m.to, address), time.Now(), master.key
 			m.mu.Unlock()
 			if !hot {
 				return
@@ -223,6 +224,18 @@ func (m *simMinion) Restart(ctx context.Context) error {
 	m.mu.Unlock()
 	sleep(ctx, startsWithin)
 	listed, err := m.file.Read()
+	if m.slow > 0 {
+		m.mu.Lock()
+		m.process++
+		process := m.process
+		m.mu.Unlock()
+		time.AfterFunc(m.slow, func() {
+			if m.Process() == fmt.Sprint(process) {
+				m.start(addressesOf(listed.Masters), listed.Hot)
+			}
+		})
+		return err
+	}
 	m.start(addressesOf(listed.Masters), listed.Hot)
 	return err
 }
@@ -269,11 +282,14 @@ func (f *memory) Read() (Listed, error) {
 	return f.listed, nil
 }
 
-func (f *memory) Write(l List, running Running) (bool, error) {
+func (f *memory) Write(l List, running Running, trust string) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	text, err := render(l, Ports{4505, 4506})
 	if err != nil || bytes.Equal(text, f.text) {
+		if f.pending.Pending {
+			f.pending.Trust = trust
+		}
 		return false, err
 	}
 	switch process := running.Process; {
@@ -285,6 +301,7 @@ func (f *memory) Write(l List, running Running) (bool, error) {
 		f.pending.Running = Running{addressesOf(f.listed.Masters), f.listed.Hot, process}
 	}
 	f.text, f.listed = text, parse(text)
+	f.pending.Trust = trust
 	f.pending.Pending, f.pending.Since = !bytes.Equal(text, f.ran), time.Now()
 	f.writes++
 	return true, nil
