@@ -33,10 +33,15 @@ const (
 	forgetFor = 45 * time.Second
 	// maxSaid is as much of their output as an error line bears.
 	maxSaid = 400
-	// answerWithin bounds one ping of the master, whose workers may hang.
+	// answerWithin bounds one ping of the master, whose workers may hang. Some are busy for
+	// that long, so several pings must fail before it counts as stopped.
 	answerWithin = 5 * time.Second
-	// downWithin is how long a master that was stopped may go on to answer.
+	provesMost   = 3
+	// downWithin is how long a master that was stopped may still take connections.
 	downWithin = 10 * time.Second
+	// closedChecks and closedPoll: a master that is restarted refuses connections for a moment.
+	closedChecks = 3
+	closedPoll   = 500 * time.Millisecond
 	// rotateWait and rotateDrain are the defaults of --wait and --drain. Agents read the
 	// masters once a minute or so, and then have up to 30 s.
 	rotateWait  = time.Hour
@@ -79,18 +84,20 @@ type rotatedIdentity struct {
 
 // rotator carries one master through a rotation.
 type rotator struct {
-	c      *cli.Context
-	id     string
-	store  fleet.Store
-	place  *identity.Place
-	bucket *identity.Bucket
-	keys   *salt.Keys
-	client *salt.Master
-	jobs   *minionJobs
-	valid  func(string) bool
-	left   func() (int, error)
-	said   string
-	untold []string // as last read; the object forgets them with the rotation
+	c       *cli.Context
+	id      string
+	store   fleet.Store
+	config  salt.Config
+	place   *identity.Place
+	bucket  *identity.Bucket
+	keys    *salt.Keys
+	client  *salt.Master
+	address string // of its request channel
+	jobs    *minionJobs
+	valid   func(string) bool
+	left    func() (int, error)
+	said    string
+	untold  []string // as last read; the object forgets them with the rotation
 }
 
 func rotateIdentity(c *cli.Context, cfg config.Config, store fleet.Store) error {
@@ -117,7 +124,7 @@ func rotateIdentity(c *cli.Context, cfg config.Config, store fleet.Store) error 
 	// id_pattern says whose keys Phoenix accepts; minions that were accepted before it came
 	// must trust the new key, too.
 	safe := config.Config{IDPattern: config.IDPatternSQLite}
-	r := &rotator{c: c, id: cfg.InstanceID, store: store, place: place, bucket: bucket, keys: keys, client: client, jobs: jobs,
+	r := &rotator{c: c, id: cfg.InstanceID, store: store, config: master, address: strings.TrimPrefix(master.RetEndpoint(), "tcp://"), place: place, bucket: bucket, keys: keys, client: client, jobs: jobs,
 		valid: safe.ValidID(), left: autoscaling.Left(master.Interface, master.PublishPort)}
 	if c.Bool("start") && !c.Bool("dry-run") {
 		r.say("a new key pair is made, unless a rotation is under way")

@@ -5,12 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
+	"phoenix/bridge/member"
+	"phoenix/bridge/salt"
 )
 
 // change gives this master the new key.
@@ -30,14 +35,14 @@ func (r *rotator) change(ctx context.Context, fresh identity.Pair) error {
 				return err
 			}
 		} else {
-			r.say("salt-master does not answer: it was stopped already")
+			r.say("salt-master does not answer, %d times in a row: it was stopped already", provesMost)
 		}
 	}
 	r.say("stop: %s", r.c.String("stop-command"))
 	if err := r.service(ctx, r.c.String("stop-command")); err != nil {
 		return err
 	}
-	err = r.isDown(ctx)
+	err = closes(ctx, r.address, downWithin)
 	if err == nil {
 		r.say("exchange: the key of this master")
 		err = r.place.Exchange(fresh, old)
@@ -100,42 +105,74 @@ func (r *rotator) service(ctx context.Context, command string) error {
 	return nil
 }
 
-// answers reports whether salt-master answers a ping.
+// answers reports whether salt-master answers a ping. One that is busy may leave some
+// unanswered, and minions that it still serves must not be passed over.
 func (r *rotator) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	return r.client.Prove(ctx) == nil
-}
-
-// isDown makes sure that salt-master is stopped before its key is replaced.
-func (r *rotator) isDown(ctx context.Context) error {
-	for until := time.Now().Add(downWithin); time.Now().Before(until); {
-		asking, cancel := context.WithTimeout(ctx, time.Second)
+	for range provesMost {
+		asking, cancel := context.WithTimeout(ctx, answerWithin)
 		err := r.client.Prove(asking)
 		cancel()
-		if err != nil {
-			return ctx.Err()
+		if err == nil {
+			return true
 		}
 		if !pause(ctx, leftPoll) {
+			return false
+		}
+	}
+	return false
+}
+
+// closes waits until salt-master is stopped, before its key is replaced: until its port
+// refuses connections, several times in a row. That it does not answer would not say so:
+// a busy or hung one does not either, and continues with its old key.
+func closes(ctx context.Context, address string, within time.Duration) error {
+	refused := 0
+	for until := time.Now().Add(within); refused < closedChecks; {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
+		switch {
+		case err == nil:
+			_ = conn.Close()
+			refused = 0
+		case errors.Is(err, syscall.ECONNREFUSED):
+			refused++
+		default:
+			refused = 0
+		}
+		if refused < closedChecks && !time.Now().Before(until) {
+			return fmt.Errorf("salt-master still takes connections on %s: is --stop-command right?", address)
+		}
+		if !pause(ctx, closedPoll) {
 			return ctx.Err()
 		}
 	}
-	return errors.New("salt-master answers still: is --stop-command right?")
+	return nil
 }
 
-// serves waits until this master's row says that it is ready with that key.
+// serves waits until this master is ready with that key, as its row says, and until the
+// process that answers proves that it has it: the bridge reads the key from the file, and
+// would not notice a --start-command that left the old process running.
 func (r *rotator) serves(ctx context.Context, digest string) error {
+	proof, err := member.New(member.Config{RetEndpoint: r.config.RetEndpoint(), Publish: r.config.PublishAddress(),
+		KeyFolder: filepath.Join(r.config.PKIDir, string(salt.Accepted)), Sessions: filepath.Join(r.config.CacheDir, "sessions"),
+		MasterKey: func() (string, error) { return digest, nil }})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = proof.Leave() }() // the bridge removes what is left at its next start
+	var last error
 	for until := time.Now().Add(serveWithin); ; {
 		masters, err := r.masters(ctx)
 		if err != nil {
 			return err
 		}
 		i := slices.IndexFunc(masters, func(m fleet.Master) bool { return m.InstanceID == r.id })
-		if i >= 0 && masters[i].Ready && masters[i].MasterKeySHA256 == digest && r.answers(ctx) {
-			return nil
+		if i >= 0 && masters[i].Ready && masters[i].MasterKeySHA256 == digest {
+			if last = proof.ProveMaster(ctx); last == nil {
+				return nil
+			}
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("this master is not ready with the new key after %v: phoenix status says why", serveWithin)
+			return errors.Join(fmt.Errorf("this master is not ready with the new key after %v: phoenix status says why", serveWithin), last)
 		}
 		if !pause(ctx, leftPoll) {
 			return ctx.Err()

@@ -16,43 +16,50 @@ import (
 // tell gives both keys to the minions that are connected to this master.
 func (r *rotator) tell(ctx context.Context, fresh identity.Pair) error {
 	r.say("tell: minions connected here get the new key beside the old one")
-	all, missed, err := r.hand(ctx, fresh)
+	return r.handAndRecord(ctx, fresh)
+}
+
+// handAndRecord writes both keys on the minions that answer, and records who did.
+func (r *rotator) handAndRecord(ctx context.Context, fresh identity.Pair) error {
+	reached, missed, err := r.hand(ctx, fresh)
 	if err != nil {
 		return err
 	}
-	r.say("told %d of the %d minions that this master knows; others may be connected to other masters", all-len(missed), all)
-	_, err = identity.Told(ctx, r.bucket, r.id, missed)
+	r.say("told %d of the %d minions that this master knows; others may be connected to other masters", len(reached), len(reached)+len(missed))
+	_, err = identity.Told(ctx, r.bucket, r.id, reached, missed)
 	return err
 }
 
-// hand writes both keys on the minions that answer. missed are the others of all that
-// this master knows.
-func (r *rotator) hand(ctx context.Context, fresh identity.Pair) (all int, missed []string, err error) {
+// hand writes both keys on the minions that answer, which it returns as reached. missed
+// are the others of all that this master knows.
+func (r *rotator) hand(ctx context.Context, fresh identity.Pair) (reached, missed []string, err error) {
 	shared, _, err := r.bucket.Get(ctx)
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	if shared.Rotation == nil {
-		return 0, nil, identity.ErrNoRotation
+		return nil, nil, identity.ErrNoRotation
 	}
 	text := strings.TrimSpace(string(fresh.Public)) + "\n" + strings.TrimSpace(string(shared.Rotation.Old)) + "\n"
 	ids, folders, err := r.connected(ctx, identity.Finger(fresh.Public))
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	wrote, err := r.each(ctx, folders, func(folder string) []salt.Call {
 		name := below(folder, agent.KeysFile)
 		return []salt.Call{minionWrites(name, text), call("file.read", name)}
 	})
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	for _, id := range ids {
 		if strings.TrimSpace(returned(wrote[id], "file.read")) != strings.TrimSpace(text) {
 			missed = append(missed, id)
+		} else {
+			reached = append(reached, id)
 		}
 	}
-	return len(ids), missed, nil
+	return reached, missed, nil
 }
 
 // connected asks the minions that this master knows where they keep their keys: who is
@@ -107,7 +114,7 @@ func (r *rotator) each(ctx context.Context, folders map[string][]string, calls f
 // trust: they take it at their next authentication, without a restart (3006.30, 3008.5).
 func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, alone bool) error {
 	r.say("tell: minions that came since get both keys")
-	if _, _, err := r.hand(ctx, fresh); err != nil {
+	if err := r.handAndRecord(ctx, fresh); err != nil {
 		return err
 	}
 	if !alone {

@@ -13,8 +13,8 @@ const (
 	// objectVersion is raised when an older Phoenix would misread the object.
 	objectVersion = 1
 	// maxObject bounds the object, and all files in it: a GPG home with dozens of
-	// keys has some 100 KiB, and a rotation's list of minions as much as 440.
-	maxObject = 2 << 20
+	// keys has some 100 KiB, and each of a rotation's two lists of minions as much as 600.
+	maxObject = 3 << 20
 	// maxFileBytes bounds those files alone, which JSON makes a third longer.
 	maxFileBytes = 1 << 20
 	// maxFiles bounds the files in it: GPG keeps one for each private key.
@@ -54,6 +54,7 @@ type rotationObject struct {
 	Turn        string   `json:"turn,omitempty"`
 	Told        []string `json:"told,omitempty"`
 	Cleared     []string `json:"cleared,omitempty"`
+	Reached     []string `json:"reached,omitempty"`
 	Untold      []string `json:"untold,omitempty"`
 }
 
@@ -61,7 +62,7 @@ func (r *Rotation) object() *rotationObject {
 	if r == nil {
 		return nil
 	}
-	o := &rotationObject{OldPublic: string(r.Old), Turn: r.Turn, Told: r.Told, Cleared: r.Cleared, Untold: r.Untold}
+	o := &rotationObject{OldPublic: string(r.Old), Turn: r.Turn, Told: r.Told, Cleared: r.Cleared, Reached: r.Reached, Untold: r.Untold}
 	if r.Next != nil {
 		o.NextPrivate, o.NextPublic = string(r.Next.Private), string(r.Next.Public)
 	}
@@ -72,7 +73,7 @@ func (o *rotationObject) rotation() (*Rotation, error) {
 	if o == nil {
 		return nil, nil
 	}
-	r := &Rotation{Old: []byte(o.OldPublic), Turn: o.Turn, Told: o.Told, Cleared: o.Cleared, Untold: o.Untold}
+	r := &Rotation{Old: []byte(o.OldPublic), Turn: o.Turn, Told: o.Told, Cleared: o.Cleared, Reached: o.Reached, Untold: o.Untold}
 	if _, err := fleet.KeyDigest(r.Old); err != nil {
 		return nil, fmt.Errorf("rotation: %w", err)
 	}

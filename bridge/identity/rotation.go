@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"phoenix/bridge/fleet"
 )
 
-// maxUntold bounds the ids of minions that stand in the object: 20,000 of EC2's
-// are 440 KB. A larger fleet is told of a part of those that it did not reach.
-const maxUntold = 20_000
+// maxListed bounds each list of minions in the object: 20,000 of EC2's ids are 440 KB. Of
+// a larger fleet, some that one master reached may be named as not reached, and not all
+// are that none did.
+const maxListed = 20_000
 
 // Rotation is a change of the shared key pair that is under way. It lies in the
 // object beside the pair, so that each master finds out what is next, and a command
@@ -34,8 +36,10 @@ type Rotation struct {
 	// Told are the masters that gave both keys to the minions that are connected to
 	// them, and Cleared those that had them forget the old one.
 	Told, Cleared []string
-	// Untold are the minions that no master of Told has reached.
-	Untold []string
+	// Reached are the minions that have both keys from one of those masters, and Untold
+	// those that such a master knows and none has reached. A minion that one master
+	// missed and another does not know was reached by nobody, so both are kept.
+	Reached, Untold []string
 }
 
 // NewKey is the pair that masters are to have. shared is the one in the object.
@@ -167,17 +171,30 @@ func during(ctx context.Context, b bucket, change func(id *Identity, r *Rotation
 	})
 }
 
-// Told notes that a master gave both keys to its minions, but for those named.
-func Told(ctx context.Context, b bucket, master string, missed []string) (Identity, error) {
+// Told notes that a master gave both keys to the minions reached, and that it knows those
+// it missed. To be reached by one master is enough.
+func Told(ctx context.Context, b bucket, master string, reached, missed []string) (Identity, error) {
 	return during(ctx, b, func(_ *Identity, r *Rotation) error {
-		missed := slices.Sorted(slices.Values(missed))
-		if len(r.Told) > 0 { // by one master is enough
-			missed = slices.DeleteFunc(missed, func(id string) bool { return !slices.Contains(r.Untold, id) })
+		got := map[string]bool{}
+		for _, id := range slices.Concat(r.Reached, reached) {
+			got[id] = true
 		}
-		r.Untold = missed[:min(len(missed), maxUntold)]
+		untold := map[string]bool{}
+		for _, id := range slices.Concat(r.Untold, missed) {
+			if !got[id] {
+				untold[id] = true
+			}
+		}
+		r.Reached, r.Untold = firstIDs(got), firstIDs(untold)
 		r.Told = added(r.Told, master)
 		return nil
 	})
+}
+
+// firstIDs returns as many ids as the object takes, sorted.
+func firstIDs(set map[string]bool) []string {
+	ids := slices.Sorted(maps.Keys(set))
+	return ids[:min(len(ids), maxListed)]
 }
 
 // TakeTurn gives a master the turn to change its key. With the first turn the new pair

@@ -95,7 +95,7 @@ func TestRotationOfManyMasters(t *testing.T) {
 			stage, _ := id.Rotation.NextStage(m.InstanceID, m.MasterKeySHA256, id.Pair, rows)
 			switch stage {
 			case StageTell:
-				_, err = Told(t.Context(), b, m.InstanceID, []string{"lost"})
+				_, err = Told(t.Context(), b, m.InstanceID, nil, []string{"lost"})
 			case StageClear:
 				_, err = Cleared(t.Context(), b, m.InstanceID, func(cleared []string) bool {
 					return !slices.ContainsFunc(rows, func(m fleet.Master) bool { return m.Status == fleet.Launch && !slices.Contains(cleared, m.InstanceID) })
@@ -181,13 +181,24 @@ func TestUntoldMinions(t *testing.T) {
 	if err != nil || again.Rotation.Next.Digest != first.Rotation.Next.Digest || again.Digest == again.Rotation.Next.Digest {
 		t.Errorf("started twice: %v, %v, %v", first.Rotation.Next, again.Rotation.Next, err)
 	}
-	for master, missed := range map[string][]string{"a": {"web-3", "web-1", "web-2"}, "b": {"web-4", "web-2", "web-3"}, "c": {"web-3", "web-5"}} {
-		if _, err := Told(t.Context(), b, master, missed); err != nil {
+	// Masters run at the same time, in any order. web-1 and web-2 are reached by one of
+	// them, web-3 by none; web-4 and web-5 are known to one alone, which missed them.
+	for master, of := range map[string]struct{ reached, missed []string }{
+		"a": {[]string{"web-6"}, []string{"web-3", "web-1", "web-2"}},
+		"b": {[]string{"web-1"}, []string{"web-4", "web-2", "web-3", "web-6"}},
+		"c": {[]string{"web-2", "web-1"}, []string{"web-3", "web-5"}},
+	} {
+		if _, err := Told(t.Context(), b, master, of.reached, of.missed); err != nil {
 			t.Fatal(err)
 		}
 	}
 	id, _, err := b.Get(t.Context())
-	if err != nil || !slices.Equal(id.Rotation.Untold, []string{"web-3"}) {
+	if err != nil || !slices.Equal(id.Rotation.Untold, []string{"web-3", "web-4", "web-5"}) {
+		t.Errorf("untold: %v, %v", id.Rotation.Untold, err)
+	}
+	// One that connects later gets both keys before its master changes.
+	id, err = Told(t.Context(), b, "a", []string{"web-4"}, []string{"web-3"})
+	if err != nil || !slices.Equal(id.Rotation.Untold, []string{"web-3", "web-5"}) {
 		t.Errorf("untold: %v, %v", id.Rotation.Untold, err)
 	}
 }

@@ -286,6 +286,33 @@ func TestTooOldSalt(t *testing.T) {
 	}
 }
 
+// TestProveMaster: what counts is the key that the process which answers signs with. One
+// that still runs with the key before, or sends the new public key and lacks the private
+// half, proves nothing.
+func TestProveMaster(t *testing.T) {
+	m, us := newMaster(t)
+	if err := us.ProveMaster(t.Context()); err != nil {
+		t.Error(err)
+	}
+	m.old = true // Salt: its signature counts all the same
+	if err := us.ProveMaster(t.Context()); err != nil {
+		t.Error(err)
+	}
+	next, _ := newMaster(t)
+	us.config.MasterKey = func() (string, error) { return fleet.KeyDigest([]byte(next.pub)) }
+	if err := us.ProveMaster(t.Context()); err == nil {
+		t.Error("a process with the key before passes")
+	}
+	m.pub = next.pub
+	if err := us.ProveMaster(t.Context()); !errors.Is(err, rsa.ErrVerification) {
+		t.Errorf("without the private half: %v", err)
+	}
+	m.fails = context.DeadlineExceeded
+	if err := us.ProveMaster(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
 // TestG7_QueueIsBounded: what is published while keys are asked for.
 func TestG7_QueueIsBounded(t *testing.T) {
 	q := newQueue()

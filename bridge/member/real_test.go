@@ -142,6 +142,9 @@ func (r *real) all() {
 		return os.IsNotExist(err), fmt.Sprint(err)
 	})
 	r.works()
+	if err := r.us.ProveMaster(t.Context()); err != nil {
+		t.Error(err)
+	}
 	m.Restart()
 	m.Ready()
 	r.works()

@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A master counts as stopped only when its port refuses connections. A busy one, which
+// leaves pings unanswered, is not: it would go on with the old key beside the new file.
+func TestMasterIsStopped(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := closes(t.Context(), address, time.Second); err == nil || !strings.Contains(err.Error(), "--stop-command") {
+		t.Errorf("a master that takes connections and answers nothing: %v", err)
+	}
+	l.Close()
+	if err := closes(t.Context(), address, time.Second); err != nil {
+		t.Errorf("a stopped one: %v", err)
+	}
+	// One that something starts again at once.
+	again := time.AfterFunc(closedPoll/2, func() {
+		if l, err = net.Listen("tcp", address); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := closes(t.Context(), address, time.Second); err == nil {
+		t.Error("one that was started again counts as stopped")
+	}
+	again.Stop()
+	l.Close()
+}
