@@ -47,6 +47,8 @@ type Hooks struct {
 	of    hookCache
 	kept  keptLaunches
 
+	pulses pulses // of masters, while one waits
+
 	mu    sync.Mutex
 	waits map[[2]string]*wait // by instance and hook
 }
@@ -61,8 +63,10 @@ type wait struct {
 
 	progress
 	arrival   arrival
-	empty     int  // looks in a row at which no minion was left on the master
-	uncounted bool // the minions left on it could not be counted
+	empty     int       // looks in a row at which no minion was left on the master
+	uncounted bool      // the minions left on it could not be counted
+	lastAt    time.Time // when it was last the only master that serves
+	lastSaid  bool
 
 	failures int
 	again    time.Time // no call is made before
@@ -168,6 +172,9 @@ func (h *Hooks) look(ctx context.Context) {
 		}
 		waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role == Masters && badMasters[w.InstanceID] != nil })
 	}
+	if of != nil {
+		h.pulses.observe(of, time.Now())
+	}
 	var calls errgroup.Group
 	calls.SetLimit(callsAtOnce)
 	for _, w := range waits {
@@ -175,8 +182,7 @@ func (h *Hooks) look(ctx context.Context) {
 			continue // a row that cannot be read ends no hook: the hook's own timeout does
 		}
 		timeout := h.timeout(ctx, w.Group, w.Hook)
-		master, found := of[w.InstanceID]
-		step, why := h.decide(w, rows[w.InstanceID], master, found, timeout)
+		step, why := h.decide(w, rows[w.InstanceID], of, timeout)
 		calls.Go(func() error {
 			h.do(ctx, w, step, why, timeout)
 			return nil
@@ -186,13 +192,14 @@ func (h *Hooks) look(ctx context.Context) {
 }
 
 // decide says what to do about one that waits, and why.
-func (h *Hooks) decide(w *wait, row fleet.Minion, master fleet.Master, found bool, timeout time.Duration) (step, string) {
+func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Master, timeout time.Duration) (step, string) {
 	now := time.Now()
+	master, found := masters[w.InstanceID]
 	switch {
 	case w.Kind == Launched && w.role == Masters:
 		return nextOfMaster(w, row, w.arrival.see(master, found, now), now), ""
 	case w.role == Masters:
-		return h.nextOfLeaving(w, master, found, timeout, now)
+		return h.nextOfLeaving(w, masters, timeout, now)
 	case w.Kind == Launched:
 		w.progress.see(row, now)
 		return next(w, row, h.cfg.Attempts, timeout, now)

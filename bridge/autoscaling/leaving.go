@@ -12,6 +12,11 @@ import (
 // One that has just lost its connection comes back within seconds.
 const emptyLooks = 2
 
+// lastFor bounds how long the hook of the last master that serves is prolonged: long
+// enough to launch another one, or for somebody to react to an alarm. AutoScaling scales
+// in by zones and launch templates, and knows nothing of which masters are ready.
+const lastFor = time.Hour
+
 // nextOfEnded decides for a terminating minion: it goes at once. Its row says
 // TERMINATE, which keeps it out of all masters whatever becomes of its key.
 func nextOfEnded(w *wait, row fleet.Minion, now time.Time) step {
@@ -27,13 +32,21 @@ func nextOfEnded(w *wait, row fleet.Minion, now time.Time) step {
 // nextOfLeaving decides for a terminating master. Its row says draining: agents
 // leave it, each when no job runs, and no highstate is begun there. It goes when no
 // minion is left, which only its own bridge can see, or when the hook's own time is
-// over; it is never prolonged.
-func (h *Hooks) nextOfLeaving(w *wait, master fleet.Master, found bool, timeout time.Duration, now time.Time) (step, string) {
+// over. Its own bridge prolongs it only while no other master serves and minions are
+// connected: they have nowhere to go.
+func (h *Hooks) nextOfLeaving(w *wait, masters map[string]fleet.Master, timeout time.Duration, now time.Time) (step, string) {
+	last := h.pulses.last(masters, w.InstanceID, now)
+	if last {
+		w.lastAt = now
+	}
+	master, found := masters[w.InstanceID]
 	switch {
-	case now.Sub(w.begun) >= timeout:
-		return proceed, "its time is over"
 	case !found || master.Status == fleet.Terminate:
 		return proceed, "its row says that it is gone"
+	case last && now.Sub(w.begun) >= lastFor:
+		return proceed, "its time is over, and no other master serves"
+	case !last && now.Sub(later(w.begun, w.lastAt)) >= timeout:
+		return proceed, "its time is over"
 	case w.InstanceID != h.cfg.Self || h.cfg.Left == nil:
 		return stay, ""
 	}
@@ -51,7 +64,21 @@ func (h *Hooks) nextOfLeaving(w *wait, master fleet.Master, found bool, timeout 
 	if w.empty >= emptyLooks {
 		return proceed, "no minion is left on it"
 	}
+	if last && minions > 0 {
+		if !w.lastSaid {
+			h.log.Warn("terminating master is kept: minions are connected, and no other master serves", "minions", minions, "for", lastFor)
+			w.lastSaid = true
+		}
+		return beat, ""
+	}
 	return stay, ""
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // retire says in its row that a master is at its end, once nothing holds it any more:

@@ -172,6 +172,66 @@ func TestLeavingMaster(t *testing.T) {
 	}
 }
 
+// TestLastReadyMasterIsKept: AutoScaling scales in the only master that serves. Its hook is
+// prolonged while its minions have no other, and for an hour at most.
+func TestLastReadyMasterIsKept(t *testing.T) {
+	const self, other = 2, 3
+	for name, c := range map[string]struct {
+		ready    time.Duration // when the other is ready; 0: never
+		leave    bool          // minions then go there
+		idle     bool          // no minion is connected
+		from, to time.Duration
+		why      string
+	}{
+		"another comes, minions leave": {25 * time.Minute, true, false, 25 * time.Minute, 27 * time.Minute, "no minion is left"},
+		"another comes, minions stay":  {25 * time.Minute, false, false, 25*time.Minute + downTimeout - time.Minute, 25*time.Minute + downTimeout + time.Minute, "its time is over"},
+		"no other comes":               {0, false, false, lastFor, lastFor + time.Minute, "no other master serves"},
+		"nobody is connected":          {0, false, true, 0, time.Minute, "no minion is left"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newKeeper(t)
+				defer x.stop()
+				if c.idle {
+					x.left.Store(0)
+				}
+				x.set(func() { x.groups["salt"][instance(self)] = "Terminating:Wait" })
+				begun := time.Now()
+				x.beat(t, self, true)
+				x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(self), Group: "salt", Hook: downHook}, Masters)
+				for time.Since(begun) < 2*time.Hour {
+					if x.hooks.Waiting() > 0 {
+						x.beat(t, self, true)
+					}
+					serves := c.ready > 0 && time.Since(begun) > c.ready
+					x.beat(t, other, serves)
+					if serves && c.leave {
+						x.left.Store(0)
+					}
+					time.Sleep(5 * time.Second)
+				}
+				calls, beats := x.of("CompleteLifecycleAction"), x.of("RecordLifecycleActionHeartbeat")
+				if len(calls) != 1 || x.trail.count(c.why) != 1 {
+					t.Fatalf("%+v\n%s", calls, x.trail.text.String())
+				}
+				if took := calls[0].at.Sub(begun); took < c.from || took > c.to {
+					t.Errorf("after %v, want %v to %v", took, c.from, c.to)
+				}
+				last := begun
+				for _, b := range beats {
+					if b.at.Sub(last) > downTimeout {
+						t.Errorf("AutoScaling had no word for %v", b.at.Sub(last))
+					}
+					last = b.at
+				}
+				if prolonged := len(beats) > 0; prolonged == c.idle || calls[0].at.Sub(last) > downTimeout+time.Minute {
+					t.Errorf("prolonged %d times, the last time %v before the end", len(beats), calls[0].at.Sub(last))
+				}
+			})
+		})
+	}
+}
+
 func retireMaster(t *testing.T, x *keeper, n int) {
 	t.Helper()
 	if err := x.store.RetireMaster(t.Context(), instance(n)); err != nil {

@@ -42,6 +42,19 @@ func (p *pulses) observe(masters map[string]fleet.Master, now time.Time) {
 	p.seen = next
 }
 
+// last says whether a master serves, was seen to beat lately, and no other is there that
+// minions may go to.
+func (p *pulses) last(masters map[string]fleet.Master, id string, now time.Time) bool {
+	m := masters[id]
+	if m.Status != fleet.Launch || !m.Ready || p.another(masters, id, now) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.seen[id]
+	return !s.moved.IsZero() && now.Sub(s.moved) < beatFor
+}
+
 // another says whether there is another master that minions may go to, and that was
 // seen to beat lately.
 func (p *pulses) another(masters map[string]fleet.Master, id string, now time.Time) bool {
