@@ -49,7 +49,7 @@ func minionsCommand() *cli.Command {
 					&cli.BoolFlag{Name: "unknown", Usage: "also ids that the fleet does not know: a launch that is told of later is then ignored"},
 					&cli.BoolFlag{Name: "dry-run", Usage: "list what would be retired, and change nothing"},
 					&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, as is done for more than ten"}},
-				Action: makingStore(performing(retireMinions)),
+				Action: withStore(performing(retireMinions)),
 			},
 			{
 				Name:        "explain",
