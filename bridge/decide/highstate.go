@@ -344,6 +344,10 @@ func claimedByPeer(owner Liveness, c HighstateView, now time.Time) Step {
 		switch {
 		case c.Failover:
 			return Step{Act: Take, Reason: "it moved here: its former master cannot hear of it"}
+		case c.Unknowns >= unknownsToAct && !c.NoCache:
+			// Its owner would have published by now, or asked. It cannot if the minion's
+			// key is not accepted there any more (salt-key -d), or if it lost the minion.
+			return Step{Act: Take, Reason: "another master has claimed it for long, and the minion does not know the job"}
 		case !now.Before(c.kindAt()):
 			// Hot minions are connected to both masters, which must not take each
 			// other's claims. Only the minion itself knows.

@@ -94,7 +94,7 @@ func TestNextNeverOversteps(t *testing.T) {
 				bad("begins an attempt where the master makes another job of it")
 			case fresh && (!c.connected(noon) || s.Slots <= 0 || r.Attempt >= policy.Attempts):
 				bad("begins an attempt out of turn")
-			case !fresh && r.ClaimOwner != s.ID && (!c.connected(noon) || owner < Stopped && !c.Failover):
+			case !fresh && r.ClaimOwner != s.ID && (!c.connected(noon) || owner < Stopped && !c.Failover && (c.Unknowns < unknownsToAct || c.NoCache)):
 				bad("takes from a master that may live")
 			}
 			if _, err := claim(s, c).Apply(r, true); err != nil {
