@@ -24,8 +24,7 @@ func (e *Engine) deleteKeys(ctx context.Context) error {
 		e.tellCleared()
 		return nil
 	}
-	ids := slices.Sorted(maps.Keys(e.deletes))
-	ids = ids[:min(len(ids), e.deleteSize)]
+	ids := e.nextDeletions()
 	views, err := e.viewsToDelete(ctx, ids)
 	if err != nil {
 		return err
@@ -47,7 +46,7 @@ func (e *Engine) deleteKeys(ctx context.Context) error {
 		if err := e.master.Delete(ctx, keys); err != nil {
 			return e.deleteFailed(ids, err)
 		}
-		e.deleteSize = deleteBatch
+		e.deleteSize = min(2*e.deleteSize, deleteBatch)
 	}
 	for _, id := range ids {
 		if v := views[id]; v != nil {
@@ -56,6 +55,23 @@ func (e *Engine) deleteKeys(ctx context.Context) error {
 	}
 	e.tellCleared()
 	return nil
+}
+
+// nextDeletions returns the ids of the next call. One for which the master has refused a
+// call comes after all others, and alone: it would have theirs refused.
+func (e *Engine) nextDeletions() []string {
+	var ids, refused []string
+	for _, id := range slices.Sorted(maps.Keys(e.deletes)) {
+		if s := e.undeletable[id]; s != nil && s.refused {
+			refused = append(refused, id)
+		} else {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return refused[:1]
+	}
+	return ids[:min(len(ids), e.deleteSize)]
 }
 
 // viewsToDelete reads rows and keys of ids that were found terminated, and gives
@@ -130,7 +146,7 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 }
 
 // deleteFailed records that a call that deletes keys failed. One that the master
-// refuses is halved, so that the bad one is alone in the end.
+// refuses is halved, so that the bad one is alone in the end; those that follow grow again.
 func (e *Engine) deleteFailed(ids []string, err error) error {
 	switch {
 	case !errors.Is(err, salt.ErrRefused):
@@ -139,7 +155,7 @@ func (e *Engine) deleteFailed(ids []string, err error) error {
 	default:
 		e.problem(Undeletable, ids[0], err)
 		e.postponeDeletion(ids[0])
-		e.deleteSize = deleteBatch
+		e.undeletable[ids[0]].refused = true
 		return nil
 	}
 	return fmt.Errorf("delete keys of %d minions: %w", len(ids), err)
@@ -147,8 +163,9 @@ func (e *Engine) deleteFailed(ids []string, err error) error {
 
 // pause is a wait that grows.
 type pause struct {
-	until time.Time
-	wait  time.Duration
+	until   time.Time
+	wait    time.Duration
+	refused bool // by the master, which then deletes no other key of the call
 }
 
 // undeletableMost: a key that cannot be deleted costs a rotation of the master's AES key

@@ -90,6 +90,11 @@ func (h *halfBroken) Accept(ctx context.Context, ids []string) error {
 
 func (h *halfBroken) Delete(ctx context.Context, keys map[salt.State][]string) error {
 	h.deletes++
+	for _, ids := range keys {
+		if h.fault == "refused delete" && anyBad(ids) {
+			return fmt.Errorf("%w: key.delete_dict: no", salt.ErrRefused)
+		}
+	}
 	for state, ids := range keys {
 		if h.fault == "unlink failing" { // Salt says nothing of a file that it could not remove
 			keys[state] = slices.DeleteFunc(slices.Clone(ids), bad)
