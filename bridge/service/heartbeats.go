@@ -223,14 +223,6 @@ func (b *Heartbeats) last() (ticked, reached time.Time) {
 	return b.ticked, b.reached
 }
 
-// Cleared says, in the next beat, that terminations were read, and that this
-// master holds no key of them.
-func (b *Heartbeats) Cleared() {
-	b.mu.Lock()
-	b.beat.Cleared++
-	b.mu.Unlock()
-}
-
 // Row is this master's row as it was last written.
 func (b *Heartbeats) Row() fleet.Master {
 	b.mu.Lock()
