@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // Disposition is what is done with a message.
@@ -104,7 +105,7 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 		if _, err = fleet.WithoutBadRows(err); err == nil {
 			return
 		}
-		sleep(ctx, backoff(failures))
+		retry.Sleep(ctx, backoff(failures))
 	}
 }
 
@@ -127,7 +128,7 @@ func (r *Reader) settle(ctx context.Context, url string, deliveries []*delivery,
 		if failures == 1 && ctx.Err() == nil {
 			r.log.Error("messages wait for the store", "err", err)
 		}
-		if !sleep(held, backoff(failures)) {
+		if !retry.Sleep(held, backoff(failures)) {
 			break
 		}
 	}

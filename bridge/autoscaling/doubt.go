@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // refuteAfter: EC2 answers from a state that may be some seconds old. So often a
@@ -99,7 +100,7 @@ func (k known) readable(r *Reader, l *delivery) bool {
 // read again; an error is the store's.
 func (r *Reader) applyOnWord(ctx context.Context, deliveries []*delivery) error {
 	if slices.ContainsFunc(deliveries, func(l *delivery) bool { return l.disposition == "" && l.msg.Kind == Warned }) {
-		sleep(ctx, beatWithin) // then it is seen which masters' hearts move
+		retry.Sleep(ctx, beatWithin) // then it is seen which masters' hearts move
 	}
 	k, err := r.read(ctx, deliveries)
 	if err != nil {

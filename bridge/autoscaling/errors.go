@@ -1,41 +1,24 @@
 package autoscaling
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"time"
 
 	"github.com/aws/smithy-go"
+
+	"phoenix/bridge/retry"
 )
 
-const (
-	// retryFirst, retryMost: the back-off while AWS or the store do not answer. Of
-	// the loops themselves: the SDK's retries share one allowance for all calls,
-	// and once that is used up each call fails at its first try.
-	retryFirst = time.Second
-	retryMost  = time.Minute
-)
+// retryMost bounds the waits while AWS or the store do not answer. The loops wait by
+// themselves, because the SDK's retries share one allowance for all calls: once that is
+// used up, each call fails at its first try.
+const retryMost = time.Minute
 
-// backoff is how long to wait after so many failures in a row, jittered so that
-// masters that failed together come back apart.
+// backoff returns how long to wait after so many failures in a row.
 func backoff(failures int) time.Duration {
-	d := min(retryFirst<<min(max(failures-1, 0), 10), retryMost)
-	return d/2 + rand.N(d/2+1)
-}
-
-// sleep waits, and says whether ctx still stands.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
+	return retry.Jitter(retry.Backoff{First: time.Second, Most: retryMost}.After(failures))
 }
 
 // withHint adds the one thing to do about an error of AWS, where there is one.

@@ -15,6 +15,7 @@ import (
 	"phoenix/bridge/awsenv"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 func mastersCommand() *cli.Command {
@@ -187,10 +188,8 @@ func anotherServes(ctx context.Context, store fleet.Store, id string, masters []
 		return errors.New("no other master is ready")
 	}
 	for until := time.Now().Add(beatWithin); time.Now().Before(until); {
-		select {
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, beatLook) {
 			return ctx.Err()
-		case <-time.After(beatLook):
 		}
 		masters, err := store.Masters(ctx)
 		if _, err := fleet.WithoutBadRows(err); err != nil {

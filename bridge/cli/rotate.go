@@ -16,6 +16,7 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
 	"phoenix/bridge/open"
+	"phoenix/bridge/retry"
 	"phoenix/bridge/salt"
 )
 
@@ -152,7 +153,7 @@ func (r *rotator) run(ctx context.Context) error {
 				"phoenix masters retire one that is gone)", strings.Join(out.WaitsFor, ", ")))
 		default:
 			r.say("waits for %s: run phoenix identity rotate there", strings.Join(out.WaitsFor, ", "))
-			if !pause(ctx, rotatePoll) {
+			if !retry.Sleep(ctx, rotatePoll) {
 				return ctx.Err()
 			}
 		}
@@ -236,14 +237,4 @@ func (r *rotator) print(out rotatedIdentity) error {
 		fmt.Fprintf(w, "not told       %s\n", plain(id))
 	}
 	return nil
-}
-
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
+	"phoenix/bridge/retry"
 )
 
 // change gives this master the new key.
@@ -116,7 +117,7 @@ func (r *rotator) isDown(ctx context.Context) error {
 		if err != nil {
 			return ctx.Err()
 		}
-		if !pause(ctx, leftPoll) {
+		if !retry.Sleep(ctx, leftPoll) {
 			return ctx.Err()
 		}
 	}
@@ -137,7 +138,7 @@ func (r *rotator) serves(ctx context.Context, digest string) error {
 		if time.Now().After(until) {
 			return fmt.Errorf("this master is not ready with the new key after %v: phoenix status says why", serveWithin)
 		}
-		if !pause(ctx, leftPoll) {
+		if !retry.Sleep(ctx, leftPoll) {
 			return ctx.Err()
 		}
 	}

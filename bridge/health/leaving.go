@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"phoenix/bridge/retry"
 )
 
 // Metadata reads one path of the instance's metadata (IMDSv2), below
@@ -133,12 +135,8 @@ func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave f
 			wait = leavingMost
 		}
 		failing = err != nil
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !retry.Sleep(ctx, wait) {
 			return nil
-		case <-timer.C:
 		}
 	}
 }

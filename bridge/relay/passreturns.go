@@ -9,6 +9,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"phoenix/bridge/member"
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -156,10 +157,8 @@ func (r *Relay) try(ctx context.Context, batch []message) error {
 		if err == nil || ctx.Err() != nil || notTaken(err) || n == passTries {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, passPause) {
 			return ctx.Err()
-		case <-time.After(passPause):
 		}
 	}
 }

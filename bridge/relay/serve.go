@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"phoenix/bridge/retry"
+
 	"golang.org/x/sync/errgroup"
 )
 
@@ -34,10 +36,7 @@ func (r *Relay) serve(ctx context.Context) error {
 			return nil
 		}
 		if err != nil { // out of descriptors, or a connection that went already
-			select {
-			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
-			}
+			retry.Sleep(ctx, 100*time.Millisecond)
 			continue
 		}
 		leave, ok := r.handshakes.begin(sourceOf(conn))

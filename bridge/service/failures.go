@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 	"phoenix/bridge/salt"
 )
 
@@ -19,8 +20,8 @@ type backoff struct {
 
 func (h *backoff) failed(err error, first, most time.Duration, now time.Time) (news bool) {
 	news = h.why != err.Error()
-	h.until = now.Add(min(first<<min(h.failures, 16), most))
 	h.failures++
+	h.until = now.Add(retry.Backoff{First: first, Most: most}.After(h.failures))
 	h.why = err.Error()
 	return news
 }

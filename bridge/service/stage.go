@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"time"
+
+	"phoenix/bridge/retry"
 )
 
 // stageName names one kind of the engine's work, or one thing that it asks.
@@ -75,7 +77,7 @@ func (e *Engine) endStage(name stageName, err error) {
 	}
 	s.failures++
 	news := s.fault != err.Error() && now.Sub(s.loggedAt) >= relogNews
-	wait := min(retryFirst<<min(s.failures-1, 8), retryMost)
+	wait := retry.Backoff{First: retryFirst, Most: retryMost}.After(s.failures)
 	s.retryAt, s.fault = now.Add(wait), err.Error()
 	e.audit.HeldUp()
 	if s.failures == 1 || news || now.Sub(s.loggedAt) >= relogEvery {
