@@ -6,8 +6,7 @@ import (
 	"net"
 	"time"
 
-	"github.com/aws/smithy-go"
-
+	"phoenix/bridge/awserr"
 	"phoenix/bridge/retry"
 )
 
@@ -30,21 +29,20 @@ func withHint(err error) error {
 }
 
 func hint(err error) string {
-	var api smithy.APIError
+	switch awserr.Of(err) {
+	case awserr.Denied:
+		return "the instance's role lacks the permission, see docs/aws.md"
+	case awserr.Expired:
+		return "credentials have expired; see also the host's clock"
+	case awserr.Unknown, awserr.Signature:
+		return "credentials are not of this account and region; see also the host's clock"
+	}
+	switch awserr.Code(err) {
+	case "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist":
+		return "see sqs.queues, and the region"
+	}
 	var unreachable *net.OpError
-	switch {
-	case errors.As(err, &api):
-		switch api.ErrorCode() {
-		case "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist":
-			return "see sqs.queues, and the region"
-		case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-			return "the instance's role lacks the permission, see docs/aws.md"
-		case "ExpiredToken", "ExpiredTokenException", "RequestExpired":
-			return "credentials have expired; see also the host's clock"
-		case "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure", "InvalidSignatureException", "SignatureDoesNotMatch":
-			return "credentials are not of this account and region; see also the host's clock"
-		}
-	case errors.As(err, &unreachable):
+	if errors.As(err, &unreachable) {
 		return "the endpoint cannot be reached: see the region, the endpoint and the route to it"
 	}
 	return ""

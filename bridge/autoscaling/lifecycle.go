@@ -11,8 +11,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
-	"github.com/aws/smithy-go"
 
+	"phoenix/bridge/awserr"
 	"phoenix/bridge/fleet"
 )
 
@@ -105,8 +105,7 @@ var errQuiet = errors.New("lifecycle hooks were asked for a moment ago, without 
 
 // invalid says whether AutoScaling refuses a call for what it asks.
 func invalid(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorCode() == "ValidationError"
+	return awserr.Code(err) == "ValidationError"
 }
 
 func (h *Hooks) describeHooks(ctx context.Context, group string) ([]hook, error) {

@@ -6,6 +6,7 @@ import (
 	"phoenix/bridge/agent"
 	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
 )
 
 // Config is all that an operator may say; see settings for the key of each.
@@ -90,8 +91,8 @@ type Config struct {
 // could take for more than a name.
 const IDPatternSQLite = `^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`
 
-// IDPatternDynamoDB: on AWS a minion bears its instance's id.
-const IDPatternDynamoDB = `^i-([0-9a-f]{8}|[0-9a-f]{17})$`
+// IDPatternDynamoDB is the pattern of instance ids: on AWS a minion has its instance's id.
+const IDPatternDynamoDB = fleet.InstanceIDPattern
 
 // ByInstanceID is the id_from of minions that bear their instance's id.
 const ByInstanceID = "instance-id"
