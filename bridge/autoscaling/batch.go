@@ -73,7 +73,7 @@ func (r *Reader) open(queue Item, raw types.Message) *delivery {
 	case m.Kind == Warned: // EC2 names no group: whose it is, the store knows
 	case !ours, m.Kind == Nothing, m.Kind == Parked && m.Hook == "", m.Hook != "" && !r.cfg.ourHook(m.Hook):
 		l.disposition = Ignored
-		r.log.Debug("message passed over", "queue", queue.Name, "group", m.Group, "event", m.About, "hook", m.Hook)
+		r.log.Debug("message ignored", "queue", queue.Name, "group", m.Group, "event", m.About, "hook", m.Hook)
 	}
 	return l
 }
@@ -238,7 +238,7 @@ func (r *Reader) apply(ctx context.Context, deliveries []*delivery) error {
 func (r *Reader) room(ctx context.Context) int {
 	room, err := r.terminations.room(ctx)
 	if err != nil {
-		r.log.Warn("terminations that messages tell of need EC2's word", "err", err)
+		r.log.Warn("terminations reported by messages wait for EC2's confirmation", "err", err)
 	}
 	return room
 }
@@ -287,6 +287,6 @@ func (r *Reader) refused(l *delivery, err error) error {
 		return err
 	}
 	l.disposition = Transient
-	r.log.Error("message not applied; it comes again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
+	r.log.Error("message not applied; it will be received again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
 	return nil
 }

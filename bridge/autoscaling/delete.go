@@ -43,7 +43,7 @@ func (r *Reader) delete(ctx context.Context, url string, messages []types.Messag
 			entries, why = r.again(entries, out.Failed)
 		}
 		if len(entries) > 0 && (try == deleteTries || !retry.Sleep(ctx, deletePause)) {
-			r.log.Warn("messages not deleted; they come again", "messages", len(entries), "err", why)
+			r.log.Warn("messages not deleted; they will be received again", "messages", len(entries), "err", why)
 			return
 		}
 	}

@@ -190,7 +190,7 @@ func (b *Bus) read(ctx context.Context, conn net.Conn, h Handler) error {
 func (b *Bus) deliver(h Handler, e event.Event, err error) {
 	if err != nil {
 		if b.malformed.Add(1) == 1 { // a master that sends one sends more
-			b.config.Logger.Warn("event left out", "socket", b.where, "err", err)
+			b.config.Logger.Warn("event dropped", "socket", b.where, "err", err)
 		}
 		return
 	}

@@ -48,17 +48,17 @@ func rotateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rotate",
 		Usage: "replace a shared key that has leaked: run it on each master",
-		Description: "On one master --start makes a new key pair. Then each master runs this, at the same time or one after the\n" +
-			"other. It gives both keys to the minions that are connected here, and waits until all masters have. Then\n" +
-			"masters change their key, one at a time: each drains, stops salt-master, has the new pair, and serves again.\n" +
-			"Last, minions forget the old key. Killed at any point, it goes on where it was when it is run again.",
-		Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
-			&cli.BoolFlag{Name: "start", Usage: "make a new key pair, if no rotation is under way"},
+		Description: "On one master, --start makes a new key pair. Then run this on each master, at the same time or one after the\n" +
+			"other. It gives both keys to the minions that are connected here, and waits until all masters have done so.\n" +
+			"Then masters change their key, one at a time: each drains, stops salt-master, installs the new pair, and\n" +
+			"serves again. Last, minions forget the old key. If it is killed, the next run continues at the same step.",
+		Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "show what would be done, and change nothing"},
+			&cli.BoolFlag{Name: "start", Usage: "make a new key pair, if no rotation is running"},
 			&cli.DurationFlag{Name: "wait", Value: rotateWait, Usage: "how long to wait for other masters"},
 			&cli.DurationFlag{Name: "drain", Value: rotateDrain, Usage: "how long to wait for minions to leave this master"},
-			&cli.StringFlag{Name: "stop-command", Value: "systemctl stop salt-master", Usage: "stops salt-master"},
+			&cli.StringFlag{Name: "stop-command", Value: "systemctl stop salt-master", Usage: "the command that stops salt-master"},
 			&cli.StringFlag{Name: "start-command", Value: "systemctl start salt-master && systemctl try-restart phoenix-bridge",
-				Usage: "starts salt-master, and restarts the bridge, whose relay shows the new key"}},
+				Usage: "the command that starts salt-master, and restarts the bridge, so that its relay uses the new key"}},
 		Action: withStore(rotateIdentity),
 	}
 }

@@ -118,7 +118,7 @@ func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave f
 			switch err := leave(ctx, n); {
 			case errors.Is(err, ErrNotNow):
 			case err != nil:
-				log.Error("this master is about to end, and its row does not say so yet", "reason", n.Why, "err", err)
+				log.Error("this master will be terminated, but its row is not written yet", "reason", n.Why, "err", err)
 			default:
 				left, followed = n.Advice == "", n.Advice
 			}
@@ -130,7 +130,7 @@ func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave f
 		wait := leavingEvery
 		if err != nil {
 			if !failing {
-				log.Warn("instance metadata does not answer: that the instance ends is heard of by messages alone", "err", err)
+				log.Warn("instance metadata does not answer; only messages can announce the instance's termination", "err", err)
 			}
 			wait = leavingMost
 		}

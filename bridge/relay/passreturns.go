@@ -127,7 +127,7 @@ func (r *Relay) passReturns(ctx context.Context) {
 func (r *Relay) passBatch(ctx context.Context, batch []message) {
 	err := r.try(ctx, batch)
 	if notTaken(err) && len(batch) > 1 {
-		r.o.Log.Debug("relay: returns are handed in one by one", "returns", len(batch), "err", err)
+		r.o.Log.Debug("relay: returns delivered one by one", "returns", len(batch), "err", err)
 		for i := range batch {
 			if err = r.try(ctx, batch[i:i+1]); err != nil && !notTaken(err) {
 				r.returnsLost(ctx, len(batch)-i, err) // the master is away
@@ -169,7 +169,7 @@ func (r *Relay) returnsLost(ctx context.Context, n int, err error) {
 	}
 	r.count(func(c *Counts) { c.Dropped += uint64(n) })
 	if times, yes := r.notTakenLog.next(r.o.Now()); yes {
-		r.o.Log.Warn("relay: returns of other masters were not taken", "returns", n, "err", err, "times", times)
+		r.o.Log.Warn("relay: returns of other masters not accepted by the master", "returns", n, "err", err, "times", times)
 	}
 }
 

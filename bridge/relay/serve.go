@@ -142,7 +142,7 @@ func (r *Relay) serveAsker(ctx context.Context, conn net.Conn, l *link) {
 		}
 	})
 	err := g.Wait()
-	r.o.Log.Debug("relay: a master that asked has left", "peer", name, "err", err)
+	r.o.Log.Debug("relay: the master that published the job has disconnected", "peer", name, "err", err)
 }
 
 // register makes the connection that of its master; an earlier one, which the master

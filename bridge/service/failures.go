@@ -101,7 +101,7 @@ func (e *Engine) holdBack(id string, s side, err error) {
 		return
 	}
 	if c.backoff[s].failed(err, minionRetryFirst, minionRetryMost, e.now()) {
-		e.log.Warn("highstate held up", "minion", id, "err", err)
+		e.log.Warn("highstate delayed", "minion", id, "err", err)
 	}
 }
 

@@ -97,7 +97,7 @@ func (s *Service) setUnhealthy(ctx context.Context) {
 		}
 		why := s.health.Fault()
 		if spared != "" || why == nil {
-			s.opts.Log.Info("the master's instance stays", "reason", spared)
+			s.opts.Log.Info("master's instance not replaced", "reason", spared)
 			return
 		}
 		err := s.opts.Heal.Unhealthy(ctx)

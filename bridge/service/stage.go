@@ -70,7 +70,7 @@ func (e *Engine) endStage(name stageName, err error) {
 	s, now := e.stages[name], e.now()
 	if err == nil {
 		if s.failures > 0 {
-			e.log.Info("work goes on", "stage", string(name), "failures", s.failures)
+			e.log.Info("work continues", "stage", string(name), "failures", s.failures)
 		}
 		e.stages[name] = stage{}
 		return
@@ -82,7 +82,7 @@ func (e *Engine) endStage(name stageName, err error) {
 	e.audit.HeldUp()
 	if s.failures == 1 || news || now.Sub(s.loggedAt) >= relogEvery {
 		s.loggedAt = now
-		e.log.Warn("work held up", "stage", string(name), "err", err, "retry_in", wait, "failures", s.failures)
+		e.log.Warn("work delayed", "stage", string(name), "err", err, "retry_in", wait, "failures", s.failures)
 	}
 	e.stages[name] = s
 }
