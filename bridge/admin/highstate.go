@@ -9,6 +9,7 @@ import (
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // ListHighstates is the request of Highstates.
@@ -98,10 +99,8 @@ func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Dura
 		case time.Now().After(deadline):
 			return fmt.Errorf("%d of %d highstates have not ended within %v", open, len(ids), wait)
 		}
-		select {
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, pollHighstates) {
 			return ctx.Err()
-		case <-time.After(pollHighstates):
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"phoenix/bridge/retry"
+
 	"golang.org/x/sync/errgroup"
 )
 
@@ -111,7 +113,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		if a.restart.Pending() {
 			wake = minTime(wake, time.Now().Add(pendingEvery))
 		}
-		if !sleep(ctx, time.Until(wake)) {
+		if !retry.Sleep(ctx, time.Until(wake)) {
 			return nil
 		}
 	}
@@ -126,16 +128,4 @@ func minTime(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// sleep waits, unless ctx ends.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

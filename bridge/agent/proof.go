@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -97,9 +97,8 @@ func (p *Proof) Run(ctx context.Context, keys KeyPair, log *slog.Logger) error {
 			return nil
 		}
 		if err != nil {
-			wait = min(proofFirst<<min(failures, 7), proofMost)
-			wait = wait/2 + rand.N(wait/2+1) // agents that were refused together come apart
 			failures++
+			wait = retry.Jitter(retry.Backoff{First: proofFirst, Most: proofMost}.After(failures))
 			if err.Error() != logged {
 				logged = err.Error()
 				log.Warn("proof of the minion's key is not written", "err", err)
@@ -107,7 +106,7 @@ func (p *Proof) Run(ctx context.Context, keys KeyPair, log *slog.Logger) error {
 		} else {
 			logged = ""
 		}
-		if !sleep(ctx, wait) {
+		if !retry.Sleep(ctx, wait) {
 			return nil
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -116,8 +118,8 @@ func (r *Restart) Done(begun time.Time) {
 
 // Failed records that the command failed, and returns the pause before the next try.
 func (r *Restart) Failed(now time.Time) time.Duration {
-	pause := min(retryFirst<<min(r.failures, 6), retryMost)
 	r.failures++
+	pause := retry.Backoff{First: retryFirst, Most: retryMost}.After(r.failures)
 	r.due = now.Add(pause)
 	return pause
 }

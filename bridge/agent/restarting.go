@@ -21,7 +21,7 @@ func (a *Agent) loadPending() {
 		return
 	}
 	if a.pending.Pending && !pending.Pending && a.restart.Pending() {
-		a.log.Info("minion needs no restart: it runs with the current list")
+		a.log.Info("minion runs with the current list; no restart needed")
 		a.restart.Cancel()
 		a.urgency = 0
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // world stands for a fleet in a bubble of testing/synctest: masters with bridges
@@ -178,7 +179,7 @@ func (m *simMinion) Process() string {
 func (m *simMinion) Answers(ctx context.Context, at Master) bool {
 	master, lives := m.w.lives(at.Address)
 	if !lives && (master == nil || master.vanished) {
-		sleep(ctx, answerWithin)
+		retry.Sleep(ctx, answerWithin)
 	}
 	return lives && !master.hung
 }
@@ -222,7 +223,7 @@ func (m *simMinion) Restart(ctx context.Context) error {
 	m.restarts = append(m.restarts, time.Now())
 	m.to = nil
 	m.mu.Unlock()
-	sleep(ctx, startsWithin)
+	retry.Sleep(ctx, startsWithin)
 	listed, err := m.file.Read()
 	if m.slow > 0 {
 		m.mu.Lock()

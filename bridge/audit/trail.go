@@ -78,7 +78,7 @@ func (t *Trail) Run(ctx context.Context) error {
 			}
 		}
 		if lost := t.lost.Swap(0); lost > 0 {
-			t.log.Error("audit trail lacks lines: they came faster than the disk takes them", "lines", lost)
+			t.log.Error("audit trail lacks lines: the disk is too slow", "lines", lost)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // Disposition is what is done with a message.
@@ -72,7 +73,7 @@ func (r *Reader) open(queue Item, raw types.Message) *delivery {
 	case m.Kind == Warned: // EC2 names no group: whose it is, the store knows
 	case !ours, m.Kind == Nothing, m.Kind == Parked && m.Hook == "", m.Hook != "" && !r.cfg.ourHook(m.Hook):
 		l.disposition = Ignored
-		r.log.Debug("message passed over", "queue", queue.Name, "group", m.Group, "event", m.About, "hook", m.Hook)
+		r.log.Debug("message ignored", "queue", queue.Name, "group", m.Group, "event", m.About, "hook", m.Hook)
 	}
 	return l
 }
@@ -104,7 +105,7 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 		if _, err = fleet.WithoutBadRows(err); err == nil {
 			return
 		}
-		sleep(ctx, backoff(failures))
+		retry.Sleep(ctx, backoff(failures))
 	}
 }
 
@@ -127,7 +128,7 @@ func (r *Reader) settle(ctx context.Context, url string, deliveries []*delivery,
 		if failures == 1 && ctx.Err() == nil {
 			r.log.Error("messages wait for the store", "err", err)
 		}
-		if !sleep(held, backoff(failures)) {
+		if !retry.Sleep(held, backoff(failures)) {
 			break
 		}
 	}
@@ -237,7 +238,7 @@ func (r *Reader) apply(ctx context.Context, deliveries []*delivery) error {
 func (r *Reader) room(ctx context.Context) int {
 	room, err := r.terminations.room(ctx)
 	if err != nil {
-		r.log.Warn("terminations that messages tell of need EC2's word", "err", err)
+		r.log.Warn("terminations reported by messages wait for EC2's confirmation", "err", err)
 	}
 	return room
 }
@@ -286,6 +287,6 @@ func (r *Reader) refused(l *delivery, err error) error {
 		return err
 	}
 	l.disposition = Transient
-	r.log.Error("message not applied; it comes again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
+	r.log.Error("message not applied; it will be received again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"phoenix/bridge/retry"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
@@ -40,8 +42,8 @@ func (r *Reader) delete(ctx context.Context, url string, messages []types.Messag
 			r.deleted.Add(int64(len(out.Successful)))
 			entries, why = r.again(entries, out.Failed)
 		}
-		if len(entries) > 0 && (try == deleteTries || !sleep(ctx, deletePause)) {
-			r.log.Warn("messages not deleted; they come again", "messages", len(entries), "err", why)
+		if len(entries) > 0 && (try == deleteTries || !retry.Sleep(ctx, deletePause)) {
+			r.log.Warn("messages not deleted; they will be received again", "messages", len(entries), "err", why)
 			return
 		}
 	}
@@ -71,7 +73,7 @@ func (r *Reader) extend(ctx context.Context, url string, messages []types.Messag
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for sleep(ctx, extendEvery) {
+		for retry.Sleep(ctx, extendEvery) {
 			entries := make([]types.ChangeMessageVisibilityBatchRequestEntry, len(messages))
 			for i, m := range messages {
 				entries[i] = types.ChangeMessageVisibilityBatchRequestEntry{Id: aws.String(strconv.Itoa(i)),

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // refuteAfter: EC2 answers from a state that may be some seconds old. So often a
@@ -90,7 +91,7 @@ func (k known) readable(r *Reader, l *delivery) bool {
 	}
 	l.disposition = Transient
 	if kept, ok := r.unread.allow(complainEvery); ok {
-		r.log.Error("message not applied; it comes again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err, "others_since", kept)
+		r.log.Error("message not applied; it will be received again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err, "others_since", kept)
 	}
 	return false
 }
@@ -99,7 +100,7 @@ func (k known) readable(r *Reader, l *delivery) bool {
 // read again; an error is the store's.
 func (r *Reader) applyOnWord(ctx context.Context, deliveries []*delivery) error {
 	if slices.ContainsFunc(deliveries, func(l *delivery) bool { return l.disposition == "" && l.msg.Kind == Warned }) {
-		sleep(ctx, beatWithin) // then it is seen which masters' hearts move
+		retry.Sleep(ctx, beatWithin) // then it is seen which masters' hearts move
 	}
 	k, err := r.read(ctx, deliveries)
 	if err != nil {
@@ -134,7 +135,7 @@ func (r *Reader) applyOnWord(ctx context.Context, deliveries []*delivery) error 
 		case l.msg.Kind == Launched:
 			if i, known := w.instances[l.msg.InstanceID]; !known || i.Gone() {
 				l.disposition = Ignored
-				r.log.Info("old launch passed over", "instance", l.msg.InstanceID, "group", l.msg.Group, "ec2", i.State, "launch", l.msg.At)
+				r.log.Info("old launch ignored", "instance", l.msg.InstanceID, "group", l.msg.Group, "ec2", i.State, "launch", l.msg.At)
 			} else {
 				adds[l] = fleet.Add{InstanceID: l.msg.InstanceID, Group: l.msg.Group, HookName: l.msg.Hook, Adopted: i.Launched.Before(since)}
 				write = append(write, l)
@@ -199,7 +200,7 @@ func (r *Reader) hold(l *delivery, why string) {
 		return
 	}
 	if kept, ok := r.holds.allow(complainEvery); ok {
-		r.log.Error("termination held: more than messages alone may end, or a master; if it is right, phoenix minions retire --held",
+		r.log.Error("termination held: over the termination limit, or a master; to allow it, run phoenix minions retire --held",
 			"instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "reason", why, "others_since", kept)
 	}
 }
@@ -216,7 +217,7 @@ func (r *Reader) proceed(ctx context.Context, deliveries []*delivery) {
 			l.disposition = Applied
 			if err := r.hooks.Proceed(ctx, l.msg); err != nil {
 				l.disposition = Transient
-				r.log.Warn("lifecycle hook not ended", "instance", l.msg.InstanceID, "hook", l.msg.Hook, "err", withHint(err))
+				r.log.Warn("lifecycle hook not completed", "instance", l.msg.InstanceID, "hook", l.msg.Hook, "err", withHint(err))
 			}
 			return nil
 		})

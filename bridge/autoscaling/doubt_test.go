@@ -169,7 +169,7 @@ func TestTerminationsWhileEC2IsAway(t *testing.T) {
 		if ended := x.ended(t); ended != limitLeast || len(held) != n-limitLeast || len(refuted) != 0 || len(x.left()) != n-limitLeast {
 			t.Errorf("%d ended, %d held, %d refuted, %d messages left", ended, len(held), len(refuted), len(x.left()))
 		}
-		if lines := x.log.count("messages wait for AWS's own word"); lines != 1 {
+		if lines := x.log.count("messages wait for an answer of AWS"); lines != 1 {
 			t.Errorf("%d lines say that EC2 is away", lines)
 		}
 		if lines := x.log.count("termination held"); lines < 1 || lines > 5 {

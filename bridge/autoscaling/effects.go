@@ -23,7 +23,7 @@ func (r *Reconciler) carryOut(ctx context.Context, p plan, masters map[string]bo
 	for _, c := range p.adds {
 		add := c.(fleet.Add)
 		if bad[add.InstanceID] == nil {
-			r.log.Info("instance found that no message told of", "instance", add.InstanceID, "group", add.Group, "adopted", add.Adopted)
+			r.log.Info("instance found without a message of its launch", "instance", add.InstanceID, "group", add.Group, "adopted", add.Adopted)
 		}
 	}
 	rows, err = retireEach(ctx, r.store, p.retire, masters, true, bad)
@@ -33,7 +33,7 @@ func (r *Reconciler) carryOut(ctx context.Context, p plan, masters map[string]bo
 	}
 	for _, id := range p.retire {
 		if bad[id] == nil {
-			r.log.Warn("instance ended, and no message told of it", "instance", id)
+			r.log.Warn("instance terminated without a message", "instance", id)
 		}
 	}
 	r.tend(ctx, p, masters)
@@ -57,7 +57,7 @@ func (r *Reconciler) tend(ctx context.Context, p plan, masters map[string]bool) 
 			leaves := m.Kind == Ended && masters[m.InstanceID]
 			if leaves {
 				if err := r.store.DrainMaster(ctx, m.InstanceID, true); err != nil && !errors.Is(err, fleet.ErrTerminated) {
-					r.log.Warn("master not drained, though its group terminates it", "instance", m.InstanceID, "err", err)
+					r.log.Warn("master not drained, although its group terminates it", "instance", m.InstanceID, "err", err)
 					leaves = false
 				}
 			}

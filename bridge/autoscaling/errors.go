@@ -1,41 +1,23 @@
 package autoscaling
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"time"
 
-	"github.com/aws/smithy-go"
+	"phoenix/bridge/awserr"
+	"phoenix/bridge/retry"
 )
 
-const (
-	// retryFirst, retryMost: the back-off while AWS or the store do not answer. Of
-	// the loops themselves: the SDK's retries share one allowance for all calls,
-	// and once that is used up each call fails at its first try.
-	retryFirst = time.Second
-	retryMost  = time.Minute
-)
+// retryMost bounds the waits while AWS or the store do not answer. The loops wait by
+// themselves, because the SDK's retries share one allowance for all calls: once that is
+// used up, each call fails at its first try.
+const retryMost = time.Minute
 
-// backoff is how long to wait after so many failures in a row, jittered so that
-// masters that failed together come back apart.
+// backoff returns how long to wait after so many failures in a row.
 func backoff(failures int) time.Duration {
-	d := min(retryFirst<<min(max(failures-1, 0), 10), retryMost)
-	return d/2 + rand.N(d/2+1)
-}
-
-// sleep waits, and says whether ctx still stands.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
+	return retry.Jitter(retry.Backoff{First: time.Second, Most: retryMost}.After(failures))
 }
 
 // withHint adds the one thing to do about an error of AWS, where there is one.
@@ -47,21 +29,20 @@ func withHint(err error) error {
 }
 
 func hint(err error) string {
-	var api smithy.APIError
+	switch awserr.Of(err) {
+	case awserr.Denied:
+		return "the instance's role lacks the permission, see docs/aws.md"
+	case awserr.Expired:
+		return "credentials have expired; see also the host's clock"
+	case awserr.Unknown, awserr.Signature:
+		return "credentials are not of this account and region; see also the host's clock"
+	}
+	switch awserr.Code(err) {
+	case "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist":
+		return "see sqs.queues, and the region"
+	}
 	var unreachable *net.OpError
-	switch {
-	case errors.As(err, &api):
-		switch api.ErrorCode() {
-		case "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist":
-			return "see sqs.queues, and the region"
-		case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-			return "the instance's role lacks the permission, see docs/aws.md"
-		case "ExpiredToken", "ExpiredTokenException", "RequestExpired":
-			return "credentials have expired; see also the host's clock"
-		case "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure", "InvalidSignatureException", "SignatureDoesNotMatch":
-			return "credentials are not of this account and region; see also the host's clock"
-		}
-	case errors.As(err, &unreachable):
+	if errors.As(err, &unreachable) {
 		return "the endpoint cannot be reached: see the region, the endpoint and the route to it"
 	}
 	return ""

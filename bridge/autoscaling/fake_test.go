@@ -25,6 +25,7 @@ import (
 
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/sqlite"
+	"phoenix/bridge/retry"
 )
 
 // fakeAWS answers the real SDK in the place of its HTTP transport, so that time
@@ -251,7 +252,7 @@ func (f *fakeAWS) receive(r *http.Request, wait, most, visible int) (*http.Respo
 		if len(out.Messages) > 0 || !now.Before(deadline) || impatient {
 			return answer(r, 200, out)
 		}
-		if !sleep(r.Context(), 100*time.Millisecond) {
+		if !retry.Sleep(r.Context(), 100*time.Millisecond) {
 			return nil, r.Context().Err()
 		}
 	}

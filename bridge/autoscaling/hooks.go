@@ -101,7 +101,7 @@ func (h *Hooks) Tend(m Message, role Role) (news bool) {
 	}
 	h.mu.Unlock()
 	if full {
-		h.log.Warn("lifecycle hook not tended: too many wait", "instance", m.InstanceID, "hook", m.Hook, "waiting", maxWaits)
+		h.log.Warn("lifecycle hook ignored: too many wait", "instance", m.InstanceID, "hook", m.Hook, "waiting", maxWaits)
 		return false
 	}
 	select {
@@ -222,7 +222,7 @@ func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout tim
 		}
 		w.beat = time.Now()
 		if err := h.heartbeat(ctx, w.Message); err != nil {
-			h.log.Warn("lifecycle hook not prolonged", "instance", w.InstanceID, "hook", w.Hook, "err", withHint(err))
+			h.log.Warn("lifecycle hook not extended", "instance", w.InstanceID, "hook", w.Hook, "err", withHint(err))
 		}
 		return
 	case proceed:
@@ -243,7 +243,7 @@ func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout tim
 	w.failures++
 	w.again = time.Now().Add(min(lookEvery<<min(w.failures-1, 10), againMost))
 	if w.failures == 1 {
-		h.log.Warn("lifecycle hook not ended; it is tried again", "instance", w.InstanceID, "hook", w.Hook, "step", s, "err", withHint(err))
+		h.log.Warn("lifecycle hook not completed; retrying", "instance", w.InstanceID, "hook", w.Hook, "step", s, "err", withHint(err))
 	}
 }
 

@@ -368,12 +368,12 @@ func TestHookAnswers(t *testing.T) {
 		waiting int
 		says    string
 	}{
-		"over already":            {"ValidationError", 1, "InService", 1, 0, "lifecycle hook was over"},
-		"over, and no member":     {"ValidationError", 1, "", 1, 0, "lifecycle hook was over"},
-		"said to be over, is not": {"ValidationError", 3, "Pending:Wait", 4, 0, "lifecycle hook ended"},
+		"over already":            {"ValidationError", 1, "InService", 1, 0, "lifecycle hook already completed"},
+		"over, and no member":     {"ValidationError", 1, "", 1, 0, "lifecycle hook already completed"},
+		"said to be over, is not": {"ValidationError", 3, "Pending:Wait", 4, 0, "lifecycle hook completed"},
 		"never over":              {"ValidationError", 1000, "Pending:Wait", 5, 1, "but the instance stands in Pending:Wait"},
-		"throttled once":          {"Throttling", 1, "Pending:Wait", 2, 0, "lifecycle hook ended"},
-		"fails for a bit":         {"InternalFailure", 7, "Pending:Wait", 8, 0, "lifecycle hook ended"},
+		"throttled once":          {"Throttling", 1, "Pending:Wait", 2, 0, "lifecycle hook completed"},
+		"fails for a bit":         {"InternalFailure", 7, "Pending:Wait", 8, 0, "lifecycle hook completed"},
 		"denied":                  {"AccessDenied", 1000, "Pending:Wait", 5, 1, "lacks the permission"},
 	} {
 		t.Run(name, func(t *testing.T) {

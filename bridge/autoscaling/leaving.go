@@ -53,7 +53,7 @@ func (h *Hooks) nextOfLeaving(w *wait, masters map[string]fleet.Master, timeout 
 	minions, err := h.cfg.Left()
 	if err != nil {
 		if !w.uncounted {
-			h.log.Warn("minions of this master are not counted; its lifecycle hook waits for its timeout", "err", err)
+			h.log.Warn("minions of this master not counted; its lifecycle hook runs until its timeout", "err", err)
 		}
 		w.empty, w.uncounted = 0, true
 		return stay, ""
@@ -93,6 +93,6 @@ func (h *Hooks) retire(ctx context.Context, m Message) {
 		err = h.store.RetireMaster(ctx, m.InstanceID)
 	}
 	if err != nil {
-		h.log.Warn("master let go, and its row does not say so yet", "instance", m.InstanceID, "err", withHint(err))
+		h.log.Warn("master's hook completed, but its row does not say TERMINATE yet", "instance", m.InstanceID, "err", withHint(err))
 	}
 }

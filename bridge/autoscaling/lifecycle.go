@@ -11,8 +11,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
-	"github.com/aws/smithy-go"
 
+	"phoenix/bridge/awserr"
 	"phoenix/bridge/fleet"
 )
 
@@ -105,8 +105,7 @@ var errQuiet = errors.New("lifecycle hooks were asked for a moment ago, without 
 
 // invalid says whether AutoScaling refuses a call for what it asks.
 func invalid(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorCode() == "ValidationError"
+	return awserr.Code(err) == "ValidationError"
 }
 
 func (h *Hooks) describeHooks(ctx context.Context, group string) ([]hook, error) {
@@ -166,7 +165,7 @@ func (h *Hooks) end(ctx context.Context, m Message, result string) error {
 	err := h.complete(ctx, m, result)
 	switch {
 	case err == nil:
-		h.log.Info("lifecycle hook ended", "instance", m.InstanceID, "group", m.Group, "hook", m.Hook, "result", result)
+		h.log.Info("lifecycle hook completed", "instance", m.InstanceID, "group", m.Group, "hook", m.Hook, "result", result)
 		return nil
 	case !invalid(err):
 		return err
@@ -178,7 +177,7 @@ func (h *Hooks) end(ctx context.Context, m Message, result string) error {
 	if state := states[m.InstanceID]; holds(state, m.Kind) {
 		return fmt.Errorf("%w, but the instance stands in %s", err, state)
 	}
-	h.log.Info("lifecycle hook was over", "instance", m.InstanceID, "hook", m.Hook, "said", err)
+	h.log.Info("lifecycle hook already completed", "instance", m.InstanceID, "hook", m.Hook, "said", err)
 	return nil
 }
 
@@ -228,7 +227,7 @@ func (h *Hooks) abandon(ctx context.Context, w *wait, why string, timeout time.D
 	}
 	switch state := states[w.InstanceID]; {
 	case !holds(state, Launched):
-		h.log.Info("lifecycle hook was over", "instance", w.InstanceID, "hook", w.Hook, "state", state)
+		h.log.Info("lifecycle hook already completed", "instance", w.InstanceID, "hook", w.Hook, "state", state)
 		return nil
 	case strings.HasPrefix(state, "Warmed:"):
 		h.log.Warn("launching instance of the warm pool not abandoned", "instance", w.InstanceID, "group", w.Group, "reason", why)

@@ -45,8 +45,7 @@ var ErrMalformed = errors.New("malformed message")
 // maxBody is the largest message that SQS takes (1 MiB since August 2025).
 const maxBody = 1 << 20
 
-// instanceID is every id that EC2 gave since 2006.
-var instanceID = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
+var instanceID = regexp.MustCompile(fleet.InstanceIDPattern)
 
 // maxName bounds the names of groups and of lifecycle hooks, as AutoScaling does.
 const maxName = 255

@@ -85,7 +85,7 @@ func (n *Names) Instances(ctx context.Context, minionIDs []string) (map[string]s
 			case 1:
 				out[id] = of[0]
 			default:
-				n.log.Error("minion id left out: several instances bear it", "minion", id, "instances", some(of))
+				n.log.Error("minion id ignored: several instances have it", "minion", id, "instances", some(of))
 			}
 			n.remember(id, out[id])
 		}

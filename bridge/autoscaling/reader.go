@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // SQS is as much of SQS's API as is used here.
@@ -138,7 +139,7 @@ func (r *Reader) poll(ctx context.Context, queue Item, empty func()) {
 			if failures++; failures == 1 {
 				r.log.Error("queue is not read", "queue", queue.Name, "err", withHint(err))
 			}
-			sleep(ctx, backoff(failures))
+			retry.Sleep(ctx, backoff(failures))
 			continue
 		case failures > 0:
 			failures = 0
@@ -147,7 +148,7 @@ func (r *Reader) poll(ctx context.Context, queue Item, empty func()) {
 		if len(messages) == 0 {
 			empty()
 			if time.Since(begun) < emptyFor {
-				sleep(ctx, emptyFor)
+				retry.Sleep(ctx, emptyFor)
 			}
 			continue
 		}

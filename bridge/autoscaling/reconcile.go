@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // Groups is as much of AutoScaling's API as reconciling needs.
@@ -101,14 +101,14 @@ func (r *Reconciler) Run(ctx context.Context, drained <-chan struct{}) error {
 	}
 	for failures := 0; ctx.Err() == nil; {
 		err := r.Pass(ctx)
-		wait := jittered(r.pause())
+		wait := retry.Spread(r.pause(), jitter)
 		if err != nil {
 			failures++
 			wait = min(wait, backoff(failures))
 		} else {
 			failures = 0
 		}
-		sleep(ctx, wait)
+		retry.Sleep(ctx, wait)
 	}
 	return nil
 }
@@ -121,10 +121,6 @@ func (r *Reconciler) pause() time.Duration {
 		return min(secondAfter, r.cfg.Every)
 	}
 	return r.cfg.Every
-}
-
-func jittered(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (1 + jitter*(2*rand.Float64()-1)))
 }
 
 // Report may be called by any goroutine.

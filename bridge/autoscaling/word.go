@@ -113,7 +113,7 @@ func (r *Reader) ask(ctx context.Context, deliveries []*delivery) (words, error)
 		w.states, err = r.hooks.states(ctx, held)
 	}
 	if first := r.away.note(err); first {
-		r.log.Warn("messages wait for AWS's own word", "messages", len(ids), "err", withHint(err))
+		r.log.Warn("messages wait for an answer of AWS", "messages", len(ids), "err", withHint(err))
 	}
 	return w, err
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/retry"
 	"phoenix/bridge/zmtp"
 )
 
@@ -111,7 +112,7 @@ func (b *Bus) State() State {
 
 // Run reads the bus until ctx ends, and returns ctx's error. It is called once.
 func (b *Bus) Run(ctx context.Context, h Handler) error {
-	var pause pause
+	var wait time.Duration
 	for {
 		began := time.Now()
 		err := b.session(ctx, h)
@@ -120,14 +121,15 @@ func (b *Bus) Run(ctx context.Context, h Handler) error {
 			return ctx.Err()
 		}
 		if time.Since(began) >= stableAfter {
-			pause.reset()
+			wait = 0
 		}
 		b.disconnected(err)
 		most := droppedPause
 		if unreachable := (*UnreachableError)(nil); errors.As(err, &unreachable) {
 			most = absentPause
 		}
-		sleep(ctx, pause.next(most))
+		wait = retry.Backoff{First: firstPause, Most: most}.Next(wait)
+		retry.Sleep(ctx, retry.Jitter(wait))
 	}
 }
 
@@ -188,7 +190,7 @@ func (b *Bus) read(ctx context.Context, conn net.Conn, h Handler) error {
 func (b *Bus) deliver(h Handler, e event.Event, err error) {
 	if err != nil {
 		if b.malformed.Add(1) == 1 { // a master that sends one sends more
-			b.config.Logger.Warn("event left out", "socket", b.where, "err", err)
+			b.config.Logger.Warn("event dropped", "socket", b.where, "err", err)
 		}
 		return
 	}

@@ -461,22 +461,3 @@ func TestSlowHandler(t *testing.T) {
 		t.Errorf("heard %q, state %+v", got[len(got)-2:], b.State())
 	}
 }
-
-func TestPause(t *testing.T) {
-	var p pause
-	var last time.Duration
-	for i := range 20 {
-		full := min(firstPause<<i, droppedPause)
-		if got := p.next(droppedPause); got < full/2 || got > full {
-			t.Errorf("pause %d: %v, want %v at most and half of it at least", i, got, full)
-		}
-		last = p.last
-	}
-	if last != droppedPause {
-		t.Errorf("longest pause %v", last)
-	}
-	p.reset()
-	if got := p.next(droppedPause); got > firstPause {
-		t.Errorf("after a reset: %v", got)
-	}
-}

@@ -11,10 +11,10 @@ import (
 func adoptCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "adopt",
-		Usage: "take the minions that this master has accepted already into the fleet; nothing is run on them",
+		Usage: "add the minions that this master has already accepted to the fleet; runs nothing on them",
 		Description: "Each accepted key without a row becomes an adopted minion: its key is bound and stored, so that new\n" +
-			"masters know it. No highstate is run and no key is touched. Ids that do not match id_pattern are passed over.",
-		Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "only say what would be adopted"}},
+			"masters know it. No highstate runs and no key changes. Ids that do not match id_pattern are skipped.",
+		Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "show what would be adopted, and change nothing"}},
 		Action: makingStore(performing(adopt)),
 	}
 }

@@ -28,9 +28,9 @@ func agentCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "agent",
 		Usage: "run beside a Salt minion: keep its list of masters (a service)",
-		Description: "Runs until it is told to stop, as root. It writes 99-phoenix.conf into the minion's minion.d and restarts\n" +
+		Description: "Runs as root until it is stopped. It writes 99-phoenix.conf into the minion's minion.d and restarts\n" +
 			"the minion when masters join or leave.",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done now, do nothing, and end"}},
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "show what would be done now, change nothing, and exit"}},
 		Action: runAgent,
 	}
 }
@@ -90,7 +90,7 @@ func runAgent(c *cli.Context) error {
 		return a.DryRun(c.Context, file.Path(), c.App.Writer)
 	}
 	for _, fault := range minion.Skipped {
-		log.Warn("included file left out, as Salt leaves it out", "err", fault)
+		log.Warn("included file ignored, as Salt ignores it", "err", fault)
 	}
 	log.Info("agent starts", "version", version, "minion", o.MinionID, "store", cfg.Store, "drop_in", file.Path(),
 		"follow", o.Follow, "order", o.Order, "interval", o.Interval, "splay", o.Splay, "settle", o.Settle, "restart", cfg.Agent.Restart)

@@ -21,9 +21,9 @@ func bridgeCommand() *cli.Command {
 	return &cli.Command{
 		Name:  bridgeName,
 		Usage: "run beside a Salt master: accept keys, run first highstates (a service)",
-		Description: "Runs until it is told to stop, as root or as the master's user. While the master or the store do not\n" +
-			"answer it waits and tries again; nothing is lost.",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done now, do nothing, and end"}},
+		Description: "Runs as root or as the master's user until it is stopped. While the master or the store does not\n" +
+			"answer, it waits and tries again; nothing is lost.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "show what would be done now, change nothing, and exit"}},
 		Action: makingStore(runBridge),
 	}
 }

@@ -43,10 +43,10 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 func newApp(out, errs io.Writer) *cli.App {
 	app := &cli.App{
 		Name:    "phoenix",
-		Usage:   "keys and first highstates of Salt minions, by masters that may die",
+		Usage:   "accept keys and run first highstates of Salt minions, even if masters fail",
 		Version: version,
 		Description: "The bridge runs beside each Salt master. It accepts the keys of the minions that the fleet lists, " +
-			"runs the first highstate of each exactly once, and forgets the keys of those that were terminated.",
+			"runs the first highstate of each exactly once, and deletes the keys of terminated minions.",
 		Flags:     configFlags(),
 		Writer:    out,
 		ErrWriter: errs,

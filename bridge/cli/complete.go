@@ -16,7 +16,7 @@ import (
 
 func completionCommand() *cli.Command {
 	shell := func(name, script string) *cli.Command {
-		return &cli.Command{Name: name, Usage: "print what makes " + name + " complete phoenix's commands, flags and minions",
+		return &cli.Command{Name: name, Usage: "print the " + name + " code that completes phoenix's commands, flags and minions",
 			Action: func(c *cli.Context) error {
 				_, err := fmt.Fprint(c.App.Writer, script)
 				return err
@@ -25,8 +25,8 @@ func completionCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "completion",
 		Usage: "completion for shells",
-		Description: "In bash: source <(phoenix completion bash), or have its output in /etc/bash_completion.d/phoenix. " +
-			"In zsh: its output as _phoenix in a folder of $fpath.",
+		Description: "In bash: source <(phoenix completion bash), or write its output to /etc/bash_completion.d/phoenix. " +
+			"In zsh: write its output to a file _phoenix in a folder of $fpath.",
 		Subcommands: []*cli.Command{shell("bash", bashCompletion), shell("zsh", zshCompletion)},
 	}
 }

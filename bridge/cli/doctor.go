@@ -32,13 +32,13 @@ const doctorWithin = 20 * time.Second
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "examine the Salt master or minion on this machine for what is wrong, and change nothing",
+		Usage: "find problems of the Salt master or minion on this machine; changes nothing",
 		Description: "It needs no configuration, no bridge and no store, and reads /etc/salt/master and /etc/salt/minion, or what\n" +
-			"--salt-config names. Where there is a configuration of Phoenix, it examines what that names, too.\n" +
+			"--salt-config names. If Phoenix is configured, it also checks what that configuration names.\n" +
 			"Exit code 0: nothing worse than a note; 1: warnings or errors.",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.BoolFlag{Name: "salt-only", Usage: "examine Salt alone, whatever configuration of Phoenix there is"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "leave out what is as it should be"}},
+			&cli.BoolFlag{Name: "salt-only", Usage: "check Salt only, and ignore the configuration of Phoenix"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show problems only"}},
 		Action: runDoctor,
 	}
 }

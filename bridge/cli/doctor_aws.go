@@ -13,10 +13,10 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/smithy-go"
 
 	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/awsenv"
+	"phoenix/bridge/awserr"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet/dynamo"
@@ -98,11 +98,10 @@ func (v *visit) lookAtGroups(ctx context.Context, loaded aws.Config) {
 		})
 	}
 	// EC2 says by this error that it would have answered.
-	var said smithy.APIError
 	bounded, cancel := context.WithTimeout(ctx, awsWithin)
 	defer cancel()
 	_, err := ec2.NewFromConfig(loaded).DescribeInstances(bounded, &ec2.DescribeInstancesInput{DryRun: aws.Bool(true)})
-	if errors.As(err, &said) && said.ErrorCode() == "DryRunOperation" {
+	if awserr.Code(err) == "DryRunOperation" {
 		err = nil
 	}
 	v.called("ec2:DescribeInstances", "instances", err)
@@ -122,7 +121,7 @@ func (v *visit) lookAtIdentity(ctx context.Context) {
 	}
 	switch {
 	case errors.Is(err, identity.ErrNone): // the first master makes it
-	case isDenied(err):
+	case awserr.Of(err) == awserr.Denied:
 		call.Denied = true
 	default:
 		call.Err = err
@@ -135,7 +134,7 @@ func (v *visit) reached(ctx context.Context, list *[]doctor.Reached, item autosc
 	ctx, cancel := context.WithTimeout(ctx, awsWithin)
 	defer cancel()
 	err := ask(ctx)
-	if isDenied(err) {
+	if awserr.Of(err) == awserr.Denied {
 		v.called(action, item.Name, err)
 		return
 	}
@@ -147,7 +146,7 @@ func (v *visit) reached(ctx context.Context, list *[]doctor.Reached, item autosc
 
 // called notes whether a call is allowed.
 func (v *visit) called(action, on string, err error) {
-	c := doctor.Call{Action: action, On: on, Denied: isDenied(err)}
+	c := doctor.Call{Action: action, On: on, Denied: awserr.Of(err) == awserr.Denied}
 	if err != nil && !c.Denied {
 		c.Err = lastWords(err)
 	}
@@ -161,18 +160,6 @@ func lastWords(err error) error {
 		text = text[i:]
 	}
 	return errors.New(text)
-}
-
-func isDenied(err error) bool {
-	var said smithy.APIError
-	if !errors.As(err, &said) {
-		return false
-	}
-	switch said.ErrorCode() {
-	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-		return true
-	}
-	return false
 }
 
 // dates sends requests, and compares the date of each answer, an error's too, with

@@ -22,14 +22,14 @@ import (
 func eventsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "events",
-		Usage: "show what the master's event bus says, as salt-run state.event does",
-		Description: "Prints the tag and the data of each event, until it is told to stop. It reads the bus of the master on\n" +
-			"this machine by a connection of its own, and needs no bridge; run it as root or as the master's user.\n" +
-			"A bridge reads the bus by itself: this is for people, and for scripts that wait for something.",
+		Usage: "show the events of the master's event bus, as salt-run state.event does",
+		Description: "Prints the tag and the data of each event until it is stopped. It has its own connection to the bus of\n" +
+			"the master on this machine, and needs no bridge. Run it as root or as the master's user. A bridge does\n" +
+			"not need this command: it is for people, and for scripts that wait for an event.",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.StringFlag{Name: "tag", Value: "*", Usage: "only tags that this `GLOB` takes in, as in Salt: * takes in slashes, too"},
-			&cli.IntFlag{Name: "count", Usage: "end after `N` events"},
-			&cli.DurationFlag{Name: "timeout", Usage: "end after so long; with --count, fail if fewer came"}},
+			&cli.StringFlag{Name: "tag", Value: "*", Usage: "only tags that match this `GLOB`; as in Salt, * also matches slashes"},
+			&cli.IntFlag{Name: "count", Usage: "exit after `N` events"},
+			&cli.DurationFlag{Name: "timeout", Usage: "exit after this time; with --count, fail if fewer events came"}},
 		Action: showEvents,
 	}
 }

@@ -17,18 +17,18 @@ func highstateCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:   "list",
-				Usage:  "show the highstates that are wanted, run or failed (--all: those that are done too)",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "those that are done too"}},
+				Usage:  "show the highstates that are wanted, running or failed (--all: also those that are done)",
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show those that are done"}},
 				Action: withStore(performing(listHighstates)),
 			},
 			highstateShowCommand(),
 			{
 				Name:      "run",
-				Usage:     "ask for a highstate by hand: of an adopted minion, or once more",
+				Usage:     "request a highstate: on an adopted minion, or once more",
 				ArgsUsage: "ID… | -",
 				Flags: []cli.Flag{jsonFlag,
-					&cli.BoolFlag{Name: "force", Usage: "give up one that is under way"},
-					&cli.DurationFlag{Name: "wait", Usage: "wait so long for it to end"}},
+					&cli.BoolFlag{Name: "force", Usage: "abandon one that is running"},
+					&cli.DurationFlag{Name: "wait", Usage: "wait this long for it to end"}},
 				Action: withStore(performing(runHighstate)),
 			},
 		},

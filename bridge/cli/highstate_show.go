@@ -15,8 +15,8 @@ func highstateShowCommand() *cli.Command {
 		Name:      "show",
 		Usage:     "show which states of a minion's first highstate failed, by name",
 		ArgsUsage: "ID",
-		Description: "The return is in the job cache of the master that ran it, for keep_jobs_seconds (a day by default): run it\n" +
-			"there. Exit code 1: states failed.",
+		Description: "Run it on the master that ran the highstate: the return is in that master's job cache, for\n" +
+			"keep_jobs_seconds (a day by default). Exit code 1: states failed.",
 		Flags:  []cli.Flag{jsonFlag},
 		Action: withStore(performing(showHighstate)),
 	}

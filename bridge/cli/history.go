@@ -16,14 +16,14 @@ const historyOf = time.Hour
 func historyCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "history",
-		Usage:     "show what happened in some time, in one order",
+		Usage:     "show what happened in a period, in order of time",
 		ArgsUsage: "[ID…]",
-		Description: "The decisions of this master's audit trail, and the last change of each row of the store, whichever\n" +
-			"master has made it. Audit trails are files: those of other masters are on their machines. A time is 02:00 (of\n" +
-			"the last 24 hours), 2026-11-26 02:00, 2026-11-26T02:00:00Z, or 90m (so long ago).",
+		Description: "Shows the decisions in this master's audit trail, and the last change of each row of the store, by any\n" +
+			"master. Audit trails are files: those of other masters are on their machines. A time is 02:00 (within\n" +
+			"the last 24 hours), 2026-11-26 02:00, 2026-11-26T02:00:00Z, or 90m (90 minutes ago).",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.StringFlag{Name: "since", Usage: "from this `TIME` on", DefaultText: "1h"},
-			&cli.StringFlag{Name: "until", Usage: "before this `TIME`", DefaultText: "now"}},
+			&cli.StringFlag{Name: "since", Usage: "start at this `TIME`", DefaultText: "1h"},
+			&cli.StringFlag{Name: "until", Usage: "end before this `TIME`", DefaultText: "now"}},
 		Action: withStore(performing(showHistory)),
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func identityCommand() *cli.Command {
-	dry := &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"}
+	dry := &cli.BoolFlag{Name: "dry-run", Usage: "show what would be done, and change nothing"}
 	return &cli.Command{
 		Name:  "identity",
 		Usage: "the key pair that all masters of the fleet share",
@@ -30,16 +30,16 @@ func identityCommand() *cli.Command {
 			{
 				Name:  "import",
 				Usage: "share this master's key, and the files of identity.files",
-				Description: "The first to come makes the shared identity, which stays. On a master that has the shared key,\n" +
-					"--replace-files shares its other files anew.",
-				Flags:  []cli.Flag{jsonFlag, dry, &cli.BoolFlag{Name: "replace-files", Usage: "share files anew that differ from the shared ones"}},
+				Description: "The first master that runs this makes the shared identity, which is never overwritten. On a master\n" +
+					"that has the shared key, --replace-files shares its other files again.",
+				Flags:  []cli.Flag{jsonFlag, dry, &cli.BoolFlag{Name: "replace-files", Usage: "share again the files that differ from the shared ones"}},
 				Action: changeIdentity(importIdentity),
 			},
 			{
 				Name:  "install",
-				Usage: "give this master the shared key, before its first start; share its own, or a new one, if there is none",
-				Description: "A different key of this master is never overwritten. Once it has the shared one, this does nothing:\n" +
-					"run it before each start of salt-master.",
+				Usage: "install the shared key on this master before its first start; if there is none, share its own or a new one",
+				Description: "Never overwrites a different key of this master. Does nothing if the master has the shared key, so it\n" +
+					"can run before each start of salt-master.",
 				Flags:  []cli.Flag{jsonFlag, dry, &cli.BoolFlag{Name: "replace-files", Usage: "overwrite files of identity.files that differ from the shared ones"}},
 				Action: changeIdentity(installIdentity),
 			},

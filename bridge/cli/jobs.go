@@ -17,19 +17,19 @@ import (
 func jobsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "jobs",
-		Usage: "commands of this master that the relay brought to the others",
+		Usage: "jobs of this master that the relay carried to the others",
 		Subcommands: []*cli.Command{
 			{
 				Name:  "list",
 				Usage: "show the last jobs of this master, and how many minions returned",
-				Description: "Asks the bridge on this machine, which remembers the last 1000 since it started. Questions after running\n" +
-					"jobs (saltutil.find_job), which the salt command asks by itself, are left out without --all.",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "saltutil.find_job too"}},
+				Description: "Asks the bridge on this machine, which remembers the last 1000 since it started. Without --all it leaves\n" +
+					"out saltutil.find_job, by which the salt command asks for running jobs.",
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show saltutil.find_job"}},
 				Action: listJobs,
 			},
 			{
 				Name:      "show",
-				Usage:     "show one job: by which master each minion returned, who is missing, and why",
+				Usage:     "show one job: through which master each minion returned, which are missing, and why",
 				ArgsUsage: "JID",
 				Flags:     []cli.Flag{jsonFlag},
 				Action:    showJob,

@@ -12,32 +12,33 @@ import (
 func keysCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "keys",
-		Usage: "the keys that this master holds",
+		Usage: "the keys on this master",
 		Subcommands: []*cli.Command{
 			{
 				Name:   "list",
-				Usage:  "show this master's keys, and what each is to Phoenix",
+				Usage:  "show this master's keys, and the state of each in Phoenix",
 				Flags:  []cli.Flag{jsonFlag},
 				Action: withStore(performing(listKeys)),
 			},
 			{
 				Name:      "accept",
-				Usage:     "accept a pending key by hand: bind it, and let its minion in",
+				Usage:     "accept and bind a pending key by hand",
 				ArgsUsage: "ID",
 				Description: "Adds the minion to the fleet if it is not there. A key that differs from the one bound to the\n" +
-					"minion is accepted only with --rebind, for a machine that was rebuilt: it takes the key that is pending, denied,\n" +
-					"or was unlinked by the bridge, shows both keys, asks, and ends when the minion answers. Its highstate is then\n" +
-					"run again. Other masters deny the new key until the old one is deleted there (phoenix keys delete).",
-				Flags:  append([]cli.Flag{jsonFlag, &cli.BoolFlag{Name: "rebind", Usage: "bind another key than the bound one"}}, rebindFlags...),
+					"minion is accepted only with --rebind, for a machine that was rebuilt. --rebind takes the key that is pending,\n" +
+					"denied, or was unlinked by the bridge. It shows both keys, asks for confirmation, and exits when the minion\n" +
+					"answers. The highstate of the minion then runs again. Other masters deny the new key until the old one is\n" +
+					"deleted there (phoenix keys delete).",
+				Flags:  append([]cli.Flag{jsonFlag, &cli.BoolFlag{Name: "rebind", Usage: "replace the bound key"}}, rebindFlags...),
 				Action: makingStore(performing(acceptKeys)),
 			},
 			{
 				Name:      "restore",
-				Usage:     "write keys as accepted again that were deleted here by hand (salt-key -d)",
+				Usage:     "restore accepted keys that were deleted here by hand (salt-key -d)",
 				ArgsUsage: "ID… | -",
-				Description: "A key that was accepted on this master, and that somebody deleted, stays away until it is restored or\n" +
-					"its minion is retired; phoenix status names such minions. The bridge of this machine writes the keys that\n" +
-					"are bound to them.",
+				Description: "If somebody deletes an accepted key on this master, Phoenix does not write it again until it is restored\n" +
+					"or its minion is retired. phoenix status names such minions. The bridge of this machine writes the keys\n" +
+					"that are bound to them.",
 				Flags:  []cli.Flag{jsonFlag},
 				Action: withStore(performing(restoreKeys)),
 			},

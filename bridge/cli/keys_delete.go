@@ -14,9 +14,10 @@ func keysDeleteCommand() *cli.Command {
 		Name:      "delete",
 		Usage:     "delete the key of an id in one state on this master, and no other key",
 		ArgsUsage: "ID…",
-		Description: "Ids are exact: no globs. salt-key -d takes globs and deletes the key of an id in each state. To delete an\n" +
-			"accepted key makes the master change its AES key; the other states change nothing else. A key that is\n" +
-			"bound to the minion stays bound: phoenix keys restore writes it again, phoenix minions retire ends the minion.",
+		Description: "Ids are exact: no globs. salt-key -d takes globs and deletes the key of an id in each state. When an\n" +
+			"accepted key is deleted, the master changes its AES key; the other states have no such effect. A key\n" +
+			"that is bound to the minion stays bound: phoenix keys restore writes it again. To remove the minion for\n" +
+			"good, use phoenix minions retire.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.StringFlag{Name: "state", Usage: "`STATE` of the key: pending, accepted, denied or rejected"}},
 		Action: deleteKeys,

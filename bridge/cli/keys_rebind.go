@@ -16,8 +16,8 @@ import (
 const rebindWait = 2 * time.Minute
 
 var rebindFlags = []cli.Flag{
-	&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "with --rebind: do not ask"},
-	&cli.DurationFlag{Name: "wait", Value: rebindWait, Usage: "with --rebind: wait that long for the minion's next auth request, and for its answer"},
+	&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "with --rebind: do not ask for confirmation"},
+	&cli.DurationFlag{Name: "wait", Value: rebindWait, Usage: "with --rebind: wait this long for the minion's next auth request, and for its answer"},
 }
 
 // rebindKey replaces the key of one minion: it shows both keys, asks, and ends when the

@@ -18,7 +18,7 @@ func manCommand() *cli.Command {
 		Usage:  "print the manual page, phoenix(8)",
 		Hidden: true, // for packages: an admin types "man phoenix"
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Usage: "print docs/reference.md instead"},
-			&cli.StringFlag{Name: "doctor", Usage: "print that `FILE`, docs/doctor.md, with its tables of checks made anew"}},
+			&cli.StringFlag{Name: "doctor", Usage: "print this `FILE`, docs/doctor.md, with its tables of checks generated again"}},
 		Action: func(c *cli.Context) error {
 			if path := c.String("doctor"); path != "" {
 				old, err := os.ReadFile(path)

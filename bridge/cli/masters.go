@@ -15,6 +15,7 @@ import (
 	"phoenix/bridge/awsenv"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 func mastersCommand() *cli.Command {
@@ -31,22 +32,22 @@ func mastersCommand() *cli.Command {
 			mastersCheckCommand(),
 			{
 				Name:      "drain",
-				Usage:     "have a master's minions move to the others, before it goes or is worked on",
+				Usage:     "move a master's minions to the others, before it stops or is maintained",
 				ArgsUsage: "ID",
-				Description: "Agents take a master that is drained off their lists where another one is ready, each at a moment\n" +
-					"of its own, within a minute or so. No first highstate is begun there; those that run are waited for.\n" +
-					"Nothing is stopped. --undo lets minions come again.",
+				Description: "Each agent removes a draining master from its list if another one is ready, at a random moment\n" +
+					"within a minute or so. The master starts no first highstates; agents wait for those that run.\n" +
+					"Nothing is stopped. --undo lets minions connect to it again.",
 				Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "self", Usage: "the master of this machine"},
-					&cli.BoolFlag{Name: "undo", Usage: "end it"}},
+					&cli.BoolFlag{Name: "undo", Usage: "end draining"}},
 				Action: withStore(drainMaster),
 			},
 			{
 				Name:      "retire",
-				Usage:     "say that a master is gone for good",
+				Usage:     "record that a master is gone for good",
 				ArgsUsage: "ID",
-				Description: "Agents take it off their lists, and others take its claims over. That is final for an instance: a\n" +
-					"machine that takes its place needs another instance_id. On AWS, AutoScaling says so by itself.",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "force", Usage: "although no other master is ready and beats"}},
+				Description: "Agents remove it from their lists, and other masters take over its claims. This is final for an\n" +
+					"instance: its replacement needs another instance_id. On AWS, AutoScaling reports it, and you need not.",
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "force", Usage: "do it even if no other master is ready and has a moving heartbeat"}},
 				Action: withStore(retireMaster),
 			},
 		},
@@ -187,10 +188,8 @@ func anotherServes(ctx context.Context, store fleet.Store, id string, masters []
 		return errors.New("no other master is ready")
 	}
 	for until := time.Now().Add(beatWithin); time.Now().Before(until); {
-		select {
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, beatLook) {
 			return ctx.Err()
-		case <-time.After(beatLook):
 		}
 		masters, err := store.Masters(ctx)
 		if _, err := fleet.WithoutBadRows(err); err != nil {

@@ -17,7 +17,7 @@ var errNotSafe = errors.New("a restart is not safe now")
 func mastersCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "check",
-		Usage:     "say whether a master can be restarted now: who moves, what runs, who else serves",
+		Usage:     "report whether a master can be restarted now: which minions move, what runs, which masters serve",
 		ArgsUsage: "ID",
 		Description: "Exit code 0: another master serves, and no first highstate runs from this one. 1: it is not safe, and the\n" +
 			"reasons are printed. It changes nothing; phoenix masters drain does.",

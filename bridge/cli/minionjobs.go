@@ -13,6 +13,7 @@ import (
 
 	"phoenix/bridge/bus"
 	"phoenix/bridge/event"
+	"phoenix/bridge/retry"
 	"phoenix/bridge/salt"
 )
 
@@ -117,10 +118,8 @@ func (j *minionJobs) once(ctx context.Context, ids []string, calls []salt.Call) 
 		if over {
 			return answers, nil
 		}
-		select {
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, jobPoll) {
 			return nil, ctx.Err()
-		case <-time.After(jobPoll):
 		}
 	}
 	j.mu.Lock()

@@ -15,7 +15,7 @@ import (
 // listFilter are the flags of a list of minions.
 var listFilter = []cli.Flag{
 	&cli.StringSliceFlag{Name: "phase", Usage: "only minions in `PHASE` (may be given several times): listed, accepted, running, done, failed, adopted, terminated"},
-	&cli.BoolFlag{Name: "wide", Usage: "all columns; else the table fits 80"},
+	&cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"},
 }
 
 // filterMinions keeps the rows that the operands (ids or globs) and --phase name. An id

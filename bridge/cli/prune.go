@@ -14,11 +14,11 @@ func pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "prune",
 		Usage: "make tombstones of minions that were terminated long ago, and delete what has expired",
-		Description: "Bridges do both by themselves: a terminated minion's row is stripped after a day, and deleted 30 days later.\n" +
-			"Until then the tombstone keeps a message that comes late from reviving the instance.",
+		Description: "Bridges do both by themselves: they reduce a terminated minion's row to a tombstone after a day, and delete it\n" +
+			"30 days later. Until then the tombstone prevents a late message from reviving the instance.",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.DurationFlag{Name: "older", Value: fleet.TombstoneAfter, Usage: "strip rows that were terminated so long ago"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "say how many rows are due, and do nothing"}},
+			&cli.DurationFlag{Name: "older", Value: fleet.TombstoneAfter, Usage: "make tombstones of rows that were terminated this long ago"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "show how many rows are due, and change nothing"}},
 		Action: withStore(performing(prune)),
 	}
 }

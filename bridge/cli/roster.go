@@ -14,15 +14,15 @@ import (
 func rosterCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "roster",
-		Usage: "make a roster of the fleet's minions, for salt-ssh",
-		Description: "Addresses and grains are those that this master remembers, which each minion says of itself:\n" +
+		Usage: "print a roster of the fleet's minions, for salt-ssh",
+		Description: "Addresses and grains are those that each minion reported to this master:\n" +
 			"  phoenix roster --grain role:web --user ec2-user > roster; salt-ssh --roster-file roster '*' test.ping",
 		Flags: []cli.Flag{
 			jsonFlag,
-			&cli.StringSliceFlag{Name: "grain", Aliases: []string{"G"}, Usage: "only minions whose grains match `KEY:GLOB`, as salt -G has it; all of several"},
+			&cli.StringSliceFlag{Name: "grain", Aliases: []string{"G"}, Usage: "only minions whose grains match `KEY:GLOB`, as for salt -G; if given several times, all must match"},
 			&cli.StringFlag{Name: "target", Value: "*", Usage: "only minions whose id matches `GLOB`"},
 			&cli.StringFlag{Name: "user", Usage: "the `USER` to log in as (default: salt-ssh's)"},
-			&cli.StringFlag{Name: "host", Usage: "the `GRAIN` that names the host, as fqdn (default: the address that others reach it by)"},
+			&cli.StringFlag{Name: "host", Usage: "the `GRAIN` that names the host, such as fqdn (default: the address at which others reach it)"},
 		},
 		Action: withStore(performing(makeRoster)),
 	}

@@ -16,6 +16,7 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
 	"phoenix/bridge/open"
+	"phoenix/bridge/retry"
 	"phoenix/bridge/salt"
 )
 
@@ -52,17 +53,17 @@ func rotateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rotate",
 		Usage: "replace a shared key that has leaked: run it on each master",
-		Description: "On one master --start makes a new key pair. Then each master runs this, at the same time or one after the\n" +
-			"other. It gives both keys to the minions that are connected here, and waits until all masters have. Then\n" +
-			"masters change their key, one at a time: each drains, stops salt-master, has the new pair, and serves again.\n" +
-			"Last, minions forget the old key. Killed at any point, it goes on where it was when it is run again.",
-		Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
-			&cli.BoolFlag{Name: "start", Usage: "make a new key pair, if no rotation is under way"},
+		Description: "On one master, --start makes a new key pair. Then run this on each master, at the same time or one after the\n" +
+			"other. It gives both keys to the minions that are connected here, and waits until all masters have done so.\n" +
+			"Then masters change their key, one at a time: each drains, stops salt-master, installs the new pair, and\n" +
+			"serves again. Last, minions forget the old key. If it is killed, the next run continues at the same step.",
+		Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "show what would be done, and change nothing"},
+			&cli.BoolFlag{Name: "start", Usage: "make a new key pair, if no rotation is running"},
 			&cli.DurationFlag{Name: "wait", Value: rotateWait, Usage: "how long to wait for other masters"},
 			&cli.DurationFlag{Name: "drain", Value: rotateDrain, Usage: "how long to wait for minions to leave this master"},
-			&cli.StringFlag{Name: "stop-command", Value: "systemctl stop salt-master", Usage: "stops salt-master"},
+			&cli.StringFlag{Name: "stop-command", Value: "systemctl stop salt-master", Usage: "the command that stops salt-master"},
 			&cli.StringFlag{Name: "start-command", Value: "systemctl start salt-master && systemctl try-restart phoenix-bridge",
-				Usage: "starts salt-master, and restarts the bridge, whose relay shows the new key"}},
+				Usage: "the command that starts salt-master, and restarts the bridge, so that its relay uses the new key"}},
 		Action: withStore(rotateIdentity),
 	}
 }
@@ -159,7 +160,7 @@ func (r *rotator) run(ctx context.Context) error {
 				"phoenix masters retire one that is gone)", strings.Join(out.WaitsFor, ", ")))
 		default:
 			r.say("waits for %s: run phoenix identity rotate there", strings.Join(out.WaitsFor, ", "))
-			if !pause(ctx, rotatePoll) {
+			if !retry.Sleep(ctx, rotatePoll) {
 				return ctx.Err()
 			}
 		}
@@ -243,14 +244,4 @@ func (r *rotator) print(out rotatedIdentity) error {
 		fmt.Fprintf(w, "not told       %s\n", plain(id))
 	}
 	return nil
-}
-
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
 	"phoenix/bridge/member"
+	"phoenix/bridge/retry"
 	"phoenix/bridge/salt"
 )
 
@@ -115,7 +116,7 @@ func (r *rotator) answers(ctx context.Context) bool {
 		if err == nil {
 			return true
 		}
-		if !pause(ctx, leftPoll) {
+		if !retry.Sleep(ctx, leftPoll) {
 			return false
 		}
 	}
@@ -141,7 +142,7 @@ func closes(ctx context.Context, address string, within time.Duration) error {
 		if refused < closedChecks && !time.Now().Before(until) {
 			return fmt.Errorf("salt-master still takes connections on %s: is --stop-command right?", address)
 		}
-		if !pause(ctx, closedPoll) {
+		if !retry.Sleep(ctx, closedPoll) {
 			return ctx.Err()
 		}
 	}
@@ -174,7 +175,7 @@ func (r *rotator) serves(ctx context.Context, digest string) error {
 		if time.Now().After(until) {
 			return errors.Join(fmt.Errorf("this master is not ready with the new key after %v: phoenix status says why", serveWithin), last)
 		}
-		if !pause(ctx, leftPoll) {
+		if !retry.Sleep(ctx, leftPoll) {
 			return ctx.Err()
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"phoenix/bridge/agent"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
+	"phoenix/bridge/retry"
 	"phoenix/bridge/salt"
 )
 
@@ -127,7 +128,7 @@ func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, alone bool)
 				r.say("no minion is left here")
 				return nil
 			}
-			if !pause(ctx, leftPoll) {
+			if !retry.Sleep(ctx, leftPoll) {
 				return ctx.Err()
 			}
 		}
@@ -168,7 +169,7 @@ func (r *rotator) clear(ctx context.Context) error {
 				forgotten[id] = true
 			}
 		}
-		if len(forgotten) >= len(ids) || time.Now().After(until) || !pause(ctx, rotatePoll) {
+		if len(forgotten) >= len(ids) || time.Now().After(until) || !retry.Sleep(ctx, rotatePoll) {
 			r.say("%d of the %d minions that this master knows have forgotten it", len(forgotten), len(ids))
 			break
 		}

@@ -22,14 +22,14 @@ import (
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
-		Usage: "show masters, minions by where they stand, and the bridge on this machine",
-		Description: "With --watch the view stays, is drawn again every two seconds, and shows the last decisions of this\n" +
-			"machine's bridge; q ends it. In DynamoDB it never counts the whole fleet: minions are then those whose keys\n" +
-			"this master holds, as of the bridge's last comparison.",
+		Usage: "show masters, minions by state, and the bridge on this machine",
+		Description: "With --watch the view is refreshed every two seconds, and shows the last decisions of this machine's\n" +
+			"bridge; q ends it. With DynamoDB it never counts the whole fleet: it counts the minions whose keys are on\n" +
+			"this master, as of the bridge's last comparison.",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it until told to stop (q, Ctrl-C)"},
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "refresh until stopped (q, Ctrl-C)"},
 			&cli.BoolFlag{Name: "check", Usage: "exit 1 if a master is stale or not ready, no bridge answers here, or an id has another key"},
-			&cli.DurationFlag{Name: "interval", Value: watchEvery, Usage: "with --watch: draw it every so often"}},
+			&cli.DurationFlag{Name: "interval", Value: watchEvery, Usage: "with --watch: time between refreshes"}},
 		Action: withStore(showStatus),
 	}
 }
@@ -186,10 +186,10 @@ const shownIDs = 10
 // meaning says each standing in a few words.
 var meaning = map[decide.Phase]string{
 	decide.PhaseForeign:    "accepted here, not in the fleet: never touched",
-	decide.PhaseUnlisted:   "knocks here, not in the fleet: left pending",
+	decide.PhaseUnlisted:   "sends auth requests here, not in the fleet: stays pending",
 	decide.PhaseAdopted:    "in the fleet since before Phoenix came",
 	decide.PhaseTerminated: "its instance is gone; so are its keys",
-	decide.PhaseListed:     "in the fleet, has not knocked yet",
+	decide.PhaseListed:     "in the fleet, has not sent an auth request yet",
 	decide.PhaseAccepted:   "its key is bound; its highstate has not begun",
 	decide.PhaseRunning:    "its highstate runs",
 	decide.PhaseDone:       "its highstate succeeded",

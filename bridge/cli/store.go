@@ -22,20 +22,20 @@ func storeCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:      "backup",
-				Usage:     "write a copy of the store, as of one moment, while bridges go on",
+				Usage:     "write a consistent copy of the store, while bridges run",
 				ArgsUsage: "FILE",
-				Description: "FILE must not exist. The copy is read whole before it has its name. It has the keys and addresses of\n" +
-					"the fleet: only its owner may read it. For DynamoDB use AWS's own backups: docs/backup.md.",
+				Description: "FILE must not exist. The copy is read in full before it gets its name. It contains the keys and addresses\n" +
+					"of the fleet: only its owner may read it. For DynamoDB use AWS's own backups: docs/backup.md.",
 				Flags:  []cli.Flag{jsonFlag},
 				Action: withSQLite(backUp),
 			},
 			{
 				Name:      "restore",
-				Usage:     "put a backup in the place of the store, while no bridge runs here",
+				Usage:     "replace the store by a backup, while no bridge runs here",
 				ArgsUsage: "FILE",
-				Description: "The backup is read whole first. The store that it replaces stays beside it under another name. What\n" +
-					"happened since the backup is unknown to it: docs/backup.md says what to do then.",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
+				Description: "The backup is read in full first. The replaced store is kept beside it under another name. The backup\n" +
+					"lacks what happened after it was made: docs/backup.md says what to do then.",
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask for confirmation"}},
 				Action: withSQLite(restore),
 			},
 		},

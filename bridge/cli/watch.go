@@ -17,6 +17,7 @@ import (
 	"phoenix/bridge/audit"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -99,14 +100,7 @@ func looks(c *cli.Context, cfg config.Config, store fleet.Store, every time.Dura
 }
 
 func rest(ctx context.Context, every, took time.Duration) bool {
-	timer := time.NewTimer(max(every-took, restFor*took))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return retry.Sleep(ctx, max(every-took, restFor*took))
 }
 
 // repeatStatus is for what is no terminal: a log, or a program.

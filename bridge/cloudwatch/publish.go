@@ -107,7 +107,7 @@ func (p *Publisher) publish(ctx context.Context) {
 		func(o *cloudwatch.Options) { o.Retryer = aws.NopRetryer{} })
 	if err != nil {
 		if !p.failing && ctx.Err() != context.Canceled {
-			p.log.Warn("metrics not published; alarms and scaling policies miss them", "namespace", p.namespace, "err", err)
+			p.log.Warn("metrics not published; alarms and scaling policies lack them", "namespace", p.namespace, "err", err)
 		}
 		p.failing = true
 		return

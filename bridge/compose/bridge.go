@@ -103,7 +103,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		return err
 	}
 	for _, fault := range master.Skipped {
-		log.Warn("included file left out, as Salt leaves it out", "err", fault)
+		log.Warn("included file ignored, as Salt ignores it", "err", fault)
 	}
 	engine.Accepted = service.OpenAccepted(acceptedFile(cfg), log)
 	log.Info("bridge starts", "version", o.Version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,

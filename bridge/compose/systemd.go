@@ -17,7 +17,7 @@ const stuckAfter = 10 * time.Minute
 // Without systemd it does nothing.
 func Attend(ctx context.Context, turned func() time.Time, log *slog.Logger) {
 	if told, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		log.Warn("systemd is not told", "err", err)
+		log.Warn("systemd not notified", "err", err)
 		return
 	} else if !told {
 		return
@@ -26,7 +26,7 @@ func Attend(ctx context.Context, turned func() time.Time, log *slog.Logger) {
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
 		if err != nil {
-			log.Warn("watchdog is not understood", "err", err)
+			log.Warn("watchdog setting not understood", "err", err)
 		}
 		return
 	}
@@ -48,7 +48,7 @@ func watch(ctx context.Context, every time.Duration, turned func() time.Time, lo
 			alive()
 		} else if !stuck {
 			stuck = true
-			log.Error("the loop stands still; systemd is not told that it lives", "for", still.Round(time.Second))
+			log.Error("main loop stalled; watchdog not notified", "for", still.Round(time.Second))
 		}
 		select {
 		case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"phoenix/bridge/agent"
 	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
 )
 
 // Config is all that an operator may say; see settings for the key of each.
@@ -90,8 +91,8 @@ type Config struct {
 // could take for more than a name.
 const IDPatternSQLite = `^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`
 
-// IDPatternDynamoDB: on AWS a minion bears its instance's id.
-const IDPatternDynamoDB = `^i-([0-9a-f]{8}|[0-9a-f]{17})$`
+// IDPatternDynamoDB is the pattern of instance ids: on AWS a minion has its instance's id.
+const IDPatternDynamoDB = fleet.InstanceIDPattern
 
 // ByInstanceID is the id_from of minions that bear their instance's id.
 const ByInstanceID = "instance-id"
@@ -132,52 +133,52 @@ func Default() Config {
 // key: highstate.lease is --highstate-lease and PHOENIX_HIGHSTATE_LEASE.
 func (c *Config) Settings() []Setting {
 	return []Setting{
-		{"store", "where the fleet is remembered: sqlite:PATH, or dynamodb:", &c.Store},
+		{"store", "where the fleet is stored: sqlite:PATH, or dynamodb:", &c.Store},
 		{"salt_config", "the master's own configuration file", &c.SaltConfig},
 		{"instance_id", "this master's name in the fleet (default: the instance's id on AWS, else the host's name)", &c.InstanceID},
 		{"address", "the address at which minions reach this master (default: its own, on AWS the private one)", &c.Address},
-		{"admit", "whose key is let in: listed (the id is in the fleet), bound (and the key is the first it came with) or proven (and its instance wrote that key to the proofs table)", &c.Admit},
-		{"id_pattern", "regular expression of the minion ids that may be let in (default: host names; with dynamodb and id_from instance-id: instance ids)", &c.IDPattern},
-		{"id_from", "what a minion's id is: instance-id, or private-dns or tag:KEY of its instance, which EC2 is asked for", &c.IDFrom},
-		{"bus", "listen to the master's event bus: auto; or off, where the master's reactor tells of its events", &c.Bus},
+		{"admit", "which keys are accepted: listed (the id is in the fleet), bound (and the key is the first that the id presented) or proven (and its instance wrote that key to the proofs table)", &c.Admit},
+		{"id_pattern", "regular expression of the minion ids whose keys may be accepted (default: host names; with dynamodb and id_from instance-id: instance ids)", &c.IDPattern},
+		{"id_from", "what a minion's id is: instance-id; or private-dns or tag:KEY of its instance, for which the bridge asks EC2", &c.IDFrom},
+		{"bus", "whether to read the master's event bus: auto; or off, if the master's reactor sends its events", &c.Bus},
 		{"socket", "Unix socket of the bridge, for commands on this machine", &c.Socket},
-		{"http_listen", "TCP address of metrics and health, as 127.0.0.1:9180 (default: none)", &c.HTTPListen},
-		{"ui", "serve a read-only page for browsers at /ui/ of http_listen: whoever reaches that address sees the fleet", &c.UI},
+		{"http_listen", "TCP address of metrics and health, such as 127.0.0.1:9180 (default: none)", &c.HTTPListen},
+		{"ui", "serve a read-only page for browsers at /ui/ of http_listen: everybody who reaches that address can see the fleet", &c.UI},
 		{"log_level", "debug, info, warn or error", &c.LogLevel},
-		{"audit.file", "the trail of decisions, which minions explain reads (default: audit.log beside the SQLite store, else /var/lib/phoenix/audit.log)", &c.Audit.File},
+		{"audit.file", "the file of decisions, which minions explain reads (default: audit.log beside the SQLite store, else /var/lib/phoenix/audit.log)", &c.Audit.File},
 		{"highstate.enabled", "run first highstates", &c.Highstate.Enabled},
-		{"highstate.function", "what a first highstate is", &c.Highstate.Function},
+		{"highstate.function", "the function that is run as the first highstate", &c.Highstate.Function},
 		{"highstate.args", "its positional arguments (a YAML list)", &c.Highstate.Args},
 		{"highstate.kwargs", "its keyword arguments (a YAML map)", &c.Highstate.Kwargs},
-		{"highstate.attempts", "tries that may fail before it is shown as failed", &c.Highstate.Attempts},
-		{"highstate.concurrency", "first highstates that this master runs at a time", &c.Highstate.Concurrency},
-		{"highstate.lease", "a master whose heartbeat stands still for so long has lost its claims", &c.Highstate.Lease},
+		{"highstate.attempts", "attempts after which it is reported as failed", &c.Highstate.Attempts},
+		{"highstate.concurrency", "first highstates that this master runs at the same time", &c.Highstate.Concurrency},
+		{"highstate.lease", "time after which a master whose heartbeat stands still loses its claims", &c.Highstate.Lease},
 		{"ready.command", "must exit 0 before minions are sent here (a YAML list: the program and its arguments)", &c.Ready.Command},
-		{"ready.top", "files that the master's file server must have by then (a YAML list of SALTENV/PATH, as base/top.sls)", &c.Ready.Top},
-		{"ready.pillar", "whose pillar must be rendered without errors by then (a YAML list: the id of a minion, which need not exist, then GRAIN=VALUE)", &c.Ready.Pillar},
-		{"heal.after", "a master that served and has not answered for so long calls its instance unhealthy, if another one is ready and it is not drained: AutoScaling replaces it (0: never)", &c.Heal.After},
+		{"ready.top", "files that the master's file server must have before that (a YAML list of SALTENV/PATH, such as base/top.sls)", &c.Ready.Top},
+		{"ready.pillar", "minion whose pillar must render without errors before that (a YAML list: the id, which need not exist, then GRAIN=VALUE)", &c.Ready.Pillar},
+		{"heal.after", "time without an answer after which a master that served before reports its instance as unhealthy, so that AutoScaling replaces it; only if another master is ready and it does not drain (0: never)", &c.Heal.After},
 		{"dynamodb.region", "AWS region of the tables (default: as the AWS command line finds it)", &c.DynamoDB.Region},
 		{"dynamodb.endpoint", "URL of DynamoDB (default: AWS's own for the region)", &c.DynamoDB.Endpoint},
 		{"dynamodb.minions_table", "name of the table of minions", &c.DynamoDB.MinionsTable},
 		{"dynamodb.masters_table", "name of the table of masters", &c.DynamoDB.MastersTable},
 		{"dynamodb.proofs_table", "name of the table of proofs", &c.DynamoDB.ProofsTable},
-		{"sqs.queues", "queues that AutoScaling's messages come by (a YAML list of names or URLs; masters:NAME for the masters' own)", &c.SQS.Queues},
+		{"sqs.queues", "queues with AutoScaling's messages (a YAML list of names or URLs; masters:NAME for the masters' own)", &c.SQS.Queues},
 		{"sqs.endpoint", "URL of SQS (default: AWS's own for the region)", &c.SQS.Endpoint},
-		{"autoscaling.groups", "Auto Scaling groups of the fleet, compared with it every few minutes (a YAML list; masters:NAME for the masters' own)", &c.AutoScaling.Groups},
-		{"autoscaling.hooks", "lifecycle hooks that Phoenix ends (a YAML list of names); no other is touched", &c.AutoScaling.Hooks},
-		{"autoscaling.launch_failures", "after so many failed first highstates of a group in a row within 24 hours, further failed instances are kept instead of replaced (0: each is replaced)", &c.AutoScaling.LaunchFailures},
+		{"autoscaling.groups", "Auto Scaling groups of the fleet, compared with the store every few minutes (a YAML list; masters:NAME for the masters' own)", &c.AutoScaling.Groups},
+		{"autoscaling.hooks", "lifecycle hooks that Phoenix completes (a YAML list of names); it never completes others", &c.AutoScaling.Hooks},
+		{"autoscaling.launch_failures", "number of failed first highstates of a group in a row, within 24 hours, after which further failed instances are kept instead of replaced (0: each is replaced)", &c.AutoScaling.LaunchFailures},
 		{"autoscaling.endpoint", "URL of AutoScaling (default: AWS's own for the region)", &c.AutoScaling.Endpoint},
-		{"cloudwatch.namespace", "namespace of the metrics that are published to CloudWatch once a minute (default: none are)", &c.CloudWatch.Namespace},
+		{"cloudwatch.namespace", "namespace of the metrics that are published to CloudWatch once a minute (default: publish none)", &c.CloudWatch.Namespace},
 		{"cloudwatch.endpoint", "URL of CloudWatch (default: AWS's own for the region)", &c.CloudWatch.Endpoint},
-		{"agent.interval", "how often an agent reads the masters while all is well", &c.Agent.Interval},
-		{"agent.splay", "up to so long an agent waits before it restarts a minion that could be served better (at most 3s if its master is gone, 30s if it drains; longer in a fleet of thousands)", &c.Agent.Splay},
-		{"agent.settle", "within so long a minion is restarted whose list changed, and whose masters serve it", &c.Agent.Settle},
-		{"agent.follow", "how many masters a minion is connected to at once: a number, or all (default: 1, which fails over; a minion that follows several by its own configuration is left alone until this is set)", &c.Agent.Follow},
+		{"agent.interval", "how often an agent reads the masters while its master answers", &c.Agent.Interval},
+		{"agent.splay", "longest random wait before the restart of a minion that another master serves better (at most 3s if its master is gone, 30s if it drains; longer in a fleet of thousands)", &c.Agent.Splay},
+		{"agent.settle", "longest random wait before the restart of a minion whose list changed while its masters serve it", &c.Agent.Settle},
+		{"agent.follow", "how many masters a minion is connected to at once: a number, or all (default: 1, which fails over; the agent does not change a minion that follows several by its own configuration until this is set)", &c.Agent.Follow},
 		{"agent.order", "spread (minions share the masters) or sorted (all prefer the lowest address)", &c.Agent.Order},
 		{"agent.restart", "the command that restarts the minion (a YAML list: the program and its arguments)", &c.Agent.Restart},
-		{"relay.listen", "TCP address of the relay, by which commands on one master reach the minions of all, as :4507 (default: none)", &c.Relay.Listen},
-		{"relay.jobs", "whose returns come to this master's job cache: own (of its own jobs), or all (of every master's)", &c.Relay.Jobs},
-		{"identity.bucket", "S3 bucket by which the masters share their key pair", &c.Identity.Bucket},
+		{"relay.listen", "TCP address of the relay, through which commands on one master reach the minions of all, such as :4507 (default: none)", &c.Relay.Listen},
+		{"relay.jobs", "returns that are written to this master's job cache: own (of its own jobs), or all (of every master's)", &c.Relay.Jobs},
+		{"identity.bucket", "S3 bucket through which the masters share their key pair", &c.Identity.Bucket},
 		{"identity.key", "key of the object in it", &c.Identity.Key},
 		{"identity.kms_key", "id or ARN of the KMS key that encrypts it (default: AWS's own for S3)", &c.Identity.KMSKey},
 		{"identity.region", "AWS region of the bucket (default: as the AWS command line finds it)", &c.Identity.Region},

@@ -19,8 +19,8 @@ type Master struct {
 	Relay           string `json:"relay,omitempty"`        // ADDRESS:PORT of its relay; empty: none
 	Minions         int    `json:"minions,omitempty"`      // ids that it has keys of; 0: not known yet
 	Connected       int    `json:"connected,omitempty"`    // minions that are connected to it; 0: none, or not known
-	// Cleared counts, in one incarnation, how often this master had read the
-	// terminations and then held no key of them.
+	// Cleared is written by bridges of older versions, and read by nothing. It stays
+	// because the checksum of a row in SQLite covers it.
 	Cleared int64 `json:"cleared,omitempty"`
 	Expires int64 `json:"expires,omitempty"`
 }
@@ -43,7 +43,6 @@ type Beat struct {
 	Ready           bool
 	KeepReady       bool // keep the row's ready: a bridge that starts does not know yet
 	MasterKeySHA256 string
-	Cleared         int64
 	Zone            string
 	PublishPort     int
 	RetPort         int
@@ -66,7 +65,6 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 	if !b.KeepReady {
 		row.Ready = b.Ready
 	}
-	row.Cleared = b.Cleared
 	if b.Zone != "" {
 		row.Zone = b.Zone
 	}

@@ -11,6 +11,10 @@ const (
 	Terminate Status = "TERMINATE"
 )
 
+// InstanceIDPattern is the form of every instance id that EC2 has given since 2006, as a
+// regular expression.
+const InstanceIDPattern = `^i-([0-9a-f]{8}|[0-9a-f]{17})$`
+
 // ClaimState is the state of a minion's first highstate.
 type ClaimState string
 

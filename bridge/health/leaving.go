@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"phoenix/bridge/retry"
 )
 
 // Metadata reads one path of the instance's metadata (IMDSv2), below
@@ -116,7 +118,7 @@ func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave f
 			switch err := leave(ctx, n); {
 			case errors.Is(err, ErrNotNow):
 			case err != nil:
-				log.Error("this master is about to end, and its row does not say so yet", "reason", n.Why, "err", err)
+				log.Error("this master will be terminated, but its row is not written yet", "reason", n.Why, "err", err)
 			default:
 				left, followed = n.Advice == "", n.Advice
 			}
@@ -128,17 +130,13 @@ func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave f
 		wait := leavingEvery
 		if err != nil {
 			if !failing {
-				log.Warn("instance metadata does not answer: that the instance ends is heard of by messages alone", "err", err)
+				log.Warn("instance metadata does not answer; only messages can announce the instance's termination", "err", err)
 			}
 			wait = leavingMost
 		}
 		failing = err != nil
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !retry.Sleep(ctx, wait) {
 			return nil
-		case <-timer.C:
 		}
 	}
 }

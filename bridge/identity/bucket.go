@@ -15,9 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"phoenix/bridge/awserr"
 	"phoenix/bridge/files"
 )
 
@@ -121,8 +121,7 @@ func (b *Bucket) Deleted(ctx context.Context) (bool, error) {
 	defer cancel()
 	// Names that begin with this one come after it.
 	out, err := b.client.ListObjectVersions(bounded, &s3.ListObjectVersionsInput{Bucket: &b.config.Bucket, Prefix: &b.config.Key, MaxKeys: aws.Int32(1)})
-	var api smithy.APIError
-	if errors.As(err, &api) && api.ErrorCode() == "NotImplemented" {
+	if awserr.Code(err) == "NotImplemented" {
 		return false, nil
 	}
 	if err != nil {
@@ -176,18 +175,17 @@ func (b *Bucket) Put(ctx context.Context, id Identity, tag string) error {
 // cameSecond says whether another write was first: it is there (412), or is under
 // way at the same time (409), or what should be replaced was deleted (404).
 func cameSecond(err error) bool {
-	var api smithy.APIError
 	var response *smithyhttp.ResponseError
-	if !errors.As(err, &api) || !errors.As(err, &response) {
+	if !errors.As(err, &response) {
 		return false
 	}
 	switch response.HTTPStatusCode() {
 	case http.StatusPreconditionFailed:
-		return true
+		return awserr.Code(err) != ""
 	case http.StatusConflict:
-		return api.ErrorCode() == "ConditionalRequestConflict" || api.ErrorCode() == "OperationAborted"
+		return awserr.Code(err) == "ConditionalRequestConflict" || awserr.Code(err) == "OperationAborted"
 	case http.StatusNotFound:
-		return api.ErrorCode() == "NoSuchKey"
+		return awserr.Code(err) == "NoSuchKey"
 	}
 	return false
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"phoenix/bridge/awserr"
 	"phoenix/bridge/fleet"
 )
 
@@ -39,7 +40,7 @@ func (b *Bucket) classify(ctx context.Context, err error) diagnosis {
 		return diagnosis{fleet.ErrUnavailable, "wrong region", b.regionHint(response)}
 	case errors.As(err, &api):
 		return b.classifyCode(api)
-	case strings.Contains(err.Error(), "get credentials: "): // the SDK has no type for it
+	case awserr.Of(err) == awserr.NoCredentials:
 		return diagnosis{fleet.ErrDenied, "no credentials", "attach an instance profile to this machine, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"}
 	case errors.As(err, &dns):
 		return diagnosis{fleet.ErrUnavailable, "endpoint unknown",
@@ -54,14 +55,10 @@ func (b *Bucket) classify(ctx context.Context, err error) diagnosis {
 // elsewhere: S3 answers for a bucket of another region with a redirection, or
 // finds the signature made for the wrong one.
 func elsewhere(r *smithyhttp.ResponseError, err error) bool {
-	var api smithy.APIError
 	if r.HTTPStatusCode() == http.StatusMovedPermanently {
 		return true
 	}
-	if !errors.As(err, &api) {
-		return false
-	}
-	switch api.ErrorCode() {
+	switch awserr.Code(err) {
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "TemporaryRedirect":
 		return true
 	}
@@ -88,16 +85,16 @@ func (b *Bucket) classifyCode(api smithy.APIError) diagnosis {
 	case strings.HasPrefix(code, "KMS."):
 		return diagnosis{fleet.ErrUnavailable, "KMS key not usable", "is the key of identity.kms_key enabled, and in this region?"}
 	}
-	switch code {
-	case "AccessDenied", "AllAccessDisabled", "AccountProblem":
+	switch awserr.Of(api) {
+	case awserr.Denied:
 		// Without s3:ListBucket S3 says so of an object that is not there, too.
 		return diagnosis{fleet.ErrDenied, "access denied", "the role of this machine must allow s3:GetObject and s3:PutObject on the object " +
 			"and s3:ListBucket and s3:ListBucketVersions on the bucket; the bucket's own policy and its endpoint's must let it"}
-	case "ExpiredToken", "TokenRefreshRequired", "RequestExpired", "RequestTimeTooSkewed":
+	case awserr.Expired:
 		return diagnosis{fleet.ErrDenied, "credentials expired", "renew them; is this machine's clock right?"}
-	case "InvalidAccessKeyId", "InvalidToken", "InvalidSecurity", "SignatureDoesNotMatch":
+	case awserr.Unknown, awserr.Signature:
 		return diagnosis{fleet.ErrDenied, "credentials unknown to S3", "are they of another partition or account, or deleted? Does identity.endpoint belong to the region?"}
-	case "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout":
+	case awserr.Throttled, awserr.Faulty:
 		return diagnosis{fleet.ErrUnavailable, "S3 is out of order", "try again"}
 	}
 	return diagnosis{fleet.ErrUnavailable, "request refused", "see identity.bucket, identity.key and identity.endpoint"}

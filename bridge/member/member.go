@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"phoenix/bridge/retry"
 	"phoenix/bridge/zmtp"
 )
 
@@ -111,10 +112,8 @@ func (m *Member) renew(ctx context.Context, old keys) (keys, error) {
 		return has, nil
 	}
 	if wait := askEvery - time.Since(asked); !asked.IsZero() && wait > 0 {
-		select {
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, wait) {
 			return keys{}, ctx.Err()
-		case <-time.After(wait):
 		}
 	}
 	fresh, err := m.authenticate(ctx)

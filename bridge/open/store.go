@@ -104,7 +104,7 @@ func Check(ctx context.Context, store fleet.Store, log *slog.Logger) error {
 	}
 	bad, err := fleet.WithoutBadRows(s.Check(ctx))
 	for _, id := range slices.Sorted(maps.Keys(bad)) {
-		log.Error("row of the store left out: it cannot be decoded", "id", id, "err", bad[id])
+		log.Error("row of the store ignored: it cannot be decoded", "id", id, "err", bad[id])
 	}
 	return err
 }

@@ -108,7 +108,7 @@ func (r *Relay) giveData(ctx context.Context, wants <-chan []string, l *link) er
 			data, stamp, err := r.share.cache.Read(id)
 			if err != nil {
 				if times, yes := r.dataLog.next(r.o.Now()); yes {
-					r.o.Log.Warn("relay: data of a minion not given", "err", err, "times", times)
+					r.o.Log.Warn("relay: data of a minion not sent", "err", err, "times", times)
 				}
 			} else {
 				m.Values, m.Stamp = data, stamp
@@ -161,7 +161,7 @@ func (r *Relay) takesData(from string, m message) {
 		if err := r.share.write(m.ID, salt.MinionData(m.Values), seen, stamp); err == nil {
 			r.count(func(c *Counts) { c.DataTaken++ })
 		} else if times, yes := r.dataLog.next(r.o.Now()); yes {
-			r.o.Log.Warn("relay: data of a minion not taken", "peer", from, "err", err, "times", times)
+			r.o.Log.Warn("relay: data of a minion not stored", "peer", from, "err", err, "times", times)
 		}
 	}
 	r.wakeAsk()

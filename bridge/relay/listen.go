@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"phoenix/bridge/member"
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -18,29 +19,26 @@ const (
 // listen reads what the master publishes. Jobs that it publishes while nobody listens
 // stay on this master.
 func (r *Relay) listen(ctx context.Context) {
-	h := &publishHandler{relay: r, wait: listenFirst}
+	h := &publishHandler{relay: r}
 	for ctx.Err() == nil {
 		err := r.o.Member.Listen(ctx, h)
 		if ctx.Err() != nil {
 			return
 		}
 		r.setListening(false, err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(h.wait):
-		}
-		h.wait = min(2*h.wait, listenMost)
+		h.wait = retry.Backoff{First: listenFirst, Most: listenMost}.Next(h.wait)
+		retry.Sleep(ctx, h.wait)
 	}
 }
 
 // publishHandler takes what the member reads.
 type publishHandler struct {
 	relay *Relay
-	wait  time.Duration // until the next connection
+	wait  time.Duration // the last one before a connection; 0: there was one since
 }
 
 func (h *publishHandler) Connected() {
-	h.wait = listenFirst
+	h.wait = 0
 	h.relay.setListening(true, nil)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"phoenix/bridge/member"
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -126,7 +127,7 @@ func (r *Relay) passReturns(ctx context.Context) {
 func (r *Relay) passBatch(ctx context.Context, batch []message) {
 	err := r.try(ctx, batch)
 	if notTaken(err) && len(batch) > 1 {
-		r.o.Log.Debug("relay: returns are handed in one by one", "returns", len(batch), "err", err)
+		r.o.Log.Debug("relay: returns delivered one by one", "returns", len(batch), "err", err)
 		for i := range batch {
 			if err = r.try(ctx, batch[i:i+1]); err != nil && !notTaken(err) {
 				r.returnsLost(ctx, len(batch)-i, err) // the master is away
@@ -156,10 +157,8 @@ func (r *Relay) try(ctx context.Context, batch []message) error {
 		if err == nil || ctx.Err() != nil || notTaken(err) || n == passTries {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, passPause) {
 			return ctx.Err()
-		case <-time.After(passPause):
 		}
 	}
 }
@@ -170,7 +169,7 @@ func (r *Relay) returnsLost(ctx context.Context, n int, err error) {
 	}
 	r.count(func(c *Counts) { c.Dropped += uint64(n) })
 	if times, yes := r.notTakenLog.next(r.o.Now()); yes {
-		r.o.Log.Warn("relay: returns of other masters were not taken", "returns", n, "err", err, "times", times)
+		r.o.Log.Warn("relay: returns of other masters not accepted by the master", "returns", n, "err", err, "times", times)
 	}
 }
 

@@ -5,10 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
+
+	"phoenix/bridge/retry"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -17,9 +18,13 @@ const (
 	// maxUnsent bounds the jobs that wait for the writer of one connection: they are
 	// written as fast as a socket takes them.
 	maxUnsent = 256
-	// retryFirst, retryMost: how long until a peer is dialled again.
-	retryFirst = 200 * time.Millisecond
-	retryMost  = 5 * time.Second
+	// redialFirst and redialMost bound the waits before a peer is dialled again, of
+	// which up to half is taken off at random.
+	redialFirst = 400 * time.Millisecond
+	redialMost  = 10 * time.Second
+	// lastsAfter is how long a connection must have lasted for the next wait to be a
+	// short one again.
+	lastsAfter = 5 * time.Second
 )
 
 // peer is another master, as this one asks it.
@@ -43,7 +48,7 @@ type peer struct {
 
 // run keeps a connection until ctx ends.
 func (p *peer) run(ctx context.Context) {
-	wait := retryFirst
+	var wait time.Duration
 	for ctx.Err() == nil {
 		began := p.now()
 		err := p.session(ctx)
@@ -51,14 +56,11 @@ func (p *peer) run(ctx context.Context) {
 			return
 		}
 		p.lost(err)
-		if p.now().Sub(began) > retryMost {
-			wait = retryFirst
+		if p.now().Sub(began) > lastsAfter {
+			wait = 0
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait + rand.N(wait)):
-		}
-		wait = min(2*wait, retryMost)
+		wait = retry.Backoff{First: redialFirst, Most: redialMost}.Next(wait)
+		retry.Sleep(ctx, retry.Jitter(wait))
 	}
 }
 

@@ -170,7 +170,7 @@ func (r *Relay) followMasters(ctx context.Context) {
 			r.updatePeers(ctx, masters, ends, &running)
 		case ctx.Err() == nil && err.Error() != told:
 			told = err.Error()
-			r.o.Log.Warn("relay: masters not read; the peers stay as they are", "err", err)
+			r.o.Log.Warn("relay: masters not read; peers not changed", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -197,7 +197,7 @@ func (r *Relay) endOldKeys() {
 	defer r.mu.Unlock()
 	for name, g := range r.askers {
 		if g.link != nil && g.link.key() != own {
-			r.o.Log.Warn("relay: the masters' key was replaced; a connection with the former one ends", "from", name)
+			r.o.Log.Warn("relay: the masters' key was replaced; connections with the old key are closed", "from", name)
 			g.leave()
 		}
 	}

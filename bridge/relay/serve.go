@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"phoenix/bridge/retry"
+
 	"golang.org/x/sync/errgroup"
 )
 
@@ -34,10 +36,7 @@ func (r *Relay) serve(ctx context.Context) error {
 			return nil
 		}
 		if err != nil { // out of descriptors, or a connection that went already
-			select {
-			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
-			}
+			retry.Sleep(ctx, 100*time.Millisecond)
 			continue
 		}
 		leave, ok := r.handshakes.begin(sourceOf(conn))
@@ -143,7 +142,7 @@ func (r *Relay) serveAsker(ctx context.Context, conn net.Conn, l *link) {
 		}
 	})
 	err := g.Wait()
-	r.o.Log.Debug("relay: a master that asked has left", "peer", name, "err", err)
+	r.o.Log.Debug("relay: the master that published the job has disconnected", "peer", name, "err", err)
 }
 
 // register makes the connection that of its master; an earlier one, which the master

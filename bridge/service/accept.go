@@ -79,7 +79,7 @@ func (e *Engine) acceptBatch(ctx context.Context, views []*keyView) (left []*key
 			e.wrong[v.ID] = o.Digest
 			e.audit.WrongKey(v.ID, v.Pending.Digest, o.Digest)
 			if o.Delete != nil { // it is deleted with those of terminated minions; see isWrong
-				e.log.Error("key accepted in another's place is not deleted yet", "minion", v.ID, "err", o.Delete)
+				e.log.Error("wrong key was accepted and is not deleted yet", "minion", v.ID, "err", o.Delete)
 			}
 			e.queue.retry(v.ID, false, e.now())
 		default:

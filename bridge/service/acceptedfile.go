@@ -141,6 +141,6 @@ func (a *AcceptedFile) write(line string) {
 func (a *AcceptedFile) failed(err error) {
 	if !a.dead {
 		a.dead = true
-		a.log.Warn("which keys are accepted here is not written down: one that is deleted by hand may be written again after a restart", "err", err)
+		a.log.Warn("accepted keys are not recorded: a key deleted by hand may be written again after a restart", "err", err)
 	}
 }

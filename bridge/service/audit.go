@@ -106,7 +106,7 @@ func (a *Audit) forgetAbsent(here func(id string) bool) {
 		}
 	}
 	if a.unwritten > 0 {
-		a.log.Warn("more minions that the fleet does not list are pending than are told of one by one",
+		a.log.Warn("too many unlisted minions are pending to log each",
 			"told", a.unlisted, "decisions_not_told", a.unwritten)
 		a.unwritten = 0
 	}
@@ -161,7 +161,7 @@ func (a *Audit) Claimed(id string, before, row fleet.Minion) {
 func (a *Audit) Published(id string, row fleet.Minion, err error) {
 	a.counters.published.Add(1)
 	if err != nil {
-		a.line(slog.LevelWarn, "highstate perhaps published", id, "jid", row.ClaimJID, "attempt", row.Attempt, "err", err)
+		a.line(slog.LevelWarn, "highstate may have been published", id, "jid", row.ClaimJID, "attempt", row.Attempt, "err", err)
 		return
 	}
 	a.line(slog.LevelInfo, "highstate published", id, "jid", row.ClaimJID, "attempt", row.Attempt)

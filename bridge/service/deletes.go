@@ -21,7 +21,6 @@ import (
 // 3007.15, 3008.3; tried).
 func (e *Engine) deleteKeys(ctx context.Context) error {
 	if len(e.deletes) == 0 || e.now().Before(e.deleteAt) {
-		e.tellCleared()
 		return nil
 	}
 	ids := e.nextDeletions()
@@ -53,7 +52,6 @@ func (e *Engine) deleteKeys(ctx context.Context) error {
 			e.checkDeleted(id, v)
 		}
 	}
-	e.tellCleared()
 	return nil
 }
 
@@ -200,13 +198,4 @@ func (e *Engine) cancelDeletion(id string) {
 	delete(e.deletes, id)
 	delete(e.undeletable, id)
 	e.problems.over(Undeletable, id)
-}
-
-// tellCleared tells the other masters once what was terminated has no key here:
-// an instance that a lifecycle hook holds may go then.
-func (e *Engine) tellCleared() {
-	if e.polled && len(e.deletes) == 0 && len(e.undeletable) == 0 {
-		e.polled = false
-		e.beats.Cleared()
-	}
 }

@@ -54,7 +54,6 @@ type MasterState interface {
 	Draining() bool
 	OwnerLiveness(row fleet.Minion) decide.Liveness
 	Changed() <-chan struct{}
-	Cleared()
 	SetMinions(n int)
 }
 
@@ -151,7 +150,6 @@ type Engine struct {
 	pollFull      bool      // the next poll reads all terminations
 	terminated    watermark // of rows that say TERMINATE
 	launches      launches  // instances that launched lately
-	polled        bool      // since the last time that all keys were gone
 	preloaded     bool      // false: known keys are still to be written
 	keysPreloaded bool      // they were written once
 	resynced      bool

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 	"phoenix/bridge/salt"
 )
 
@@ -19,8 +20,8 @@ type backoff struct {
 
 func (h *backoff) failed(err error, first, most time.Duration, now time.Time) (news bool) {
 	news = h.why != err.Error()
-	h.until = now.Add(min(first<<min(h.failures, 16), most))
 	h.failures++
+	h.until = now.Add(retry.Backoff{First: first, Most: most}.After(h.failures))
 	h.why = err.Error()
 	return news
 }
@@ -100,7 +101,7 @@ func (e *Engine) holdBack(id string, s side, err error) {
 		return
 	}
 	if c.backoff[s].failed(err, minionRetryFirst, minionRetryMost, e.now()) {
-		e.log.Warn("highstate held up", "minion", id, "err", err)
+		e.log.Warn("highstate delayed", "minion", id, "err", err)
 	}
 }
 

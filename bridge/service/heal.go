@@ -7,6 +7,7 @@ import (
 
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/health"
+	"phoenix/bridge/retry"
 )
 
 // Heal has the instance of a master that does not serve replaced.
@@ -33,7 +34,7 @@ const (
 func (s *Service) runHeal(ctx context.Context) error {
 	cure := &health.Cure{After: max(s.opts.Heal.After, s.opts.Config.Highstate.Lease), Apart: health.Apart}
 	var read time.Time
-	for sleep(ctx, healEvery) {
+	for retry.Sleep(ctx, healEvery) {
 		now := time.Now()
 		cure.Health(s.keepReason() != "", s.health.Alive(), now)
 		sick := cure.Sick(now)
@@ -96,7 +97,7 @@ func (s *Service) setUnhealthy(ctx context.Context) {
 		}
 		why := s.health.Fault()
 		if spared != "" || why == nil {
-			s.opts.Log.Info("the master's instance stays", "reason", spared)
+			s.opts.Log.Info("master's instance not replaced", "reason", spared)
 			return
 		}
 		err := s.opts.Heal.Unhealthy(ctx)
@@ -108,7 +109,7 @@ func (s *Service) setUnhealthy(ctx context.Context) {
 			s.audit.Healed(id, fmt.Sprintf("not proven to serve for %v: %v", s.opts.Heal.After, why), err)
 			return
 		}
-		if !sleep(ctx, healEvery) {
+		if !retry.Sleep(ctx, healEvery) {
 			return
 		}
 	}

@@ -96,9 +96,9 @@ func (b *Heartbeats) Tick(ctx context.Context) {
 	if failing := err != nil; failing != b.failing && ctx.Err() == nil {
 		b.failing = failing
 		if failing {
-			b.log.Error("heartbeat does not reach the store; after a lease without it no highstate is started", "err", err)
+			b.log.Error("heartbeat not written; without it this master starts no highstates after a lease", "err", err)
 		} else {
-			b.log.Info("heartbeat reaches the store")
+			b.log.Info("heartbeat written again")
 		}
 	}
 	changed := was != b.leaseValid(b.now()) || drained != (b.row.Draining && b.otherReady)
@@ -221,14 +221,6 @@ func (b *Heartbeats) last() (ticked, reached time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.ticked, b.reached
-}
-
-// Cleared says, in the next beat, that terminations were read, and that this
-// master holds no key of them.
-func (b *Heartbeats) Cleared() {
-	b.mu.Lock()
-	b.beat.Cleared++
-	b.mu.Unlock()
 }
 
 // Row is this master's row as it was last written.

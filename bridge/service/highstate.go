@@ -94,7 +94,7 @@ func (e *Engine) apply(ctx context.Context, verb string, ids []string, changes [
 			continue
 		case errors.Is(r.Err, fleet.ErrNotFound):
 			// Pruned, or taken out, since it was read: nobody wants anything of it.
-			e.log.Warn("highstate ends: its row is gone", "minion", id, "change", verb)
+			e.log.Warn("highstate abandoned: its row is gone", "minion", id, "change", verb)
 			e.dropHighstate(id)
 			continue
 		case !isRefusal(r.Err):
@@ -145,7 +145,7 @@ func (e *Engine) publish(ctx context.Context, ids []string) error {
 		{Fun: e.cfg.Function, Args: e.cfg.Args, Kwargs: e.cfg.Kwargs}}})
 	now := e.now()
 	if other, ok := errors.AsType[*salt.OtherJIDError](err); ok {
-		e.log.Error("highstate published under a jid of the master's own; it is not sent again to these minions: see master_job_cache",
+		e.log.Error("master published the highstate under another jid; it is not sent again to these minions: see master_job_cache",
 			"jid", jid, "published_as", other.JID, "minions", len(ids))
 		e.inbox.subscribe(other.JID)
 		for _, id := range ids {
@@ -170,7 +170,7 @@ func (e *Engine) publish(ctx context.Context, ids []string) error {
 	if errors.Is(err, salt.ErrDoubt) {
 		// One of them may be why: the next time, each goes by itself. Now, none is
 		// sent twice.
-		e.log.Warn("highstate perhaps published", "err", err)
+		e.log.Warn("highstate may have been published", "err", err)
 		for _, id := range ids {
 			e.highstates[id].alone = true
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/retry"
 )
 
 // sent makes the event that a frame with that tag and data would be split into.
@@ -106,7 +107,7 @@ func TestGather(t *testing.T) {
 				wg.Go(func() {
 					for i := 0; i < test.events && ctx.Err() == nil; i++ {
 						in.Enqueue(fmt.Sprint(i%100), false)
-						sleep(ctx, apart)
+						retry.Sleep(ctx, apart)
 					}
 				})
 				begun := time.Now()

@@ -14,7 +14,7 @@ func (e *Engine) drainInbox() {
 	if e.clock.stepped(e.now(), e.wall()) {
 		// Rows are found by when they were written. With a clock that was off, those
 		// written since may have been passed over.
-		e.log.Warn("the clock was set; all terminations and changes are read again")
+		e.log.Warn("clock was changed; reading all terminations and changes again")
 		e.pollFull, e.resyncFullAt, e.pollAt, e.resyncAt = true, time.Time{}, time.Time{}, time.Time{}
 		e.preloaded = false
 	}

@@ -49,6 +49,6 @@ func (s *Service) rememberAdvice(advice string) {
 		return
 	}
 	if err := os.WriteFile(s.opts.AdviceFile, []byte(advice+"\n"), 0o600); err != nil {
-		s.opts.Log.Warn("that a recommendation of EC2 was followed is not written down: a restart of the bridge follows it again", "err", err)
+		s.opts.Log.Warn("rebalance recommendation not recorded: a restarted bridge follows it again", "err", err)
 	}
 }

@@ -27,7 +27,7 @@ const maxEnded = 8
 
 // instanceForm: a minion that calls itself by an instance's id, where ids are
 // something else, is not taken for that instance.
-var instanceForm = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
+var instanceForm = regexp.MustCompile(fleet.InstanceIDPattern)
 
 func newNames(ask Names) nameMap {
 	return nameMap{ask: ask, byName: map[string]string{}, byInstance: map[string]string{}, ended: map[string][]string{}}

@@ -93,7 +93,6 @@ type beating struct{}
 func (beating) LeaseValid(time.Time) bool                  { return true }
 func (beating) Draining() bool                             { return false }
 func (beating) OwnerLiveness(fleet.Minion) decide.Liveness { return decide.Beating }
-func (beating) Cleared()                                   {}
 func (beating) SetMinions(int)                             {}
 func (beating) Changed() <-chan struct{}                   { return nil }
 

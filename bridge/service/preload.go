@@ -33,7 +33,7 @@ func (e *Engine) preloadKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.log.Info("known keys are in place", "known", known,
+	e.log.Info("known keys written", "known", known,
 		"written", e.audit.counters.preloaded.Load()-before, "took", e.now().Sub(begun))
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"phoenix/bridge/health"
+	"phoenix/bridge/retry"
 )
 
 // Ready is what must be so before minions are sent to a master.
@@ -75,9 +76,9 @@ func (s *Service) passGate(ctx context.Context) error {
 			if s.gate.set(err); err == nil {
 				return nil
 			}
-			wait = min(wait*2, retryMost)
+			wait = retry.Backoff{First: readyEvery, Most: retryMost}.Next(wait)
 		}
-		if !sleep(ctx, wait) {
+		if !retry.Sleep(ctx, wait) {
 			return nil
 		}
 	}
@@ -110,7 +111,7 @@ func (s *Service) runReady(ctx context.Context) error {
 		if ready {
 			wait = readyPollEvery
 		}
-		if !sleep(ctx, wait) {
+		if !retry.Sleep(ctx, wait) {
 			return nil
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/health"
+	"phoenix/bridge/retry"
 )
 
 // shelf is a store that has masters' rows and no minions, within one process: the
@@ -152,7 +153,7 @@ func serve(t *testing.T, store *shelf, incarnation string, edit func(*served, *O
 			if err != errBusy {
 				return err
 			}
-			if !sleep(ctx, 20*time.Second) {
+			if !retry.Sleep(ctx, 20*time.Second) {
 				return ctx.Err()
 			}
 			return nil

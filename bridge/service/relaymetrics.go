@@ -30,7 +30,7 @@ var relayMetrics = []Metric{
 		}
 		return out
 	})},
-	{"phoenix_relay_peer_minions", "gauge", "peer", "Minions that were seen last on each other master.", ofRelay(func(s relay.Status) map[string]float64 {
+	{"phoenix_relay_peer_minions", "gauge", "peer", "Minions that were last seen on each other master.", ofRelay(func(s relay.Status) map[string]float64 {
 		out := map[string]float64{}
 		for _, p := range s.Peers {
 			out[p.Master] = float64(p.Minions)

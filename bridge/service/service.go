@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"time"
@@ -19,13 +18,14 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/health"
 	"phoenix/bridge/relay"
+	"phoenix/bridge/retry"
 )
 
 // Defaults of what an operator cannot say.
 const (
-	// CompareEvery bounds for how long an event that was lost can matter.
+	// ResyncEvery bounds for how long a lost event can matter.
 	ResyncEvery = 2 * time.Minute
-	// compareJitter keeps masters that were started together apart.
+	// resyncJitter keeps masters that were started together apart.
 	resyncJitter = 0.2
 )
 
@@ -81,8 +81,7 @@ type Service struct {
 
 // New puts the parts together.
 func New(opts Options) *Service {
-	spread := 1 + resyncJitter*(rand.Float64()*2-1)
-	opts.Config.ResyncEvery = time.Duration(float64(opts.Config.ResyncEvery) * spread)
+	opts.Config.ResyncEvery = retry.Spread(opts.Config.ResyncEvery, resyncJitter)
 	if opts.Inbox == nil {
 		opts.Inbox = NewInbox()
 	}

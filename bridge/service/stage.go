@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"time"
+
+	"phoenix/bridge/retry"
 )
 
 // stageName names one kind of the engine's work, or one thing that it asks.
@@ -68,19 +70,19 @@ func (e *Engine) endStage(name stageName, err error) {
 	s, now := e.stages[name], e.now()
 	if err == nil {
 		if s.failures > 0 {
-			e.log.Info("work goes on", "stage", string(name), "failures", s.failures)
+			e.log.Info("work continues", "stage", string(name), "failures", s.failures)
 		}
 		e.stages[name] = stage{}
 		return
 	}
 	s.failures++
 	news := s.fault != err.Error() && now.Sub(s.loggedAt) >= relogNews
-	wait := min(retryFirst<<min(s.failures-1, 8), retryMost)
+	wait := retry.Backoff{First: retryFirst, Most: retryMost}.After(s.failures)
 	s.retryAt, s.fault = now.Add(wait), err.Error()
 	e.audit.HeldUp()
 	if s.failures == 1 || news || now.Sub(s.loggedAt) >= relogEvery {
 		s.loggedAt = now
-		e.log.Warn("work held up", "stage", string(name), "err", err, "retry_in", wait, "failures", s.failures)
+		e.log.Warn("work delayed", "stage", string(name), "err", err, "retry_in", wait, "failures", s.failures)
 	}
 	e.stages[name] = s
 }

@@ -43,7 +43,6 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 	if since == "" {
 		e.pollFull, e.fullAt = false, now.Add(fullEvery)
 	}
-	e.polled = true
 	e.terminated.readAt, e.pollAt = wall, now.Add(e.cfg.PollEvery)
 	if len(strip) > 0 {
 		e.runStage(ctx, stageTombstones, func(ctx context.Context) error { return e.writeTombstones(ctx, strip) })

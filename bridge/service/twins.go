@@ -30,7 +30,7 @@ func (b *Heartbeats) checkForTwin(ctx context.Context) {
 		if is := b.twin.Found(); is != was && is {
 			b.log.Error(ErrTwin.Error(), "instance", own.InstanceID, "its_address", m.IPAddr, "its_incarnation", m.Incarnation)
 		} else if is != was {
-			b.log.Info("no other bridge runs under this instance_id any more", "instance", own.InstanceID)
+			b.log.Info("other bridge with this instance_id is gone", "instance", own.InstanceID)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"time"
 )
 
@@ -50,15 +49,4 @@ func (e *Engine) wall() time.Time {
 		return e.cfg.Wall()
 	}
 	return e.now()
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(max(d, 0))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -82,7 +82,7 @@ func (f faults) rootKey(t *testing.T) {
 	overwrite(t, path, strings.Repeat("x", len(right)))
 	from := len(f.bridge.Log())
 	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{f.master}})
-	f.says(t, from, "work held up", "refuses the root key", "salt_config") // once: it is not said again while it stays
+	f.says(t, from, "work delayed", "refuses the root key", "salt_config") // once: it is not said again while it stays
 	f.heldUp(retries)
 	f.master.RequestAuth("by-hand-2", lab.UnknownKey())
 	f.fails(t, 6, "refuses the root key", "keys", "accept", "by-hand-2")
@@ -134,7 +134,7 @@ func (f faults) lockedStore(t *testing.T) {
 	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-2", Masters: []*lab.Master{f.master}})
 	f.fails(t, 3, "has held the lock", "minions", "add", "web-3")
 	f.says(t, from, "heartbeat does not reach the store", "lock")
-	f.says(t, from, "work held up", "lock")
+	f.says(t, from, "work delayed", "lock")
 	if f.master.HasAccepted("web-2") {
 		t.Error("accepted, though the key could not be bound")
 	}

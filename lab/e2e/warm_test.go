@@ -63,7 +63,7 @@ func firstAuthRequest(t *testing.T, version string) {
 	if n := len(second.Accepted()); n != known+len(ids) {
 		t.Errorf("%d keys are accepted, not %d", n, known+len(ids))
 	}
-	batch := warm.Grep("known keys are in place")
+	batch := warm.Grep("known keys written")
 	if want := fmt.Sprintf("written=%d", known+len(ids)); len(batch) != 1 || !strings.Contains(batch[0], want) {
 		t.Errorf("the keys were not laid down at once: %q", batch)
 	}

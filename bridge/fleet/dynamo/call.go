@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awsretry "github.com/aws/aws-sdk-go-v2/aws/retry"
+
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -18,10 +19,10 @@ const (
 	// a request without an answer for so long was lost. The first try of all may
 	// have to fetch credentials before.
 	attemptLimit = 5 * time.Second
+	// slow is when a person begins to wonder.
+	slow = time.Second
 	// The waits between tries double from firstWait to longestWait: some ten
 	// tries within callLimit.
-	// slow is when a person begins to wonder.
-	slow        = time.Second
 	firstWait   = 50 * time.Millisecond
 	longestWait = 4 * time.Second
 )
@@ -41,7 +42,7 @@ func (s *Store) callWithin(ctx context.Context, limit time.Duration, verb string
 	defer cancel()
 	cause := bounded.Err()
 	begun, told := time.Now(), s.config.Waits == nil
-	for wait := firstWait; bounded.Err() == nil; wait = min(2*wait, longestWait) {
+	for failures := 1; bounded.Err() == nil; failures++ {
 		err := try(bounded, f)
 		if err == nil {
 			return nil
@@ -56,13 +57,7 @@ func (s *Store) callWithin(ctx context.Context, limit time.Duration, verb string
 			told = true
 			s.config.Waits(s.explain(ctx, verb, cause))
 		}
-		// Half of the wait by chance, so that masters do not come back together.
-		timer := time.NewTimer(wait/2 + rand.N(wait/2))
-		select {
-		case <-timer.C:
-		case <-bounded.Done():
-			timer.Stop()
-		}
+		retry.Sleep(bounded, retry.Jitter(retry.Backoff{First: firstWait, Most: longestWait}.After(failures)))
 	}
 	return s.explain(ctx, verb, cause)
 }
@@ -84,5 +79,5 @@ func try(ctx context.Context, f func(context.Context) error) error {
 // of AWS's answers and of the network's errors are so.
 func transient(err error) bool {
 	return errors.Is(err, errUnprocessed) || errors.Is(err, errSilent) || errors.Is(err, errSettling) ||
-		retry.NewStandard().IsErrorRetryable(err)
+		awsretry.NewStandard().IsErrorRetryable(err)
 }

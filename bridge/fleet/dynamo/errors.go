@@ -7,10 +7,10 @@ import (
 	"net"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"phoenix/bridge/awserr"
 	"phoenix/bridge/fleet"
 )
 
@@ -56,8 +56,7 @@ func damaged(table, id string, cause error) error {
 // invalid says whether DynamoDB refused a request for what is in it or in the item
 // that it is about, as "an operand has an incorrect data type".
 func invalid(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorCode() == "ValidationException"
+	return awserr.Code(err) == "ValidationException"
 }
 
 // explain turns what the SDK, the network or a context said into the errors of
@@ -80,7 +79,7 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 		return s.throttled(err)
 	case errors.As(err, &api):
 		return s.classifyCode(err, api)
-	case strings.Contains(err.Error(), "get credentials: "): // the SDK has no type for it
+	case awserr.Of(err) == awserr.NoCredentials:
 		return &fault{fleet.ErrDenied, "no credentials", err,
 			"attach an instance profile to this machine, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"}
 	case errors.As(err, &dns):
@@ -95,7 +94,7 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 
 // classifyCode goes by the code that AWS answered with.
 func (s *Store) classifyCode(err error, api smithy.APIError) *fault {
-	switch code := api.ErrorCode(); code {
+	switch api.ErrorCode() {
 	case "ResourceNotFoundException":
 		return &fault{fleet.ErrUnavailable, "table missing", err, fmt.Sprintf("there must be tables %s, %s and %s in region %s, "+
 			"of the account that this machine's role belongs to: see dynamodb.region and dynamodb.minions_table",
@@ -106,22 +105,21 @@ func (s *Store) classifyCode(err error, api smithy.APIError) *fault {
 				"table %s needs an index %s on status and modified, with all attributes", s.config.MinionsTable, byStatusIndex)}
 		}
 		return &fault{fleet.ErrUnavailable, "request refused", err, "are the tables' keys instanceid, instanceid and instance_arn, all of type S?"}
-	case "AccessDeniedException", "AccessDenied", "UnauthorizedOperation":
+	}
+	switch awserr.Of(err) {
+	case awserr.Denied:
 		return &fault{fleet.ErrDenied, accessDenied, err, "the role of this machine must allow the action that is named, on the table and its index"}
-	case "ExpiredTokenException", "ExpiredToken", "RequestExpired":
+	case awserr.Expired:
 		return &fault{fleet.ErrDenied, "credentials expired", err,
 			"renew them; those of an instance profile renew themselves, unless this machine's clock is wrong"}
-	case "UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationTokenException", "NotAuthorized":
+	case awserr.Unknown:
 		return &fault{fleet.ErrDenied, "credentials unknown to AWS", err, "are they of another partition or account, or deleted?"}
-	case "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignatureException":
+	case awserr.Signature:
 		return &fault{fleet.ErrDenied, "signature refused", err, fmt.Sprintf(
 			"does dynamodb.endpoint belong to region %s? Is this machine's clock right?", s.config.Region)}
-	default:
-		if _, throttle := retry.DefaultThrottleErrorCodes[code]; throttle {
-			return s.throttled(err)
-		}
-	}
-	if api.ErrorFault() == smithy.FaultServer {
+	case awserr.Throttled:
+		return s.throttled(err)
+	case awserr.Faulty:
 		return &fault{fleet.ErrUnavailable, "AWS is out of order", err, "it is tried again"}
 	}
 	return &fault{fleet.ErrUnavailable, "request refused", err, "it is tried again"}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 // Fault is what happens to one call. The zero Fault lets it pass.
@@ -82,14 +83,8 @@ func (f *Faulty) next(method string, changes []fleet.Change) Fault {
 func suffer[T any](ctx context.Context, f *Faulty, method string, changes []fleet.Change, call func(bad badRows) (T, error)) (T, error) {
 	var none T
 	fault := f.next(method, changes)
-	if fault.Delay > 0 {
-		timer := time.NewTimer(fault.Delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return none, fmt.Errorf("%w: %w", fleet.ErrUnavailable, ctx.Err())
-		}
+	if fault.Delay > 0 && !retry.Sleep(ctx, fault.Delay) {
+		return none, fmt.Errorf("%w: %w", fleet.ErrUnavailable, ctx.Err())
 	}
 	if fault.Before != nil {
 		return none, fault.Before
