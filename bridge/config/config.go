@@ -148,7 +148,7 @@ func (c *Config) Settings() []Setting {
 		{"highstate.enabled", "run first highstates", &c.Highstate.Enabled},
 		{"highstate.function", "what a first highstate is", &c.Highstate.Function},
 		{"highstate.args", "its positional arguments (a YAML list)", &c.Highstate.Args},
-		{"highstate.kwargs", "its keyword arguments (a YAML map)", &c.Highstate.Kwargs},
+		{"highstate.kwargs", "its keyword arguments (a YAML map); test: false is added where it is not set, and test: null leaves it to the minion", &c.Highstate.Kwargs},
 		{"highstate.attempts", "tries that may fail before it is shown as failed", &c.Highstate.Attempts},
 		{"highstate.concurrency", "first highstates that this master runs at a time", &c.Highstate.Concurrency},
 		{"highstate.lease", "a master whose heartbeat stands still for so long has lost its claims", &c.Highstate.Lease},
