@@ -26,9 +26,11 @@ func minionsCommand() *cli.Command {
 				Usage:     "show the fleet's minions, oldest change first",
 				ArgsUsage: "[ID | GLOB…]",
 				Flags: append([]cli.Flag{jsonFlag,
-					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"}}, listFilter...),
+					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"},
+					&cli.StringFlag{Name: "on", Usage: "only minions that `MASTER` serves: they are asked (see minions where)"}, waitFlag}, listFilter...),
 				Action: withStore(performing(listMinions)),
 			},
+			whereCommand(),
 			{
 				Name:      "add",
 				Usage:     "expect minions: their keys are accepted when they knock, their highstate run once",
@@ -70,6 +72,11 @@ func listMinions(c *cli.Context, a admin.Admin) error {
 		var fault error
 		if rows, fault = filterMinions(c, rows); fault != nil {
 			return fault
+		}
+		if master := c.String("on"); master != "" {
+			if rows, fault = minionsOn(c, a, rows, master); fault != nil {
+				return fault
+			}
 		}
 	}
 	if !c.Bool("wide") && !c.Bool("json") {

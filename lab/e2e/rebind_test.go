@@ -27,6 +27,10 @@ func TestRebuiltMachine(t *testing.T) {
 			bridge.Phoenix("minions", "add", "web-1")
 			old := l.StartMinion(options)
 			before := f.ran(t, old, 1)
+			served := bridge.Phoenix("minions", "list", "--on", master.ID)
+			if where := bridge.Phoenix("minions", "where", "web-1"); !strings.Contains(where, master.ID) || !strings.Contains(served, "web-1") {
+				t.Errorf("which master serves it: %s%s", where, served)
+			}
 			if _, stderr, code := bridge.Try("keys", "accept", "--rebind", "--yes", "--wait", "1s", "web-1"); code == 0 || !strings.Contains(stderr, "no other key was seen") {
 				t.Fatalf("with nothing but the bound key: exit %d, %s", code, stderr)
 			}
