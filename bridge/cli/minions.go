@@ -57,7 +57,7 @@ func minionsCommand() *cli.Command {
 				Name:        "explain",
 				Usage:       "say what is known of a minion, each rule, which one decides, and what was decided",
 				ArgsUsage:   "ID",
-				Description: glossary() + " Rules are listed in the order in which they are tried: the first that applies decides.",
+				Description: glossary() + "\n\nExit code 7: neither the fleet nor this master knows the id.",
 				Flags: []cli.Flag{jsonFlag,
 					&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: admin.DefaultLines, Usage: "show the last `N` decisions of this machine's bridge"}},
 				Action: withStore(performing(explainMinion)),

@@ -58,13 +58,17 @@ func filterMinions(c *cli.Context, rows []fleet.Minion) ([]fleet.Minion, error) 
 	return kept, nil
 }
 
-// glossary says each phase, for --help.
+// glossary says each phase and each rule, for --help.
 func glossary() string {
 	var text strings.Builder
 	text.WriteString("Phases:")
 	for _, p := range []decide.Phase{decide.PhaseListed, decide.PhaseAccepted, decide.PhaseRunning, decide.PhaseDone, decide.PhaseFailed,
 		decide.PhaseAdopted, decide.PhaseForeign, decide.PhaseUnlisted, decide.PhaseTerminated, decide.PhaseUnreadable} {
 		fmt.Fprintf(&text, " %s: %s.", p, meaning[p])
+	}
+	text.WriteString("\n\nRules, in the order in which they are tried; the first that applies decides:")
+	for _, r := range decide.KeyRules() {
+		fmt.Fprintf(&text, " %s: %s.", r.Rule, r.Reason)
 	}
 	return text.String()
 }

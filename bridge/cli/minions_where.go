@@ -90,6 +90,9 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 	if err != nil {
 		return nil, err
 	}
+	if err := client.Prove(c.Context); err != nil { // before a wait for its event bus
+		return nil, err
+	}
 	var report service.Report
 	bridge := api.NewClient(cfg.Socket)
 	if err := bridge.Status(c.Context, &report); err == nil && report.Relay != nil {
