@@ -35,6 +35,9 @@ type Config struct {
 		Concurrency int
 		Lease       time.Duration
 	}
+	Rebind struct {
+		Limit int
+	}
 	Ready struct {
 		Command []string
 		Top     []string
@@ -151,6 +154,7 @@ func (c *Config) Settings() []Setting {
 		{"highstate.kwargs", "its keyword arguments (a YAML map); test: false is added where it is not set, and test: null leaves it to the minion", &c.Highstate.Kwargs},
 		{"highstate.attempts", "tries that may fail before it is shown as failed", &c.Highstate.Attempts},
 		{"highstate.concurrency", "first highstates that this master runs at a time", &c.Highstate.Concurrency},
+		{"rebind.limit", "how many keys of rebuilt machines this master's bridge binds in place of others within 24 hours without being asked (0: none; see keys accept --rebind)", &c.Rebind.Limit},
 		{"highstate.lease", "a master whose heartbeat stands still for so long has lost its claims", &c.Highstate.Lease},
 		{"ready.command", "must exit 0 before minions are sent here (a YAML list: the program and its arguments)", &c.Ready.Command},
 		{"ready.top", "files that the master's file server must have by then (a YAML list of SALTENV/PATH, as base/top.sls)", &c.Ready.Top},
