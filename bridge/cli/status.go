@@ -24,7 +24,7 @@ func statusCommand() *cli.Command {
 		Name:  "status",
 		Usage: "show masters, minions by where they stand, and the bridge on this machine",
 		Description: "With --watch the view stays, is drawn again every two seconds, and shows the last decisions of this\n" +
-			"machine's bridge; q ends it. In DynamoDB it never counts the whole fleet: minions are then those whose keys\n" +
+			"machine's bridge, those of one kind in a line; j, k, space and the arrows scroll, q ends it. In DynamoDB it never counts the whole fleet: minions are then those whose keys\n" +
 			"this master holds, as of the bridge's last comparison.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it until told to stop (q, Ctrl-C)"},
@@ -81,6 +81,13 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	}
 	if o.Counted != "" {
 		fmt.Fprintln(w, o.Counted)
+	}
+	if n := len(o.Failed); n > 0 {
+		more := ""
+		if all := max(o.Minions[decide.PhaseFailed], n); all > shownIDs {
+			more = fmt.Sprintf(" and %d more (phoenix minions list --phase failed)", all-shownIDs)
+		}
+		fmt.Fprintf(w, "failed: %s%s\n", plain(strings.Join(o.Failed[:min(n, shownIDs)], " ")), more)
 	}
 	for _, why := range o.BadRows {
 		fmt.Fprintf(w, "left out: %s\n", plain(why))
