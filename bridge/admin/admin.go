@@ -89,7 +89,11 @@ func (a Admin) Record(what string, ids ...string) {
 	for _, id := range ids {
 		log.Info(what+" by hand", "minion", id, "by", a.By)
 	}
-	err := audit.Append(a.Config.Audit.File, lines.Bytes(), audit.MaxFile)
+	a.recorded(audit.Append(a.Config.Audit.File, lines.Bytes(), audit.MaxFile))
+}
+
+// recorded notes that the audit trail was not written.
+func (a Admin) recorded(err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without its folder no bridge ever ran here
 		a.note("%v", err)
 	}

@@ -14,11 +14,13 @@ import (
 // OtherKey is a key of an id that has another one: of a machine that was rebuilt, of a
 // second machine with one name, or of an impostor.
 type OtherKey struct {
-	ID    string    `json:"id"`
-	State string    `json:"state"` // denied, pending or accepted
-	Key   string    `json:"key_sha256"`
-	Known string    `json:"known_sha256"` // the key that is bound, or else the accepted one
-	Since time.Time `json:"since"`        // when it was written, by the file server's clock
+	ID    string `json:"id"`
+	State string `json:"state"` // denied, pending or accepted
+	Key   string `json:"key_sha256"`
+	// Known is the key that is bound, or else the accepted one. Where Key is the bound one
+	// (it was rebound on another master), it is the one that is accepted here.
+	Known string    `json:"known_sha256"`
+	Since time.Time `json:"since"` // when it was written, by the file server's clock
 }
 
 // String says it in one line, with both digests.
@@ -85,6 +87,11 @@ func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing
 		text, err := keys.Read(c.id, c.state)
 		if err != nil {
 			continue // gone, or being written
+		}
+		if digest, _ := fleet.KeyDigest(text); digest == k.Known && digest != "" { // rebound on another master?
+			if text, err := keys.Read(c.id, salt.Accepted); err == nil {
+				k.Known, _ = fleet.KeyDigest(text)
+			}
 		}
 		if k.Key, _ = fleet.KeyDigest(text); k.Key == "" || k.Key == k.Known || k.Known == "" {
 			continue

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"log/slog"
 	"time"
 
 	"phoenix/bridge/audit"
@@ -88,6 +88,10 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) 
 	if r.Old == "" {
 		r.Old = view.Accepted.Digest
 	}
+	if bound := view.Row.KeySHA256; bound != "" && view.Accepted.Digest != "" && view.Accepted.Digest != bound &&
+		(view.Denied.Digest == bound || view.Pending.Digest == bound) {
+		r.Old = view.Accepted.Digest // it was rebound on another master; the old key is accepted here
+	}
 	instances, err := a.resolveInstances(ctx, []string{id})
 	if err != nil {
 		return nil, fmt.Errorf("rebind key %s: %w", id, err)
@@ -143,12 +147,8 @@ func unlinkedKey(line audit.Line) (digest string, ok bool) {
 	if line.Text != "pending key unlinked" {
 		return "", false
 	}
-	for _, more := range line.More {
-		if digest, ok := strings.CutPrefix(more, "key="); ok && len(digest) == 64 {
-			return digest, true
-		}
-	}
-	return "", false
+	digest = attribute(line, "key")
+	return digest, len(digest) == 64
 }
 
 // Rebind binds the new key of a rebinding that FindRebinding returned, and lets its
@@ -175,7 +175,9 @@ func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
 	if err != nil {
 		return row, fmt.Errorf("rebind key %s: %w%s", r.ID, err, hint(err))
 	}
-	a.Record("key rebound", r.ID)
+	if a.By != Bridge {
+		a.recorded(a.append(slog.LevelInfo, rebound+" by hand", r.ID, "by", a.By, "key", r.New, "bound", r.Old))
+	}
 	// From here on the row is right: what fails below, a bridge does at the minion's next
 	// auth request.
 	if err := a.replaceKey(ctx, keys, master, r, state); err != nil {

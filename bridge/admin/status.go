@@ -24,9 +24,14 @@ type Overview struct {
 	Bridge  *service.Report      `json:"bridge"`            // null: none answers on this machine
 	Hint    string               `json:"bridge_error,omitempty"`
 	BadRows []string             `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
+	// Failed are minions whose last highstate failed, the first by their ids.
+	Failed []string `json:"failed,omitempty"`
 	// OtherKeys are keys of this master that are not the known ones of their ids.
 	OtherKeys []OtherKey `json:"other_keys,omitempty"`
 }
+
+// maxFailed is how many failed minions an overview names.
+const maxFailed = 100
 
 // maxBadRows is how many of the rows that cannot be decoded an overview names.
 const maxBadRows = 100
@@ -83,6 +88,11 @@ func (a Admin) Status(ctx context.Context, count Count) (*Overview, error) {
 	o.Counted = "not counted: no bridge has compared keys and fleet here"
 	if o.Bridge != nil && o.Bridge.Engine.Resynced {
 		maps.Copy(o.Minions, o.Bridge.Engine.Census)
+		for _, h := range o.Bridge.Engine.Highstate { // as many as the bridge names
+			if h.State == fleet.Failed {
+				o.Failed = append(o.Failed, h.Minion)
+			}
+		}
 		o.Counted = fmt.Sprintf("counted by this master's keys; the next comparison is in %v",
 			max(time.Until(o.Bridge.Engine.ResyncAt), 0).Round(time.Second))
 	}
@@ -96,7 +106,11 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 		err := a.Store.ByStatus(ctx, status, "", func(page []fleet.Minion) error {
 			for _, r := range page {
 				listed[r.SaltID()] = true
-				o.Minions[decide.PhaseOf(r, true, false)]++
+				phase := decide.PhaseOf(r, true, false)
+				o.Minions[phase]++
+				if phase == decide.PhaseFailed {
+					o.Failed = append(o.Failed, r.SaltID())
+				}
 			}
 			return nil
 		})
@@ -104,6 +118,8 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 			return err
 		}
 	}
+	slices.Sort(o.Failed)
+	o.Failed = o.Failed[:min(len(o.Failed), maxFailed)]
 	_, keys, _, err := open.Master(a.Config)
 	if err != nil {
 		o.Keys = err.Error()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 
@@ -42,6 +43,9 @@ func runBridge(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	return compose.Bridge(c.Context, cfg, store, compose.Options{Version: version, Log: log, Operate: operate, Translate: translate,
 		Pages: func(cfg config.Config, store fleet.Store) http.Handler {
 			return ui.Handler(admin.Admin{Config: cfg, Store: store, By: "ui", Log: log}, log)
+		},
+		Watch: func(ctx context.Context, cfg config.Config, store fleet.Store) error {
+			return admin.Admin{Config: cfg, Store: store, By: admin.Bridge, Log: log}.WatchOtherKeys(ctx)
 		}})
 }
 

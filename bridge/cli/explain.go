@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"phoenix/bridge/admin"
 	"phoenix/bridge/audit"
+	"phoenix/bridge/fleet"
 )
 
 func explainMinion(c *cli.Context, a admin.Admin) error {
@@ -21,9 +23,28 @@ func explainMinion(c *cli.Context, a admin.Admin) error {
 		return err
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, x)
+		err = printJSON(c.App.Writer, x)
+	} else {
+		err = printExplanation(c, x)
 	}
-	return printExplanation(c, x)
+	if err == nil && x.Row == nil && len(x.Keys) == 0 {
+		err = fmt.Errorf("explain %s: %w%s", x.ID, fleet.ErrNotFound, otherCase(c.Context, a, x.ID))
+	}
+	return err
+}
+
+// otherCase names the minion whose id differs in case alone, if there is one: Salt's ids
+// and EC2's are in lower case mostly.
+func otherCase(ctx context.Context, a admin.Admin, id string) string {
+	for _, other := range []string{strings.ToLower(id), strings.ToUpper(id)} {
+		if other == id {
+			continue
+		}
+		if _, err := a.Store.Minion(ctx, other); err == nil {
+			return " (" + other + " is)"
+		}
+	}
+	return ""
 }
 
 func printExplanation(c *cli.Context, x *admin.Explanation) error {

@@ -21,7 +21,14 @@ type topic struct {
 	args        string
 	description string
 	flags       []topicFlag
+	glossary    []terms
 	commands    []topic
+}
+
+// terms are words and what they mean.
+type terms struct {
+	title string
+	list  [][2]string
 }
 
 // topicFlag is a flag, as it is told of.
@@ -36,6 +43,9 @@ type topicFlag struct {
 func topicOf(c *cli.Command, above string) topic {
 	t := topic{name: strings.TrimSpace(above + " " + c.Name), usage: c.Usage, args: c.ArgsUsage,
 		description: strings.Join(strings.Fields(c.Description), " ")}
+	if t.name == "minions explain" {
+		t.glossary = glossary()
+	}
 	for _, f := range c.Flags {
 		t.flags = append(t.flags, flagOf(f))
 	}
@@ -177,6 +187,12 @@ func helpOf(t topic) string {
 		b.WriteString("\nFlags:\n")
 		for _, f := range t.flags {
 			b.WriteString(listed(f.synopsis(), f.told()))
+		}
+	}
+	for _, g := range t.glossary {
+		b.WriteString("\n" + g.title + ":\n")
+		for _, w := range g.list {
+			b.WriteString(listed(w[0], w[1]))
 		}
 	}
 	b.WriteString("\nThe configuration's flags stand in: phoenix --help\n")

@@ -58,6 +58,12 @@ func manual(app *cli.App) string {
 		for _, f := range t.flags {
 			tagged(&b, f.synopsis(), f.told())
 		}
+		for _, g := range t.glossary {
+			fmt.Fprintf(&b, ".PP\n%s:\n", roff(g.title))
+			for _, w := range g.list {
+				tagged(&b, w[0], w[1])
+			}
+		}
 	}
 	b.WriteString(".SH CONFIGURATION\n" + roff("Each key of the file is a flag of every command, too, and a variable: highstate.lease is "+
 		"--highstate-lease and PHOENIX_HIGHSTATE_LEASE. Flags win over variables, variables over the file.") + "\n")

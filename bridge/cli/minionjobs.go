@@ -31,6 +31,7 @@ const (
 // minionJobs runs functions on the minions that are connected to this master.
 type minionJobs struct {
 	client *salt.Master
+	quiet  time.Duration
 
 	mu      sync.Mutex
 	jid     string
@@ -51,7 +52,7 @@ func openJobs(ctx context.Context, master salt.Config, client *salt.Master) (*mi
 	if err != nil {
 		return nil, usageError(err)
 	}
-	j := &minionJobs{client: client}
+	j := &minionJobs{client: client, quiet: jobQuiet}
 	go func() { _ = events.Run(ctx, j) }() // it ends with ctx alone
 	return j, nil
 }
@@ -87,7 +88,7 @@ func (j *minionJobs) Gap(string) {
 func (j *minionJobs) run(ctx context.Context, ids []string, calls ...salt.Call) (map[string]any, error) {
 	all := map[string]any{}
 	for chunk := range slices.Chunk(ids, jobChunk) {
-		answers, err := j.once(ctx, chunk, calls)
+		answers, err := j.once(ctx, chunk, calls...)
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +97,7 @@ func (j *minionJobs) run(ctx context.Context, ids []string, calls ...salt.Call) 
 	return all, nil
 }
 
-func (j *minionJobs) once(ctx context.Context, ids []string, calls []salt.Call) (map[string]any, error) {
+func (j *minionJobs) once(ctx context.Context, ids []string, calls ...salt.Call) (map[string]any, error) {
 	j.mu.Lock()
 	jid := salt.NewJID(time.Now(), j.jid)
 	j.jid, j.answers, j.last = jid, map[string]any{}, time.Now()
@@ -112,8 +113,8 @@ func (j *minionJobs) once(ctx context.Context, ids []string, calls []salt.Call) 
 			j.mu.Unlock()
 		}
 		j.mu.Lock()
-		over := published && (len(j.answers) >= len(ids) || time.Since(j.last) > jobQuiet)
-		answers := j.answers
+		over := published && (len(j.answers) >= len(ids) || time.Since(j.last) > j.quiet)
+		answers := maps.Clone(j.answers) // one that comes late is still written to the other
 		j.mu.Unlock()
 		if over {
 			return answers, nil
@@ -127,7 +128,7 @@ func (j *minionJobs) once(ctx context.Context, ids []string, calls []salt.Call) 
 	if !j.linked {
 		return nil, fmt.Errorf("run job on minions: event bus is not connected: %w", salt.ErrUnreachable)
 	}
-	return j.answers, nil
+	return maps.Clone(j.answers), nil
 }
 
 func (j *minionJobs) connected() bool {

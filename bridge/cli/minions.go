@@ -26,9 +26,11 @@ func minionsCommand() *cli.Command {
 				Usage:     "show the fleet's minions, oldest change first",
 				ArgsUsage: "[ID | GLOB…]",
 				Flags: append([]cli.Flag{jsonFlag,
-					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"}}, listFilter...),
+					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"},
+					&cli.StringFlag{Name: "on", Usage: "only minions that `MASTER` serves: they are asked (see minions where)"}, waitFlag}, listFilter...),
 				Action: withStore(performing(listMinions)),
 			},
+			whereCommand(),
 			{
 				Name:      "add",
 				Usage:     "add minions to the fleet: their keys are accepted, and their first highstate runs once",
@@ -55,7 +57,7 @@ func minionsCommand() *cli.Command {
 				Name:        "explain",
 				Usage:       "show what is known of a minion, each rule, which one decides, and past decisions",
 				ArgsUsage:   "ID",
-				Description: glossary() + " Rules are listed in order of evaluation: the first that applies decides.",
+				Description: "Exit code 7: neither the fleet nor this master knows the id.",
 				Flags: []cli.Flag{jsonFlag,
 					&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: admin.DefaultLines, Usage: "show the last `N` decisions of this machine's bridge"}},
 				Action: withStore(performing(explainMinion)),
@@ -70,6 +72,11 @@ func listMinions(c *cli.Context, a admin.Admin) error {
 		var fault error
 		if rows, fault = filterMinions(c, rows); fault != nil {
 			return fault
+		}
+		if master := c.String("on"); master != "" {
+			if rows, fault = minionsOn(c, a, rows, master); fault != nil {
+				return fault
+			}
 		}
 	}
 	if !c.Bool("wide") && !c.Bool("json") {

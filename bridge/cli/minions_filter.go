@@ -58,13 +58,16 @@ func filterMinions(c *cli.Context, rows []fleet.Minion) ([]fleet.Minion, error) 
 	return kept, nil
 }
 
-// glossary says each phase, for --help.
-func glossary() string {
-	var text strings.Builder
-	text.WriteString("Phases:")
+// glossary defines the words of minions explain: phases, and rules with their reasons.
+func glossary() []terms {
+	phases := terms{title: "Phases"}
 	for _, p := range []decide.Phase{decide.PhaseListed, decide.PhaseAccepted, decide.PhaseRunning, decide.PhaseDone, decide.PhaseFailed,
 		decide.PhaseAdopted, decide.PhaseForeign, decide.PhaseUnlisted, decide.PhaseTerminated, decide.PhaseUnreadable} {
-		fmt.Fprintf(&text, " %s: %s.", p, meaning[p])
+		phases.list = append(phases.list, [2]string{string(p), meaning[p]})
 	}
-	return text.String()
+	rules := terms{title: "Rules, in order of evaluation: the first that applies decides"}
+	for _, r := range decide.KeyRules() {
+		rules.list = append(rules.list, [2]string{r.Rule, r.Reason})
+	}
+	return []terms{phases, rules}
 }

@@ -21,12 +21,17 @@ func reference(app *cli.App) string {
 		if t.description != "" {
 			b.WriteString("\n" + t.description + "\n")
 		}
-		if len(t.flags) == 0 {
-			continue
+		if len(t.flags) > 0 {
+			b.WriteString("\n| flag | default | |\n|---|---|---|\n")
 		}
-		b.WriteString("\n| flag | default | |\n|---|---|---|\n")
 		for _, f := range t.flags {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.synopsis(), code(f.def), cell(f.usage))
+		}
+		for _, g := range t.glossary {
+			fmt.Fprintf(&b, "\n%s:\n\n| | |\n|---|---|\n", g.title)
+			for _, w := range g.list {
+				fmt.Fprintf(&b, "| `%s` | %s |\n", w[0], cell(w[1]))
+			}
 		}
 	}
 	b.WriteString("\n## Configuration\n\n")

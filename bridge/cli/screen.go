@@ -57,19 +57,20 @@ func (s *screen) close() {
 }
 
 // draw writes lines over what is there, in one write and without clearing first,
-// so that nothing flickers. What does not fit is cut.
-func (s *screen) draw(lines []string) error {
+// so that nothing flickers. What does not fit is cut, or scrolled to.
+func (s *screen) draw(lines []string, at *scroller) error {
 	width, height, err := term.GetSize(int(s.out.Fd()))
 	if err != nil || width <= 0 || height <= 0 { // a terminal that does not say
 		width, height = 80, 24
 	}
-	_, err = s.out.Write(frameOf(lines, width, height))
+	at.fit(len(lines), height)
+	_, err = s.out.Write(frameOf(lines[at.offset:], width, height))
 	return err
 }
 
 func frameOf(lines []string, width, height int) []byte {
 	if len(lines) > height {
-		more := fmt.Sprintf("… %d more lines", len(lines)-height+1)
+		more := fmt.Sprintf("… %d more lines (j, k, space)", len(lines)-height+1)
 		lines = append(lines[:height-1:height-1], more)
 	}
 	var b bytes.Buffer

@@ -24,8 +24,8 @@ func statusCommand() *cli.Command {
 		Name:  "status",
 		Usage: "show masters, minions by state, and the bridge on this machine",
 		Description: "With --watch the view is refreshed every two seconds, and shows the last decisions of this machine's\n" +
-			"bridge; q ends it. With DynamoDB it never counts the whole fleet: it counts the minions whose keys are on\n" +
-			"this master, as of the bridge's last comparison.",
+			"bridge, those of one kind in one line; j, k, space and the arrows scroll, q ends it. With DynamoDB it never\n" +
+			"counts the whole fleet: it counts the minions whose keys are on this master, as of the bridge's last comparison.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "refresh until stopped (q, Ctrl-C)"},
 			&cli.BoolFlag{Name: "check", Usage: "exit 1 if a master is stale or not ready, no bridge answers here, or an id has another key"},
@@ -81,6 +81,13 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	}
 	if o.Counted != "" {
 		fmt.Fprintln(w, o.Counted)
+	}
+	if n := len(o.Failed); n > 0 {
+		more := ""
+		if all := max(o.Minions[decide.PhaseFailed], n); all > shownIDs {
+			more = fmt.Sprintf(" and %d more (phoenix minions list --phase failed)", all-shownIDs)
+		}
+		fmt.Fprintf(w, "failed: %s%s\n", plain(strings.Join(o.Failed[:min(n, shownIDs)], " ")), more)
 	}
 	for _, why := range o.BadRows {
 		fmt.Fprintf(w, "left out: %s\n", plain(why))

@@ -29,8 +29,12 @@ const (
 	lookWithin = 10 * time.Second
 	// restFor: however long a look takes, it is a fifth of the time at most.
 	restFor = 4
-	// watchLines is how many of the last decisions are shown.
-	watchLines = 12
+	// watchLines is how many of the last decisions are shown at most, once those of one
+	// kind are folded into a line, and watchRead how many are read.
+	watchLines = 100
+	watchRead  = 2000
+	// plainLines is how many are shown where the view is no screen.
+	plainLines = 12
 )
 
 // watchStatus shows the status again and again: on a terminal in place, else one
@@ -54,16 +58,18 @@ func watchStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH)
 	defer signal.Stop(resized)
-	looks, typed := looks(c, cfg, store, every), s.keys()
+	looks, typed := looks(c, cfg, store, every, watchLines), s.keys()
 	lines := []string{"phoenix status: looking …"}
+	var at scroller
 	for {
-		if err := s.draw(lines); err != nil {
+		if err := s.draw(lines, &at); err != nil {
 			return fmt.Errorf("draw: %w", err)
 		}
 		select {
 		case lines = <-looks:
 		case <-resized:
 		case key := <-typed:
+			at.press(key)
 			if key == 'q' || key == 'Q' || key == ctrlC || key == ctrlD {
 				return nil
 			}
@@ -80,12 +86,12 @@ func watchStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 
 // looks sends what is to be shown: now, and then every so often until the command
 // ends. A slow store holds up neither keys nor resizing.
-func looks(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration) <-chan []string {
+func looks(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration, decisions int) <-chan []string {
 	out := make(chan []string)
 	go func() {
 		for {
 			begun := time.Now()
-			text := watched(c, cfg, store, every)
+			text := watched(c, cfg, store, every, decisions)
 			select {
 			case out <- strings.Split(strings.TrimSuffix(text, "\n"), "\n"):
 			case <-c.Context.Done():
@@ -124,7 +130,7 @@ func repeatStatus(c *cli.Context, cfg config.Config, store fleet.Store, every ti
 			}
 			text = b.String()
 		} else {
-			text = watched(c, cfg, store, every) + "\n"
+			text = watched(c, cfg, store, every, plainLines) + "\n"
 		}
 		if _, err := io.WriteString(c.App.Writer, text); err != nil {
 			return fmt.Errorf("print status: %w", err)
@@ -137,7 +143,7 @@ func repeatStatus(c *cli.Context, cfg config.Config, store fleet.Store, every ti
 
 // watched is one look, as text. What fails is told in it: it may be better the
 // next time.
-func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration) string {
+func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration, decisions int) string {
 	var b bytes.Buffer
 	host, _ := os.Hostname()
 	fmt.Fprintf(&b, "phoenix status on %s, %s, every %v\n\n", host, time.Now().UTC().Format("15:04:05Z"), every)
@@ -151,16 +157,16 @@ func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Du
 		fmt.Fprintf(&b, "%s\n", plain(describeError(err)))
 	}
 	fmt.Fprintln(&b, "\nlast decisions:")
-	lines, err := audit.Last(cfg.Audit.File, "", watchLines)
+	lines, err := audit.Last(cfg.Audit.File, "", watchRead)
 	switch {
 	case err != nil:
 		fmt.Fprintf(&b, "  not shown: %s\n", plain(err.Error()))
 	case len(lines) == 0:
 		fmt.Fprintln(&b, "  none yet")
 	}
-	for i := len(lines) - 1; i >= 0; i-- { // the newest is the last to be cut
-		lines[i].Text = lines[i].Minion + ": " + lines[i].Text
-		fmt.Fprintf(&b, "  %s\n", decided(lines[i]))
+	shown := fold(lines)
+	for i := len(shown) - 1; i >= max(len(shown)-decisions, 0); i-- { // the newest is the last to be cut
+		fmt.Fprintf(&b, "  %s\n", shown[i])
 	}
 	return b.String()
 }

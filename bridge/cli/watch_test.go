@@ -81,8 +81,14 @@ func TestStatusIsWatchedInATerminal(t *testing.T) {
 
 	term.resize(44, 8)
 	term.await("a small window's view", func(lines []string) bool {
-		return strings.HasPrefix(lines[7], "… ") && strings.HasSuffix(lines[7], " more lines") && strings.HasPrefix(lines[0], "phoenix status on ")
+		return strings.HasPrefix(lines[7], "… ") && strings.HasSuffix(lines[7], " more lines (j, k, space)") && strings.HasPrefix(lines[0], "phoenix status on ")
 	})
+	term.press("G")
+	term.await("the end of the view", func(lines []string) bool {
+		return showsPart(lines, "web-1: key accepted") && !showsPart(lines, "phoenix status on ")
+	})
+	term.press("\x1b[5~g")
+	term.await("its begin", func(lines []string) bool { return showsPart(lines, "phoenix status on ") })
 	term.resize(200, 50)
 	term.await("a large window's view", func(lines []string) bool { return showsPart(lines, "web-1: key accepted rule=listed") })
 	term.mu.Lock()

@@ -39,6 +39,8 @@ type Options struct {
 	// Pages returns what serves the page for browsers, with the configuration and the
 	// store of the bridge. It is called where ui is set.
 	Pages func(cfg config.Config, store fleet.Store) http.Handler
+	// Watch runs beside the bridge until ctx ends.
+	Watch func(ctx context.Context, cfg config.Config, store fleet.Store) error
 }
 
 // DryRun writes what a bridge would do now, and does nothing.
@@ -129,6 +131,9 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		Serve: func(ctx context.Context, s *service.Service) error {
 			Attend(ctx, s.LastStep, log) // it serves: what it waits for, status says
 			both, ctx := errgroup.WithContext(ctx)
+			if o.Watch != nil {
+				both.Go(func() error { return o.Watch(ctx, cfg, store) })
+			}
 			both.Go(func() error { return publishMetrics(ctx, cfg, loaded, s.Report, left, log) })
 			both.Go(func() error {
 				return api.Serve(ctx, listener, api.Bridge{Look: inbox.Invalidate, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,

@@ -63,7 +63,7 @@ func engineConfig(cfg config.Config) (service.Config, error) {
 		InstanceID: cfg.InstanceID, Incarnation: hex.EncodeToString(id),
 		Admit: decide.Admit(cfg.Admit), ValidID: cfg.ValidID(),
 		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease},
-		Function:  h.Function, Args: h.Args, Kwargs: h.Kwargs, Concurrency: h.Concurrency,
+		Function:  h.Function, Args: h.Args, Kwargs: cfg.HighstateKwargs(), Concurrency: h.Concurrency,
 		ResyncEvery: service.ResyncEvery, PollEvery: poll, UnknownFor: unknown,
 	}, nil
 }

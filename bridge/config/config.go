@@ -36,6 +36,9 @@ type Config struct {
 		Concurrency int
 		Lease       time.Duration
 	}
+	Rebind struct {
+		Limit int
+	}
 	Ready struct {
 		Command []string
 		Top     []string
@@ -149,10 +152,11 @@ func (c *Config) Settings() []Setting {
 		{"highstate.enabled", "run first highstates", &c.Highstate.Enabled},
 		{"highstate.function", "the function that is run as the first highstate", &c.Highstate.Function},
 		{"highstate.args", "its positional arguments (a YAML list)", &c.Highstate.Args},
-		{"highstate.kwargs", "its keyword arguments (a YAML map)", &c.Highstate.Kwargs},
+		{"highstate.kwargs", "its keyword arguments (a YAML map); test: false is added if it is not set, and test: null leaves it to the minion", &c.Highstate.Kwargs},
 		{"highstate.attempts", "attempts after which it is reported as failed", &c.Highstate.Attempts},
 		{"highstate.concurrency", "first highstates that this master runs at the same time", &c.Highstate.Concurrency},
 		{"highstate.lease", "time after which a master whose heartbeat stands still loses its claims", &c.Highstate.Lease},
+		{"rebind.limit", "how many keys of rebuilt machines this master's bridge binds in place of others within 24 hours without being asked (0: none; see keys accept --rebind)", &c.Rebind.Limit},
 		{"ready.command", "must exit 0 before minions are sent here (a YAML list: the program and its arguments)", &c.Ready.Command},
 		{"ready.top", "files that the master's file server must have before that (a YAML list of SALTENV/PATH, such as base/top.sls)", &c.Ready.Top},
 		{"ready.pillar", "minion whose pillar must render without errors before that (a YAML list: the id, which need not exist, then GRAIN=VALUE)", &c.Ready.Pillar},

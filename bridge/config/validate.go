@@ -94,6 +94,9 @@ func (c *Config) Validate() error {
 	if c.Heal.After != 0 && (c.Heal.After < minHeal || c.Heal.After > 24*time.Hour) {
 		fault("heal.after", "%v is neither 0 nor between %v and 24h", c.Heal.After, minHeal)
 	}
+	if c.Rebind.Limit < 0 || c.Rebind.Limit > 1000 {
+		fault("rebind.limit", "%d is not between 0 and 1000", c.Rebind.Limit)
+	}
 	h := c.Highstate
 	if h.Function == "" {
 		fault("highstate.function", "is empty")

@@ -99,7 +99,7 @@ var checks = []Check{
 	{"jid-queue", OnMinion, "`minion_jid_queue_hwm`",
 		"a job that comes again, as after a failure, is dropped only as long as the minion remembers its id: after that many others it runs once more"},
 	{"test-mode", OnMinion, "`test`",
-		"every state run is a dry run: the first highstate changes nothing, returns success, and is never run again"},
+		"every state run is a dry run that changes nothing and returns success. A bridge runs first highstates with `test=False`, unless `highstate.kwargs` sets it"},
 	{"file-client", OnMinion, "`file_client`",
 		"a first highstate applies what is on the machine, most often nothing, and counts as a success"},
 	{"startup-states", OnMinion, "`startup_states`",

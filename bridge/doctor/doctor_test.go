@@ -168,7 +168,7 @@ func TestFindings(t *testing.T) {
 		{"alive-schedule", Warning, "cannot be read", func(m *Minion) { m.AliveErr = errors.New("broken") }},
 		{"master-key", Note, "no master yet", func(m *Minion) { m.MasterKeyErr = gone }},
 		{"master-key", Warning, "not PEM", func(m *Minion) { m.MasterKeyErr = errors.New("not PEM") }},
-		{"test-mode", Error, "changes nothing", func(m *Minion) { m.Config.Options["test"] = true }},
+		{"test-mode", Warning, "changes nothing", func(m *Minion) { m.Config.Options["test"] = true }},
 		{"file-client", Error, "is local", func(m *Minion) { m.Config.Options["file_client"] = "local" }},
 		{"master-order", Warning, "random_master is on", func(m *Minion) { m.Config.Options["random_master"] = true }},
 		{"master-order", Warning, "master_failback is on", func(m *Minion) { m.Config.Options["master_failback"] = true }},

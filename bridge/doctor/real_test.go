@@ -88,7 +88,7 @@ func minionFaults() []fault {
 	}
 	return []fault{
 		option("cache-jobs", doctor.Warning, "cache_jobs: False\n"),
-		option("test-mode", doctor.Error, "test: True\n"),
+		option("test-mode", doctor.Warning, "test: True\n"),
 		option("file-client", doctor.Error, "file_client: local\n"),
 		option("startup-states", doctor.Warning, "startup_states: highstate\n"),
 		option("master-order", doctor.Warning, "random_master: True\n"),

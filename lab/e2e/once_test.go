@@ -83,7 +83,9 @@ func (f fixture) story(minion *lab.Minion) string {
 func (f fixture) restarts(t *testing.T) {
 	f.lab.In(t)
 	f.bridge.Phoenix("minions", "add", "web-1")
-	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{f.master}})
+	// test: True in its configuration: without test=False its highstate would do nothing
+	// and return success.
+	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{f.master}, Extra: map[string]any{"test": true}})
 	before := f.ran(t, minion, 1)
 	for _, again := range []struct {
 		what string

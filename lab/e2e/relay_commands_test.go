@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/relay"
 )
 
@@ -27,6 +28,32 @@ func (f *relayed) targets() {
 	f.answered(answers, nil, "web-1", "web-2")
 	if list := f.masters[0].Run("salt-key", "--out=json", "--list=all"); strings.Contains(list, "phoenix") {
 		f.t.Errorf("the bridge is shown among the minions: %s", list)
+	}
+}
+
+// where: each master says which master serves which minion.
+func (f *relayed) where() {
+	for i, b := range f.bridges {
+		var places []struct{ ID, Master string }
+		b.JSON(&places, "minions", "where")
+		for j, m := range f.minions {
+			want := f.masters[j%len(f.masters)].ID
+			if !slices.ContainsFunc(places, func(p struct{ ID, Master string }) bool { return p.ID == m.ID && p.Master == want }) {
+				f.t.Errorf("%s says that minions are on %v: %s is on %s", b.Name, places, m.ID, want)
+			}
+		}
+		for j, m := range f.masters {
+			var rows []fleet.Minion
+			b.JSON(&rows, "minions", "list", "--on", m.ID)
+			want := f.minionsWith(func(k int) bool { return k%len(f.masters) == j })
+			got := []string{}
+			for _, r := range rows {
+				got = append(got, r.SaltID())
+			}
+			if slices.Sort(got); !slices.Equal(got, want) {
+				f.t.Errorf("%s: on %s are %v, not %v", f.masters[i].ID, m.ID, got, want)
+			}
+		}
 	}
 }
 

@@ -244,6 +244,7 @@ func TestG11_Relay(t *testing.T) {
 				do    func()
 			}{
 				{"targets", true, f.targets},
+				{"where", true, f.where},
 				{"grains, pillar, compound", true, f.matched},
 				{"state.apply", true, f.states},
 				{"batch", false, f.batch},

@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/admin"
+	"phoenix/bridge/api"
+	"phoenix/bridge/awsenv"
+	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/open"
+	"phoenix/bridge/relay"
+	"phoenix/bridge/service"
+)
+
+const (
+	// whereChunk minions get a ping at a time: as salt '*' test.ping, for some seconds.
+	whereChunk = 5000
+	// whereWait is how long nobody has to answer before the others count as silent.
+	whereWait = 5 * time.Second
+	// recordWithin bounds the wait for the bridge to have read the last return, which
+	// this command has read from the same event bus.
+	recordWithin = 2 * time.Second
+)
+
+var waitFlag = &cli.DurationFlag{Name: "wait", Value: whereWait, Usage: "minions that do not answer are given up once nobody has answered for so long"}
+
+func whereCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "where",
+		Usage:     "say which master serves minions: they are asked (test.ping)",
+		ArgsUsage: "[ID | GLOB…]",
+		Description: "The question is published on this master; where the relay runs (relay.listen), on all others, too. Else only\n" +
+			"minions of this master answer. One that follows several masters is shown with the one whose question it got\n" +
+			"first. Exit code 1: a minion that was named by its id did not answer.",
+		Flags:  []cli.Flag{jsonFlag, waitFlag},
+		Action: withStore(performing(whereMinions)),
+	}
+}
+
+// place is where a minion is.
+type place struct {
+	ID     string `json:"id"`
+	Master string `json:"master"`              // by which it answered; empty: it did not
+	Last   string `json:"last_seen,omitempty"` // where it was seen last, if it did not
+	Why    string `json:"why,omitempty"`       // it did not answer
+}
+
+// whereabouts are places of minions, as far as this master reaches.
+type whereabouts struct {
+	self    string
+	relayed bool // the relay asked the minions of the other masters
+	places  map[string]place
+}
+
+// findMinions asks minions of the fleet to answer, and finds by which master they do.
+func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabouts, error) {
+	cfg := a.Config
+	if _, err := awsenv.IdentifyMaster(c.Context, &cfg, ""); err != nil {
+		return nil, err
+	}
+	w := &whereabouts{self: cfg.InstanceID, places: map[string]place{}}
+	ids := []string{}
+	valid := cfg.ValidID()
+	for _, row := range rows {
+		p := place{ID: row.SaltID(), Why: "it has not answered"}
+		switch phase := decide.PhaseOf(row, true, false); {
+		case row.Status == fleet.Terminate:
+			p.Why = "its instance was terminated"
+		case row.KeySHA256 == "":
+			p.Why = fmt.Sprintf("%s: no key of it is known", phase)
+		case !valid(p.ID):
+			p.Why = "its id does not match id_pattern"
+		default:
+			p.Last = row.HighstateRunner
+			ids = append(ids, p.ID)
+		}
+		w.places[p.ID] = p
+	}
+	if len(ids) == 0 {
+		return w, nil
+	}
+	master, _, client, err := open.Master(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.Prove(c.Context); err != nil { // before a wait for its event bus
+		return nil, err
+	}
+	var report service.Report
+	bridge := api.NewClient(cfg.Socket)
+	if err := bridge.Status(c.Context, &report); err == nil && report.Relay != nil {
+		w.relayed = len(report.Relay.Peers) > 0
+	}
+	ctx, stop := context.WithCancel(c.Context)
+	defer stop()
+	jobs, err := openJobs(ctx, master, client)
+	if err != nil {
+		return nil, err
+	}
+	jobs.quiet = c.Duration("wait")
+	defer progress(c, fmt.Sprintf("asking %d minions", len(ids)))()
+	for chunk := range slices.Chunk(ids, whereChunk) {
+		answers, err := jobs.once(ctx, chunk, call("test.ping"))
+		if err != nil {
+			return nil, err
+		}
+		for id := range answers {
+			w.places[id] = place{ID: id, Master: w.self}
+		}
+		if !w.relayed {
+			continue
+		}
+		job, err := recorded(ctx, bridge, jobs.jid, len(answers))
+		if err != nil {
+			return nil, fmt.Errorf("find minions: %w", err)
+		}
+		w.take(job)
+	}
+	return w, nil
+}
+
+// take takes in by which masters minions returned.
+func (w *whereabouts) take(job relay.Job) {
+	for _, m := range job.Minions {
+		w.places[m.Minion] = place{ID: m.Minion, Master: m.Master}
+	}
+	for _, m := range job.Missing {
+		if p, asked := w.places[m.Minion]; asked && p.Master == "" {
+			w.places[m.Minion] = place{ID: m.Minion, Last: m.Master, Why: m.Why}
+		}
+	}
+}
+
+// recorded returns the bridge's record of a job, once it has as many returns as came.
+func recorded(ctx context.Context, bridge *api.Client, jid string, answers int) (job relay.Job, err error) {
+	again := time.NewTicker(jobPoll)
+	defer again.Stop()
+	for until := time.Now().Add(recordWithin); ; {
+		err = bridge.Jobs(ctx, jid, &job)
+		if err == nil && job.Returned >= answers || time.Now().After(until) {
+			return job, err
+		}
+		select {
+		case <-ctx.Done():
+			return job, ctx.Err()
+		case <-again.C:
+		}
+	}
+}
+
+func whereMinions(c *cli.Context, a admin.Admin) error {
+	rows, err := a.Minions(c.Context, admin.ListMinions{})
+	bad, err := fleet.WithoutBadRows(err)
+	if err != nil {
+		return err
+	}
+	if rows, err = filterMinions(c, rows); err != nil {
+		return err
+	}
+	if !c.Args().Present() { // those that are gone are asked for by their ids alone
+		rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return r.Status == fleet.Terminate })
+	}
+	w, err := findMinions(c, a, rows)
+	if err != nil {
+		return err
+	}
+	places := []place{}
+	for _, row := range rows {
+		places = append(places, w.places[row.SaltID()])
+	}
+	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.ID, b.ID) })
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, places)
+	} else {
+		t := newTable(c.App.Writer, "MINION", "MASTER", "LAST SEEN", "WHY NOT")
+		for _, p := range places {
+			t.row(p.ID, p.Master, p.Last, p.Why)
+		}
+		err = t.flush()
+		w.say(a)
+	}
+	if err == nil {
+		err = silent(c.Args().Slice(), places)
+	}
+	return cmp.Or(err, nameBad(c, bad))
+}
+
+// say says what the answer leaves out.
+func (w *whereabouts) say(a admin.Admin) {
+	if !w.relayed && a.Note != nil {
+		a.Note("minions of other masters are not asked: no relay runs here (relay.listen); run this on them")
+	}
+}
+
+// silent returns an error if a minion that was named by its id did not answer.
+func silent(named []string, places []place) error {
+	for _, p := range places {
+		if p.Master == "" && slices.Contains(named, p.ID) {
+			return fmt.Errorf("find minion %s: %s", p.ID, p.Why)
+		}
+	}
+	return nil
+}
+
+// minionsOn keeps the rows of minions that answer on a master.
+func minionsOn(c *cli.Context, a admin.Admin, rows []fleet.Minion, master string) ([]fleet.Minion, error) {
+	masters, err := a.Masters(c.Context)
+	if _, err := fleet.WithoutBadRows(err); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID == master }) {
+		return nil, fmt.Errorf("list minions on %s: %w (phoenix masters list)", master, fleet.ErrNotFound)
+	}
+	w, err := findMinions(c, a, rows)
+	if err != nil {
+		return nil, err
+	}
+	if master != w.self && !w.relayed {
+		return nil, fmt.Errorf("list minions on %s: this is %s, and no relay runs here (relay.listen): run it on %s", master, w.self, master)
+	}
+	return slices.DeleteFunc(rows, func(r fleet.Minion) bool { return w.places[r.SaltID()].Master != master }), nil
+}
