@@ -89,6 +89,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		events, where = nil, bus.Config{Path: config.BusOff}
 	}
 	heals, _ := store.(fleet.Heals) // each store of ours is one
+	engine.Breakers = fleet.BreakersOf(store)
 	inbox, counters := service.NewInbox(), &service.Counters{Durations: metrics.NewDurations()}
 	store = service.CountFailures(store, counters)
 	open.Folder(cfg.Audit.File)

@@ -59,10 +59,14 @@ func engineConfig(cfg config.Config) (service.Config, error) {
 		poll, unknown = pollDynamoDB, unknownDynamoDB
 	}
 	h := cfg.Highstate
+	breaker, err := decide.ParseBreaker(h.Breaker)
+	if err != nil {
+		return service.Config{}, config.Invalid(fmt.Errorf("highstate.breaker: %w", err))
+	}
 	return service.Config{
 		InstanceID: cfg.InstanceID, Incarnation: hex.EncodeToString(id),
 		Admit: decide.Admit(cfg.Admit), ValidID: cfg.ValidID(),
-		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease},
+		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease, Breaker: breaker},
 		Function:  h.Function, Args: h.Args, Kwargs: h.Kwargs, Concurrency: h.Concurrency,
 		ResyncEvery: service.ResyncEvery, PollEvery: poll, UnknownFor: unknown,
 	}, nil
