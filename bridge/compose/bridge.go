@@ -95,7 +95,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	open.Folder(cfg.Audit.File)
 	trail := audit.New(cfg.Audit.File, log)
 	left := autoscaling.Left(master.Interface, master.PublishPort)
-	messages, err := openQueue(cfg, loaded, store, left, inbox.Upsert, counters.Durations.Message, service.DecisionLog(log, trail, engine.InstanceID), log)
+	messages, err := openQueue(cfg, loaded, store, halted(engine), left, inbox.Upsert, counters.Durations.Message, service.DecisionLog(log, trail, engine.InstanceID), log)
 	if err != nil {
 		return config.Invalid(err)
 	}
