@@ -155,7 +155,7 @@ func (c *Config) Settings() []Setting {
 		{"highstate.attempts", "attempts after which it is reported as failed", &c.Highstate.Attempts},
 		{"highstate.concurrency", "first highstates that this master runs at the same time", &c.Highstate.Concurrency},
 		{"highstate.lease", "time after which a master whose heartbeat stands still loses its claims", &c.Highstate.Lease},
-		{"highstate.breaker", "FAILED/LAST: when the first highstates of so many of the last so many minions failed, over all masters, new ones wait for phoenix highstate resume (0: never)", &c.Highstate.Breaker},
+		{"highstate.breaker", "FAILED/LAST: when the first highstates of FAILED of the last LAST minions failed, over all masters, new ones wait for phoenix highstate resume (0: never)", &c.Highstate.Breaker},
 		{"ready.command", "must exit 0 before minions are sent here (a YAML list: the program and its arguments)", &c.Ready.Command},
 		{"ready.top", "files that the master's file server must have before that (a YAML list of SALTENV/PATH, such as base/top.sls)", &c.Ready.Top},
 		{"ready.pillar", "minion whose pillar must render without errors before that (a YAML list: the id, which need not exist, then GRAIN=VALUE)", &c.Ready.Pillar},
