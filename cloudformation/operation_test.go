@@ -40,7 +40,7 @@ func scaling(t *testing.T, cfg aws.Config) {
 }
 
 // published are the metrics that the bridge publishes; see bridge/cli, metricValues.
-var published = []string{"Ready", "Minions", "TerminationsHeld", "ComparisonFailing", "LaunchesKept", "HighstatesFailed"}
+var published = []string{"Ready", "Minions", "TerminationsHeld", "ComparisonFailing", "LaunchesKept", "HighstatesFailed", "BreakerOpen"}
 
 // alarms: each is about a metric that AWS or a bridge publishes, and about this fleet.
 // Without AlarmTopic none notifies.
@@ -64,7 +64,7 @@ func alarms(t *testing.T, cfg aws.Config, base stacks.Stack) {
 		"phoenix dead letters": {"ApproximateNumberOfMessagesVisible", "notBreaching"}, "phoenix old messages": {"ApproximateAgeOfOldestMessage", "notBreaching"},
 		"phoenix no master ready": {"Ready", "breaching"}, "phoenix terminations held": {"TerminationsHeld", "notBreaching"},
 		"phoenix comparisons failing": {"ComparisonFailing", "notBreaching"}, "phoenix first highstates failed": {"HighstatesFailed", "notBreaching"},
-		"phoenix failed launches kept": {"LaunchesKept", "notBreaching"},
+		"phoenix failed launches kept": {"LaunchesKept", "notBreaching"}, "phoenix first highstates halted": {"BreakerOpen", "notBreaching"},
 	} {
 		a, there := found[name]
 		if !there || *a.MetricName != want.metric || aws.ToString(a.TreatMissingData) != want.missing {
@@ -77,7 +77,7 @@ func alarms(t *testing.T, cfg aws.Config, base stacks.Stack) {
 	if a := found["phoenix masters missing"]; len(a.Metrics) != 3 || *a.Metrics[0].Expression != "desired - inservice" || *a.Metrics[1].MetricStat.Metric.Dimensions[0].Value != "phoenix-masters" {
 		t.Errorf("masters missing: %+v", a)
 	}
-	if len(found) != 8 {
+	if len(found) != 9 {
 		t.Errorf("%d alarms", len(found))
 	}
 }

@@ -64,13 +64,17 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 		return nil, err
 	}
 	report := a.bridgeReport(ctx)
+	breaker, err := a.breaker(ctx)
+	if err != nil {
+		return nil, err
+	}
 	view.Removed = slices.ContainsFunc(report.Engine.Problems, func(p service.Problem) bool {
 		return p.Minion == r.ID && p.Kind == service.KeyRemoved
 	})
 	d := decide.Keys(decide.Admit(a.Config.Admit), view)
 	x := &Explanation{ID: r.ID, Standing: decide.PhaseOf(view.Row, view.Known, view.Accepted.Present),
 		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
-		Rules: decide.ExplainKeys(decide.Admit(a.Config.Admit), view), Highstate: explainHighstate(report, view)}
+		Rules: decide.ExplainKeys(decide.Admit(a.Config.Admit), view), Highstate: explainHighstate(report, breaker, view)}
 	if view.Known {
 		x.Row = &view.Row
 	}
@@ -101,13 +105,18 @@ func (a Admin) bridgeReport(ctx context.Context) (report service.Report) {
 
 // explainHighstate says how far the first highstate is: in the bridge's own words if
 // one runs here, since only it knows what it waits for.
-func explainHighstate(report service.Report, v decide.KeyView) string {
+func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView) string {
 	for _, p := range report.Engine.Highstate {
 		if p.Minion == v.ID {
 			return p.Why
 		}
 	}
-	switch decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) {
+	standing := decide.PhaseOf(v.Row, v.Known, v.Accepted.Present)
+	if begins := standing == decide.PhaseListed || standing == decide.PhaseAccepted || standing == decide.PhaseFailed; begins &&
+		breaker != nil && breaker.Open && !v.Row.Requested() {
+		return fmt.Sprintf("%s: the circuit breaker is open: %s (phoenix highstate resume)", wanted(v), breaker.Reason)
+	}
+	switch standing {
 	case decide.PhaseForeign, decide.PhaseUnlisted:
 		return "none: it is not in the fleet"
 	case decide.PhaseTerminated:
@@ -117,17 +126,25 @@ func explainHighstate(report service.Report, v decide.KeyView) string {
 	case decide.PhaseDone:
 		return "ran, as job " + v.Row.ClaimJID + " by " + v.Row.HighstateRunner
 	case decide.PhaseFailed:
-		retcode := ""
-		if v.Row.Retcode != nil {
-			retcode = fmt.Sprint(*v.Row.Retcode)
-		}
-		return fmt.Sprintf("attempt %d failed (retcode %s)", v.Row.Attempt, retcode)
+		return wanted(v)
 	case decide.PhaseRunning:
 		return "runs as job " + v.Row.ClaimJID + " by " + v.Row.ClaimOwner
 	case decide.PhaseAccepted:
 		return "wanted: starts when the minion connects"
 	}
 	return "wanted: starts when its key is accepted and it connects"
+}
+
+// wanted says that a highstate has not begun, or how the last attempt failed.
+func wanted(v decide.KeyView) string {
+	if v.Row.ClaimState != fleet.Failed {
+		return "wanted"
+	}
+	retcode := ""
+	if v.Row.Retcode != nil {
+		retcode = fmt.Sprint(*v.Row.Retcode)
+	}
+	return fmt.Sprintf("attempt %d failed (retcode %s)", v.Row.Attempt, retcode)
 }
 
 // listingOf returns the keys of one id as a listing.

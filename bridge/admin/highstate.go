@@ -52,6 +52,9 @@ func (a Admin) RunHighstate(ctx context.Context, r RunHighstates) ([]fleet.Minio
 	for i, id := range r.IDs {
 		changes[i] = fleet.Rerun{InstanceID: instances[id], Force: r.Force}
 	}
+	if b, err := a.breaker(ctx); err == nil && b != nil && b.Open {
+		a.note("the circuit breaker is open: these begin nevertheless, others wait for phoenix highstate resume")
+	}
 	return a.apply(ctx, "ask for highstates", "highstate asked for", changes)
 }
 

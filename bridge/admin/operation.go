@@ -19,20 +19,21 @@ type Operation func(ctx context.Context, arguments json.RawMessage) (any, error)
 // Operations returns the operations that end soon, by their names.
 func (a Admin) Operations() map[string]Operation {
 	return map[string]Operation{
-		"status":          with(func(ctx context.Context, _ none) (any, error) { return a.Status(ctx, CountAll) }),
-		"masters.list":    with(func(ctx context.Context, _ none) (any, error) { return a.Masters(ctx) }),
-		"minions.list":    with(func(ctx context.Context, r ListMinions) (any, error) { return a.Minions(ctx, r) }),
-		"minions.add":     with(func(ctx context.Context, r AddMinions) (any, error) { return a.Add(ctx, r) }),
-		"minions.retire":  with(a.retire),
-		"minions.explain": with(func(ctx context.Context, r ExplainMinion) (any, error) { return a.Explain(ctx, r) }),
-		"adopt":           with(func(ctx context.Context, r AdoptMinions) (any, error) { return a.Adopt(ctx, r) }),
-		"keys.list":       with(func(ctx context.Context, _ none) (any, error) { return a.Keys(ctx) }),
-		"keys.accept":     with(func(ctx context.Context, r AcceptKeys) (any, error) { return a.Accept(ctx, r) }),
-		"keys.restore":    with(func(ctx context.Context, r RestoreKeys) (any, error) { return a.Restore(ctx, r) }),
-		"highstate.list":  with(func(ctx context.Context, r ListHighstates) (any, error) { return a.Highstates(ctx, r) }),
-		"highstate.run":   with(func(ctx context.Context, r RunHighstates) (any, error) { return a.RunHighstate(ctx, r) }),
-		"prune":           with(func(ctx context.Context, r PruneMinions) (any, error) { return a.Prune(ctx, r) }),
-		"roster":          with(func(ctx context.Context, r MakeRoster) (any, error) { return a.Roster(ctx, r) }),
+		"status":           with(func(ctx context.Context, _ none) (any, error) { return a.Status(ctx, CountAll) }),
+		"masters.list":     with(func(ctx context.Context, _ none) (any, error) { return a.Masters(ctx) }),
+		"minions.list":     with(func(ctx context.Context, r ListMinions) (any, error) { return a.Minions(ctx, r) }),
+		"minions.add":      with(func(ctx context.Context, r AddMinions) (any, error) { return a.Add(ctx, r) }),
+		"minions.retire":   with(a.retire),
+		"minions.explain":  with(func(ctx context.Context, r ExplainMinion) (any, error) { return a.Explain(ctx, r) }),
+		"adopt":            with(func(ctx context.Context, r AdoptMinions) (any, error) { return a.Adopt(ctx, r) }),
+		"keys.list":        with(func(ctx context.Context, _ none) (any, error) { return a.Keys(ctx) }),
+		"keys.accept":      with(func(ctx context.Context, r AcceptKeys) (any, error) { return a.Accept(ctx, r) }),
+		"keys.restore":     with(func(ctx context.Context, r RestoreKeys) (any, error) { return a.Restore(ctx, r) }),
+		"highstate.list":   with(func(ctx context.Context, r ListHighstates) (any, error) { return a.Highstates(ctx, r) }),
+		"highstate.run":    with(func(ctx context.Context, r RunHighstates) (any, error) { return a.RunHighstate(ctx, r) }),
+		"highstate.resume": with(func(ctx context.Context, _ none) (any, error) { return a.ResumeHighstates(ctx) }),
+		"prune":            with(func(ctx context.Context, r PruneMinions) (any, error) { return a.Prune(ctx, r) }),
+		"roster":           with(func(ctx context.Context, r MakeRoster) (any, error) { return a.Roster(ctx, r) }),
 	}
 }
 

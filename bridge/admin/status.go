@@ -21,6 +21,7 @@ type Overview struct {
 	Follow  fleet.Following      `json:"following"`         // by masters that serve
 	Keys    string               `json:"keys,omitempty"`    // why foreign keys could not be counted
 	Counted string               `json:"counted,omitempty"` // what minions are counted, where it is not all
+	Breaker *Breaker             `json:"breaker,omitempty"` // of first highstates; absent: highstate.breaker is 0
 	Bridge  *service.Report      `json:"bridge"`            // null: none answers on this machine
 	Hint    string               `json:"bridge_error,omitempty"`
 	BadRows []string             `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
@@ -71,6 +72,9 @@ func (a Admin) Status(ctx context.Context, count Count) (*Overview, error) {
 	}
 	if o.Masters == nil {
 		o.Masters = []fleet.Master{} // [] in JSON, not null
+	}
+	if o.Breaker, err = a.breaker(ctx); err != nil {
+		return nil, err
 	}
 	o.Follow = fleet.CountFollowing(Serving(o.Masters, a.Config.Highstate.Lease, time.Now()))
 	var report service.Report

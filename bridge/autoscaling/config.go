@@ -1,6 +1,7 @@
 package autoscaling
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,6 +69,10 @@ type Config struct {
 	// LaunchFailures in a row within a day, in one group, and further instances whose
 	// first highstate failed are kept: see keep. 0: each is given up.
 	LaunchFailures int
+	// Halted reports whether the circuit breaker of first highstates is open; nil: there
+	// is none. A launching instance that waits for it is prolonged: to give it up would
+	// have its group launch another that waits.
+	Halted func(ctx context.Context) (bool, error)
 	// Every is how often AutoScaling and EC2 are asked; see ReconcileEvery.
 	Every time.Duration
 	// Told is called with rows as they were written, or found to say so already; may

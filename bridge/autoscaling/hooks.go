@@ -147,10 +147,11 @@ func (h *Hooks) look(ctx context.Context) {
 	h.mu.Lock()
 	waits := make([]*wait, 0, len(h.waits))
 	ids := make([]string, 0, len(h.waits))
-	masters := false
+	masters, launching := false, false
 	for _, w := range h.waits {
 		waits, ids = append(waits, w), append(ids, w.InstanceID)
 		masters = masters || w.role == Masters
+		launching = launching || w.role != Masters && w.Kind == Launched
 	}
 	h.mu.Unlock()
 	if len(waits) == 0 {
@@ -175,6 +176,13 @@ func (h *Hooks) look(ctx context.Context) {
 	if of != nil {
 		h.pulses.observe(of, time.Now())
 	}
+	halted := false
+	if launching && h.cfg.Halted != nil {
+		if halted, err = h.cfg.Halted(ctx); err != nil {
+			h.log.Warn("launching lifecycle hooks wait for the store", "err", err)
+			waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role != Masters && w.Kind == Launched })
+		}
+	}
 	var calls errgroup.Group
 	calls.SetLimit(callsAtOnce)
 	for _, w := range waits {
@@ -182,7 +190,7 @@ func (h *Hooks) look(ctx context.Context) {
 			continue // a row that cannot be read ends no hook: the hook's own timeout does
 		}
 		timeout := h.timeout(ctx, w.Group, w.Hook)
-		step, why := h.decide(w, rows[w.InstanceID], of, timeout)
+		step, why := h.decide(w, rows[w.InstanceID], of, halted, timeout)
 		calls.Go(func() error {
 			h.do(ctx, w, step, why, timeout)
 			return nil
@@ -192,7 +200,7 @@ func (h *Hooks) look(ctx context.Context) {
 }
 
 // decide says what to do about one that waits, and why.
-func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Master, timeout time.Duration) (step, string) {
+func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Master, halted bool, timeout time.Duration) (step, string) {
 	now := time.Now()
 	master, found := masters[w.InstanceID]
 	switch {
@@ -202,6 +210,9 @@ func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Maste
 		return h.nextOfLeaving(w, masters, timeout, now)
 	case w.Kind == Launched:
 		w.progress.see(row, now)
+		if halted && waitsForBreaker(row) {
+			w.moved = now
+		}
 		return next(w, row, h.cfg.Attempts, timeout, now)
 	}
 	return nextOfEnded(w, row, now), ""

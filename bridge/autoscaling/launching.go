@@ -44,6 +44,12 @@ func (p *progress) see(row fleet.Minion, now time.Time) {
 	}
 }
 
+// waitsForBreaker reports whether the highstate of a row, or its next attempt, does not
+// begin while the circuit breaker is open. What runs then ends as always.
+func waitsForBreaker(row fleet.Minion) bool {
+	return row.KeySHA256 != "" && row.ClaimState != fleet.Claimed && !row.Requested()
+}
+
 // next decides for a launching minion. It is prolonged only while it gets on, and no
 // longer than the hook's own timeout after it last did: a minion that died, or whose
 // states hang, must not be held for two days. An instance without a row has the zero

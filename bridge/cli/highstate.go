@@ -22,6 +22,7 @@ func highstateCommand() *cli.Command {
 				Action: withStore(performing(listHighstates)),
 			},
 			highstateShowCommand(),
+			highstateResumeCommand(),
 			{
 				Name:      "run",
 				Usage:     "request a highstate: on an adopted minion, or once more",

@@ -216,7 +216,7 @@ func TestMinionsListFilters(t *testing.T) {
 	a.says(exitNotFound, "minions list WEB-1", "web-1 is")
 	a.says(exitUsage, "minions list --phase asleep", "is no phase")
 	a.says(exitOK, "minions list --wide", "HIGHSTATE BY")
-	a.says(exitOK, "minions explain --help", "listed: in the fleet")
+	a.says(exitOK, "minions explain --help", "in the fleet, has not sent an auth request yet")
 }
 
 // Another key for a known id is shown everywhere, with both digests and since when.

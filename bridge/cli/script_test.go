@@ -18,11 +18,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/api"
+	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/fleet/sqlite"
 	"phoenix/bridge/service"
@@ -195,6 +197,19 @@ func seedRow(ts *testscript.TestScript, store fleet.Store, words []string) error
 	case "failed": // ID
 		return apply(fleet.Add{InstanceID: id, MinionID: id}, claim,
 			fleet.Finish{InstanceID: id, JID: claim.JID, Outcome: fleet.Erred, Retcode: 2})
+	case "breaker": // MASTER ID…: opened by the failures of these
+		breakers := fleet.BreakersOf(store)
+		b, err := breakers.LastBreaker(ctx)
+		if err != nil {
+			return err
+		}
+		var results []fleet.BreakerResult
+		for _, id := range more {
+			results = append(results, fleet.BreakerResult{InstanceID: id, JID: claim.JID, Failed: true})
+		}
+		next, _ := decide.Breaker{Failed: len(more), Last: len(more) + 1}.Record(b, results, id, time.Now())
+		_, _, err = breakers.WriteBreaker(ctx, next)
+		return err
 	case "terminated": // ID
 		return apply(fleet.Retire{InstanceID: id})
 	}

@@ -28,7 +28,7 @@ func statusCommand() *cli.Command {
 			"counts the whole fleet: it counts the minions whose keys are on this master, as of the bridge's last comparison.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "refresh until stopped (q, Ctrl-C)"},
-			&cli.BoolFlag{Name: "check", Usage: "exit 1 if a master is stale or not ready, no bridge answers here, or an id has another key"},
+			&cli.BoolFlag{Name: "check", Usage: "exit 1 if a master is stale or not ready, no bridge answers here, an id has another key, or the circuit breaker is open"},
 			&cli.DurationFlag{Name: "interval", Value: watchEvery, Usage: "with --watch: time between refreshes"}},
 		Action: withStore(showStatus),
 	}
@@ -89,6 +89,7 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 		}
 		fmt.Fprintf(w, "failed: %s%s\n", plain(strings.Join(o.Failed[:min(n, shownIDs)], " ")), more)
 	}
+	printBreaker(w, o)
 	for _, why := range o.BadRows {
 		fmt.Fprintf(w, "left out: %s\n", plain(why))
 	}
@@ -107,6 +108,21 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 		return err
 	}
 	return printBridge(w, *o.Bridge)
+}
+
+// printBreaker says that no new first highstate begins, and why.
+func printBreaker(w io.Writer, o *admin.Overview) {
+	b := o.Breaker
+	if b == nil || !b.Open {
+		return
+	}
+	fmt.Fprintf(w, "NO NEW FIRST HIGHSTATES: the circuit breaker is open: %s (phoenix highstate resume)\n", plain(b.Reason))
+	if b.Opened != "" {
+		fmt.Fprintf(w, "  since %s, by %s; failed: %s\n", plain(b.Opened), plain(b.OpenedBy), plain(strings.Join(b.Failed[:min(len(b.Failed), shownIDs)], " ")))
+	}
+	if o.Bridge != nil && o.Bridge.Engine.Halted > 0 {
+		fmt.Fprintf(w, "  minions of this master that wait: %d\n", o.Bridge.Engine.Halted)
+	}
 }
 
 func printBridge(w io.Writer, r service.Report) error {
@@ -167,6 +183,7 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 		}
 	}
 	list("terminations HELD, told by messages, without EC2's word (phoenix minions retire --held)", q.Held)
+	list("launches KEPT though their first highstate failed (autoscaling.launch_failures)", q.Kept)
 	list("told to be terminated, and EC2 says that they live", q.Refuted)
 	r := q.Reconcile
 	if r == nil {

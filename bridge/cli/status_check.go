@@ -31,6 +31,9 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 	case b.Engine.Fault != "":
 		why = append(why, "work is delayed: "+b.Engine.Fault)
 	}
+	if b := o.Breaker; b != nil && b.Open {
+		why = append(why, "no new first highstate begins: "+b.Reason)
+	}
 	if n := len(o.OtherKeys); n > 0 {
 		why = append(why, fmt.Sprintf("%d ids with another key", n))
 	}

@@ -91,12 +91,13 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		events, where = nil, bus.Config{Path: config.BusOff}
 	}
 	heals, _ := store.(fleet.Heals) // each store of ours is one
+	engine.Breakers = fleet.BreakersOf(store)
 	inbox, counters := service.NewInbox(), &service.Counters{Durations: metrics.NewDurations()}
 	store = service.CountFailures(store, counters)
 	open.Folder(cfg.Audit.File)
 	trail := audit.New(cfg.Audit.File, log)
 	left := autoscaling.Left(master.Interface, master.PublishPort)
-	messages, err := openQueue(cfg, loaded, store, left, inbox.Upsert, counters.Durations.Message, service.DecisionLog(log, trail, engine.InstanceID), log)
+	messages, err := openQueue(cfg, loaded, store, halted(engine), left, inbox.Upsert, counters.Durations.Message, service.DecisionLog(log, trail, engine.InstanceID), log)
 	if err != nil {
 		return config.Invalid(err)
 	}

@@ -37,11 +37,14 @@ func publishMetrics(ctx context.Context, cfg config.Config, loaded aws.Config, r
 // metricValues are the metrics that the alarms and policies of cloudformation name.
 func metricValues(r service.Report, left func() (int, error)) cloudwatch.Values {
 	v := cloudwatch.Values{
-		Now:   map[string]float64{"Ready": 0},
+		Now:   map[string]float64{"Ready": 0, "BreakerOpen": 0},
 		Total: map[string]float64{"HighstatesFailed": float64(r.Counts.Ended[fleet.Erred])},
 	}
 	if r.Ready {
 		v.Now["Ready"] = 1
+	}
+	if r.Engine.Breaker != "" {
+		v.Now["BreakerOpen"] = 1
 	}
 	// A master that stops is not counted as one without minions: that would add none.
 	if minions, err := left(); err == nil {

@@ -59,10 +59,14 @@ func engineConfig(cfg config.Config) (service.Config, error) {
 		poll, unknown = pollDynamoDB, unknownDynamoDB
 	}
 	h := cfg.Highstate
+	breaker, err := decide.ParseBreaker(h.Breaker)
+	if err != nil {
+		return service.Config{}, config.Invalid(fmt.Errorf("highstate.breaker: %w", err))
+	}
 	return service.Config{
 		InstanceID: cfg.InstanceID, Incarnation: hex.EncodeToString(id),
 		Admit: decide.Admit(cfg.Admit), ValidID: cfg.ValidID(),
-		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease},
+		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease, Breaker: breaker},
 		Function:  h.Function, Args: h.Args, Kwargs: cfg.HighstateKwargs(), Concurrency: h.Concurrency,
 		ResyncEvery: service.ResyncEvery, PollEvery: poll, UnknownFor: unknown,
 	}, nil
@@ -87,10 +91,25 @@ func engineOnAWS(engine *service.Config, cfg config.Config, loaded aws.Config, s
 	return nil
 }
 
+// halted returns what reads whether the circuit breaker of first highstates is open; nil
+// if there is none.
+func halted(engine service.Config) func(context.Context) (bool, error) {
+	if engine.Breakers == nil || engine.Highstate.Breaker.Off() || !engine.Highstate.Enabled {
+		return nil
+	}
+	return func(ctx context.Context) (bool, error) {
+		b, err := engine.Breakers.LastBreaker(ctx)
+		if errors.Is(err, fleet.ErrCorrupt) {
+			return true, nil // as the engine takes it
+		}
+		return b.Open(), err
+	}
+}
+
 // openQueue returns what reads the queues and the groups; nil if the configuration
 // names neither.
-func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, left func() (int, error), told func([]fleet.Minion), age func(time.Duration), decisions, log *slog.Logger) (*autoscaling.Queue, error) {
-	c := autoscaling.Config{Self: cfg.InstanceID, Hooks: cfg.AutoScaling.Hooks, Left: left, Decisions: decisions,
+func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, halted func(context.Context) (bool, error), left func() (int, error), told func([]fleet.Minion), age func(time.Duration), decisions, log *slog.Logger) (*autoscaling.Queue, error) {
+	c := autoscaling.Config{Self: cfg.InstanceID, Hooks: cfg.AutoScaling.Hooks, Left: left, Halted: halted, Decisions: decisions,
 		Told: told, Age: age, Every: autoscaling.ReconcileEvery, LaunchFailures: cfg.AutoScaling.LaunchFailures}
 	if cfg.Highstate.Enabled {
 		c.Attempts = cfg.Highstate.Attempts

@@ -79,7 +79,7 @@ func TestStuckLoopIsNotAlive(t *testing.T) {
 		}
 		cancel()
 		synctest.Wait()
-		if strings.Count(log.String(), "stands still") != 1 {
+		if strings.Count(log.String(), "main loop stalled") != 1 {
 			t.Errorf("told: %s", log.String())
 		}
 	})

@@ -35,6 +35,7 @@ type Config struct {
 		Attempts    int
 		Concurrency int
 		Lease       time.Duration
+		Breaker     string
 	}
 	Rebind struct {
 		Limit int
@@ -121,6 +122,7 @@ func Default() Config {
 	c.Highstate.Attempts = 3
 	c.Highstate.Concurrency = 100
 	c.Highstate.Lease = 30 * time.Second
+	c.Highstate.Breaker = "5/10"
 	c.Relay.Jobs = RelayOwn
 	c.Agent.Interval, c.Agent.Splay = time.Minute, time.Minute
 	c.Agent.Settle = 6 * time.Hour
@@ -157,6 +159,7 @@ func (c *Config) Settings() []Setting {
 		{"highstate.concurrency", "first highstates that this master runs at the same time", &c.Highstate.Concurrency},
 		{"highstate.lease", "time after which a master whose heartbeat stands still loses its claims", &c.Highstate.Lease},
 		{"rebind.limit", "how many keys of rebuilt machines this master's bridge binds in place of others within 24 hours without being asked (0: none; see keys accept --rebind)", &c.Rebind.Limit},
+		{"highstate.breaker", "FAILED/LAST: when the first highstates of FAILED of the last LAST minions failed, over all masters, new ones wait for phoenix highstate resume (0: never)", &c.Highstate.Breaker},
 		{"ready.command", "must exit 0 before minions are sent here (a YAML list: the program and its arguments)", &c.Ready.Command},
 		{"ready.top", "files that the master's file server must have before that (a YAML list of SALTENV/PATH, such as base/top.sls)", &c.Ready.Top},
 		{"ready.pillar", "minion whose pillar must render without errors before that (a YAML list: the id, which need not exist, then GRAIN=VALUE)", &c.Ready.Pillar},

@@ -110,6 +110,9 @@ func (c *Config) Validate() error {
 	if h.Lease < minLease || h.Lease > time.Hour {
 		fault("highstate.lease", "%v is not between %v and 1h", h.Lease, minLease)
 	}
+	if _, err := decide.ParseBreaker(h.Breaker); err != nil {
+		fault("highstate.breaker", "%v", err)
+	}
 	return errors.Join(faults...)
 }
 

@@ -183,7 +183,7 @@ func (x *search) after(s *exhaust) {
 		}
 		step := x.rule(exPolicy, s.self(i), s.pulse(i), m.course, s.now)
 		switch step.Act {
-		case Rest, Queue:
+		case Rest, Queue, Halt:
 		case Wait:
 			if next.IsZero() || step.At.Before(next) {
 				next = step.At

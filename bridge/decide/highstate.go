@@ -12,6 +12,7 @@ type Policy struct {
 	Enabled  bool
 	Attempts int           // that may fail before the highstate counts as failed
 	Lease    time.Duration // how long a master's heartbeat counter may stand still
+	Breaker  Breaker
 }
 
 // The waits of a first highstate. None of them is a promise: each only says when to
@@ -71,6 +72,9 @@ type Self struct {
 	Beating     bool // its heartbeats reach the store and say ready; otherwise it publishes nothing
 	Draining    bool // it takes no claim
 	Slots       int  // highstates that may still start (highstate.concurrency)
+	// Open says why the circuit breaker is open, and no new highstate begins; empty: it
+	// is closed.
+	Open string
 }
 
 // Ended is how a job ended, by an event or by the minion's job cache.
@@ -150,6 +154,7 @@ const (
 	Rest    Act = "rest"    // nothing, until an event
 	Wait    Act = "wait"    // nothing, until Step.At
 	Queue   Act = "queue"   // nothing, until another highstate ends
+	Halt    Act = "halt"    // nothing, until the circuit breaker is closed
 	Read    Act = "read"    // read the row again
 	Ping    Act = "ping"    // ask whether the minion is connected here
 	Take    Act = "take"    // write the claim: a new one, or a takeover
@@ -210,6 +215,8 @@ func Highstate(p Policy, self Self, owner Liveness, c HighstateView, now time.Ti
 	switch {
 	case !c.connected(now):
 		return c.ping(now, "it is not connected here, as far as this master knows")
+	case self.halts(r):
+		return Step{Act: Halt, Reason: self.Open}
 	case self.Draining:
 		return wait(now.Add(rereadEvery), drainingReason)
 	case self.Slots <= 0:
@@ -217,6 +224,10 @@ func Highstate(p Policy, self Self, owner Liveness, c HighstateView, now time.Ti
 	}
 	return Step{Act: Take, Reason: fmt.Sprintf("attempt %d", r.Attempt+1)}
 }
+
+// halts reports whether the highstate of a row may not begin now. One that an operator
+// asked for may: it shows whether the states are repaired.
+func (s Self) halts(row fleet.Minion) bool { return s.Open != "" && !row.Requested() }
 
 func (c HighstateView) renamedReason() string {
 	return fmt.Sprintf("the master's job cache published it as %s, a jid of its own (master_job_cache)", c.SentAs)
@@ -282,14 +293,17 @@ func claimed(self Self, owner Liveness, c HighstateView, now time.Time) Step {
 	if r.ClaimIncarnation != self.Incarnation {
 		return Step{Act: Take, Reason: "this master's own claim, from before its bridge restarted"}
 	}
-	return resolve(c, now)
+	return resolve(self, c, now)
 }
 
 // resolve brings the owner's job to its end: publish, wait for the return, ask for
 // it. It is the same for the master that published first and for one that took the
 // claim over, which asks before it publishes.
-func resolve(c HighstateView, now time.Time) Step {
+func resolve(self Self, c HighstateView, now time.Time) Step {
 	publish := func(reason string) Step { return Step{Act: Publish, Reason: reason} }
+	if self.halts(c.Row) { // whatever was sent before runs to its end
+		publish = func(string) Step { return Step{Act: Halt, Reason: self.Open} }
+	}
 	if c.SentAs != "" {
 		if c.SentFor == c.Row.ClaimJID {
 			return Step{Act: Rename, Reason: c.renamedReason()}

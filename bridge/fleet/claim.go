@@ -146,9 +146,10 @@ func (c Rerun) Apply(row Minion, found bool) (Minion, error) {
 		return row, ErrTerminated
 	case row.ClaimState == Claimed && !c.Force:
 		return row, ErrClaimed
-	case row.WantsHighstate() && row.ClaimState == Unclaimed && row.Attempt == 0:
+	case row.WantsHighstate() && row.ClaimState == Unclaimed && row.Attempt == 0 && row.Requested():
 		return row, nil // requested already
 	}
-	row.HighstateRunner = ""
-	return row.unclaimed(), nil
+	row = row.unclaimed()
+	row.HighstateRunner = RunnerRequested
+	return row, nil
 }

@@ -29,6 +29,10 @@ const (
 // key is known, and Phoenix does not run its first highstate.
 const RunnerAdopted = "adopted"
 
+// RunnerRequested in HighstateRunner marks a minion whose highstate an operator asked
+// for: it runs though the circuit breaker is open.
+const RunnerRequested = "requested"
+
 // Minion is one row of the minions table. The attribute names are the table's;
 // those that the Phoenix of 2015 had keep the names it gave them.
 type Minion struct {
@@ -36,7 +40,7 @@ type Minion struct {
 	Status           Status     `json:"status"`
 	Modified         string     `json:"modified"` // see FormatTime
 	HighstateRan     bool       `json:"highstate_ran"`
-	HighstateRunner  string     `json:"highstate_runner"` // the master that ran it, or RunnerAdopted
+	HighstateRunner  string     `json:"highstate_runner"` // the master that ran it, RunnerAdopted or RunnerRequested
 	MinionID         string     `json:"minion_id"`
 	Group            string     `json:"group"`      // Auto Scaling group
 	KeySHA256        string     `json:"key_sha256"` // see KeyDigest; empty: no key bound yet
@@ -55,6 +59,9 @@ type Minion struct {
 
 // Adopted reports whether Phoenix does not run the minion's first highstate.
 func (m Minion) Adopted() bool { return m.HighstateRunner == RunnerAdopted }
+
+// Requested reports whether an operator asked for the highstate that is wanted.
+func (m Minion) Requested() bool { return m.HighstateRunner == RunnerRequested }
 
 // WantsHighstate reports whether the first highstate is still to be run, or running.
 // Package decide decides what to do about it.

@@ -181,6 +181,11 @@ func (a *Audit) Healed(id, why string, err error) {
 	a.line(slog.LevelError, "master called unhealthy", id, "reason", why)
 }
 
+// Opened tells that the circuit breaker of first highstates was opened by this master.
+func (a *Audit) Opened(master string, b fleet.Breaker) {
+	a.line(slog.LevelError, "circuit breaker opened: no new first highstate begins", master, "reason", b.Reason, "hint", "phoenix highstate resume")
+}
+
 // Finished tells how a first highstate ended.
 func (a *Audit) Finished(id string, end decide.Ended, row fleet.Minion) {
 	a.counters.ended(end.Outcome)

@@ -85,6 +85,9 @@ type counted struct {
 	counters *Counters
 }
 
+// Unwrap gives fleet.BreakersOf the store itself.
+func (s *counted) Unwrap() fleet.Store { return s.Store }
+
 func (s *counted) count(ctx context.Context, call string, begun time.Time, err error) {
 	s.counters.Durations.Store(call, begun)
 	_, err = fleet.WithoutBadRows(err) // the store did its part

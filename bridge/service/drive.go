@@ -66,6 +66,7 @@ type effect struct {
 // due: a walk over the highstates.
 func (e *Engine) drive(ctx context.Context) error {
 	e.rereadStale(ctx)
+	e.pollBreaker(ctx)
 	effects := []effect{
 		{decide.Finish, e.recordEnd, false}, {decide.Rename, e.rename, false}, {decide.Read, e.read, false}, {decide.Take, e.claim, false},
 		{decide.Publish, e.publish, true}, {decide.Ask, e.ask, false}, {decide.Trace, e.trace, true},
@@ -127,8 +128,12 @@ func (e *Engine) next() acts {
 			slots--
 		}
 	}
+	open := e.breakerOpen()
 	var due []string
 	for id, c := range e.highstates {
+		if c.halted && open == "" {
+			c.due = time.Time{}
+		}
 		if c.queued && slots > 0 {
 			c.queued, c.due = false, time.Time{}
 		}
@@ -141,12 +146,13 @@ func (e *Engine) next() acts {
 				c.due = now.Add(retryFirst)
 			}
 		default:
+			c.halted = false
 			due = append(due, id)
 		}
 	}
 	slices.Sort(due) // the same work gives the same calls, in the same order
 	self := decide.Self{ID: e.cfg.InstanceID, Incarnation: e.cfg.Incarnation,
-		Beating: e.beats.LeaseValid(now), Draining: e.beats.Draining(), Slots: slots}
+		Beating: e.beats.LeaseValid(now), Draining: e.beats.Draining(), Slots: slots, Open: open}
 	for _, id := range due {
 		c := e.highstates[id]
 		step := e.rule(e.cfg.Highstate, self, e.beats.OwnerLiveness(c.Row), c.HighstateView, now)
@@ -163,6 +169,9 @@ func (e *Engine) next() acts {
 			continue
 		case decide.Queue:
 			c.queued = true
+			continue
+		case decide.Halt:
+			c.halted, c.due = true, now.Add(jobsFor) // until the breaker closes, or something happens
 			continue
 		}
 		if until, why := e.waitUntil(c, needs(step.Act)); until.After(now) {

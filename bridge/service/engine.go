@@ -70,6 +70,8 @@ type Config struct {
 	Kwargs      map[string]any // keyword
 	Concurrency int            // highstates of this master at a time
 
+	Breakers fleet.Breakers // nil: no circuit breaker
+
 	Names  Names  // nil: a minion's id is its instance's
 	Proofs Proofs // nil unless Admit is Proven
 
@@ -122,6 +124,7 @@ type Engine struct {
 	missingProofs missingProofs         // which instances have not written theirs
 	jobs          map[string]job        // pings and questions under way, by jid
 	failures      callFailures          // what fails for all, see drive
+	breaker       breaker               // the circuit breaker of first highstates
 	lastJID       string
 
 	stages    map[stageName]stage
@@ -165,6 +168,7 @@ type highstate struct {
 	opened time.Time
 	due    time.Time // zero: at once
 	queued bool      // waits for a slot
+	halted bool      // waits for the circuit breaker
 	stale  bool      // a write ended in doubt: read the row before anything else
 	why    string    // the reason of the last step, for people
 

@@ -21,6 +21,10 @@ func (e *Engine) endHighstate(id string) {
 // claim writes claims: new ones under one new jid, for one publish; a claim that
 // is taken over keeps the jid that the minion may have seen.
 func (e *Engine) claim(ctx context.Context, ids []string) error {
+	ids, err := e.mayBegin(ctx, ids)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
 	jid := e.newJID()
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
@@ -41,6 +45,11 @@ func (e *Engine) claim(ctx context.Context, ids []string) error {
 
 // recordEnd writes how jobs ended.
 func (e *Engine) recordEnd(ctx context.Context, ids []string) error {
+	// First, so that no end is on record that the circuit breaker has not counted; what
+	// is done twice counts once.
+	if err := e.countResults(ctx, ids); err != nil {
+		return err
+	}
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
 		c := e.highstates[id]
@@ -137,6 +146,12 @@ func (e *Engine) dropHighstate(id string) {
 // publish sends the first highstate to minions that are claimed under one jid.
 func (e *Engine) publish(ctx context.Context, ids []string) error {
 	jid := e.highstates[ids[0]].Row.ClaimJID
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		return e.breakerOpen() != "" && !e.highstates[id].Row.Requested()
+	})
+	if len(ids) == 0 {
+		return nil
+	}
 	// Checked last of all: a master whose beats fail may have lost the claim.
 	if !e.beats.LeaseValid(e.now()) {
 		return nil // the rules say what to wait for

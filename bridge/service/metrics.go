@@ -92,6 +92,8 @@ var reported = []Metric{
 	{"phoenix_highstates_running", "gauge", "", "First highstates that this master runs.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Running) }},
 	{"phoenix_highstates_queued", "gauge", "", "First highstates that wait for a slot.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Queued) }},
 	{"phoenix_highstates_blocked", "gauge", "", "First highstates that wait for another state run of their minion to end.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Blocked) }},
+	{"phoenix_highstates_halted", "gauge", "", "First highstates that wait until the circuit breaker is closed.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Halted) }},
+	{"phoenix_highstate_breaker_open", "gauge", "", "1 while the circuit breaker is open: no new first highstate starts (highstate.breaker).", func(r Report, _ time.Time) map[string]float64 { return truth(r.Engine.Breaker != "") }},
 	{"phoenix_highstates_wanted", "gauge", "", "Minions of this master whose first highstate is wanted or running.", func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Tracked) }},
 
 	{"phoenix_work_held_up", "gauge", "", "1 while the store or the master prevents work.", func(r Report, _ time.Time) map[string]float64 { return truth(r.Engine.Fault != "") }},

@@ -52,7 +52,7 @@ func (m *machine) start() {
 	m.lives++
 	b := &bridge{machine: m, incarnation: fmt.Sprintf("%s.%d", m.id, m.lives), doubts: map[string]string{}}
 	cfg := Config{InstanceID: m.id, Incarnation: b.incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
-		Highstate: decide.Policy{Enabled: true, Attempts: attempts, Lease: simLease},
+		Highstate: decide.Policy{Enabled: true, Attempts: attempts, Lease: simLease, Breaker: w.perils.breaker},
 		Function:  highstateFun, Concurrency: 1 + w.rng.IntN(3),
 		ResyncEvery: ResyncEvery + w.between(-20*time.Second, 20*time.Second), PollEvery: time.Minute, UnknownFor: time.Minute}
 	var accepted AcceptedKeys = m.accepted
@@ -62,6 +62,7 @@ func (m *machine) start() {
 	cfg.Accepted = recorder{accepted, m.noted}
 	log := slog.New(slog.DiscardHandler)
 	store := &line{memory: w.store, bridge: b}
+	cfg.Breakers = store
 	b.inbox = NewInbox()
 	b.beats = NewHeartbeats(store, fleet.Beat{InstanceID: m.id, Incarnation: b.incarnation, Ready: true}, simLease, m.clock.now, log)
 	b.engine = NewEngine(cfg, store, b, b, b.beats, b.inbox, NewAudit(log), m.clock.now, log)
@@ -137,6 +138,7 @@ type bridge struct {
 	beating bool          // its heartbeat is within a call
 	frozen  bool          // all of it
 	doubts  map[string]string
+	open    int64 // the version of the breaker that it read last, if that is open
 }
 
 // crash is what a bridge that is killed within a call panics with.

@@ -34,6 +34,7 @@ func (w *world) wrote(b *bridge, c fleet.Change, before fleet.Minion, r fleet.Re
 	case fleet.Claim:
 		if changed && before.ClaimState != fleet.Claimed {
 			w.births[published{id, c.JID}] = w.minion(id).births
+			w.begins(b, before)
 		}
 		switch {
 		case errors.Is(r.Err, fleet.ErrConflict):
@@ -70,6 +71,10 @@ func (w *world) decided(b *bridge, owner decide.Liveness, c decide.HighstateView
 	switch {
 	case step.Act == decide.Publish && b.machine.cut && w.now-b.machine.cutAt > b.machine.clock.real(simLease):
 		w.fault("%s publishes to %s, though cut from the store for longer than a lease", b.incarnation, r.InstanceID)
+	case step.Act == decide.Halt:
+		w.saw("halted by the breaker")
+	case step.Act == decide.Publish && b.engine.breakerOpen() != "":
+		w.fault("breaker: %s publishes to %s, and knows that the breaker is open", b.incarnation, r.InstanceID)
 	case step.Act == decide.Take && r.ClaimState == fleet.Claimed && owner == decide.Beating:
 		w.saw("failover: here now")
 	case step.Act == decide.Ask && mine && c.Taken == decide.TakenNot:

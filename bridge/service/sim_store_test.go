@@ -17,6 +17,7 @@ type memory struct {
 	minions fleettest.Model
 	index   map[string]indexed // by-status, where it lags
 	masters map[string]fleet.Master
+	breaker fleet.Breaker
 }
 
 // line is one bridge's connection to the store, over which faults come.

@@ -102,6 +102,7 @@ func TestSimulator(t *testing.T) {
 		"jid forgotten by the minion", "queued by the minion", "asked whether it is free again", "terminated", "revived",
 		"key of a terminated minion deleted", "index lags", "salt-master dead beside its bridge", "excepted: late publish",
 		"key deleted by hand", "key restored", "published under a jid of the master's own", "jid of the master's own recorded",
+		"breaker opened", "breaker resumed", "halted by the breaker",
 		"excepted: job cache with jids of its own"} {
 		if seen[what] == 0 {
 			t.Errorf("never happened: %s", what)
@@ -142,6 +143,7 @@ func TestSimulatorFindsWhatIsWrong(t *testing.T) {
 		"looks at what runs alone":         {twin{rule: runningAlone}, "G2"},
 		"sends again what does not run":    {twin{rule: sendsAgain}, "G2"},
 		"sends again what has another jid": {twin{rule: ignoresOtherJID}, "G2"},
+		"takes an open breaker for closed": {twin{rule: decide.Highstate, ignoresBreaker: true}, "breaker"},
 		"forgets what was accepted":        {twin{rule: decide.Highstate, forgets: true}, "by hand"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -49,8 +49,9 @@ type world struct {
 
 // twin is the protocol that a world runs: the real one, or one that is wrong.
 type twin struct {
-	rule    rule
-	forgets bool // the record of accepted keys ends with the process
+	rule           rule
+	forgets        bool // the record of accepted keys ends with the process
+	ignoresBreaker bool // an open one counts as closed
 }
 
 type rule func(decide.Policy, decide.Self, decide.Liveness, decide.HighstateView, time.Time) decide.Step
@@ -73,7 +74,8 @@ type perils struct {
 	chatter                float64       // jobs of others in a second, on each minion
 	lag                    float64       // share of writes that the index shows late
 	byHand                 bool          // keys are deleted by hand
-	ownJIDs                float64       // share of masters whose job cache makes jids of its own
+	breaker                decide.Breaker
+	ownJIDs                float64 // share of masters whose job cache makes jids of its own
 }
 
 // attempts, simLease and slots are as configured for all masters of a world.
@@ -99,6 +101,9 @@ func newWorld(seed uint64, t twin, traced bool) *world {
 		long: some(0.1), queue: some(0.1), chatter: some(1), lag: some(0.2), byHand: w.chance(0.3)}
 	if w.chance(0.15) {
 		w.perils.ownJIDs = 0.7
+	}
+	if w.chance(0.5) {
+		w.perils.breaker = decide.Breaker{Failed: 1 + w.rng.IntN(2), Last: 3}
 	}
 	w.store = &memory{world: w, minions: fleettest.Model{}, masters: map[string]fleet.Master{}}
 	for n := range 2 + w.rng.IntN(6) {

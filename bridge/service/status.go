@@ -25,6 +25,8 @@ type Status struct {
 	Running int    `json:"running"` // of those, run by this master
 	Queued  int    `json:"queued"`  // of those, waiting for a slot
 	Blocked int    `json:"blocked"` // of those, kept from it by a state run of somebody else
+	Halted  int    `json:"halted"`  // of those, waiting for the circuit breaker
+	Breaker string `json:"breaker"` // why the circuit breaker is open, as this bridge read it last; empty: it is closed
 	Fault   string `json:"held"`    // what holds some of the work up; empty: nothing
 	// Stages says what holds up which kind of work; the others go on.
 	Stages map[string]string `json:"stages"`
@@ -76,7 +78,7 @@ func (e *Engine) publishStatus() {
 		return
 	}
 	s := &Status{At: now, Resynced: e.resynced, KeysPreloaded: e.keysPreloaded, ResyncAt: e.resyncAt, ResyncTook: e.resyncTook, Census: e.census, Deletes: len(e.deletes),
-		Tracked: len(e.highstates), Fault: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.countBlocked()}
+		Tracked: len(e.highstates), Fault: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.countBlocked(), Breaker: e.breakerOpen()}
 	s.Waiting, s.Dropped = e.inbox.waiting()
 	s.Waiting += e.queue.len()
 	s.Deletes += len(e.undeletable)
@@ -86,6 +88,9 @@ func (e *Engine) publishStatus() {
 		}
 		if c.queued {
 			s.Queued++
+		}
+		if c.halted {
+			s.Halted++
 		}
 		if len(s.Highstate) < maxProgress {
 			s.Highstate = append(s.Highstate, Progress{Minion: id, State: c.Row.ClaimState, Owner: c.Row.ClaimOwner,

@@ -36,6 +36,9 @@ func (e *Engine) nextDue(now time.Time) time.Time {
 			sooner(e.stageDueAt(stageHighstates, c.due))
 		}
 	}
+	if e.breakerOpen() != "" {
+		sooner(e.breaker.pollAt)
+	}
 	if len(e.deletes) > 0 {
 		sooner(e.stageDueAt(stageDeletes, e.deleteAt))
 	}

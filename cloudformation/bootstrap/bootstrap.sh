@@ -290,6 +290,8 @@ configure_phoenix() {
 			autoscaling:
 			  groups: ['masters:$PHOENIX_MASTERS_GROUP', ${PHOENIX_MINIONS_GROUPS}]
 			  launch_failures: $PHOENIX_LAUNCH_FAILURES
+			highstate:
+			  breaker: $PHOENIX_BREAKER
 			cloudwatch:
 			  namespace: '$PHOENIX_METRICS'
 			identity:
@@ -327,7 +329,7 @@ start_minion() {
 
 main() {
 	: "${PHOENIX_ROLE:?}" "${PHOENIX_REGION:?}" "${PHOENIX_DOMAIN:?}" "${SALT_VERSION:?}" "${SALT_REPOSITORY:?}"
-	: "${PHOENIX_PROXY:=}" "${PHOENIX_NO_PROXY:=}" "${SALT_KEY_SHA256:=}" "${GIT_HOST_KEYS:=}" "${MINION_GRAINS:=}" "${PHOENIX_LAUNCH_FAILURES:=0}" "${PHOENIX_METRICS:=}"
+	: "${PHOENIX_PROXY:=}" "${PHOENIX_NO_PROXY:=}" "${SALT_KEY_SHA256:=}" "${GIT_HOST_KEYS:=}" "${MINION_GRAINS:=}" "${PHOENIX_LAUNCH_FAILURES:=0}" "${PHOENIX_BREAKER:=5/10}" "${PHOENIX_METRICS:=}"
 	export AWS_REGION=$PHOENIX_REGION
 	# curl, apt, dnf, pip and git read these. The metadata service is not asked by a proxy.
 	if [ -n "$PHOENIX_PROXY" ]; then

@@ -270,6 +270,19 @@ def highstate(*minions, **flags):
     return _perform("highstate.list", **flags)
 
 
+def resume():
+    """
+    Close the circuit breaker of first highstates: they begin again, on all masters.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run phoenix.resume
+    """
+    return _perform("highstate.resume")
+
+
 def roster(**flags):
     """
     Make a roster of the fleet, for salt-ssh, by what this master remembers of its

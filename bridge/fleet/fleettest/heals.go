@@ -12,15 +12,7 @@ import (
 // heals: of those who saw the same record one alone may write over it, and one who
 // asks again after its answer was lost is still that one.
 func heals(t *testing.T, ctx context.Context, s fleet.Store) {
-	for { // those around a store say nothing of heals
-		if w, is := s.(*watched); is {
-			s = w.Store
-		} else if f, is := s.(*Faulty); is {
-			s = f.Store
-		} else {
-			break
-		}
-	}
+	s = inner(s)
 	h, is := s.(fleet.Heals)
 	if !is {
 		t.Fatalf("%T keeps no record of heals", s)
@@ -63,6 +55,19 @@ func heals(t *testing.T, ctx context.Context, s fleet.Store) {
 		}
 		if _, mine, err := h.ClaimHeal(ctx, "i-9", round); mine || err != nil {
 			t.Errorf("what was seen is old: mine %v, %v", mine, err)
+		}
+	}
+}
+
+// inner returns the store that others wrap.
+func inner(s fleet.Store) fleet.Store {
+	for {
+		if w, is := s.(*watched); is {
+			s = w.Store
+		} else if f, is := s.(*Faulty); is {
+			s = f.Store
+		} else {
+			return s
 		}
 	}
 }

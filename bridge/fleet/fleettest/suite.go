@@ -37,6 +37,8 @@ func Run(t *testing.T, open func(t *testing.T) fleet.Store, spoil Spoil) {
 		{"Watermark", watermark},
 		{"Masters", masters},
 		{"Heals", heals},
+		{"Breaker", breaker},
+		{"BreakerRaces", breakerRaces},
 		{"Since", since},
 		{"Prune", prune},
 		{"ConcurrentClaims", concurrentClaims},
