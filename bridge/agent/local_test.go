@@ -190,14 +190,15 @@ func TestJobsThatRun(t *testing.T) {
 	put(t, filepath.Join(l.proc, "100", "cmdline"), "/usr/bin/python3\x00/usr/bin/salt-minion\x00")
 	put(t, filepath.Join(l.proc, "102", "cmdline"), "") // ended, not waited for
 	dir := filepath.Join(l.minion.CacheDir, "proc")
-	put(t, filepath.Join(dir, "20260101000000000007"), "")         // is being made
-	put(t, filepath.Join(dir, "20260101000000000008"), "\x83\xa3") // is being written
-	left := filepath.Join(dir, "20260101000000000009")             // is left over
+	left := filepath.Join(dir, "20260101000000000009") // is left over
 	put(t, left, "")
 	if err := os.Chtimes(left, time.Time{}, time.Now().Add(-time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	python(t, packJobs, l.minion.CacheDir, fmt.Sprint(live))
+	// Last, since they count as left over when they are some seconds old.
+	put(t, filepath.Join(dir, "20260101000000000007"), "")         // is being made
+	put(t, filepath.Join(dir, "20260101000000000008"), "\x83\xa3") // is being written
 	jobs, err := l.Jobs()
 	got := fmt.Sprint(jobs)
 	const want = "[state.highstate 20260101000000000001 test.ping,cmd.run 20260101000000000002 test.ping 20260101000000000004  20260101000000000007  20260101000000000008]"
