@@ -168,6 +168,39 @@ func ids(n int) (all []string) {
 	return all
 }
 
+// TestG12_PublishInDoubtIsOfOneMinion: the master answers a publish to several minions with
+// an exception that one of them causes. Whether it was sent is not known; once the minions
+// say that they know nothing of it, each gets its own.
+func TestG12_PublishInDoubtIsOfOneMinion(t *testing.T) {
+	d := newDriven(t, "a", "b", "c")
+	d.says = func(j salt.Job) error {
+		if slices.Contains(j.Targets, "b") {
+			return fmt.Errorf("publish: %w (%w): KeyError", salt.ErrRefused, salt.ErrDoubt)
+		}
+		return nil
+	}
+	_ = d.drive(0)
+	if sent := d.sent(); len(sent) != 0 || d.engine.highstates["a"].Published.IsZero() {
+		t.Fatalf("%v, published %v", sent, d.engine.highstates["a"].Published)
+	}
+	sent := func() int { return d.sent()["a"] + d.sent()["c"] }
+	for d.clock.Sub(d.begun) < 10*time.Minute && sent() < 2 {
+		_ = d.drive(time.Second)
+		for _, c := range d.engine.highstates {
+			if c.Asked.Equal(d.clock) {
+				c.JobsRunning(false, nil, c.Asked, d.clock)
+			}
+			if c.Traced.Equal(d.clock) {
+				c.Answered(decide.Answer{JID: c.Row.ClaimJID, Asked: c.Traced}, d.clock)
+			}
+			c.due = time.Time{}
+		}
+	}
+	if got := d.sent(); got["a"] != 1 || got["c"] != 1 || got["b"] != 0 {
+		t.Errorf("after %v: %v", d.clock.Sub(d.begun), got)
+	}
+}
+
 // A minion that the master publishes nothing to, whatever the reason, keeps no
 // other from its highstate, and shows why.
 func TestG12_RefusedPublishIsOfOneMinion(t *testing.T) {
