@@ -258,7 +258,7 @@ func (v *visit) askBridge(ctx context.Context) {
 	if v.fleet.BridgeErr = api.NewClient(v.cfg.Socket).Status(ctx, &r); v.fleet.BridgeErr != nil {
 		return
 	}
-	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, Held: r.Engine.Fault}
+	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
 	if !r.Bus.Connected && v.cfg.Bus != config.BusOff {
 		b.Bus = cmp.Or(r.Bus.Error, "not connected")
 	}

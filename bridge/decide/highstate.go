@@ -284,7 +284,7 @@ func outcomeIsNew(s fleet.ClaimState, o fleet.Outcome) bool {
 func claimed(self Self, owner Liveness, c HighstateView, now time.Time) Step {
 	r := c.Row
 	if r.ClaimOwner != self.ID {
-		step := claimedByPeer(owner, c, now)
+		step := claimedByPeer(self, owner, c, now)
 		if step.Act == Take && self.Draining {
 			return wait(now.Add(rereadEvery), drainingReason)
 		}
@@ -339,7 +339,7 @@ func resolve(self Self, c HighstateView, now time.Time) Step {
 func (c HighstateView) notRunning() bool { return !c.NotRunning.IsZero() }
 
 // claimedByPeer decides about a row that another master has claimed.
-func claimedByPeer(owner Liveness, c HighstateView, now time.Time) Step {
+func claimedByPeer(self Self, owner Liveness, c HighstateView, now time.Time) Step {
 	switch owner {
 	case Retired, Stopped:
 		if !c.connected(now) {
@@ -358,7 +358,7 @@ func claimedByPeer(owner Liveness, c HighstateView, now time.Time) Step {
 		switch {
 		case c.Failover:
 			return Step{Act: Take, Reason: "it moved here: its former master cannot hear of it"}
-		case c.Unknowns >= unknownsToAct && !c.NoCache:
+		case c.Unknowns >= unknownsToAct && !c.NoCache && c.SentAs == "" && !self.halts(c.Row):
 			// Its owner would have published by now, or asked. It cannot if the minion's
 			// key is not accepted there any more (salt-key -d), or if it lost the minion.
 			return Step{Act: Take, Reason: "another master has claimed it for long, and the minion does not know the job"}

@@ -125,6 +125,7 @@ func TestNext(t *testing.T) {
 		{name: "another's, and everybody's, not run", owner: Beating, course: []change{claimedBy("m2", "now"), hot, func(c *HighstateView) { c.NotRunning = noon }}, want: Trace},
 		{name: "another's, and once unknown to the minion", owner: Beating, course: []change{claimedBy("m2", "now"), hot, unknown(1), func(c *HighstateView) { c.Asked = noon }}, want: Wait, in: rereadEvery},
 		{name: "another's, and unknown to the minion", owner: Beating, course: []change{claimedBy("m2", "now"), hot, unknown(unknownsToAct)}, want: Take},
+		{name: "another's, unknown to the minion, and sent here under another jid", owner: Beating, course: []change{claimedBy("m2", "now"), hot, unknown(unknownsToAct), func(c *HighstateView) { c.SentAs, c.Asked = "X", noon }}, want: Wait, in: rereadEvery},
 		{name: "another's, which may have ended", owner: Beating, course: []change{claimedBy("m2", "now"), hot, unknown(unknownsToAct), func(c *HighstateView) { c.NoCache, c.Asked = true, noon }}, want: Wait, in: rereadEvery},
 		{name: "another's, not seen for long", owner: Unseen, course: []change{claimedBy("m2", "now"), func(c *HighstateView) { c.RowAt = noon.Add(-rereadEvery) }}, want: Read},
 		{name: "another's, which stopped", owner: Stopped, course: []change{claimedBy("m2", "now")}, want: Take},

@@ -50,6 +50,7 @@ type Bridge struct {
 	Reach    bool   // to its store
 	Held     string // what delays its work
 	Brake    int    // terminations that its limit stops
+	Breaker  string // why the circuit breaker of first highstates is open; empty: it is closed
 	Relay    *Relay // nil: there is none
 }
 
@@ -153,6 +154,8 @@ func examineBridge(r *report, f Fleet) {
 		r.add(Warning, "bridge", say("journalctl -u phoenix-bridge"), "its work is delayed: %s", b.Held)
 	case b.Brake > 0:
 		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", count(b.Brake, "termination"))
+	case b.Breaker != "":
+		r.add(Warning, "bridge", say("repair the states, then phoenix highstate resume"), "no new first highstate starts: %s", b.Breaker)
 	case !b.Ready:
 		r.add(Warning, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it is not ready: %s", b.Why)
 	default:

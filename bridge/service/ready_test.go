@@ -319,7 +319,7 @@ func TestTwoBridgesWithOneInstanceID(t *testing.T) {
 		}
 		first.log.mu.Lock()
 		defer first.log.mu.Unlock()
-		if i := slices.IndexFunc(first.log.text, func(l string) bool { return strings.Contains(l, "no other bridge") }); i < 0 {
+		if i := slices.IndexFunc(first.log.text, func(l string) bool { return strings.Contains(l, "other bridge with this instance_id is gone") }); i < 0 {
 			t.Errorf("%q", first.log.text)
 		}
 	})

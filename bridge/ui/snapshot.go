@@ -151,6 +151,9 @@ func (r *reader) take(ctx context.Context) (*snapshot, error) {
 		s.Masters = append(s.Masters, s.master(m, r.admin.Config.Highstate.Lease, now, running[m.InstanceID]))
 	}
 	s.bridge(status.Bridge, status.Hint)
+	if b := status.Breaker; b != nil && b.Open {
+		s.attend("bad", "circuit breaker", "no new first highstate starts: "+b.Reason, "phoenix highstate resume")
+	}
 	for _, k := range status.OtherKeys {
 		s.attend("bad", k.ID, k.String(), "phoenix keys accept --rebind "+k.ID)
 	}

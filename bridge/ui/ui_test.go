@@ -188,6 +188,18 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// An open circuit breaker needs attention, with the command that closes it.
+func TestPageShowsTheBreaker(t *testing.T) {
+	s := newSite(t)
+	b := fleet.Breaker{Version: 1, Opened: "2026-01-01T00:00:00.000Z", Reason: "the highstates of 2 of the last 3 minions failed"}
+	if _, mine, err := fleet.BreakersOf(s.store).WriteBreaker(t.Context(), b); !mine || err != nil {
+		t.Fatal(mine, err)
+	}
+	if _, _, page := s.get("/ui/"); !strings.Contains(page, b.Reason) || !strings.Contains(page, "<code>phoenix highstate resume</code>") {
+		t.Errorf("the page does not show it:\n%s", page)
+	}
+}
+
 // Nothing of it changes anything: there is no request but GET.
 func TestPageIsReadOnly(t *testing.T) {
 	s := newSite(t)
