@@ -267,7 +267,7 @@ func TestLaunchHookIsAbandoned(t *testing.T) {
 // Just before an instance is given up its state is asked for: one that AutoScaling does
 // not hold, or that is on its way into the warm pool, is left alone.
 func TestNotAbandoned(t *testing.T) {
-	for state, says := range map[string]string{"InService": "was over", "Warmed:Stopped": "was over", "Warmed:Pending:Wait": "of the warm pool not abandoned", "": "was over"} {
+	for state, says := range map[string]string{"InService": "already completed", "Warmed:Stopped": "already completed", "Warmed:Pending:Wait": "of the warm pool not abandoned", "": "already completed"} {
 		t.Run(state, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := newKeeper(t)
