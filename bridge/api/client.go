@@ -5,11 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
+
+	"phoenix/bridge/files"
 )
 
 // callWithin bounds a call: the bridge answers from memory.
@@ -34,14 +35,14 @@ func NewClient(path string) *Client {
 	}}}
 }
 
-// Look tells the bridge that rows were changed.
+// Look notifies the bridge that rows were changed.
 func (c *Client) Look(ctx context.Context, ids []string) error {
 	body, err := json.Marshal(map[string][]string{"ids": ids})
 	if err != nil {
-		return fmt.Errorf("tell bridge: %w", err)
+		return fmt.Errorf("notify bridge: %w", err)
 	}
 	if err := c.call(ctx, http.MethodPost, "/v1/look", body, nil); err != nil {
-		return fmt.Errorf("tell bridge: %w", err)
+		return fmt.Errorf("notify bridge: %w", err)
 	}
 	return nil
 }
@@ -99,7 +100,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 		return err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	answer, err := files.ReadAll(resp.Body, maxAnswer)
 	if err != nil {
 		return err
 	}

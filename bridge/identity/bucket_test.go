@@ -70,7 +70,7 @@ func TestErrorsAreToldApart(t *testing.T) {
 		}, fleet.ErrCorrupt, []string{"s3://b/k"}},
 		"object without end": {func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(zeros{})}, nil
-		}, fleet.ErrUnavailable, []string{"over 3145728 bytes"}},
+		}, fleet.ErrUnavailable, []string{fmt.Sprintf("over %d bytes", maxObject)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := bucketOn(t, test.wire).Get(t.Context())

@@ -43,7 +43,7 @@ func TestAcceptedFileUnwritable(t *testing.T) {
 	a.Add("a", strings.Repeat("1", 64))
 	a.Remove("a")
 	a.Add("b", strings.Repeat("1", 64))
-	if !a.Knows("b") || a.Knows("a") || strings.Count(said.String(), "are not recorded") != 1 {
+	if !a.Knows("b") || a.Knows("a") || strings.Count(said.String(), "not recorded") != 1 {
 		t.Errorf("remembered %v, said %q", a.keys, said.String())
 	}
 }
