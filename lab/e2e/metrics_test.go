@@ -90,7 +90,7 @@ func storeTakenAway(t *testing.T, l *lab.Lab, bridge *lab.Bridge, address string
 			status, text := scrape(t, address, "/readyz")
 			return status == http.StatusServiceUnavailable && strings.Contains(text, what), fmt.Sprint(status, " ", text)
 		})
-		lines := bridge.Grep("heartbeat does not reach the store")
+		lines := bridge.Grep("heartbeat not written")
 		if took := lab.LoggedAt(t, lines[len(lines)-1]).Sub(at); took > 10*time.Second { // a beat, on a busy machine
 			t.Errorf("%s: it took %v", how, took)
 		}
