@@ -191,7 +191,7 @@ func (w *otherWatch) rebindTo(ctx context.Context, k OtherKey) error {
 	if err != nil {
 		return err
 	}
-	if r.New != k.Key || r.State != "denied" {
+	if r.State != "denied" {
 		return fmt.Errorf("rebind key %s: %w", k.ID, salt.ErrChanged)
 	}
 	_, err = w.Rebind(ctx, r)

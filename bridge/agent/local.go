@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"phoenix/bridge/files"
@@ -40,6 +42,7 @@ type Local struct {
 	command []string
 	proc    string // /proc
 	zeromq  bool   // Salt's transport; others send no greeting
+	tcp     bool   // Salt's transport, without TLS
 }
 
 // NewLocal returns this machine, with a minion of that configuration, which that command
@@ -49,7 +52,8 @@ func NewLocal(minion salt.MinionConfig, command []string) (*Local, error) {
 		return nil, errors.New("restart command is empty")
 	}
 	transport, said := minion.Options["transport"]
-	return &Local{minion: withPublishPort(minion), command: command, proc: "/proc", zeromq: !said || transport == "zeromq"}, nil
+	return &Local{minion: withPublishPort(minion), command: command, proc: "/proc", zeromq: !said || transport == salt.ZeroMQ,
+		tcp: transport == salt.TCP && (minion.Options["ssl"] == nil || minion.Options["ssl"] == false)}, nil
 }
 
 // Connected returns the addresses of the masters whose publish port the minion is
@@ -146,14 +150,18 @@ func (l *Local) Process() string {
 
 // Answers reports whether a master answers on both of its ports. With ZeroMQ an answer is
 // the first byte of the greeting, which each side sends first: the kernel accepts
-// connections even for a process that is stopped or hangs.
+// connections even for a process that is stopped or hangs. With transport tcp neither side
+// sends anything first. There ret_port answers what is no request by closing the
+// connection (3006 to 3008, salt/transport/tcp.py, SaltMessageServer.handle_stream, which
+// logs it at level trace), and publish_port is not asked.
 func (l *Local) Answers(ctx context.Context, m Master) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	ports := m.Ports.or(Ports{Publish: l.minion.PublishPort, Ret: l.minion.MasterPort})
 	answers := make(chan bool, 2)
 	for _, port := range []int{ports.Publish, ports.Ret} {
-		go func() { answers <- l.answers(ctx, net.JoinHostPort(m.Address, strconv.Itoa(port))) }()
+		asked := l.tcp && port == ports.Ret
+		go func() { answers <- l.answers(ctx, net.JoinHostPort(m.Address, strconv.Itoa(port)), asked) }()
 	}
 	one, other := <-answers, <-answers
 	return one && other
@@ -162,19 +170,29 @@ func (l *Local) Answers(ctx context.Context, m Master) bool {
 // zmtpSignature begins each greeting of ZeroMQ (RFC 23/ZMTP).
 const zmtpSignature = 0xff
 
-func (l *Local) answers(ctx context.Context, endpoint string) bool {
+// notRequest is msgpack's nil, which is no request.
+var notRequest = []byte{0xc0}
+
+func (l *Local) answers(ctx context.Context, endpoint string, asked bool) bool {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
 	if err != nil {
 		return false
 	}
 	defer conn.Close()
-	if !l.zeromq {
+	if !l.zeromq && !asked {
 		return true
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetReadDeadline(deadline)
+		_ = conn.SetDeadline(deadline)
 	}
 	var first [1]byte
+	if asked {
+		if _, err := conn.Write(notRequest); err != nil {
+			return false
+		}
+		_, err := conn.Read(first[:])
+		return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+	}
 	n, err := conn.Read(first[:])
 	return err == nil && n == 1 && first[0] == zmtpSignature
 }

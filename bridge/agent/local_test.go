@@ -135,6 +135,9 @@ func TestAnswersNeedsBothPorts(t *testing.T) {
 	if l.zeromq = false; !l.Answers(t.Context(), Master{Address: at.Address}) {
 		t.Error("a transport without a greeting is waited for")
 	}
+	if l.tcp = true; l.Answers(t.Context(), Master{Address: at.Address}) {
+		t.Error("with transport tcp, a port that takes connections and says nothing counts as an answer")
+	}
 }
 
 // Names are looked up, so that a master which is listed by its name is known by

@@ -28,6 +28,9 @@ func openRelay(cfg config.Config, engine service.Config, master salt.Config, cli
 		}
 		return nil, "", nil
 	}
+	if master.Transport != salt.ZeroMQ {
+		return nil, "", config.Invalid(fmt.Errorf("relay.listen: the relay reads a master's jobs over transport zeromq only, and it is %s", master.Transport))
+	}
 	us, err := member.New(member.Config{RetEndpoint: master.RetEndpoint(), Publish: master.PublishAddress(),
 		KeyFolder: keys, Sessions: sessions,
 		MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }})

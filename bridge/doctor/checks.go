@@ -32,7 +32,7 @@ var checks = []Check{
 	{"salt-master", OnMaster, "version, configuration and user of the master, and whether it runs",
 		"without a running master no minion is served, and there are no keys to decide on"},
 	{"salt-config", OnMaster, "files of the configuration that Salt leaves out because of a fault, `transport`, `cluster_id`",
-		"what is in a file that is left out has no effect; Phoenix works with a master over ZeroMQ, and not in Salt's own cluster mode"},
+		"what is in a file that is left out has no effect; Phoenix works with a master over `transport` zeromq or tcp (without `ssl`), and not in Salt's own cluster mode"},
 	{"event-bus", OnMaster, "whether the event bus is there and can be read",
 		"a bridge receives auth requests from it; without it, it finds them by comparing, every two minutes"},
 	{"request-port", OnMaster, "whether the master listens on `ret_port`",

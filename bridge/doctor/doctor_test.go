@@ -62,7 +62,7 @@ func TestFindings(t *testing.T) {
 		{"salt-master", Note, "no running master", func(m *Master) { m.PID = 0 }},
 		{"salt-master", Error, "does not run", func(m *Master) { m.PID, m.RequestPort.Listening, m.EventBus.Listening = 0, false, false }},
 		{"salt-config", Warning, "bad.conf", func(m *Master) { m.Config.Skipped = []error{errors.New("read bad.conf:\nline 2")} }},
-		{"salt-config", Error, "zeromq only", func(m *Master) { m.Config.Transport = "tcp" }},
+		{"salt-config", Error, "zeromq or tcp", func(m *Master) { m.Config.Transport = "ws" }},
 		{"event-bus", Warning, "nobody listens on /run/bus", func(m *Master) { m.EventBus.Listening = false }},
 		{"auth-events", Warning, "is off", func(m *Master) { m.Config.Options = map[string]any{"auth_events": false} }},
 		{"request-port", Note, "not known", func(m *Master) { m.RequestPort.Err = fs.ErrPermission }},

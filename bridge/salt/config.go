@@ -35,6 +35,7 @@ type Config struct {
 	IPCMode          string // "ipc" or "tcp"
 	TCPMasterPubPort int
 	Transport        string
+	TLS              bool // ssl, of transport tcp
 
 	KeysCacheDriver string
 	ClusterID       string
@@ -148,7 +149,8 @@ func apply(opts map[string]any) (Config, error) {
 		PublishPort:       o.port("publish_port", 4505),
 		IPCMode:           o.text("ipc_mode", "ipc"),
 		TCPMasterPubPort:  o.port("tcp_master_pub_port", 4512),
-		Transport:         o.text("transport", "zeromq"),
+		Transport:         o.text("transport", ZeroMQ),
+		TLS:               opts["ssl"] != nil && opts["ssl"] != false,
 		KeysCacheDriver:   o.text("keys.cache_driver", fileKeys),
 		ClusterID:         o.text("cluster_id", ""),
 		AutoAccept:        opts["auto_accept"] == true,
@@ -291,11 +293,20 @@ func (o *options) port(name string, otherwise int) int {
 	return otherwise
 }
 
+// Salt's transports that Phoenix speaks.
+const (
+	ZeroMQ = "zeromq"
+	TCP    = "tcp"
+)
+
 // Validate says what keeps Phoenix from working beside a master so configured.
 func (c Config) Validate() error {
 	var faults []error
-	if c.Transport != "zeromq" {
-		faults = append(faults, fmt.Errorf("transport is %s: Phoenix drives a master over zeromq only", c.Transport))
+	switch {
+	case c.Transport != ZeroMQ && c.Transport != TCP:
+		faults = append(faults, fmt.Errorf("transport is %s: Phoenix drives a master over zeromq or tcp", c.Transport))
+	case c.Transport == TCP && c.TLS:
+		faults = append(faults, errors.New("transport is tcp with ssl: Phoenix drives a master over tcp without TLS"))
 	}
 	if c.ClusterID != "" {
 		faults = append(faults, fmt.Errorf("cluster_id is %s: Phoenix does not work beside Salt's own cluster mode", c.ClusterID))

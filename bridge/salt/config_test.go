@@ -227,6 +227,7 @@ func TestConfigPlaces(t *testing.T) {
 		{"", "unix", "/s/master_event_pub.ipc", "tcp://127.0.0.1:4506"},
 		{"interface: '::'\nret_port: 1\n", "unix", "/s/master_event_pub.ipc", "tcp://[::1]:1"},
 		{"interface: fd00::5\n", "unix", "/s/master_event_pub.ipc", "tcp://[fd00::5]:4506"},
+		{"interface: 10.0.0.9\ntransport: tcp\nipc_mode: tcp\nssl: false\n", "tcp", "127.0.0.1:4512", "tcp://10.0.0.9:4506"},
 		{"interface: 10.0.0.9\nipc_mode: tcp\n", "tcp", "127.0.0.1:4512", "tcp://10.0.0.9:4506"},
 	} {
 		c, err := ReadConfig(write(t, base+test.text))
@@ -241,7 +242,7 @@ func TestConfigPlaces(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, text := range []string{"transport: tcp\n", "cluster_id: x\n"} {
+	for _, text := range []string{"transport: ws\n", "transport: tcp\nssl: {certfile: x}\n", "cluster_id: x\n"} {
 		c, err := ReadConfig(write(t, text))
 		if err != nil {
 			t.Fatal(err)

@@ -59,7 +59,11 @@ func NewMaster(c Config) (*Master, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Master{endpoint: c.RetEndpoint(), user: c.User, keyPath: c.RootKeyPath(), request: zmtp.Request}, nil
+	request := zmtp.Request
+	if c.Transport == TCP {
+		request = tcpRequest
+	}
+	return &Master{endpoint: c.RetEndpoint(), user: c.User, keyPath: c.RootKeyPath(), request: request}, nil
 }
 
 // call sends one load and returns the decoded answer. The root key is read each

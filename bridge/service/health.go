@@ -46,6 +46,9 @@ func (s *Service) Alive() error {
 
 // Ready says why no minions may be sent here, if so.
 func (s *Service) Ready() error {
+	if err := s.beats.Lost(); err != nil {
+		return fmt.Errorf("the store is lost: %w", err)
+	}
 	if !s.beats.StoreReached(time.Now()) {
 		return errors.New("the heartbeat does not reach the store")
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type Heartbeats struct {
 	ready      time.Time // begin of the last beat after which the row said ready
 	row        fleet.Master
 	failing    bool
+	lost       error // the store was there, and is another or none by now
 	twin       decide.Twin
 	otherReady bool // master is ready, stays and beats, as they were last read
 	detector   decide.FailureDetector
@@ -93,6 +95,9 @@ func (b *Heartbeats) Tick(ctx context.Context) {
 	} else if errors.Is(err, fleet.ErrTerminated) {
 		b.reached = time.Time{}
 	}
+	if b.lost = nil; errors.Is(err, fs.ErrNotExist) || errors.Is(err, fleet.ErrCorrupt) {
+		b.lost = err
+	}
 	if failing := err != nil; failing != b.failing && ctx.Err() == nil {
 		b.failing = failing
 		if failing {
@@ -134,6 +139,14 @@ func (b *Heartbeats) LeaseValid(now time.Time) bool {
 
 func (b *Heartbeats) leaseValid(now time.Time) bool {
 	return b.within(b.reached, now) && b.within(b.ready, now)
+}
+
+// Lost returns why waiting does not bring the store back, as far as the last beat knows:
+// its file was deleted or replaced, or the own row is damaged. Else it returns nil.
+func (b *Heartbeats) Lost() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lost
 }
 
 // StoreReached reports whether this master's beats reach the store.

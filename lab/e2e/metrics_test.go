@@ -2,15 +2,20 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"phoenix/bridge/fleet/sqlite"
 	"phoenix/lab"
 )
 
@@ -53,6 +58,7 @@ func TestMetrics(t *testing.T) {
 		"phoenix_highstates_published_total 1", `phoenix_highstates_ended_total{outcome="succeeded"} 1`, "phoenix_highstates_running 0",
 		"phoenix_work_held_up 0", "phoenix_store_failures_total 0", "phoenix_launch_to_accepted_seconds_count 1",
 		"phoenix_accepted_to_connected_seconds_count 1", "phoenix_connected_to_done_seconds_count 1")
+	storeTakenAway(t, l, bridge, address)
 	master.Kill()
 	told("the metrics tell that the bus is lost", "phoenix_bus_connected 0")
 	if status, text := scrape(t, address, "/healthz"); status != http.StatusOK {
@@ -62,6 +68,64 @@ func TestMetrics(t *testing.T) {
 	if status, text := scrape(t, address, "/metrics"); status != 0 {
 		t.Errorf("after the end: %d %s", status, text)
 	}
+}
+
+// storeTakenAway deletes, and then replaces, the store's file under a bridge: it says so
+// within a beat (5 s), no command makes another store, and it goes on when the file is back.
+func storeTakenAway(t *testing.T, l *lab.Lab, bridge *lab.Bridge, address string) {
+	t.Helper()
+	path := filepath.Join(l.Dir(), "fleet.db")
+	move := func(from, to string) {
+		t.Helper()
+		for _, end := range []string{"", "-wal", "-shm"} {
+			if err := os.Rename(from+end, to+end); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+	}
+	gone := func(how, what string) {
+		t.Helper()
+		at := time.Now()
+		l.Eventually(within, "/readyz is 503 once the store's file was "+how, func() (bool, string) {
+			status, text := scrape(t, address, "/readyz")
+			return status == http.StatusServiceUnavailable && strings.Contains(text, what), fmt.Sprint(status, " ", text)
+		})
+		lines := bridge.Grep("heartbeat not written")
+		if took := lab.LoggedAt(t, lines[len(lines)-1]).Sub(at); took > 10*time.Second { // a beat, on a busy machine
+			t.Errorf("%s: it took %v", how, took)
+		}
+	}
+	back := func() {
+		t.Helper()
+		l.Eventually(within, "the bridge is ready once its store is back", func() (bool, string) {
+			status, text := scrape(t, address, "/readyz")
+			return status == http.StatusOK, fmt.Sprint(status, " ", text)
+		})
+	}
+	move(path, path+".away")
+	gone("deleted", "removed or renamed")
+	for _, command := range []string{"status", "minions list", "history"} {
+		if _, stderr, code := bridge.Try(strings.Fields(command)...); code != 3 && code != 2 {
+			t.Errorf("%s without a store: exit %d, %s", command, code, stderr)
+		}
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a second store was made: %v", err)
+	}
+	move(path+".away", path)
+	back()
+	move(path, path+".away")
+	other, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone("replaced", "replaced while in use")
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	move(path, path+".other")
+	move(path+".away", path)
+	back()
 }
 
 // scrape gets one path; status 0: nobody listens.
