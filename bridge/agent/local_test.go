@@ -116,6 +116,7 @@ func newLocal(t *testing.T, ports ...int) *Local {
 }
 
 func TestAnswersNeedsBothPorts(t *testing.T) {
+	t.Parallel() // it waits
 	at := Master{Address: "127.0.0.4"}
 	one, two, silent := greet(t, at.Address), greet(t, at.Address), listen(t, at.Address)
 	if l := newLocal(t, one, two); !l.Answers(t.Context(), at) {

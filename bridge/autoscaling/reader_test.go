@@ -105,7 +105,11 @@ func TestG6PoisonDoesNotStopTheLoop(t *testing.T) {
 // TestG6WrittenBeforeDeleted: when a message is deleted its row is there, whatever
 // the store does; a bridge that is killed in between changes nothing.
 func TestG6WrittenBeforeDeleted(t *testing.T) {
-	for seed := range uint64(12) {
+	seeds := uint64(12)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
 			x := newRig(t, fleettest.Seeded(seed, fleettest.Rates{Before: 0.4, After: 0.3, Twice: 0.2, Delay: 0.3, MaxDelay: 10 * time.Second}),
 				Item{"", "q"}, webAndMasters...)

@@ -414,7 +414,7 @@ func TestMalformedEvent(t *testing.T) {
 	}
 	h.expect(t, "gap: connected", "good", "good", "good")
 	eventually(t, "all counted", func() bool { return b.State().Malformed == 6 })
-	if n := strings.Count(logged.text(), "left out"); n != 1 {
+	if n := strings.Count(logged.text(), "event dropped"); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
 }

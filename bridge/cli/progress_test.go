@@ -8,6 +8,7 @@ import (
 
 // A store that takes its time is no reason to wonder whether the command hangs.
 func TestWhatTakesLongIsTold(t *testing.T) {
+	t.Parallel()                                    // it waits
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts; nobody answers
 	if err != nil {
 		t.Fatal(err)

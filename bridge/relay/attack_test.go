@@ -142,6 +142,7 @@ func (t *taped) Write(b []byte) (int, error) {
 // TestG10_ForgedJobIsAudited: an event of a job that the master did not publish has one
 // line; one of a job that it published, none.
 func TestG10_ForgedJobIsAudited(t *testing.T) {
+	t.Parallel() // it waits
 	trail := &lines{}
 	w := &world{t: t, decisions: slog.New(slog.NewJSONHandler(trail, nil))}
 	w.with("m1", "m2")

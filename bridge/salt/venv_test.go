@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"phoenix/lab/needs"
 )
 
 // salts are the versions that everything here is tried on.
@@ -13,6 +15,7 @@ var salts = []string{"3006.30", "3007.17", "3008.5"}
 // it would say that all is well.
 func venv(t *testing.T, version string) string {
 	t.Helper()
+	needs.More(t, "Salt "+version)
 	dir := os.Getenv("PHOENIX_SALT_VENVS")
 	if dir == "" {
 		dir = filepath.Join("..", "..", ".cache")

@@ -70,10 +70,14 @@ func TestSimulator(t *testing.T) {
 		}
 		return
 	}
+	seeds := *simSeeds
+	if testing.Short() {
+		seeds = min(seeds, 150)
+	}
 	begun := time.Now()
 	seen, faulty := map[string]int{}, 0
 	var simulated time.Duration
-	simulate(*simSeeds, real, func(seed uint64, w *world) bool {
+	simulate(seeds, real, func(seed uint64, w *world) bool {
 		simulated += w.now
 		for what, n := range w.seen {
 			seen[what] += n
@@ -87,11 +91,11 @@ func TestSimulator(t *testing.T) {
 		}
 		return faulty < maxFaulty
 	})
-	t.Logf("%d seeds, %v of their time in %v", *simSeeds, simulated.Round(time.Hour), time.Since(begun).Round(time.Millisecond))
+	t.Logf("%d seeds, %v of their time in %v", seeds, simulated.Round(time.Hour), time.Since(begun).Round(time.Millisecond))
 	for _, what := range slices.Sorted(maps.Keys(seen)) {
 		t.Logf("%8d  %s", seen[what], what)
 	}
-	if *simSeeds < 3000 {
+	if seeds < 3000 {
 		return // too few for what is rare
 	}
 	// A simulator in which these never happen proves nothing.
