@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"os/exec"
 	"testing"
+
+	"phoenix/lab/needs"
 )
 
 // What a pattern takes in is what Python's fnmatch, and so Salt, says it does.
@@ -14,6 +16,7 @@ func TestGlobIsPythonsFnmatch(t *testing.T) {
 		"[\\w]", "*\n*", "ä?", "[ä-ü]", "salt/auth", "SALT/auth", "*/start", "[[]", "[a", "**", "?*?"}
 	tags := []string{"", "salt/auth", "salt/key", "salt/job/20260101000000000000/ret/web-1", "salt/minion/web-1/start", "salt/minion/a/b/start",
 		"a", "b", "c", "-", "^", "]", "[", "!", `\`, `\*`, "a.b", "axb", "a+(b)|c$", "{a,b}", "w", "a\nb", "äb", "ö", "a[", "[a"}
+	needs.More(t, "Python")
 	input, err := json.Marshal([][]string{patterns, tags})
 	if err != nil {
 		t.Fatal(err)
