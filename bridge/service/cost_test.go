@@ -75,13 +75,13 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 		r.inbox.Upsert([]fleet.Minion{row})
 		r.step()
 	}
-	do("knocks, and nobody has told of it yet", func() {
+	do("sends an auth request before its launch is reported", func() {
 		for range 5 { // every 10 s
 			r.knocks(oneLife, key)
 			r.pass(10 * time.Second)
 		}
 	})
-	do("launch is told, key is let in", func() { told(fleet.Add{InstanceID: oneLife, Group: "web"}) })
+	do("launch is reported, key is accepted", func() { told(fleet.Add{InstanceID: oneLife, Group: "web"}) })
 	do("connects, highstate is claimed", func() { r.inbox.Enqueue(oneLife, true); r.step() })
 	do("highstate runs for an hour", func() {
 		for range 360 {
@@ -91,7 +91,7 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 	})
 	do("highstate succeeds", func() { r.returns(oneLife) })
 	do("lives for a day", func() { r.pass(24 * time.Hour); r.step() })
-	do("termination is told", func() { told(fleet.Retire{InstanceID: oneLife, Group: "web"}) })
+	do("termination is reported", func() { told(fleet.Retire{InstanceID: oneLife, Group: "web"}) })
 	do("its keys are deleted", func() { r.pass(2 * time.Minute); r.step() })
 	if r.accepted(oneLife) {
 		t.Error("its key is still there")
