@@ -89,9 +89,10 @@ func (r *Reconciler) members(ctx context.Context) (map[string]member, []string, 
 		missing[g.Name] = true
 	}
 	for names := range slices.Chunk(slices.Sorted(maps.Keys(missing)), groupsAtOnce) {
-		in := &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: names, MaxRecords: aws.Int32(groupsAtOnce)}
-		for pages := 1; ; pages++ {
-			out, err := r.groupPage(ctx, in)
+		p := autoscaling.NewDescribeAutoScalingGroupsPaginator(r.groups,
+			&autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: names, MaxRecords: aws.Int32(groupsAtOnce)})
+		for pages := 1; p.HasMorePages(); pages++ {
+			out, err := groupPage(ctx, p)
 			if err == nil && pages > groupPages {
 				err = errors.New("pages without end")
 			}
@@ -109,18 +110,15 @@ func (r *Reconciler) members(ctx context.Context) (map[string]member, []string, 
 					}
 				}
 			}
-			if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
-				break
-			}
 		}
 	}
 	return members, slices.Sorted(maps.Keys(missing)), nil
 }
 
-func (r *Reconciler) groupPage(ctx context.Context, in *autoscaling.DescribeAutoScalingGroupsInput) (*autoscaling.DescribeAutoScalingGroupsOutput, error) {
+func groupPage(ctx context.Context, p *autoscaling.DescribeAutoScalingGroupsPaginator) (*autoscaling.DescribeAutoScalingGroupsOutput, error) {
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
-	return r.groups.DescribeAutoScalingGroups(ctx, in)
+	return p.NextPage(ctx)
 }
 
 // masters gives the masters whose rows say LAUNCH, and those whose rows cannot be read.

@@ -61,8 +61,9 @@ func describe(ctx context.Context, api EC2, ids []string) (map[string]Instance, 
 
 // pages calls fn with each instance that an answer of EC2 describes.
 func pages(ctx context.Context, api EC2, in *ec2.DescribeInstancesInput, fn func(types.Instance)) error {
-	for n := 1; ; n++ {
-		out, err := describePage(ctx, api, in)
+	p := ec2.NewDescribeInstancesPaginator(api, in)
+	for n := 1; p.HasMorePages(); n++ {
+		out, err := describePage(ctx, p)
 		if err == nil && n > describePages {
 			err = errors.New("pages without end")
 		}
@@ -74,14 +75,12 @@ func pages(ctx context.Context, api EC2, in *ec2.DescribeInstancesInput, fn func
 				fn(i)
 			}
 		}
-		if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
-			return nil
-		}
 	}
+	return nil
 }
 
-func describePage(ctx context.Context, api EC2, in *ec2.DescribeInstancesInput) (*ec2.DescribeInstancesOutput, error) {
+func describePage(ctx context.Context, p *ec2.DescribeInstancesPaginator) (*ec2.DescribeInstancesOutput, error) {
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
-	return api.DescribeInstances(ctx, in)
+	return p.NextPage(ctx)
 }
