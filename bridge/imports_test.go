@@ -11,7 +11,8 @@ import (
 // floors lists the packages from the ground up: each may import those on floors
 // below its own, and none beside or above.
 var floors = [][]string{
-	{"fleet", "zmtp", "event", "api", "audit", "files", "retry", "awserr", "cloudwatch", "metrics"},
+	{"files", "retry", "awserr"},
+	{"fleet", "zmtp", "event", "api", "audit", "cloudwatch", "metrics"},
 	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "autoscaling", "identity", "health", "member"},
 	{"relay", "admission"},
 	{"service", "agent", "doctor"},

@@ -12,6 +12,8 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+
+	"phoenix/bridge/files"
 )
 
 // The names that the minion's key pair has in pki_dir.
@@ -142,7 +144,7 @@ func placeNew(path string, text []byte, mode fs.FileMode, uid int) (err error) {
 	if err := os.Link(temp, path); err != nil {
 		return err
 	}
-	return syncFolder(folder)
+	return files.SyncFolder(folder)
 }
 
 // chownTo gives a file to the user, and leaves its group, as Salt does.

@@ -1,13 +1,14 @@
 package agent
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"phoenix/bridge/files"
 )
 
 // newMode is that of a file that was not there: Salt may run as another user.
@@ -43,7 +44,7 @@ func (r replacement) do(path string, text []byte) error {
 		_ = os.Remove(temp)
 		return err
 	}
-	return r.at("sync folder", func() error { return syncFolder(folder) })
+	return r.at("sync folder", func() error { return files.SyncFolder(folder) })
 }
 
 // target finds what to replace, and what is to stay of it.
@@ -127,13 +128,4 @@ func (r replacement) at(label string, do func() error) error {
 		return fmt.Errorf("%s: %w", label, err)
 	}
 	return nil
-}
-
-// syncFolder makes a rename or a removal in it durable.
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return cmp.Or(dir.Sync(), dir.Close())
 }

@@ -5,11 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
+
+	"phoenix/bridge/files"
 )
 
 // callWithin bounds a call: the bridge answers from memory.
@@ -99,7 +100,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 		return err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	answer, err := files.ReadAll(resp.Body, maxAnswer)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"phoenix/bridge/config"
 	"phoenix/bridge/decide"
+	"phoenix/bridge/files"
 	"phoenix/bridge/health"
 )
 
@@ -55,7 +55,7 @@ func InstanceIdentity(ctx context.Context) (Identity, error) {
 		return Identity{}, fmt.Errorf("ask instance metadata: %w", shortError(ctx, err))
 	}
 	defer out.Content.Close()
-	text, err := io.ReadAll(io.LimitReader(out.Content, maxPartition))
+	text, err := files.ReadAll(out.Content, maxPartition)
 	if err != nil {
 		return Identity{}, fmt.Errorf("ask instance metadata: %w", shortError(ctx, err))
 	}
@@ -76,7 +76,7 @@ func Metadata() health.Metadata {
 			return "", false, fmt.Errorf("ask instance metadata: %w", shortError(ctx, err))
 		}
 		defer out.Content.Close()
-		text, err := io.ReadAll(io.LimitReader(out.Content, maxMetadata))
+		text, err := files.ReadAll(out.Content, maxMetadata)
 		return string(text), true, err
 	}
 }

@@ -1,4 +1,5 @@
-// Package files reads files that others write, within bounds.
+// Package files reads files that others write, within bounds, and makes changes of folders
+// durable.
 package files
 
 import (

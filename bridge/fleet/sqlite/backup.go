@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"phoenix/bridge/files"
 	"phoenix/bridge/fleet"
 )
 
@@ -127,7 +128,7 @@ func publish(temp, to string) error {
 	if err := errors.Join(f.Sync(), f.Close(), os.Rename(temp, to)); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(to))
+	return files.SyncFolder(filepath.Dir(to))
 }
 
 // useWAL sets how a store is written, which VACUUM INTO does not copy.

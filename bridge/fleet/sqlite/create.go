@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"phoenix/bridge/files"
 	"phoenix/bridge/fleet"
 )
 
@@ -62,7 +63,7 @@ func create(ctx context.Context, path string, o options) error {
 	if err := os.Link(temp, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(dir)
+	return files.SyncFolder(dir)
 }
 
 // fill writes schema and birthday. The close folds the -wal file in.
@@ -91,12 +92,4 @@ func giveToOwner(f *os.File, dir string) error {
 		return fmt.Errorf("stat %s: owner unknown", dir)
 	}
 	return f.Chown(int(owner.Uid), int(owner.Gid))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
