@@ -35,14 +35,14 @@ func NewClient(path string) *Client {
 	}}}
 }
 
-// Look tells the bridge that rows were changed.
+// Look notifies the bridge that rows were changed.
 func (c *Client) Look(ctx context.Context, ids []string) error {
 	body, err := json.Marshal(map[string][]string{"ids": ids})
 	if err != nil {
-		return fmt.Errorf("tell bridge: %w", err)
+		return fmt.Errorf("notify bridge: %w", err)
 	}
 	if err := c.call(ctx, http.MethodPost, "/v1/look", body, nil); err != nil {
-		return fmt.Errorf("tell bridge: %w", err)
+		return fmt.Errorf("notify bridge: %w", err)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 // Past that they wait in the kernel's queue.
 const maxConns = 128
 
-// maxStrangers bounds the connections that are only there to be told no. They take
+// maxStrangers bounds the connections of users without access, which only get an error. They take
 // nobody else's place, and past that they are closed without a word.
 const maxStrangers = 4
 

@@ -23,7 +23,7 @@ const (
 	maxWatchHead = 4 << 10
 )
 
-// Monitor is what a bridge tells whoever asks: nothing secret, and nothing that
+// Monitor is what a bridge answers to everybody: nothing secret, and nothing that
 // changes anything. Each is called by any number of goroutines.
 type Monitor struct {
 	Metrics prometheus.Gatherer

@@ -22,7 +22,7 @@ const (
 	operationWithin = 45 * time.Second
 	// operations at a time: an answer may have 64 MiB.
 	operations = 4
-	// refusedEvery: one line a minute tells of those who may not ask.
+	// refusedEvery: refused requests are logged at most once a minute.
 	refusedEvery = time.Minute
 )
 
@@ -98,7 +98,7 @@ func (h *handler) tellRefused(p peer) {
 	}
 }
 
-// failure is an error with the status that tells it.
+// failure is an error with its HTTP status.
 type failure struct {
 	code int
 	error
@@ -171,7 +171,7 @@ func (h *handler) takeIDs(do func(ids []string)) func(http.ResponseWriter, *http
 	}
 }
 
-// hints takes in what can be taken, and tells of what cannot.
+// hints accepts the valid hints, and reports the first invalid one.
 func (h *handler) hints(w http.ResponseWriter, r *http.Request) error {
 	var body struct {
 		Hints []hint `json:"hints"`

@@ -37,7 +37,7 @@ var ErrInUse = errors.New("a bridge is running already")
 type Bridge struct {
 	Look   func(ids []string) // rows were changed: look again
 	Status func() any
-	// Release retires what the brake of reconciling holds, and says what.
+	// Release retires the instances that the termination limit holds, and returns their ids.
 	Release func(ctx context.Context) ([]string, error)
 	// Restore writes known keys again that were deleted here by hand.
 	Restore func(ids []string)
@@ -49,7 +49,7 @@ type Bridge struct {
 	// Translate returns the operation that a command line of older runners asks for.
 	Translate func(args []string) (Request, error)
 
-	// Jobs tells of the jobs that the relay carried, or of one; nil: there is no relay.
+	// Jobs returns the jobs that the relay carried, or one of them; nil: there is no relay.
 	Jobs func(jid string) (any, error)
 
 	Users []int // who may ask, besides root and the bridge's own user

@@ -63,7 +63,7 @@ func newStream(r io.Reader, limit int) *stream {
 	return &stream{r: r, limit: limit, buf: make([]byte, firstBuffer)}
 }
 
-// begin waits for the first byte, and tells the framing by it.
+// begin waits for the first byte, which determines the framing.
 func (s *stream) begin() (Framing, error) {
 	if err := s.fill(); err != nil {
 		return Unknown, err

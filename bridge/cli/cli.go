@@ -50,7 +50,7 @@ func newApp(out, errs io.Writer) *cli.App {
 		Flags:     configFlags(),
 		Writer:    out,
 		ErrWriter: errs,
-		// Errors are told in one place, with their exit code: see run.
+		// Errors are printed in one place, with their exit code: see run.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   misused,
 		Action: func(c *cli.Context) error {

@@ -12,7 +12,7 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// Exit codes. A script can tell what to do next by them.
+// Exit codes. A script can decide by them what to do next.
 const (
 	exitOK       = 0
 	exitFailed   = 1

@@ -40,7 +40,7 @@ const (
 	// and 3008): so what a slow terminal does not take is left out, and counted.
 	maxHeard      = 10_000
 	maxHeardBytes = 64 << 20
-	// lookEvery: how soon a connection that failed is told of.
+	// lookEvery: how soon a failed connection is reported.
 	lookEvery = 50 * time.Millisecond
 )
 
@@ -119,7 +119,7 @@ func showEvents(c *cli.Context) error {
 	return l.print(c, events)
 }
 
-// print prints until enough was heard, or it is told to stop.
+// print prints events until it has printed enough, or ctx ends.
 func (l *listener) print(c *cli.Context, events *bus.Bus) error {
 	out := bufio.NewWriter(c.App.Writer)
 	defer out.Flush()

@@ -14,7 +14,7 @@ import (
 // settings and exit codes. Help texts, the manual page, docs/reference.md and the
 // shells' completion are made of that.
 
-// topic is one command, as it is told of.
+// topic is the help of one command.
 type topic struct {
 	name        string // without the program's: "minions add"
 	usage       string
@@ -31,7 +31,7 @@ type terms struct {
 	list  [][2]string
 }
 
-// topicFlag is a flag, as it is told of.
+// topicFlag is the help of one flag.
 type topicFlag struct {
 	names []string // without dashes, the long one first
 	value string   // what stands for its value; empty: it takes none
@@ -39,7 +39,7 @@ type topicFlag struct {
 	def   string // its default; empty: none that is worth telling
 }
 
-// topicOf tells of a command and those below it; hidden ones are left out.
+// topicOf returns the help of a command and its subcommands, without hidden ones.
 func topicOf(c *cli.Command, above string) topic {
 	t := topic{name: strings.TrimSpace(above + " " + c.Name), usage: c.Usage, args: c.ArgsUsage,
 		description: strings.Join(strings.Fields(c.Description), " ")}

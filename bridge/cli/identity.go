@@ -99,7 +99,7 @@ func openBucket(ctx context.Context, cfg config.Config) (*identity.Bucket, error
 	return bucket, nil
 }
 
-// shownKey is one key pair, as show tells of it.
+// shownKey is one key pair in the output of show.
 type shownKey struct {
 	KeySHA256    string `json:"key_sha256"`
 	MasterFinger string `json:"master_finger"`

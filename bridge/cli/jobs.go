@@ -106,7 +106,7 @@ func showJob(c *cli.Context) error {
 	return t.flush()
 }
 
-// printRelay tells of the other masters.
+// printRelay prints the state of the other masters.
 func printRelay(w io.Writer, r *relay.Status) {
 	if r == nil {
 		return

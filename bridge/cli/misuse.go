@@ -41,7 +41,7 @@ var (
 	noValue     = regexp.MustCompile(`^flag needs an argument: -+(.*)$`)
 )
 
-// misused tells in phoenix's words what the library's flags have to say.
+// misused rewords the usage errors of the library.
 func misused(c *cli.Context, err error, _ bool) error {
 	help := "phoenix"
 	if c.Command != nil && c.Command.HelpName != "" {

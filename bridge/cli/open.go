@@ -51,7 +51,7 @@ func openFor(missing open.Missing, do action) cli.ActionFunc {
 		}
 		defer store.Close()
 		if open.IsTemporary(store) {
-			fmt.Fprintf(c.App.ErrWriter, "note: there is no store %s yet: this is told of an empty fleet\n", cfg.Store)
+			fmt.Fprintf(c.App.ErrWriter, "note: there is no store %s yet: this shows an empty fleet\n", cfg.Store)
 		}
 		return do(c, cfg, store)
 	}
@@ -99,7 +99,7 @@ func nameBad(c *cli.Context, bad map[string]error) error {
 	for _, id := range ids[:min(len(ids), maxBadRows)] {
 		fmt.Fprintf(c.App.ErrWriter, "left out: %s\n", plain(describeError(bad[id])))
 	}
-	return markedError{fleet.ErrCorrupt, fmt.Errorf("%d rows of the store cannot be decoded; the others are told above", len(bad))}
+	return markedError{fleet.ErrCorrupt, fmt.Errorf("%d rows of the store cannot be decoded; the others are shown above", len(bad))}
 }
 
 // printRows prints the rows of a result as JSON or as a table, and then names those

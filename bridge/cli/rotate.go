@@ -214,7 +214,7 @@ func (r *rotator) masters(ctx context.Context) ([]fleet.Master, error) {
 	return masters, nil
 }
 
-// say tells how far it is, once each time that this changes.
+// say prints the progress whenever it changes.
 func (r *rotator) say(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); text != r.said {
 		r.said = text

@@ -168,7 +168,7 @@ func printProblems(w io.Writer, e service.Status) {
 	}
 }
 
-// printQueue tells of messages and of what was found by asking AWS.
+// printQueue prints the counts of messages and the findings of reconciling.
 func printQueue(w io.Writer, q *autoscaling.Status) {
 	if q == nil {
 		return
@@ -182,9 +182,9 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 			fmt.Fprintf(w, "  %s: %d: %s\n", what, len(ids), strings.Join(ids[:min(len(ids), shownIDs)], " "))
 		}
 	}
-	list("terminations HELD, told by messages, without EC2's word (phoenix minions retire --held)", q.Held)
+	list("terminations HELD, reported by messages, not confirmed by EC2 (phoenix minions retire --held)", q.Held)
 	list("launches KEPT though their first highstate failed (autoscaling.launch_failures)", q.Kept)
-	list("told to be terminated, and EC2 says that they live", q.Refuted)
+	list("reported as terminated, but running according to EC2", q.Refuted)
 	r := q.Reconcile
 	if r == nil {
 		return

@@ -53,7 +53,7 @@ func watchStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	}
 	defer s.close()
 	errs := c.App.ErrWriter
-	c.App.ErrWriter = io.Discard // the view tells of faults itself
+	c.App.ErrWriter = io.Discard // the view shows faults itself
 	defer func() { c.App.ErrWriter = errs }()
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH)

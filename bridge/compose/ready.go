@@ -26,7 +26,7 @@ const (
 	readyWithin = 10 * time.Minute
 	// maxReadyOutput is as much of its output as an error line bears.
 	maxReadyOutput = 400
-	// maxReadyAnswer bounds what salt-run may tell: a list of 300,000 files.
+	// maxReadyAnswer bounds the output of salt-run: a list of 300,000 files.
 	maxReadyAnswer = 32 << 20
 )
 

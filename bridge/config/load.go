@@ -60,7 +60,7 @@ func Load(from Source) (Config, error) {
 const maxConfig = 1 << 20
 
 // readFile reads a configuration file into settings. A key that nobody knows is
-// an error that names it: a misspelt brake must not be no brake.
+// an error that names it: a misspelt limit must not mean no limit.
 func readFile(path string, settings []Setting) error {
 	f, err := os.Open(path) // /dev/null and a pipe of the shell are as good
 	if err != nil {

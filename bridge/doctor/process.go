@@ -58,7 +58,7 @@ func (h host) command(pid int) []string {
 // homes are where packages put Salt.
 var homes = []string{"/opt/saltstack/salt", "/usr", "/usr/local"}
 
-// version tells Salt's version without starting Python: by the name under which
+// version returns Salt's version without starting Python: from the name under which
 // the package is installed beside the interpreter that runs it.
 func (h host) version(pid int) string {
 	prefixes := []string{}

@@ -13,7 +13,7 @@ import (
 // includes reads the files that patterns name, as salt.config.include_config
 // does: relative to the folder of the file that names them, sorted, later files
 // over earlier ones. A file with a fault counts as empty there, so it does here;
-// skipped tells of it.
+// skipped reports it.
 func includes(patterns any, from string, depth int) (opts map[string]any, skipped []error, err error) {
 	opts = map[string]any{}
 	if depth > maxIncludes {

@@ -10,8 +10,8 @@ import (
 	"phoenix/bridge/event"
 )
 
-// Note has note told of each job of Phoenix's own, before it is published. It is
-// called before anything else is.
+// Note registers note, which is called with each of Phoenix's own jobs before it is
+// published. It is called before anything else is.
 func (m *Master) Note(note func(jid string)) { m.noted = note }
 
 // Load is a job as a master published it, its values undecoded.

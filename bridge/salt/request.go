@@ -51,7 +51,7 @@ type Master struct {
 	user     string
 	keyPath  string
 	request  func(ctx context.Context, endpoint string, payload []byte, limit int) ([]byte, error)
-	noted    func(jid string) // told of each job before it is published; nil: nobody
+	noted    func(jid string) // called with each job before it is published; nil: none
 }
 
 // NewMaster gives the master so configured. It need not run yet.

@@ -1,7 +1,7 @@
 // Package ui serves a page that shows the fleet to people with a browser. It changes
 // nothing: what it shows comes from the operations of package admin. All of it, style
 // and script included, comes from the bridge, so that it works without the Internet,
-// and the browser is told to load nothing else.
+// and the browser is instructed to load nothing else.
 //
 // Whoever reaches the address sees it: ids, masters, and the decisions of the audit
 // trail. It is off unless ui is set.
@@ -90,7 +90,7 @@ func newServer(a admin.Admin, every time.Duration, log *slog.Logger) http.Handle
 	return guarded(mux)
 }
 
-// digest is one of a key, of which twelve digits tell people enough.
+// digest is that of a key; twelve digits are enough for people to distinguish keys.
 var digest = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
 // Meaning says what each phase of a minion means, for people.
@@ -107,7 +107,7 @@ var Meaning = map[decide.Phase]string{
 	decide.PhaseUnreadable: "its row cannot be decoded: it is skipped",
 }
 
-// guarded tells the browser to load nothing but what comes from here, and to show the
+// guarded instructs the browser to load nothing but what comes from here, and to show the
 // page in no other.
 func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
