@@ -27,8 +27,8 @@ demo: build ## real masters and minions: who is let in, and what follows when a 
 test: ## all of it: check, unit tests with the race detector, fuzzing, five real Salts: 20 minutes
 	@scripts/test
 
-unit: ## the fast loop: tests that need nothing but Go, in under a minute when warm
-	@CGO_ENABLED=0 go test -short ./bridge/... ./cloudformation/...
+unit: ## the fast loop: tests that need nothing but Go, in under a minute when warm; packages that wait run beside others
+	@CGO_ENABLED=0 go test -p 5 -short ./bridge/... ./cloudformation/...
 
 check: ## formatting, vet, staticcheck, tidy modules; edits nothing
 	@scripts/check
