@@ -23,14 +23,19 @@ func TestMasterIsStopped(t *testing.T) {
 		t.Errorf("a stopped one: %v", err)
 	}
 	// One that something starts again at once.
-	again := time.AfterFunc(closedPoll/2, func() {
-		if l, err = net.Listen("tcp", address); err != nil {
+	again := make(chan net.Listener)
+	go func() {
+		time.Sleep(closedPoll / 2)
+		l, err := net.Listen("tcp", address)
+		if err != nil {
 			t.Error(err)
 		}
-	})
+		again <- l
+	}()
 	if err := closes(t.Context(), address, time.Second); err == nil {
 		t.Error("one that was started again counts as stopped")
 	}
-	again.Stop()
-	l.Close()
+	if l := <-again; l != nil {
+		l.Close()
+	}
 }

@@ -133,7 +133,7 @@ func (f faults) lockedStore(t *testing.T) {
 	from := len(f.bridge.Log())
 	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-2", Masters: []*lab.Master{f.master}})
 	f.fails(t, 3, "has held the lock", "minions", "add", "web-3")
-	f.says(t, from, "heartbeat does not reach the store", "lock")
+	f.says(t, from, "heartbeat not written", "lock")
 	f.says(t, from, "work delayed", "lock")
 	if f.master.HasAccepted("web-2") {
 		t.Error("accepted, though the key could not be bound")
