@@ -149,21 +149,3 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 	}
 	return nil
 }
-
-// Serving returns the masters that minions can be connected to, as far as their rows
-// say.
-func Serving(masters []fleet.Master, lease time.Duration, now time.Time) []fleet.Master {
-	var found []fleet.Master
-	for _, m := range masters {
-		if m.Status == fleet.Launch && m.Ready && !Stale(m, lease, now) {
-			found = append(found, m)
-		}
-	}
-	return found
-}
-
-// Stale reports whether a master's row was not written for a lease, by this host's clock.
-func Stale(m fleet.Master, lease time.Duration, now time.Time) bool {
-	at, err := fleet.ParseTime(m.Modified)
-	return err == nil && now.Sub(at) > lease
-}

@@ -158,3 +158,11 @@ var checks = []Check{
 	{"follow", WithConfig, "how many minions are connected to how many masters, as the masters' rows say, against `agent.follow`",
 		"a minion that is down to one master is served by nobody when that one dies"},
 }
+
+// whole is an option that is a number; Salt's default otherwise.
+func whole(options map[string]any, name string, otherwise int) int {
+	if n, ok := options[name].(int); ok {
+		return n
+	}
+	return otherwise
+}

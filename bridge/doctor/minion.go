@@ -272,14 +272,6 @@ func (m Minion) setAll(options ...string) Fix {
 	return f
 }
 
-// whole is an option that is a number; Salt's default otherwise.
-func whole(options map[string]any, name string, otherwise int) int {
-	if n, ok := options[name].(int); ok {
-		return n
-	}
-	return otherwise
-}
-
 func orNone(text, otherwise string) string {
 	if text == "" {
 		return otherwise
