@@ -26,8 +26,8 @@ const (
 )
 
 const (
-	// holdFor: for so long a batch is held while the store does not answer. Then
-	// its messages are left to come again, here or at a master that reaches it.
+	// holdFor is how long a batch is kept while the store does not answer. After
+	// that its messages are received again, here or by a master that reaches it.
 	holdFor = 2 * time.Minute
 	// fresh: a launch that is older, and left no row, may be one whose tombstone
 	// is gone already. EC2 is asked.
@@ -218,7 +218,7 @@ func (r *Reader) apply(ctx context.Context, deliveries []*delivery) error {
 				continue
 			}
 			if l.ends = row.Status != fleet.Terminate; !l.ends {
-				break // told before
+				break // reported before
 			}
 			if !counted {
 				room, counted = r.room(ctx), true
@@ -279,9 +279,9 @@ func (r *Reader) write(ctx context.Context, deliveries []*delivery, given map[*d
 	return errors.Join(errs...)
 }
 
-// refused says what becomes of a delivery that the store could not be told of. The
-// error comes back if the store is away for all; if it is this one row's, the delivery
-// comes again and holds up no other.
+// refused handles a delivery whose row could not be written. It returns the error if
+// the store fails for all rows. If only this row failed, the delivery is received
+// again and delays no other.
 func (r *Reader) refused(l *delivery, err error) error {
 	if errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err

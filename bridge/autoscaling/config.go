@@ -12,7 +12,7 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// Role tells the instances that run a master from the others. A master runs a
+// Role distinguishes the instances that run a master from the others. A master runs a
 // minion too, so it has a row in both tables.
 type Role string
 
@@ -49,7 +49,7 @@ func ParseItem(text string) (Item, error) {
 // Config is what an operator says, to all parts of this package alike.
 type Config struct {
 	Queues []Item
-	Groups []Item // empty: whatever the queues tell of is ours, and nothing is reconciled
+	Groups []Item // empty: each instance that the queues report is ours, and nothing is reconciled
 
 	// Self is the instance of this master.
 	Self string
@@ -75,8 +75,8 @@ type Config struct {
 	Halted func(ctx context.Context) (bool, error)
 	// Every is how often AutoScaling and EC2 are asked; see ReconcileEvery.
 	Every time.Duration
-	// Told is called with rows as they were written, or found to say so already; may
-	// be nil.
+	// Told is called with rows as they were written, or found to be written already;
+	// may be nil.
 	Told func([]fleet.Minion)
 	// Age is called with the age of each message that is received; may be nil.
 	Age func(time.Duration)
@@ -119,9 +119,8 @@ func (c Config) told(rows []fleet.Minion) {
 	}
 }
 
-// role says what the instances of a group are that a queue tells of, and whether
-// they are ours at all. What is said of the group goes before what is said of
-// the queue.
+// role returns the role of a group's instances that a queue reports, and whether they
+// are ours at all. The group's configuration takes precedence over the queue's.
 func (c Config) role(queue Item, group string) (role Role, ours bool) {
 	i := slices.IndexFunc(c.Groups, func(g Item) bool { return g.Name == group })
 	switch {

@@ -26,7 +26,7 @@ const (
 // its publish port, for as long as it follows it. The master's own minion, which comes
 // from the address that it goes to, is left out. It is an error if nothing listens
 // there: then the master runs elsewhere, or not. Of several masters on one machine the
-// interface, as Salt has it, tells the one that is meant.
+// interface, as in Salt's configuration, identifies the right one.
 func Left(address string, port int) func() (minions int, err error) {
 	return func() (int, error) { return left(tcpTables, address, port) }
 }

@@ -4,7 +4,7 @@
 //
 // A message says only "this instance launched" or "this instance ended". It may
 // come late, twice, in any order, or never. So a row is written before a message
-// is deleted, a termination is final, and what no message told is found by asking.
+// is deleted, a termination is final, and what no message reported is found by asking.
 //
 // # Caveats
 //
@@ -13,5 +13,5 @@
 // by no other if that one dies.
 //
 // DescribeAutoScalingGroups does not list a warm pool. An instance whose launch
-// into the pool no message told of is found when it moves to the group.
+// into the pool no message reported is found when it moves to the group.
 package autoscaling

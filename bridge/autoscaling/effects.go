@@ -44,7 +44,7 @@ func (r *Reconciler) carryOut(ctx context.Context, p plan, masters map[string]bo
 // been lost, or its master is gone. A master that its group terminates drains.
 func (r *Reconciler) tend(ctx context.Context, p plan, masters map[string]bool) {
 	for _, m := range p.tend {
-		hooks, _ := r.hooks.ours(ctx, m.Group) // it tells its own fault
+		hooks, _ := r.hooks.ours(ctx, m.Group) // it logs its own fault
 		for _, k := range hooks {
 			if k.of != m.Kind {
 				continue
@@ -121,7 +121,7 @@ func write(ctx context.Context, store fleet.Store, changes []fleet.Change, bad m
 // shown is as many ids as a line of the log bears.
 const shown = 20
 
-// complain tells the operator what needs one, once, and anew when it changes.
+// complain reports to the operator what needs one, once, and again when it changes.
 func (r *Reconciler) complain() {
 	held := slices.Sorted(maps.Keys(r.memory.held))
 	switch {

@@ -51,10 +51,10 @@ func (w words) believe(m Message, role Role, listed bool) believed {
 const (
 	// wordWithin bounds the question for AWS's word: meanwhile no message is read.
 	wordWithin = 10 * time.Second
-	// maxHeld bounds the terminations that are remembered to be told of.
+	// maxHeld bounds the terminations that are remembered for reports.
 	maxHeld = 10_000
-	// heldFor: a message that is held comes again each minute. One that has not for so
-	// long went to the dead-letter queue, or another master has it.
+	// heldFor: a message that waits is received again each minute. One that was not for
+	// so long is in the dead-letter queue, or another master received it.
 	heldFor = 10 * time.Minute
 )
 
@@ -118,17 +118,17 @@ func (r *Reader) ask(ctx context.Context, deliveries []*delivery) (words, error)
 	return w, err
 }
 
-// heldTermination is one that a message told and that is not taken on its word.
+// heldTermination is one that a message reported and that needs AWS's confirmation.
 type heldTermination struct {
 	role Role
 	at   time.Time
 }
 
-// ledger remembers terminations that messages told and that were not carried out.
+// ledger remembers terminations that messages reported and that were not carried out.
 type ledger struct {
 	mu   sync.Mutex
 	held map[string]heldTermination
-	// lives are those of which EC2 says that they live: told, and not ended.
+	// lives are those that EC2 reports as running: reported, and not terminated.
 	lives map[string]time.Time
 }
 

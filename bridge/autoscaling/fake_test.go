@@ -301,7 +301,7 @@ func (f *fakeAWS) describeGroups(r *http.Request, c fakeCall) (*http.Response, e
 		`<AutoScalingGroups>`+strings.Join(page, "")+`</AutoScalingGroups><NextToken>`+next+`</NextToken></DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>`)
 }
 
-// describeMembers tells the lifecycle states of instances, those of warm pools too.
+// describeMembers returns the lifecycle states of instances, those of warm pools too.
 func (f *fakeAWS) describeMembers(r *http.Request, c fakeCall) (*http.Response, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

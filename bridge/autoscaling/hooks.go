@@ -196,7 +196,7 @@ func (h *Hooks) look(ctx context.Context) {
 			return nil
 		})
 	}
-	_ = calls.Wait() // each tells its own fault
+	_ = calls.Wait() // each logs its own fault
 }
 
 // decide says what to do about one that waits, and why.

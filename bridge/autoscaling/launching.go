@@ -50,9 +50,9 @@ func waitsForBreaker(row fleet.Minion) bool {
 	return row.KeySHA256 != "" && row.ClaimState != fleet.Claimed && !row.Requested()
 }
 
-// next decides for a launching minion. It is prolonged only while it gets on, and no
-// longer than the hook's own timeout after it last did: a minion that died, or whose
-// states hang, must not be held for two days. An instance without a row has the zero
+// next decides for a launching minion. Its hook is extended only while it makes
+// progress, and no longer than the hook's own timeout after its last progress: a minion
+// that died, or whose states hang, must not wait for two days. An instance without a row has the zero
 // row, for which nothing is ended: it was not recorded.
 func next(w *wait, row fleet.Minion, attempts int, timeout time.Duration, now time.Time) (step, string) {
 	still := now.Sub(w.moved)

@@ -194,8 +194,8 @@ func (h *Hooks) complete(ctx context.Context, m Message, result string) error {
 	return nil
 }
 
-// holds says whether an instance in a lifecycle state is held by a hook of that kind.
-// On its way back into the warm pool it is so by a hook of the termination.
+// holds reports whether an instance in a lifecycle state waits in a hook of that kind.
+// On its way back into the warm pool it waits in a hook of the termination.
 func holds(state string, kind Kind) bool {
 	switch kind {
 	case Launched:

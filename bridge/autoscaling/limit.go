@@ -66,8 +66,8 @@ func (b *terminationLimit) lately(now time.Time) int {
 // errEnough ends a listing.
 var errEnough = errors.New("enough")
 
-// room says how many instances a message may still end by itself. All terminations
-// within the hour count, whoever told of them.
+// room returns how many instances messages alone may still terminate. All
+// terminations within the hour count, whoever reported them.
 func (b *terminationLimit) room(ctx context.Context) (int, error) {
 	b.mu.Lock()
 	now := time.Now()

@@ -186,7 +186,7 @@ func meaning(name string) (kind Kind, hook, known bool) {
 		return Launched, false, true
 	case "autoscaling:EC2_INSTANCE_TERMINATE", "EC2 Instance Terminate Successful":
 		return Ended, false, true
-	// While a launch hook waits, the launch itself is not told: AutoScaling says
+	// While a launch hook waits, the launch itself is not reported: AutoScaling sends
 	// EC2_INSTANCE_LAUNCH only after the hook has ended.
 	case "autoscaling:EC2_INSTANCE_LAUNCHING", "EC2 Instance-launch Lifecycle Action":
 		return Launched, true, true

@@ -148,7 +148,7 @@ func motoMessages(t *testing.T, cfg aws.Config) {
 	}
 }
 
-// motoGroups: instances that a group starts and ends, and no message tells of;
+// motoGroups: instances that a group starts and ends, and no message reports;
 // one that is detached, and one that is stopped.
 func motoGroups(t *testing.T, cfg aws.Config) {
 	ctx := t.Context()
@@ -239,7 +239,7 @@ func motoGroups(t *testing.T, cfg aws.Config) {
 	}
 }
 
-// motoNoQueue: a queue that is not there is told with the one thing to do.
+// motoNoQueue: a queue that does not exist is reported with the one thing to do.
 func motoNoQueue(t *testing.T, cfg aws.Config) {
 	store, log := newStore(t), &lines{}
 	c := Config{Queues: []Item{{"", "nowhere"}}}

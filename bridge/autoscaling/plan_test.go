@@ -90,7 +90,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// told puts a plan for at most one instance into words.
+// told describes a plan for at most one instance.
 func told(p plan) string {
 	text := ""
 	for _, c := range p.adds {
@@ -180,7 +180,7 @@ func TestBrake(t *testing.T) {
 		if len(p.retire) != c.retired || len(p.retire)+len(p.next.held) != c.ready {
 			t.Errorf("%+v: %d retired, %d held", c, len(p.retire), len(p.next.held))
 		}
-		// What is held stays so when the hour is over, and when there are fewer.
+		// What waits still waits when the hour is over, and when there are fewer.
 		if f.inferred = 0; len(p.next.held) > 0 {
 			for n := range c.ready / 2 {
 				delete(f.rows, instance(n))

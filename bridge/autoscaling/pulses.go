@@ -14,8 +14,8 @@ const (
 	beatFor = time.Minute
 )
 
-// pulses tells masters that live from rows that nobody writes any more: these go on
-// to say ready. It compares counters, by our own clock.
+// pulses distinguishes masters that are alive from rows that nobody writes any more,
+// which still say ready. It compares counters, by our own clock.
 type pulses struct {
 	mu   sync.Mutex
 	seen map[string]sighting

@@ -68,8 +68,8 @@ func (q *Queue) Run(ctx context.Context) error {
 // Status is what the parts say of themselves.
 type Status struct {
 	Messages  *Stats   `json:"messages"`  // null: no queue is named
-	Held      []string `json:"held"`      // terminations that messages told, and that wait for EC2's word: see Release
-	Refuted   []string `json:"refuted"`   // told to be terminated within the last day; EC2 says that they live
+	Held      []string `json:"held"`      // terminations that messages reported, and that wait for EC2's answer: see Release
+	Refuted   []string `json:"refuted"`   // reported as terminated within the last day; EC2 reports them as running
 	Reconcile *Report  `json:"reconcile"` // null: no group is named
 	Hooks     int      `json:"hooks"`     // instances that a lifecycle hook holds
 	Kept      []string `json:"kept"`      // instances kept within the last hour though their first highstate failed (autoscaling.launch_failures)

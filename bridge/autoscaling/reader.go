@@ -36,9 +36,9 @@ const (
 	pollFor = 20 * time.Second
 	// atOnce is the most messages that SQS hands out at a time.
 	atOnce = 10
-	// visible: after so long a message that we did not delete comes again, to any
-	// master. Longer than a write takes, short enough for one that a killed
-	// master held.
+	// visible: after so long a message that we did not delete is received again, by
+	// any master. Longer than a write takes, short enough for one that a killed
+	// master had received.
 	visible = time.Minute
 	// extendEvery: two failed extensions still leave time for a third.
 	extendEvery = visible / 3
@@ -77,7 +77,7 @@ type Reader struct {
 	toDrain  sync.WaitGroup
 	complain limiter // of what nobody can read
 	unread   limiter // of rows that cannot be read
-	holds    limiter // of terminations that are held
+	holds    limiter // of terminations that wait
 	refutes  limiter // of those that EC2 refutes, once there are many
 }
 
@@ -102,8 +102,8 @@ func (r *Reader) Stats() Stats {
 		Malformed: r.malformed.Load(), Transient: r.transient.Load(), Deleted: r.deleted.Load()}
 }
 
-// Drained is closed when each queue was found empty once. What messages tell
-// goes before what reconciling would conclude.
+// Drained is closed when each queue was found empty once. Messages take precedence
+// over the conclusions of reconciling.
 func (r *Reader) Drained() <-chan struct{} { return r.drained }
 
 // Run polls until ctx ends. No error of AWS or of the store ends it.
@@ -197,16 +197,16 @@ func (r *Reader) observeAges(messages []types.Message) {
 	}
 }
 
-// Held gives the terminations that messages told and that wait for EC2's word, or
-// an operator's; and those that EC2 refuted within the last day.
+// Held returns the terminations that messages reported and that wait for EC2's answer
+// or an operator; and those that EC2 refuted within the last day.
 func (r *Reader) Held() (held, refuted []string) {
 	waiting, lives := r.ledger.lists()
 	slices.Sort(lives)
 	return slices.Sorted(maps.Keys(waiting)), lives
 }
 
-// Release retires what is held, an operator's word, and returns it. What EC2 says
-// lives is left out, if it answers.
+// Release retires the instances that wait, as an operator asked, and returns them. It
+// leaves out instances that EC2 reports as running, if EC2 answers.
 func (r *Reader) Release(ctx context.Context) ([]string, error) {
 	held, _ := r.ledger.lists()
 	ids := slices.Sorted(maps.Keys(held))

@@ -64,7 +64,7 @@ func newRig(t *testing.T, gate fleettest.Plan, queue Item, groups ...Item) *rig 
 // TestClassification is the one table of what is done with a message: by what it
 // says, and by what store and EC2 say of its instance.
 // An instance from before the fleet, whose old launch message comes now, is adopted.
-// A master's end is told in both tables, and its launch in the minions' only.
+// A master's end is recorded in both tables, and its launch in the minions' only.
 // TestG6PoisonDoesNotStopTheLoop: a thousand poisonous messages between good ones.
 func TestG6PoisonDoesNotStopTheLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -266,7 +266,7 @@ func TestDeleteFails(t *testing.T) {
 	}
 }
 
-// A queue that does not answer, or does not exist, is told once and asked with
+// A queue that does not answer, or does not exist, is reported once and asked with
 // growing pauses; the loop lives.
 func TestReceiveFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -45,7 +45,7 @@ const (
 type Report struct {
 	Passed  time.Time `json:"passed"`  // the last pass that came through; zero: none
 	Error   string    `json:"error"`   // of the last pass
-	Held    []string  `json:"held"`    // terminations held by the termination limit: see Release
+	Held    []string  `json:"held"`    // terminations that wait because of the termination limit: see Release
 	Unknown []string  `json:"unknown"` // LAUNCH, in no group, and EC2 does not know them
 	Missing []string  `json:"missing"` // groups that AutoScaling does not know
 	Revived []string  `json:"revived"` // in service, though their rows say TERMINATE
@@ -61,9 +61,9 @@ type Reconciler struct {
 	hooks  *Hooks
 	log    *slog.Logger
 
-	counted func(fleet int) // is told how many instances there are; may be nil
+	counted func(fleet int) // is called with the number of instances; may be nil
 
-	passing sync.Mutex // held by Pass and Release
+	passing sync.Mutex // locked by Pass and Release
 	told    string     // the last complaint, not to be repeated each pass
 	why     string     // what is wrong with one of the bad rows
 
@@ -132,12 +132,12 @@ func (r *Reconciler) Report() Report {
 	return report
 }
 
-// Held gives the instances that EC2 calls terminated and that are held all the
-// same: too many at once.
+// Held returns the instances that EC2 reports as terminated and that wait for an
+// operator: too many at once.
 func (r *Reconciler) Held() []string { return r.Report().Held }
 
-// Release retires what is held, an operator's word, and returns it. What EC2 says
-// lives by now is left out, if it answers.
+// Release retires those instances, as an operator asked, and returns them. It leaves
+// out instances that EC2 now reports as running, if EC2 answers.
 func (r *Reconciler) Release(ctx context.Context) ([]string, error) {
 	r.passing.Lock()
 	defer r.passing.Unlock()

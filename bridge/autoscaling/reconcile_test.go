@@ -64,7 +64,7 @@ func (x *place) join(t *testing.T, group string, from, to int) {
 	}
 }
 
-// end terminates instances in AWS, and nobody tells.
+// end terminates instances in AWS, and no message reports it.
 func (x *place) end(from, to int) {
 	for i := from; i < to; i++ {
 		x.instances[instance(i)] = fakeInstance{"terminated", time.Now()}
@@ -98,7 +98,7 @@ func (x *place) terminated(t *testing.T) (ids []string) {
 	return ids
 }
 
-// TestG6LostMessages: a launch and a termination that nobody told of are found.
+// TestG6LostMessages: a launch and a termination that no message reported are found.
 func TestG6LostMessages(t *testing.T) {
 	x := newPlace(t, 3, nil)
 	x.pageSize = 1
@@ -235,7 +235,7 @@ func TestErrorBetweenPasses(t *testing.T) {
 	}
 }
 
-// TestHeld: too many at once are held, loudly, until they are released. Another
+// TestHeld: too many at once wait, with a warning, until they are released. Another
 // master holds them too, and lets go of what is released here.
 func TestHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -331,7 +331,7 @@ func TestReconcileStoreFails(t *testing.T) {
 }
 
 // The first pass waits for the queues; then one every few minutes, each at its
-// own time; failures come sooner. What is always the same is told once.
+// own time; failures come sooner. What is always the same is reported once.
 func TestReconcileRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newPlace(t, 3, nil)
@@ -429,7 +429,7 @@ func TestHookIsTakenUp(t *testing.T) {
 	x.groups["web"][instance(0)] = "Pending:Wait"
 	x.groups["web"][instance(1)] = "Terminating:Wait" // the row says LAUNCH: its group said so twice
 	x.groups["web"][instance(2)] = "Terminating:Wait"
-	x.groups["web"][instance(7)], x.instances[instance(7)] = "Pending:Wait", fakeInstance{"pending", time.Now().Add(time.Hour)} // not told of at all
+	x.groups["web"][instance(7)], x.instances[instance(7)] = "Pending:Wait", fakeInstance{"pending", time.Now().Add(time.Hour)} // not reported at all
 	x.groups["other"] = map[string]string{instance(8): "Pending:Wait"}                                                          // no group of ours
 	if _, err := x.store.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: instance(2)}}); err != nil {
 		t.Fatal(err)

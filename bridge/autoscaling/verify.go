@@ -222,11 +222,11 @@ func (r *Reader) proceed(ctx context.Context, deliveries []*delivery) {
 			return nil
 		})
 	}
-	_ = calls.Wait() // each tells its own fault
+	_ = calls.Wait() // each logs its own fault
 }
 
 // warned does what follows from EC2's warning that it may take an instance back. Minions
-// leave a master, if there is another to go to. Of a minion it is only told.
+// leave a master, if there is another one. For a minion it is only recorded.
 func (r *Reader) warned(ctx context.Context, l *delivery, k known) error {
 	id := l.msg.InstanceID
 	master, row := k.masters[id], k.rows[id]

@@ -134,9 +134,9 @@ func (x *rig) apply(t *testing.T, changes ...fleet.Change) {
 	}
 }
 
-// TestTerminationsWhileEC2IsAway: up to the termination limit a message is enough; more are
-// held, told of, and come again. Launches do not wait for EC2. An operator may let them
-// go on.
+// TestTerminationsWhileEC2IsAway: up to the termination limit a message is enough; more
+// wait, are reported, and are received again. Launches do not wait for EC2. An operator
+// may release them.
 func TestTerminationsWhileEC2IsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newRig(t, nil, Item{"", "q"}, webAndMasters...)
@@ -187,7 +187,7 @@ func TestTerminationsWhileEC2IsAway(t *testing.T) {
 	})
 }
 
-// TestHeldUntilEC2Answers: what was held is done, or refuted, when EC2 is back.
+// TestHeldUntilEC2Answers: what waited is done, or refuted, when EC2 is back.
 func TestHeldUntilEC2Answers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newRig(t, nil, Item{"", "q"}, webAndMasters...)
@@ -216,7 +216,7 @@ func TestHeldUntilEC2Answers(t *testing.T) {
 	})
 }
 
-// TestBigScaleIn: 500 instances that their group terminates, each held by a hook: EC2
+// TestBigScaleIn: 500 instances that their group terminates, each waiting in a hook: EC2
 // calls them running, AutoScaling knows better. All end, and go on.
 func TestBigScaleIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -303,7 +303,7 @@ func TestMastersNeedEC2sWord(t *testing.T) {
 }
 
 // TestSpotWarnings: minions leave a master that EC2 may take back, if there is another
-// for them; of a minion it is only told; another instance is none of ours.
+// for them; for a minion it is only recorded; another instance is none of ours.
 func TestSpotWarnings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newRig(t, nil, Item{"", "q"}, webAndMasters...)

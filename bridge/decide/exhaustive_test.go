@@ -537,7 +537,7 @@ func (x *search) begin(s *exhaust, n int8) {
 	x.emit(c, jidName(n)+" begins")
 }
 
-// ends: a job's end is cached, and told to the master that sent it, if that hears.
+// ends: a job's end is cached, and returned to the master that sent it, if that is reachable.
 func (x *search) ends(s *exhaust, n int8, how int8) {
 	end := func() *exhaust {
 		c := s.clone()
@@ -561,7 +561,7 @@ func (x *search) ends(s *exhaust, n int8, how int8) {
 	}
 }
 
-// key tells states apart: times by how long ago they were.
+// key distinguishes states: times by how long ago they were.
 func (s *exhaust) key(b []byte) []byte {
 	ago := func(t time.Time) {
 		d := int64(-1)

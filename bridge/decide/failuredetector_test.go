@@ -122,7 +122,7 @@ func TestPulseOfAMasterThatIsNotReady(t *testing.T) {
 	w.after(time.Second, beat(n+3, "c")).want(t, "m", Beating)
 }
 
-// The claim of a hot minion is not held by a bridge whose master does not serve:
+// A bridge whose master does not serve does not keep the claim of a hot minion:
 // it is taken over, and the minion is asked before anything is published.
 func TestPulseLetsAClaimBeTakenFromAMasterThatDoesNotServe(t *testing.T) {
 	w := watch()

@@ -79,7 +79,7 @@ func TestTwin(t *testing.T) {
 	}
 }
 
-// Who came second is told from who was there.
+// The second one is distinguished from the one that was there.
 func TestTwinWhoCameSecond(t *testing.T) {
 	var row fleet.Master
 	var older, younger Twin

@@ -155,8 +155,8 @@ func TestRuns(t *testing.T) {
 	})
 }
 
-// A minion that another state run keeps is asked in growing steps, and what keeps
-// it is told.
+// A minion that is busy with another state run is asked at growing intervals, and the
+// state run is reported.
 func TestBusyBacksOff(t *testing.T) {
 	now := noon
 	row := course(claimedBy("m1", "now")).Row

@@ -50,7 +50,7 @@ func (r *rig) runFor(d time.Duration) {
 func TestAcceptAhead(t *testing.T) {
 	store, proofs, key := openSQLite(t), &written{proofs: map[string]fleet.Proof{}}, []byte(lab.UnknownKey())
 	told, other := newRig(t, store, proofs.proven), newRig(t, store, proofs.proven)
-	told.apply(fleet.Add{InstanceID: "i-1", Group: "web"}) // the other one is not told
+	told.apply(fleet.Add{InstanceID: "i-1", Group: "web"}) // the other one gets no message
 	both := func(d time.Duration) { told.runFor(d); other.runFor(d) }
 	both(15 * time.Second)
 	if told.row("i-1").KeySHA256 != "" || told.accepted("i-1") || other.accepted("i-1") {

@@ -23,8 +23,8 @@ type Audit struct {
 const (
 	// maxAudited bounds what is remembered so as not to repeat a line.
 	maxAudited = 200_000
-	// maxStrangers bounds how many minions that the fleet does not list are told
-	// of, each in a line. Anybody who reaches the master can make them up.
+	// maxUnlisted bounds the lines about minions that the fleet does not list, one
+	// for each. Anyone who reaches the master can make up such ids.
 	maxUnlisted = 1_000
 )
 
@@ -33,8 +33,8 @@ func NewAudit(log *slog.Logger) *Audit {
 	return &Audit{log: log, last: map[string]string{}, counters: &Counters{}}
 }
 
-// Key tells a decision about the keys of one id; an acceptance is told when it is
-// done, by Accepted.
+// Key records a decision about the keys of one id. Accepted records an acceptance,
+// after it was made.
 func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Minion) {
 	if !a.isNew(id, d.Rule) {
 		return
@@ -97,8 +97,8 @@ func quiet(rule string) bool {
 
 func unlisted(rule string) bool { return rule == "not-listed" || rule == "id-pattern" }
 
-// forgetAbsent forgets what was told of ids that this master holds no key for any more,
-// and says how many strangers there were no lines for.
+// forgetAbsent forgets the decisions about ids of which this master has no key any
+// more, and logs the number of unlisted minions that got no line.
 func (a *Audit) forgetAbsent(here func(id string) bool) {
 	for id := range a.last {
 		if !here(id) {
@@ -112,41 +112,41 @@ func (a *Audit) forgetAbsent(here func(id string) bool) {
 	}
 }
 
-// Accepted tells that a key was accepted, and which.
+// Accepted records that a key was accepted, and which.
 func (a *Audit) Accepted(id string, d decide.KeyDecision, digest string) {
 	a.drop(id)
 	a.counters.accepted.Add(1)
 	a.line(slog.LevelInfo, "key accepted", id, "rule", d.Rule, "reason", d.Reason, "key", digest)
 }
 
-// WrongKey tells that another key than the one decided on was accepted.
+// WrongKey records that another key than the one decided on was accepted.
 func (a *Audit) WrongKey(id, want, got string) {
 	a.counters.refused.Add(1)
 	a.line(slog.LevelError, "key accepted in another's place; deleted at once", id, "want", want, "key", got)
 }
 
-// Deleted tells that the keys of a terminated minion were deleted.
+// Deleted records that the keys of a terminated minion were deleted.
 func (a *Audit) Deleted(id, rule string, row fleet.Minion) {
 	a.counters.deleted.Add(1)
 	a.line(slog.LevelInfo, "keys deleted", id, "rule", rule, "modified", row.Modified)
 }
 
-// Unlinked tells that a pending key is out of the key store; why, Key has told.
+// Unlinked counts a pending key that was removed; Key has recorded the reason.
 func (a *Audit) Unlinked() { a.counters.unlinked.Add(1) }
 
-// HeldUp tells that a step could not be ended.
+// HeldUp counts a step that could not be completed.
 func (a *Audit) HeldUp() { a.counters.heldUp.Add(1) }
 
-// Problem tells that an id is passed over, or odd. It is told once, until it is
-// another.
+// Problem records that an id is passed over, or odd. The caller reports each problem
+// once, until it changes.
 func (a *Audit) Problem(kind ProblemKind, id string, what error) {
 	a.line(slog.LevelError, "minion passed over", id, "kind", string(kind), "err", what)
 }
 
-// Preloaded tells that a known key was written as accepted.
+// Preloaded counts that a known key was written as accepted.
 func (a *Audit) Preloaded() { a.counters.preloaded.Add(1) }
 
-// Claimed tells that this master has the right to run a first highstate.
+// Claimed records that this master has the right to run a first highstate.
 func (a *Audit) Claimed(id string, before, row fleet.Minion) {
 	msg := "highstate claimed"
 	if before.ClaimState == fleet.Claimed {
@@ -157,7 +157,7 @@ func (a *Audit) Claimed(id string, before, row fleet.Minion) {
 		"from", before.ClaimOwner)
 }
 
-// Published tells that a first highstate was sent.
+// Published records that a first highstate was sent.
 func (a *Audit) Published(id string, row fleet.Minion, err error) {
 	a.counters.published.Add(1)
 	if err != nil {
@@ -167,12 +167,12 @@ func (a *Audit) Published(id string, row fleet.Minion, err error) {
 	a.line(slog.LevelInfo, "highstate published", id, "jid", row.ClaimJID, "attempt", row.Attempt)
 }
 
-// Drained tells that this master is to be left.
+// Drained records that minions are to leave this master.
 func (a *Audit) Drained(id, why string) {
 	a.line(slog.LevelWarn, "master drained", id, "reason", why)
 }
 
-// Healed tells what this master said of its own instance, to have it replaced.
+// Healed records that this master reported its own instance, to have it replaced.
 func (a *Audit) Healed(id, why string, err error) {
 	if err != nil {
 		a.line(slog.LevelError, "master is not called unhealthy", id, "reason", why, "err", err)
@@ -181,12 +181,12 @@ func (a *Audit) Healed(id, why string, err error) {
 	a.line(slog.LevelError, "master called unhealthy", id, "reason", why)
 }
 
-// Opened tells that the circuit breaker of first highstates was opened by this master.
+// Opened records that the circuit breaker of first highstates was opened by this master.
 func (a *Audit) Opened(master string, b fleet.Breaker) {
 	a.line(slog.LevelError, "circuit breaker opened: no new first highstate begins", master, "reason", b.Reason, "hint", "phoenix highstate resume")
 }
 
-// Finished tells how a first highstate ended.
+// Finished records how a first highstate ended.
 func (a *Audit) Finished(id string, end decide.Ended, row fleet.Minion) {
 	a.counters.ended(end.Outcome)
 	level := slog.LevelInfo

@@ -198,7 +198,7 @@ func TestBreakerHalfFailures(t *testing.T) {
 	}
 }
 
-// A record that cannot be decoded counts as open, and an operator's word mends it.
+// A record that cannot be decoded counts as open, and an operator's resume repairs it.
 // What is under way ends.
 func TestBreakerDamaged(t *testing.T) {
 	d := newBroken(t, 1, ids(2)...)

@@ -43,14 +43,14 @@ type step struct {
 }
 
 // life leads a minion's whole life on one master, through its engine: from its
-// first knocks, before anybody told of its launch, to its tombstone.
+// first sends an auth request, before its launch is reported, to its tombstone.
 func life(t *testing.T, admit decide.Admit) (steps []step) {
 	t.Helper()
 	store, m := metered(t)
 	r := newRig(t, store, func(c *Config) {
 		c.Admit = admit
 		if admit == decide.Proven {
-			c.Proofs, c.LaunchPollEvery = byARN{store}, 1000*time.Hour // told apart
+			c.Proofs, c.LaunchPollEvery = byARN{store}, 1000*time.Hour // counted separately
 		}
 	})
 	key := []byte(lab.UnknownKey())
@@ -116,7 +116,7 @@ func life(t *testing.T, admit decide.Admit) (steps []step) {
 }
 
 // TestCostOfALife: six writes and three reads, however long the highstate runs.
-// What comparisons read is told apart: see TestCostOfAnIdleHour.
+// What comparisons read is counted separately: see TestCostOfAnIdleHour.
 func TestCostOfALife(t *testing.T) {
 	for _, admit := range []decide.Admit{decide.Bound, decide.Proven} {
 		t.Run(string(admit), func(t *testing.T) {

@@ -27,7 +27,7 @@ type Counters struct {
 type Counts struct {
 	KeysAccepted int64 `json:"keys_accepted"`
 	KeysAdopted  int64 `json:"keys_adopted"`
-	KeysRefused  int64 `json:"keys_refused"` // left pending, differing or taken in another's place: decisions, not knocks
+	KeysRefused  int64 `json:"keys_refused"` // left pending, differing or accepted in another's place: decisions, not auth requests
 	KeysUnlinked int64 `json:"keys_unlinked"`
 	KeysDeleted  int64 `json:"keys_deleted"` // ids
 	KeysWritten  int64 `json:"keys_written"` // known ones, as accepted
@@ -52,7 +52,7 @@ func (c *Counters) Counts() Counts {
 	}
 }
 
-// decided counts a decision about a key that is told for the first time.
+// decided counts a decision about a key that is recorded for the first time.
 func (c *Counters) decided(d decide.KeyDecision) {
 	switch {
 	case d.Act == decide.AdoptKey:

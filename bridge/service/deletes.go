@@ -111,8 +111,8 @@ func (e *Engine) viewsToDelete(ctx context.Context, ids []string) (map[string]*k
 }
 
 // anothersKey reports whether the accepted key of a name is not one that its
-// terminated instance had: where names are given anew (id_from), it may be that of
-// a living one, which only EC2 can tell.
+// terminated instance had: where names are used again (id_from), it may be that of
+// a running instance, which only EC2 knows.
 func (e *Engine) anothersKey(v *keyView) bool {
 	return e.cfg.Names != nil && v.Accepted.Present && !v.Former && !v.Wrong && v.Accepted.Digest != v.Row.KeySHA256
 }

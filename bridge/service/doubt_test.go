@@ -27,7 +27,7 @@ func openSQLite(t *testing.T) *sqlite.Store {
 	return db
 }
 
-// elsewhere is another host that writes, and nobody tells this bridge.
+// elsewhere is another host that writes, and nothing notifies this bridge.
 func (r *rig) elsewhere(changes ...fleet.Change) {
 	r.t.Helper()
 	for _, c := range changes {
@@ -295,8 +295,8 @@ func (p proofOf) Proofs(_ context.Context, ids []string) (map[string]fleet.Proof
 	return out, nil
 }
 
-// TestG3_DeletedByHand: a key that an admin deleted is not written back, not by a
-// comparison, a knock or a restart of the bridge; and it is said.
+// TestG3_DeletedByHand: a key that an admin deleted is not written back by a
+// comparison, an auth request or a restart of the bridge; and it is reported.
 func TestG3_DeletedByHand(t *testing.T) {
 	store, path := openSQLite(t), filepath.Join(t.TempDir(), "accepted")
 	open := func(p *plain) *rig {
@@ -416,8 +416,8 @@ func TestG7_ReturnsAreBoundedInBytes(t *testing.T) {
 	}
 }
 
-// TestAuditIsBounded: whoever knocks under many names writes few lines, and what
-// is decided about the fleet's own is told all the same.
+// TestAuditIsBounded: auth requests under many names write few lines, and decisions
+// about the fleet's own minions are still recorded.
 func TestAuditIsBounded(t *testing.T) {
 	var lines lineCounter
 	a := NewAudit(slog.New(slog.NewTextHandler(&lines, nil)))
@@ -441,7 +441,7 @@ type lineCounter int
 
 func (c *lineCounter) Write(p []byte) (int, error) { *c++; return len(p), nil }
 
-// TestG12_Crowd: of many that knock, each step takes a batch, and comes to a
+// TestG12_Crowd: of many auth requests, each step takes a batch, and comes to a
 // return, a termination and the status after it.
 func TestG12_Crowd(t *testing.T) {
 	r := newRig(t, openSQLite(t), func(c *Config) { c.PollEvery = time.Minute })

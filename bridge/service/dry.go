@@ -25,7 +25,7 @@ type Plan struct {
 }
 
 // MakePlan makes the plan, and does nothing. tell, which may be nil, is called with
-// each id about which something would be done.
+// each id for which a bridge would act.
 func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 	tell func(id string, d decide.KeyDecision, highstate bool)) (Plan, error) {
 	discard := slog.New(slog.DiscardHandler)

@@ -35,8 +35,7 @@ type KeyStore interface {
 	WriteAccepted(keys map[string][]byte) (written []string, faults map[string]error, err error)
 }
 
-// Names tells which instance bears a Salt minion id, where that is not the
-// instance's own id (id_from).
+// Names maps Salt minion ids to instances, where the two differ (id_from).
 type Names interface {
 	// Instances gives, for each id that exactly one living instance bears, that
 	// instance's.

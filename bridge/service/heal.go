@@ -23,7 +23,7 @@ const (
 	// recordEvery: how often the fleet's record of heals is read while all is well,
 	// so that its age is known when it matters. One read of one item.
 	recordEvery = 5 * time.Minute
-	// unhealthyTries bounds how often AutoScaling is told, every healEvery: one that
+	// unhealthyTries bounds the reports to AutoScaling, one every healEvery: one that
 	// denies it does so each time.
 	unhealthyTries = 12
 )
@@ -41,7 +41,7 @@ func (s *Service) runHeal(ctx context.Context) error {
 		if sick || read.IsZero() || now.Sub(read) >= recordEvery {
 			heal, err := s.opts.Heal.Heals.LastHeal(ctx)
 			if err != nil {
-				continue // the heartbeat tells of a store that does not answer
+				continue // the heartbeat reports a store that does not answer
 			}
 			read = time.Now()
 			cure.Saw(heal, read)

@@ -222,7 +222,7 @@ func (b *Heartbeats) SetZone(zone string) {
 	b.mu.Unlock()
 }
 
-// Key is what SetKey was last told.
+// Key returns the key that SetKey last received.
 func (b *Heartbeats) Key() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -177,7 +177,7 @@ func (e *Engine) publish(ctx context.Context, ids []string) error {
 		}
 	}
 	// In doubt counts as sent: the minion drops a jid that it has seen, and if
-	// it never saw this one, asking will tell.
+	// it never saw this one, a later question finds that.
 	for _, id := range ids {
 		e.highstates[id].PublishedAt(now, err == nil)
 		e.audit.Published(id, e.highstates[id].Row, err)

@@ -64,7 +64,7 @@ const agentEvery = time.Minute
 
 // idle makes a fleet of n minions whose highstates ran long ago, and counts what
 // each chore asks of the tables. In the end a whole hour of the engine is counted,
-// and held against the sum of its chores.
+// and compared with the sum of its chores.
 func idle(t *testing.T, n int) (master []chore, each chore) {
 	t.Helper()
 	store, m := metered(t)

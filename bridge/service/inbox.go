@@ -11,7 +11,7 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// What an engine that is held up (the store does not answer) can have waiting.
+// The limits of what waits while an engine is blocked (the store does not answer).
 // Past that, details are dropped and everything is compared instead. Any accepted
 // minion can send returns of any size, so that those are bounded in bytes.
 const (

@@ -54,7 +54,7 @@ func TestInboxHearsWhatMatters(t *testing.T) {
 	}
 }
 
-// E8: an engine that is held up costs a comparison, not memory without bound.
+// E8: an engine that is blocked costs a comparison, not memory without bound.
 func TestG7InboxIsBounded(t *testing.T) {
 	in := NewInbox()
 	in.subscribe("20260101000000000001")

@@ -46,9 +46,9 @@ func (e *Engine) drainInbox() {
 	}
 }
 
-// applyUpsert takes a row for read that a message wrote, and says whether it did: it
-// must be newer than what is known. It is if nothing was known, or if it tells of
-// a termination, which is final.
+// applyUpsert uses a row that a message wrote as if it was read, and reports whether
+// it did: the row must be newer than the known one. It is if none was known, or if it
+// is terminated, which is final.
 func (e *Engine) applyUpsert(row fleet.Minion) bool {
 	id := row.InstanceID
 	known, found := e.rows.get(id, e.now())

@@ -21,10 +21,10 @@ func (e *Engine) processIDs(ctx context.Context, looks map[string]bool) error {
 	return e.processKeys(ctx, slices.Sorted(maps.Keys(looks)), nil, looks) // sorted: the same work gives the same calls
 }
 
-// processKeys works off one batch. held is what a listing of the key store said,
-// or nil to ask it for each id. What one id lacks (a key that can be read, a row
-// that can be decoded, a name, a proof) keeps no other waiting; the error is for
-// what all of them need, which is the store.
+// processKeys processes one batch. held is a listing of the key store, or nil to ask
+// it for each id. What one id lacks (a key that can be read, a row that can be decoded,
+// a name, a proof) does not delay other ids; the error is for what all of them need,
+// which is the store.
 func (e *Engine) processKeys(ctx context.Context, ids []string, held keyListing, connected map[string]bool) error {
 	views := e.views(ids, held, connected)
 	if err := e.addRows(ctx, views, connected); err != nil {

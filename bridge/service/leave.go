@@ -18,7 +18,7 @@ func (s *Service) drain(ctx context.Context, n health.Notice) error {
 			return nil
 		}
 		if another, err := s.beats.OtherServes(ctx); err != nil || !another {
-			return health.ErrNotNow // the heartbeat tells of a store that does not answer
+			return health.ErrNotNow // the heartbeat reports a store that does not answer
 		}
 	}
 	id := s.opts.Config.InstanceID

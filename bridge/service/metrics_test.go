@@ -27,7 +27,7 @@ import (
 	"phoenix/lab"
 )
 
-// fullReport is one of a bridge that has everything to tell.
+// fullReport is one of a bridge that has everything to report.
 func fullReport(now time.Time) Report {
 	return Report{Version: `v1 "odd"\`, Started: now.Add(-time.Hour), Ready: true, StoreReached: true, Beat: now.Add(-1500 * time.Millisecond), Proven: now.Add(-2 * time.Second),
 		Bus:    BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},

@@ -8,7 +8,7 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// nameMap tells which instance bears which Salt minion id. Where the two are the
+// nameMap maps Salt minion ids to instances. Where the two are the
 // same, which is the default, it remembers nothing.
 //
 // EC2's word on the living goes first: a name may have come again, and nobody

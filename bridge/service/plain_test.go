@@ -80,7 +80,7 @@ func (p *plain) WriteAccepted(keys map[string][]byte) (written []string, _ map[s
 	return slices.Sorted(maps.Keys(keys)), nil, nil
 }
 
-// knock is a minion that knocks with a key, once, as Salt takes it.
+// knock sends one auth request of a minion with a key, as Salt handles it.
 func (p *plain) knock(id string, key []byte) {
 	if _, known := p.keys[salt.Accepted][id]; !known {
 		p.keys[salt.Pending][id] = key
@@ -104,7 +104,7 @@ type rig struct {
 	inbox  *Inbox
 	engine *Engine
 	clock  time.Time
-	told   []string // of problems and stages held up, by status
+	told   []string // of problems and blocked stages, by status
 }
 
 func newRig(t *testing.T, store fleet.Store, edit func(*Config)) *rig {
@@ -135,7 +135,7 @@ func (r *rig) step() {
 // pass lets time pass.
 func (r *rig) pass(d time.Duration) { r.clock = r.clock.Add(d) }
 
-// knocks: the minion knocks, and the bridge hears of it.
+// knocks: the minion sends an auth request, and the bridge receives its event.
 func (r *rig) knocks(id string, key []byte) {
 	r.t.Helper()
 	r.salt.knock(id, key)
@@ -143,7 +143,7 @@ func (r *rig) knocks(id string, key []byte) {
 	r.step()
 }
 
-// apply is another writer, who tells this bridge.
+// apply is another writer, which notifies this bridge.
 func (r *rig) apply(c fleet.Change) {
 	r.t.Helper()
 	if _, err := fleet.ApplyOne(r.t.Context(), r.store, c); err != nil {

@@ -28,7 +28,7 @@ const (
 	readyPollEvery = time.Second
 	// startGrace: what is usual at a start is not worth a warning.
 	startGrace = 5 * time.Second
-	// notReadyLogEvery: another reason is told no sooner than that.
+	// notReadyLogEvery: another reason is logged no sooner than that.
 	notReadyLogEvery = 10 * time.Second
 	// keepFor bounds for how long the row may say ready of the bridge before this
 	// one. It is longer than a comparison of 20,000 keys and a gate of two salt-runs
@@ -165,7 +165,7 @@ func (s *Service) readKey() error {
 	return nil
 }
 
-// busConnected tells the watch of the event bus; nil where there is none.
+// busConnected returns the check of the event bus; nil where there is none.
 func (s *Service) busConnected() func() bool {
 	if s.opts.Bus == nil {
 		return nil

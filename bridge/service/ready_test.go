@@ -92,7 +92,7 @@ func (s *shelf) Prune(context.Context) (int, error)       { return 0, nil }
 func (s *shelf) Since(context.Context) (time.Time, error) { return time.Time{}, nil }
 func (s *shelf) Close() error                             { return nil }
 
-// served is a bridge whose master, and whose gate, do as they are told.
+// served is a bridge whose master and gate the test controls.
 type served struct {
 	*Service
 	store *shelf

@@ -107,7 +107,7 @@ func (e *Engine) endResync() {
 	e.dropOldJobs(s.begun)
 	e.audit.forgetAbsent(func(id string) bool {
 		_, here := s.listing[id]
-		return here || e.problems.has(KeyRemoved, id) // it is looked at, and told once
+		return here || e.problems.has(KeyRemoved, id) // it is checked, and reported once
 	})
 	e.census = s.census
 	e.beats.SetMinions(s.keys)

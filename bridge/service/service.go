@@ -118,7 +118,7 @@ func (s *Service) Run(ctx context.Context) error {
 		trail.Go(func() error { return s.opts.Trail.Run(over) })
 		defer func() {
 			end()
-			_ = trail.Wait() // it tells its faults itself
+			_ = trail.Wait() // it logs its own faults
 		}()
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -178,8 +178,8 @@ func (b both) Gap(reason string) {
 // ErrNoQueue: this bridge is given neither queues nor groups.
 var ErrNoQueue = errors.New("neither sqs.queues nor autoscaling.groups names anything")
 
-// Release retires the instances that the brake of reconciling holds, an
-// operator's word, and returns them.
+// Release retires the instances that wait for an operator because of the termination
+// limit, and returns them.
 func (s *Service) Release(ctx context.Context) ([]string, error) {
 	if s.opts.Queue == nil {
 		return nil, ErrNoQueue

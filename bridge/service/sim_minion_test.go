@@ -100,8 +100,8 @@ func publicKey(n int) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
-// knock connects to the masters that it should be connected to, or asks to be
-// let in, again and again.
+// knock connects to the masters that it should be connected to, or repeats its auth
+// request.
 func (m *minion) knock() {
 	w := m.world
 	w.after(w.between(8*time.Second, 12*time.Second), m.knock)
@@ -196,9 +196,9 @@ func (m *minion) terminate() {
 	})
 }
 
-// comesAgain: another instance bears the name, with a key of its own. An operator
-// says so once no master holds a key of the former any more, an unanswered knock
-// included: who knocks first under a listed id is let in.
+// comesAgain: another instance has the name, with its own key. An operator adds it
+// after no master has a key of the former one any more, not even a pending one: the
+// first auth request under a listed id is accepted.
 func (m *minion) comesAgain() {
 	w := m.world
 	if len(w.held(m, salt.Accepted, salt.Pending)) > 0 {
@@ -348,7 +348,7 @@ func (m *minion) begin(from *machine, jid string, late, forgotten bool) {
 	})
 }
 
-// end keeps how a job ended and tells the master under which it began. In between
+// end caches how a job ended and returns it to the master under which it began. In between
 // it is neither in the proc folder nor in the cache (salt/minion.py,
 // _prepare_return_pub).
 func (m *minion) end(from *machine, r event.Return) {

@@ -167,7 +167,7 @@ func (w *world) ran(m *minion, jid string, late, forgotten, beside bool) {
 	}
 }
 
-// held says which masters that live have a key of a minion, in any of these states.
+// held returns which masters that are alive have a key of a minion, in any of these states.
 func (w *world) held(m *minion, states ...salt.State) (at []string) {
 	for _, machine := range w.machines {
 		for _, state := range states {
@@ -181,7 +181,7 @@ func (w *world) held(m *minion, states ...salt.State) (at []string) {
 
 // accepts notes that a key becomes accepted on a master.
 // G3, G4: only the bound key, of an id whose row does not say TERMINATE. What was
-// written since the bridge looked, its next look mends.
+// written since the bridge looked, its next read repairs.
 func (w *world) accepts(b *bridge, id string, key []byte) {
 	w.acceptsDeleted(b, id, key)
 	row := w.store.minions[id]

@@ -27,7 +27,7 @@ var (
 	simSeeds = flag.Uint64("sim.seeds", 500, "how many seeds the simulator runs")
 )
 
-// maxFaulty: after so many seeds that went wrong the rest tells nothing new.
+// maxFaulty: after so many seeds that went wrong the rest shows nothing new.
 const maxFaulty = 5
 
 // simulate runs seeds from 1 to n on all processors.

@@ -37,7 +37,7 @@ type Status struct {
 	Highstate []Progress          `json:"highstates"`
 }
 
-// Progress is where one first highstate stands. Only so many are told.
+// Progress is the state of one first highstate. A status has at most maxProgress.
 type Progress struct {
 	Minion  string           `json:"minion"`
 	State   fleet.ClaimState `json:"state"`
@@ -47,7 +47,7 @@ type Progress struct {
 	Why     string           `json:"why"` // nothing more is done right now
 }
 
-// maxProgress bounds what one status tells.
+// maxProgress bounds the highstates in one status.
 const maxProgress = 100
 
 type statusBox struct{ p atomic.Pointer[Status] }
@@ -60,8 +60,8 @@ func (e *Engine) Status() Status {
 	return Status{}
 }
 
-// statusEvery: telling costs a walk over all highstates, so a busy engine does not
-// tell after each step.
+// statusEvery: a status costs a walk over all highstates, so a busy engine does not
+// make one after each step.
 const statusEvery = 200 * time.Millisecond
 
 func (e *Engine) publishStatus() {

@@ -106,8 +106,8 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// TestSettledNoMore: another host writes, or somebody changes a key, and nobody
-// tells; the next comparison finds it.
+// TestSettledNoMore: another host writes, or somebody changes a key, without a
+// message; the next comparison finds it.
 func TestSettledNoMore(t *testing.T) {
 	write := func(c fleet.Change) func(*rig) {
 		return func(r *rig) {
