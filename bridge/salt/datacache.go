@@ -65,6 +65,7 @@ func (d MinionData) Validate() error {
 type DataCache struct {
 	dir string
 	pki string
+	id  string // the master's, with Salt's suffix _master
 }
 
 // OpenDataCache opens the cache of the master so configured.
@@ -72,18 +73,24 @@ func OpenDataCache(c Config) (*DataCache, error) {
 	if !c.MinionDataCache || c.CacheDriver != "localfs" {
 		return nil, fmt.Errorf("open minion data cache: %w", ErrGrainsCache)
 	}
-	return &DataCache{dir: c.CacheDir, pki: c.PKIDir}, nil
+	return &DataCache{dir: c.CacheDir, pki: c.PKIDir, id: c.ID}, nil
 }
 
 // separate reports whether grains, pillar and mine have a folder each (grains/ID.p),
 // as since 3008. 3006 and 3007 have a folder for each minion (minions/ID/data.p with
 // grains and pillar, minions/ID/mine.p). A 3008 master that no minion has connected to
-// has neither, but it has renamed master.pem (MasterKeys in salt/crypt.py).
+// has neither, but it keeps its key under its id (MasterKeys in salt/crypt.py); 3008.5
+// leaves a symlink master.pem to it, 3008.3 none.
 func (c *DataCache) separate() bool {
 	if _, err := os.Stat(filepath.Join(c.dir, DataGrains)); err == nil {
 		return true
 	}
-	_, err := os.Stat(filepath.Join(c.pki, "master.pem"))
+	if id := strings.TrimSuffix(c.id, "_master"); id != "" && id != "master" && checkID(id) == nil {
+		if _, err := os.Lstat(filepath.Join(c.pki, id+".pem")); err == nil {
+			return true
+		}
+	}
+	_, err := os.Lstat(filepath.Join(c.pki, "master.pem"))
 	return errors.Is(err, fs.ErrNotExist)
 }
 

@@ -23,14 +23,17 @@ func packedMap(t *testing.T, v map[string]any) msgpack.RawMessage {
 // that no minion has connected to.
 func dataCaches(t *testing.T) map[string]*DataCache {
 	caches := map[string]*DataCache{}
-	for _, name := range []string{"3006", "3008"} {
+	for name, keys := range map[string][]string{"3006": {"master.pem"}, "3008": {"salt-1.pem", "master.pem"}} {
 		dir, pki := t.TempDir(), t.TempDir()
-		if name == "3006" {
-			if err := os.WriteFile(filepath.Join(pki, "master.pem"), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(pki, keys[0]), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range keys[1:] { // as 3008.5 leaves it; 3008.3 has none
+			if err := os.Symlink(filepath.Join(pki, keys[0]), filepath.Join(pki, link)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		c, err := OpenDataCache(Config{CacheDir: dir, PKIDir: pki, MinionDataCache: true, CacheDriver: "localfs"})
+		c, err := OpenDataCache(Config{ID: "salt-1_master", CacheDir: dir, PKIDir: pki, MinionDataCache: true, CacheDriver: "localfs"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,6 +49,9 @@ func TestDataCacheBetweenLayouts(t *testing.T) {
 	data := MinionData{DataGrains: packedMap(t, map[string]any{"os": "Debian"}), DataPillar: packedMap(t, map[string]any{"role": "web"}),
 		DataMine: packedMap(t, map[string]any{"test.ping": true})}
 	for name, c := range caches {
+		if c.separate() != (name == "3008") {
+			t.Errorf("%s: separate folders: %v", name, c.separate())
+		}
 		if err := c.Write("web-1", data, 0, 1e18); err != nil {
 			t.Fatal(err)
 		}
