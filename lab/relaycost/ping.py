@@ -17,7 +17,7 @@ for target in targets:
     for _ in range(rounds):
         begun = time.monotonic()
         found = set()
-        for part in client.cmd_cli(target, "test.ping", timeout=60):
+        for part in client.cmd_cli(target, "test.ping", timeout=5):
             found.update(part)
         took.append(time.monotonic() - begun)
         answers.append(len(found))
