@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"phoenix/bridge/retry"
+
 	"github.com/vmihailenco/msgpack/v5"
 )
 
@@ -63,7 +65,7 @@ func (m *minion) do(ctx context.Context, j *job) {
 	m.mu.Unlock()
 	m.s.count(func(c *Counts) { c.States++ })
 	m.reach(Begun)
-	if pause(ctx, m.s.cfg.Highstate) {
+	if retry.Sleep(ctx, m.s.cfg.Highstate) {
 		m.finish(ctx, j, stateReturn, 0)
 	}
 }

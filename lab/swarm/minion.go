@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -97,10 +99,10 @@ func (m *minion) run(ctx context.Context) {
 		case m.s.failover():
 			fresh = true
 			m.next()
-			pause(ctx, rand.N(m.s.cfg.Jitter))
+			retry.Sleep(ctx, rand.N(m.s.cfg.Jitter))
 		default: // libzmq connects again, and the minion does not know
 			fresh = false
-			pause(ctx, wait+rand.N(first))
+			retry.Sleep(ctx, wait+rand.N(first))
 			wait = min(2*wait, max(first, reconnectMost))
 		}
 	}
@@ -146,7 +148,7 @@ func (m *minion) authenticate(ctx context.Context, ms *master) bool {
 		case errors.Is(err, errUnanswered):
 			m.s.count(func(c *Counts) { c.Unanswered++ })
 			if m.s.failover() {
-				pause(ctx, rand.N(m.s.cfg.Jitter))
+				retry.Sleep(ctx, rand.N(m.s.cfg.Jitter))
 				return false
 			}
 		case err != nil:
@@ -167,7 +169,7 @@ func (m *minion) authenticate(ctx context.Context, ms *master) bool {
 		}
 		// From when the answer came, as a minion does; thousands that were started at
 		// once do not stay in step.
-		pause(ctx, m.s.cfg.Retry*9/10+rand.N(m.s.cfg.Retry/5+1))
+		retry.Sleep(ctx, m.s.cfg.Retry*9/10+rand.N(m.s.cfg.Retry/5+1))
 	}
 	return false
 }
@@ -183,7 +185,7 @@ func (m *minion) again(ctx context.Context, ms *master, old creds) {
 		return
 	}
 	m.s.count(func(c *Counts) { c.Reauths++ })
-	pause(ctx, rand.N(m.s.cfg.Jitter))
+	retry.Sleep(ctx, rand.N(m.s.cfg.Jitter))
 	m.authenticate(ctx, ms)
 }
 
@@ -198,7 +200,7 @@ func (m *minion) listen(ctx context.Context, ms *master, w *wire) {
 		begun := time.Now()
 		heard = func() { last.Store(int64(time.Since(begun))) }
 		m.doing.Go(func() {
-			for pause(listening, silence/3) {
+			for retry.Sleep(listening, silence/3) {
 				if time.Since(begun)-time.Duration(last.Load()) > silence || w.ping() != nil {
 					stop()
 				}
@@ -283,7 +285,7 @@ func (m *minion) send(ctx context.Context, ms *master, load map[string]any) erro
 	for try := range returnTries {
 		if try > 0 {
 			m.s.count(func(c *Counts) { c.Again++ })
-			if !pause(ctx, time.Second+rand.N(m.s.cfg.Jitter)) {
+			if !retry.Sleep(ctx, time.Second+rand.N(m.s.cfg.Jitter)) {
 				return ctx.Err()
 			}
 		}

@@ -185,15 +185,3 @@ func allowFiles(n int) error {
 	}
 	return nil
 }
-
-// pause waits, and is false if ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}

@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"phoenix/bridge/fleet"
 )
@@ -50,22 +48,9 @@ func (s *Store) WriteBreaker(ctx context.Context, next fleet.Breaker) (now fleet
 // readBreaker reads the record. A version that cannot be read counts as 0, so that the
 // record can be written over.
 func readBreaker(ctx context.Context, q querier) (fleet.Breaker, error) {
-	var there int
-	err := q.QueryRowContext(ctx, `SELECT 1 FROM meta WHERE key = ?`, metaBreaker).Scan(&there)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fleet.Breaker{}, nil
-	}
+	n, text, err := readNumbered(ctx, q, metaBreaker)
 	if err != nil {
 		return fleet.Breaker{}, err
-	}
-	value, err := readMeta(ctx, q, metaBreaker)
-	if err != nil {
-		return fleet.Breaker{}, err
-	}
-	version, text, _ := strings.Cut(value, " ")
-	n, err := strconv.ParseInt(version, 10, 64)
-	if err != nil {
-		return fleet.Breaker{}, damaged("meta: " + metaBreaker + ": " + err.Error())
 	}
 	b, err := fleet.DecodeBreaker(n, text)
 	if err != nil {

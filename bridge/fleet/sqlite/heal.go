@@ -3,10 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"phoenix/bridge/fleet"
 )
@@ -40,22 +37,9 @@ func (s *Store) ClaimHeal(ctx context.Context, instanceID string, seen int64) (n
 }
 
 func readHeal(ctx context.Context, q querier) (fleet.Heal, error) {
-	var there int
-	err := q.QueryRowContext(ctx, `SELECT 1 FROM meta WHERE key = ?`, metaHeal).Scan(&there)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fleet.Heal{}, nil
-	}
+	n, id, err := readNumbered(ctx, q, metaHeal)
 	if err != nil {
 		return fleet.Heal{}, err
-	}
-	value, err := readMeta(ctx, q, metaHeal)
-	if err != nil {
-		return fleet.Heal{}, err
-	}
-	count, id, _ := strings.Cut(value, " ")
-	n, err := strconv.ParseInt(count, 10, 64)
-	if err != nil {
-		return fleet.Heal{}, damaged("meta: " + metaHeal + ": " + err.Error())
 	}
 	return fleet.Heal{Count: n, InstanceID: id}, nil
 }

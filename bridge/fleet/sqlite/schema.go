@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"phoenix/bridge/fleet"
@@ -173,6 +174,28 @@ func readMeta(ctx context.Context, q querier, key string) (value string, err err
 		return "", damaged("meta: " + key + " does not have its checksum")
 	}
 	return value, nil
+}
+
+// readNumbered reads a record of meta that is a number, a space and a text. A store
+// that never had one lacks the key: that is 0 and no text.
+func readNumbered(ctx context.Context, q querier, key string) (n int64, text string, err error) {
+	var there int
+	err = q.QueryRowContext(ctx, `SELECT 1 FROM meta WHERE key = ?`, key).Scan(&there)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, "", nil
+	}
+	if err != nil {
+		return 0, "", err
+	}
+	value, err := readMeta(ctx, q, key)
+	if err != nil {
+		return 0, "", err
+	}
+	number, text, _ := strings.Cut(value, " ")
+	if n, err = strconv.ParseInt(number, 10, 64); err != nil {
+		return 0, "", damaged("meta: " + key + ": " + err.Error())
+	}
+	return n, text, nil
 }
 
 func writeMeta(ctx context.Context, tx *sql.Tx, key, value string) error {
