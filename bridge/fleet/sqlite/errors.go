@@ -91,6 +91,12 @@ func (s *Store) classifyCode(e *sqlite.Error) *fault {
 	return &fault{fleet.ErrUnavailable, e, "it is tried again"}
 }
 
+// isBusy reports whether another process has the lock.
+func isBusy(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
+}
+
 // refused finds out why SQLite may not open or write the file.
 func (s *Store) refused(e *sqlite.Error) *fault {
 	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) || e.Code() == sqlite3.SQLITE_READONLY_DBMOVED {

@@ -83,7 +83,7 @@ const (
 
 // begin makes the schema in an empty file, and the mark of when this fleet began.
 func begin(ctx context.Context, db *sql.DB, o options) error {
-	return inTx(ctx, db, func(tx *sql.Tx) error {
+	return inTx(ctx, db, o.lockWait, func(tx *sql.Tx) error {
 		if err := upgrade(ctx, tx, 0, o.steps); err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func migrate(ctx context.Context, s *Store) error {
 			return err
 		}
 	}
-	tx, err := s.write.BeginTx(ctx, nil)
+	tx, err := beginWrite(ctx, s.write, s.lockWait)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,11 @@ const (
 	// takes some 30 ms, so that a hundred such may go first; a wait that is
 	// longer means a stopped process that holds the lock.
 	lockWait = 10 * time.Second
+	// lockPoll bounds what SQLite itself waits for the write lock, in one try of ours. It
+	// has no queue for the lock: it sleeps and looks, for up to 100 ms each time, so that
+	// writers which leave it free for a moment only could keep another out for all of
+	// lockWait. In its first 20 ms it looks five times.
+	lockPoll = 20 * time.Millisecond
 	// callLimit bounds every call: the wait for the lock, and as much again for
 	// the work and for goroutines of this process that came first. Well under
 	// highstate.lease, so that an owner learns in time that it cannot write.
@@ -111,7 +116,7 @@ func open(ctx context.Context, path string, o options) (_ *Store, err error) {
 	if s.file, err = os.Stat(path); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
-	if s.write, err = connect(path, 1, o.lockWait, "_txlock=immediate"); err != nil {
+	if s.write, err = connect(path, 1, lockPoll, "_txlock=immediate"); err != nil {
 		return nil, s.explain(ctx, "open", err)
 	}
 	if s.read, err = connect(path, readers, o.lockWait, "_query_only=1"); err != nil {
@@ -228,12 +233,13 @@ func (s *Store) inPlace() error {
 // update runs f in one write transaction.
 func (s *Store) update(ctx context.Context, verb string, f func(context.Context, *sql.Tx) error) error {
 	return s.call(ctx, verb, func(ctx context.Context) error {
-		return inTx(ctx, s.write, func(tx *sql.Tx) error { return f(ctx, tx) })
+		return inTx(ctx, s.write, s.lockWait, func(tx *sql.Tx) error { return f(ctx, tx) })
 	})
 }
 
-func inTx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
+// inTx runs f in a transaction, for whose lock it waits.
+func inTx(ctx context.Context, db *sql.DB, wait time.Duration, f func(*sql.Tx) error) error {
+	tx, err := beginWrite(ctx, db, wait)
 	if err != nil {
 		return err
 	}
@@ -242,4 +248,15 @@ func inTx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
 		return err
 	}
 	return tx.Commit()
+}
+
+// beginWrite begins a transaction that writes, and waits for the lock of other processes
+// until wait has passed or ctx ends.
+func beginWrite(ctx context.Context, db *sql.DB, wait time.Duration) (*sql.Tx, error) {
+	for until := time.Now().Add(wait); ; {
+		tx, err := db.BeginTx(ctx, nil)
+		if err == nil || !isBusy(err) || ctx.Err() != nil || time.Now().After(until) {
+			return tx, err
+		}
+	}
 }
