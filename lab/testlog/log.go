@@ -6,13 +6,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
 
-// slowest of the tests are listed at the end.
-const slowest = 10
+const (
+	// slowest of the tests are listed at the end.
+	slowest = 10
+	// maxReasons of a failed test are repeated at the end, each with so many bytes.
+	maxReasons, maxReason = 5, 400
+)
+
+// reason finds the lines with which a test says why it failed: those of its own file,
+// not those of the processes that it ran.
+var reason = regexp.MustCompile(`^\s*\w+_test\.go:\d+: |^panic: |^fatal error: |WARNING: DATA RACE|^\S* did not end`)
 
 // event is one line of "go test -json"; see cmd/test2json.
 type event struct {
@@ -47,7 +56,14 @@ type log struct {
 	paused  map[name]bool      // those that wait for their turn
 	output  map[name][]string
 	took    map[name]float64
+	failed  []failure
 	seen    int // events: none means that the input was no log
+}
+
+// failure is why a test failed, as far as it said.
+type failure struct {
+	name    name
+	reasons []string
 }
 
 func newLog(out io.Writer, least float64) *log {
@@ -94,6 +110,9 @@ func (l *log) ended(n name, e event, now time.Time) {
 	if e.Action == "fail" || e.Action == "skip" {
 		l.printf(now, "%s", strings.Join(text, ""))
 	}
+	if e.Action == "fail" {
+		l.noteFailure(n, text)
+	}
 	if !n.top() || n.Test == "" && e.Action == "skip" { // a package without tests
 		return
 	}
@@ -103,6 +122,32 @@ func (l *log) ended(n name, e event, now time.Time) {
 	if n.Test == "" || e.Action != "pass" || e.Elapsed >= l.least {
 		l.printf(now, "%-4s %6.1f s  %s\n", e.Action, e.Elapsed, n)
 	}
+}
+
+// noteFailure keeps what a failed test said in its last lines of its own. Tests that
+// failed only by a subtest said nothing themselves.
+func (l *log) noteFailure(n name, text []string) {
+	var reasons []string
+	for _, line := range text {
+		if reason.MatchString(line) {
+			reasons = append(reasons, strings.TrimSpace(line[:min(len(line), maxReason)]))
+		}
+	}
+	if len(reasons) > 0 {
+		l.failed = append(l.failed, failure{n, reasons[max(0, len(reasons)-maxReasons):]})
+	}
+}
+
+// failures returns a text with each failed test and its reasons; empty: none failed.
+func (l *log) failures() string {
+	var text strings.Builder
+	for _, f := range l.failed {
+		fmt.Fprintf(&text, "failed: %s %s\n", f.name.Package, f.name.Test)
+		for _, r := range f.reasons {
+			fmt.Fprintf(&text, "    %s\n", r)
+		}
+	}
+	return text.String()
 }
 
 // idle prints what runs if nothing was printed for so long.
@@ -129,6 +174,7 @@ func (l *log) close() error {
 	for _, n := range keys(l.output) { // the process ended before they did
 		if _, unfinished := l.began[n]; unfinished {
 			l.printf(now, "%s%s did not end\n", strings.Join(l.output[n], ""), n)
+			l.noteFailure(n, append(l.output[n], n.String()+" did not end"))
 		}
 	}
 	// A test is as long as its subtests, which say more.

@@ -21,7 +21,8 @@ func TestLog(t *testing.T) {
 		`{"Action":"run","Package":"phoenix/a","Test":"TestBad"}`,
 		`{"Action":"run","Package":"phoenix/a","Test":"TestBad/3007"}`,
 		`{"Action":"run","Package":"phoenix/a","Test":"TestBad/3007/deep"}`,
-		`{"Action":"output","Package":"phoenix/a","Test":"TestBad/3007/deep","Output":"why it failed\n"}`,
+		`{"Action":"output","Package":"phoenix/a","Test":"TestBad/3007/deep","Output":"    bad_test.go:7: why it failed\n"}`,
+		`{"Action":"output","Package":"phoenix/a","Test":"TestBad/3007/deep","Output":"    process.go:60: last lines of a master\n"}`,
 		`{"Action":"fail","Package":"phoenix/a","Test":"TestBad/3007/deep","Elapsed":1}`,
 		`{"Action":"fail","Package":"phoenix/a","Test":"TestBad/3007","Elapsed":2.5}`,
 		`{"Action":"fail","Package":"phoenix/a","Test":"TestBad","Elapsed":3}`,
@@ -45,6 +46,10 @@ func TestLog(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
+	}
+	if got, want := l.failures(), "failed: phoenix/a TestBad/3007/deep\n    bad_test.go:7: why it failed\n"+
+		"failed: phoenix/a TestCut\n    panic: of the process\n    TestCut did not end\n"; got != want {
+		t.Errorf("failures are\n%swant\n%s", got, want)
 	}
 	for _, not := range []string{"says a lot", "fail    1.0 s", "TestPaused", "now: TestWaits"} {
 		if strings.Contains(text, not) {
