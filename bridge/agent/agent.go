@@ -55,6 +55,7 @@ type Agent struct {
 	current            string            // the one that it is connected to, or was last
 	missed             map[string]int    // checks in a row that a master did not answer
 	disconnectedChecks int               // checks in a row at which the minion was connected to none
+	disconnectedSince  time.Time         // the first of them
 	reads              int               // reads in a row that were made because a master did not answer
 	nextRead           time.Time         // of the masters
 	good               time.Time         // when a read last led to a list

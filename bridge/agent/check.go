@@ -29,6 +29,7 @@ func (a *Agent) check(ctx context.Context) {
 	}
 	a.probeWatched(ctx)
 	a.scheduleRestart()
+	a.rescue()
 }
 
 // connections finds out which masters the minion is connected to.
@@ -40,9 +41,11 @@ func (a *Agent) connections(ctx context.Context) {
 		a.restart.Connected()
 	}
 	if err != nil || len(connected) > 0 || !a.portsKnown() {
-		a.disconnectedChecks = 0
+		a.disconnectedChecks, a.disconnectedSince = 0, time.Time{}
 	} else {
-		a.disconnectedChecks++
+		if a.disconnectedChecks++; a.disconnectedChecks == 1 {
+			a.disconnectedSince = time.Now()
+		}
 	}
 	if current := a.pick(connected); current != a.current {
 		a.log.Debug("minion's master", "master", current, "before", a.current)

@@ -91,6 +91,12 @@ func (r *Restart) apart(urgent, hopeful bool) time.Duration {
 	return min(apart<<min(max(r.starts-1, 0), 8), apartMost)
 }
 
+// strandedAfter returns how long the minion may be connected to no master until it is
+// restarted without a new list.
+func (r *Restart) strandedAfter() time.Duration {
+	return min(strandedAfter<<min(r.starts, 8), strandedMost)
+}
+
 // Connected records that the minion is connected to a master.
 func (r *Restart) Connected() { r.starts = 0 }
 

@@ -100,6 +100,14 @@ func (a *Agent) restartMinion(ctx context.Context) {
 		a.logChange("wait", slog.LevelInfo, "restart of the minion waits", errors.New("masters have not had the time to read the proof of its key"))
 		return
 	}
+	if a.urgency == Now { // it may be connected since the last check, and run its first highstate
+		a.connections(ctx)
+		a.scheduleRestart()
+		a.rescue()
+		if !a.restart.Due(time.Now(), a.urgent(), a.hopeful()) {
+			return
+		}
+	}
 	running, err := a.o.Minion.Jobs()
 	a.logChange("jobs", slog.LevelWarn, "running jobs are not known", err)
 	if err != nil {
@@ -136,6 +144,9 @@ func (a *Agent) restarted(begun time.Time) {
 	a.restart.Done(begun)
 	a.current, a.urgency = "", 0 // it connects to the first on its list
 	clear(a.missed)
+	if !a.disconnectedSince.IsZero() {
+		a.disconnectedSince = time.Now() // the new process has as long as the one before
+	}
 	a.clearPending()
 }
 

@@ -125,6 +125,7 @@ type simMinion struct {
 	tried    int
 	process  int
 	asked    map[string][]time.Time // authentications, by master
+	ended    bool                   // its process
 	slow     time.Duration          // what it needs from the end of its restart until it is served
 }
 
@@ -173,6 +174,9 @@ func (m *simMinion) Connected(_ context.Context, known []Master) ([]string, erro
 func (m *simMinion) Process() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.ended {
+		return ""
+	}
 	return fmt.Sprint(m.process)
 }
 
