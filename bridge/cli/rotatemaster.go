@@ -29,14 +29,17 @@ func (r *rotator) change(ctx context.Context, fresh identity.Pair) error {
 	if err != nil {
 		return err
 	}
-	old := ""
+	old, wait := "", time.Duration(0)
 	if own.Digest != fresh.Digest {
 		if old = own.Digest; r.answers(ctx) {
-			if err := r.clearOut(ctx, fresh, alone); err != nil {
+			if wait, err = r.clearOut(ctx, fresh, old, alone); err != nil {
 				return err
 			}
 		} else {
 			r.say("salt-master does not answer, %d times in a row: it was stopped already", provesMost)
+			if !alone { // minions may have been counted on to move before the command was killed
+				wait = aliveDefault + moveWithin
+			}
 		}
 	}
 	r.say("stop: %s", r.c.String("stop-command"))
@@ -44,6 +47,11 @@ func (r *rotator) change(ctx context.Context, fresh identity.Pair) error {
 		return err
 	}
 	err = closes(ctx, r.address, downWithin)
+	if err == nil && wait > 0 {
+		r.say("move: stays stopped for %v, until Salt has moved minions to another master", wait)
+		retry.Sleep(ctx, wait)
+		err = closes(ctx, r.address, downWithin) // something else may have started it meanwhile
+	}
 	if err == nil {
 		r.say("exchange: the key of this master")
 		err = r.place.Exchange(fresh, old)

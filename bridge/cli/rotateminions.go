@@ -113,37 +113,52 @@ func (r *rotator) each(ctx context.Context, folders map[string][]string, calls f
 // clearOut has the minions leave, once they have both keys. Those that stay (no agent
 // is beside them, or this is the only master) get the new key as the one that they
 // trust: they take it at their next authentication, without a restart (3006.30, 3008.5).
-func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, alone bool) error {
+// Those that Salt moves to a master with the old key once this one is stopped keep the
+// old one: wait is how long this master has to be stopped for that.
+func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, old string, alone bool) (wait time.Duration, err error) {
 	r.say("tell: minions that came since get both keys")
 	if err := r.handAndRecord(ctx, fresh); err != nil {
-		return err
+		return 0, err
 	}
 	if !alone {
 		r.say("drain: waits until minions have left this master, for up to %v", r.c.Duration("drain"))
 		if err := r.store.DrainMaster(ctx, r.id, true); err != nil {
-			return err
+			return 0, err
 		}
 		for until := time.Now().Add(r.c.Duration("drain")); time.Now().Before(until); {
 			if n, err := r.left(); err == nil && n == 0 {
 				r.say("no minion is left here")
-				return nil
+				return 0, nil
 			}
 			if !retry.Sleep(ctx, leftPoll) {
-				return ctx.Err()
+				return 0, ctx.Err()
 			}
 		}
 	}
-	r.say("trust: minions that are left here trust the new key from now on")
 	_, folders, err := r.connected(ctx, "")
 	if err != nil {
-		return err
+		return 0, err
 	}
+	masters, err := r.masters(ctx)
+	if err != nil {
+		return 0, err
+	}
+	movers, wait, err := r.movers(ctx, slices.Concat(slices.Collect(maps.Values(folders))...), withOldKey(masters, r.id, old))
+	if err != nil {
+		return 0, err
+	}
+	for folder, ids := range folders {
+		if folders[folder] = slices.DeleteFunc(ids, func(id string) bool { return movers[id] }); len(folders[folder]) == 0 {
+			delete(folders, folder)
+		}
+	}
+	r.say("trust: minions that are left here trust the new key from now on, but %d: Salt moves them to a master with the old key", len(movers))
 	text := strings.TrimSpace(string(fresh.Public))
 	_, err = r.each(ctx, folders, func(folder string) []salt.Call {
 		name, temp := below(folder, "minion_master.pub"), below(folder, ".phoenix_master.new")
 		return []salt.Call{minionWrites(temp, text), call("file.rename", temp, name)}
 	})
-	return err
+	return wait, err
 }
 
 // clear has the minions that are connected here forget the old key. Some are on their
