@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -144,7 +145,9 @@ func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining boo
 	return fmt.Errorf("master %s: %w", instanceID, fleet.ErrTerminated)
 }
 
-// Since implements fleet.Store: the first who asks sets it.
+// Since implements fleet.Store: the moment at which the minions table was made. The first
+// who asks writes it down, so that it stays when the table is restored from a backup, which
+// makes another table.
 func (s *Store) Since(ctx context.Context) (time.Time, error) {
 	if since := s.since.Load(); since != nil {
 		return *since, ctx.Err()
@@ -152,10 +155,7 @@ func (s *Store) Since(ctx context.Context) (time.Time, error) {
 	table := s.config.MinionsTable
 	it, err := s.look(ctx, table, item{"instanceid": text(sinceItem)})
 	if err == nil && it == nil {
-		w := &write{}
-		w.when("attribute_not_exists(#instanceid)")
-		w.set("since", fleet.FormatTime(s.now()))
-		it, _, err = s.update(ctx, table, sinceItem, w) // not done: another came first
+		it, err = s.begin(ctx, table)
 	}
 	if err != nil {
 		return time.Time{}, err
@@ -167,4 +167,31 @@ func (s *Store) Since(ctx context.Context) (time.Time, error) {
 	}
 	s.since.Store(&since)
 	return since, nil
+}
+
+// begin writes when the fleet began. The first bridge may start minutes after the
+// instances that one stack launches with its own: they are the fleet's, and are not to be
+// taken for such as were there before. A role that may not describe the table has the
+// present instead.
+func (s *Store) begin(ctx context.Context, table string) (item, error) {
+	since := s.now()
+	var out *dynamodb.DescribeTableOutput
+	err := s.call(ctx, "describe table", func(ctx context.Context) (err error) {
+		out, err = s.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+		return err
+	})
+	switch {
+	case errors.Is(err, fleet.ErrDenied):
+	case err != nil:
+		return nil, err
+	default:
+		if made := aws.ToTime(out.Table.CreationDateTime); !made.IsZero() && made.Before(since) {
+			since = made
+		}
+	}
+	w := &write{}
+	w.when("attribute_not_exists(#instanceid)")
+	w.set("since", fleet.FormatTime(since))
+	it, _, err := s.update(ctx, table, sinceItem, w) // if not done: another came first
+	return it, err
 }
