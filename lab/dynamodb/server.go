@@ -66,6 +66,10 @@ func Start() (*Server, error) {
 		return nil, fmt.Errorf("start DynamoDB Local: it said %q\n%s", line, said.String())
 	}
 	s.URL = fmt.Sprintf("http://127.0.0.1:%d", port)
+	if err := warm(s.URL); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("start DynamoDB Local: first requests: %w", err)
+	}
 	return s, nil
 }
 
