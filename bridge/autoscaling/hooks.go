@@ -147,11 +147,8 @@ func (h *Hooks) look(ctx context.Context) {
 	h.mu.Lock()
 	waits := make([]*wait, 0, len(h.waits))
 	ids := make([]string, 0, len(h.waits))
-	masters, launching := false, false
 	for _, w := range h.waits {
 		waits, ids = append(waits, w), append(ids, w.InstanceID)
-		masters = masters || w.role == Masters
-		launching = launching || w.role != Masters && w.Kind == Launched
 	}
 	h.mu.Unlock()
 	if len(waits) == 0 {
@@ -164,23 +161,27 @@ func (h *Hooks) look(ctx context.Context) {
 		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
 		return
 	}
+	// What the decisions about an instance lean on besides its row.
+	ofMaster := func(w *wait) bool { return w.role == Masters }
+	launching := func(w *wait) bool { return w.role != Masters && w.Kind == Launched }
+	toBegin := func(w *wait) bool { return launching(w) && waitsToBegin(rows[w.InstanceID]) }
 	var of map[string]fleet.Master
-	if masters {
+	if slices.ContainsFunc(waits, func(w *wait) bool { return ofMaster(w) || toBegin(w) }) {
 		var badMasters map[string]error
 		if of, badMasters, err = mastersOf(ctx, h.store); err != nil {
-			h.log.Warn("lifecycle hooks of masters wait for the store", "err", err)
-			waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role == Masters })
+			h.log.Warn("lifecycle hooks wait for the store", "err", err)
+			waits = slices.DeleteFunc(waits, func(w *wait) bool { return ofMaster(w) || toBegin(w) })
 		}
-		waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role == Masters && badMasters[w.InstanceID] != nil })
+		waits = slices.DeleteFunc(waits, func(w *wait) bool { return ofMaster(w) && badMasters[w.InstanceID] != nil })
 	}
 	if of != nil {
 		h.pulses.observe(of, time.Now())
 	}
-	halted := false
-	if launching && h.cfg.Halted != nil {
+	queued, halted := h.pulses.queued(of, time.Now()), false
+	if h.cfg.Halted != nil && slices.ContainsFunc(waits, launching) {
 		if halted, err = h.cfg.Halted(ctx); err != nil {
 			h.log.Warn("launching lifecycle hooks wait for the store", "err", err)
-			waits = slices.DeleteFunc(waits, func(w *wait) bool { return w.role != Masters && w.Kind == Launched })
+			waits = slices.DeleteFunc(waits, launching)
 		}
 	}
 	var calls errgroup.Group
@@ -190,7 +191,7 @@ func (h *Hooks) look(ctx context.Context) {
 			continue // a row that cannot be read ends no hook: the hook's own timeout does
 		}
 		timeout := h.timeout(ctx, w.Group, w.Hook)
-		step, why := h.decide(w, rows[w.InstanceID], of, halted, timeout)
+		step, why := h.decide(w, rows[w.InstanceID], of, halted, queued, timeout)
 		calls.Go(func() error {
 			h.do(ctx, w, step, why, timeout)
 			return nil
@@ -200,7 +201,7 @@ func (h *Hooks) look(ctx context.Context) {
 }
 
 // decide says what to do about one that waits, and why.
-func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Master, halted bool, timeout time.Duration) (step, string) {
+func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Master, halted, queued bool, timeout time.Duration) (step, string) {
 	now := time.Now()
 	master, found := masters[w.InstanceID]
 	switch {
@@ -210,7 +211,8 @@ func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Maste
 		return h.nextOfLeaving(w, masters, timeout, now)
 	case w.Kind == Launched:
 		w.progress.see(row, now)
-		if halted && waitsForBreaker(row) {
+		// What waits in a queue of ours is not given up for that.
+		if halted && waitsForBreaker(row) || queued && waitsToBegin(row) {
 			w.moved = now
 		}
 		return next(w, row, h.cfg.Attempts, timeout, now)

@@ -44,11 +44,15 @@ func (p *progress) see(row fleet.Minion, now time.Time) {
 	}
 }
 
-// waitsForBreaker reports whether the highstate of a row, or its next attempt, does not
-// begin while the circuit breaker is open. What runs then ends as always.
-func waitsForBreaker(row fleet.Minion) bool {
-	return row.KeySHA256 != "" && row.ClaimState != fleet.Claimed && !row.Requested()
+// waitsToBegin reports whether the highstate of a row, or its next attempt, has yet to
+// begin: it does not while all slots of its master are taken (highstate.concurrency).
+func waitsToBegin(row fleet.Minion) bool {
+	return row.Status == fleet.Launch && row.KeySHA256 != "" && row.ClaimState != fleet.Claimed && !row.HighstateRan
 }
+
+// waitsForBreaker reports whether it does not begin either while the circuit breaker is
+// open. What runs then ends as always.
+func waitsForBreaker(row fleet.Minion) bool { return waitsToBegin(row) && !row.Requested() }
 
 // next decides for a launching minion. Its hook is extended only while it makes
 // progress, and no longer than the hook's own timeout after its last progress: a minion

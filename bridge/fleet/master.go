@@ -19,6 +19,7 @@ type Master struct {
 	Relay           string `json:"relay,omitempty"`        // ADDRESS:PORT of its relay; empty: none
 	Minions         int    `json:"minions,omitempty"`      // ids that it has keys of; 0: not known yet
 	Connected       int    `json:"connected,omitempty"`    // minions that are connected to it; 0: none, or not known
+	Queued          int    `json:"queued,omitempty"`       // minions whose first highstate waits for a slot of it
 	// Cleared is written by bridges of older versions, and read by nothing. It stays
 	// because the checksum of a row in SQLite covers it.
 	Cleared int64 `json:"cleared,omitempty"`
@@ -49,6 +50,7 @@ type Beat struct {
 	Relay           string
 	Minions         int
 	Connected       int
+	Queued          int
 }
 
 // Apply returns the master's row after the beat: the counter goes up by one,
@@ -69,7 +71,7 @@ func (b Beat) Apply(row Master, found bool) (Master, error) {
 		row.Zone = b.Zone
 	}
 	row.PublishPort, row.RetPort, row.Relay = b.PublishPort, b.RetPort, b.Relay
-	row.Minions, row.Connected = b.Minions, b.Connected
+	row.Minions, row.Connected, row.Queued = b.Minions, b.Connected, b.Queued
 	row.Heartbeat++
 	return row, nil
 }

@@ -54,6 +54,7 @@ type MasterState interface {
 	OwnerLiveness(row fleet.Minion) decide.Liveness
 	Changed() <-chan struct{}
 	SetMinions(n int)
+	SetQueued(n int)
 }
 
 // Config is what an operator may say to the engine.

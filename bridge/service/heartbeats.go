@@ -251,6 +251,14 @@ func (b *Heartbeats) SetMinions(n int) {
 	b.mu.Unlock()
 }
 
+// SetQueued says in the next beat how many first highstates wait for a slot of this
+// master: their launching hooks are extended meanwhile.
+func (b *Heartbeats) SetQueued(n int) {
+	b.mu.Lock()
+	b.beat.Queued = n
+	b.mu.Unlock()
+}
+
 // countEvery: how often the connections of minions are counted. 10,000 of them take
 // some 20 ms to read.
 const countEvery = 30 * time.Second

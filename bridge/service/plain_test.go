@@ -94,6 +94,7 @@ func (beating) LeaseValid(time.Time) bool                  { return true }
 func (beating) Draining() bool                             { return false }
 func (beating) OwnerLiveness(fleet.Minion) decide.Liveness { return decide.Beating }
 func (beating) SetMinions(int)                             {}
+func (beating) SetQueued(int)                              {}
 func (beating) Changed() <-chan struct{}                   { return nil }
 
 // rig is an engine whose clock stands until a test moves it.

@@ -97,5 +97,6 @@ func (e *Engine) publishStatus() {
 				JID: c.Row.ClaimJID, Attempt: c.Row.Attempt, Why: c.why})
 		}
 	}
+	e.beats.SetQueued(s.Queued)
 	e.status.p.Store(s)
 }

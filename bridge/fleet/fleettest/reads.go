@@ -147,7 +147,7 @@ func watermark(t *testing.T, ctx context.Context, s fleet.Store) {
 
 func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 	beat := fleet.Beat{InstanceID: "i-m1", IPAddr: "127.0.0.1", Incarnation: "a", MasterKeySHA256: keyA,
-		Zone: "eu-west-1a", PublishPort: 4505, RetPort: 4506, Relay: "127.0.0.1:4507", Minions: 7, Connected: 5}
+		Zone: "eu-west-1a", PublishPort: 4505, RetPort: 4506, Relay: "127.0.0.1:4507", Minions: 7, Connected: 5, Queued: 3}
 	if err := s.DrainMaster(ctx, "i-m1", true); !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("drain of a master that is not there: %v", err)
 	}

@@ -24,7 +24,7 @@ const (
 	minionColumns = `instanceid,status,modified,highstate_ran,highstate_runner,minion_id,"group",key_sha256,public_key,` +
 		`claim_version,claim_owner,claim_incarnation,claim_jid,claim_state,attempt,retcode,expires,hook_name,inferred`
 	masterColumns = `instanceid,status,modified,ipaddr,heartbeat,incarnation,ready,master_key_sha256,expires,cleared,` +
-		`draining,zone,publish_port,ret_port,relay,minions,connected`
+		`draining,zone,publish_port,ret_port,relay,minions,connected,queued`
 
 	selectMinions = `SELECT ` + minionColumns + `,sum FROM minions`
 	selectMasters = `SELECT ` + masterColumns + `,sum FROM masters`
@@ -39,7 +39,7 @@ func minionFields(m *fleet.Minion) []any {
 func masterFields(m *fleet.Master) []any {
 	return []any{&m.InstanceID, &m.Status, &m.Modified, &m.IPAddr, &m.Heartbeat, &m.Incarnation, &m.Ready,
 		&m.MasterKeySHA256, &m.Expires, &m.Cleared, &m.Draining, &m.Zone, &m.PublishPort, &m.RetPort, &m.Relay,
-		&m.Minions, &m.Connected}
+		&m.Minions, &m.Connected, &m.Queued}
 }
 
 func scanMinion(rows *sql.Rows) (m fleet.Minion, err error) {
