@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
@@ -26,20 +27,24 @@ const account = "123456789012" // moto's
 // rights are the policies of a fleet, as they were created.
 type rights struct {
 	region, partition string
-	base              stacks.Stack
+	base, fleet       stacks.Stack
 	of                map[string][]iamsim.IdentityPolicy // by role: master, minion
 	key, identity     json.RawMessage                    // policies of the KMS key and of the bucket
 	queue             json.RawMessage
 }
 
-// rightsOf creates a base stack, and in moto's own region the fleet stack, for the
-// policy that only it has.
+// rightsOf creates a base stack and a fleet stack, which has the policies of the
+// repositories' secret and of the logs.
 func rightsOf(t *testing.T, cfg aws.Config, partition string) rights {
 	t.Helper()
 	r := rights{region: cfg.Region, partition: partition, base: stacks.CreateBase(t, cfg), of: map[string][]iamsim.IdentityPolicy{}}
-	if cfg.Region == moto.Region {
-		stacks.CreateFleet(t, cfg, map[string]string{"RepositoriesSecret": r.secret()})
+	more := map[string]string{"RepositoriesSecret": r.secret(), "LogDays": "30"}
+	if cfg.Region != moto.Region { // moto knows the zones of its own region alone
+		subnets, err := ec2.NewFromConfig(cfg).DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{})
+		must(t, err)
+		more["Vpc"], more["Subnets"] = *subnets.Subnets[0].VpcId, *subnets.Subnets[0].SubnetId
 	}
+	r.fleet = stacks.CreateFleet(t, cfg, more)
 	for role, output := range map[string]string{"master": "MasterRole", "minion": "MinionRole"} {
 		name := r.base.Outputs[output]
 		for _, policy := range matches(query(t, cfg, "ListRolePolicies", url.Values{"RoleName": {name}}), `<member>(.*?)</member>`) {
@@ -80,6 +85,11 @@ func (r rights) bucket(output string) string {
 
 func (r rights) group(name string) string {
 	return r.arn("autoscaling", "autoScalingGroup:12345678-1234-1234-1234-123456789012:autoScalingGroupName/"+name)
+}
+
+// stream is the stream of an instance in a log group of the fleet stack.
+func (r rights) stream(output string) string {
+	return r.arn("logs", "log-group:"+r.fleet.Outputs[output]+":log-stream:i-0123456789abcdef0/bootstrap")
 }
 
 func (r rights) secret() string { return r.arn("secretsmanager", "secret:repositories-AbCdEf") }
@@ -178,10 +188,9 @@ func (r rights) needed(t *testing.T, who string, lines []string) (asks []ask) {
 		case "instance":
 			a.on = r.arn("ec2", self)
 		case "repositories":
-			if r.region != moto.Region {
-				continue // there is no fleet stack
-			}
 			a.on = r.secret()
+		case "masterlogs", "auditlogs", "minionlogs":
+			a.on = r.stream(map[string]string{"masterlogs": "MasterLogs", "auditlogs": "AuditLogs", "minionlogs": "MinionLogs"}[word])
 		case "*":
 			a.on = "*"
 			if action == "cloudwatch:PutMetricData" {
@@ -240,6 +249,9 @@ func (r rights) forbidden() (asks []ask) {
 			ask{who, "ssm:GetParameter", r.arn("ssm", "parameter/secret"), nil},
 			ask{who, "ssm:SendCommand", r.arn("ec2", other), nil},
 			ask{who, "secretsmanager:GetSecretValue", r.arn("secretsmanager", "secret:other-AbCdEf"), nil},
+			ask{who, "logs:PutLogEvents", r.arn("logs", "log-group:phoenix-prod-fleet-AuditLogs-ABCDEFGHIJKL:log-stream:i-0123456789abcdef0"), nil},
+			ask{who, "logs:DeleteLogStream", r.stream("AuditLogs"), nil},
+			ask{who, "logs:GetLogEvents", r.stream("MasterLogs"), nil},
 		)
 	}
 	for _, action := range []string{"GetItem", "BatchGetItem", "UpdateItem", "DeleteItem", "Query"} {
@@ -250,6 +262,10 @@ func (r rights) forbidden() (asks []ask) {
 		ask{"master", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-masters"), nil},
 		ask{"minion", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-masters"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 		ask{"minion", "dynamodb:UpdateItem", masters, nil},
+		ask{"minion", "logs:PutLogEvents", r.stream("MasterLogs"), nil},
+		ask{"minion", "logs:PutLogEvents", r.stream("AuditLogs"), nil},
+		ask{"minion", "logs:CreateLogStream", r.stream("AuditLogs"), nil},
+		ask{"master", "logs:PutLogEvents", r.stream("MinionLogs"), nil},
 		ask{"minion", "dynamodb:BatchGetItem", proofs, leading(own)},
 		ask{"minion", "s3:GetObject", identity, map[string]any{"aws:SecureTransport": "true"}},
 		ask{"minion", "kms:Decrypt", key, via("s3")},
@@ -279,8 +295,8 @@ func TestPolicies(t *testing.T) {
 			cfg.Region = region
 			r := rightsOf(t, cfg, partition)
 			asks := slices.Concat(
-				r.needed(t, "master", recorded(t, "iam-master.txt", "iam-heal.txt", "iam-metrics.txt", "iam-doctor.txt", "iam-session.txt", "iam-minion.txt", "iam-bootstrap-master.txt", "iam-bootstrap-minion.txt")),
-				r.needed(t, "minion", recorded(t, "iam-minion.txt", "iam-session.txt", "iam-bootstrap-minion.txt")))
+				r.needed(t, "master", recorded(t, "iam-master.txt", "iam-heal.txt", "iam-metrics.txt", "iam-doctor.txt", "iam-session.txt", "iam-minion.txt", "iam-bootstrap-master.txt", "iam-bootstrap-minion.txt", "iam-logs-master.txt")),
+				r.needed(t, "minion", recorded(t, "iam-minion.txt", "iam-session.txt", "iam-bootstrap-minion.txt", "iam-logs-minion.txt")))
 			rule := map[string]any{"aws:SourceArn": r.arn("events", "rule/"+r.base.Resources["Rule"])}
 			if strings.HasPrefix(r.base.Resources["Rule"], "arn:") {
 				rule = map[string]any{"aws:SourceArn": r.base.Resources["Rule"]}
@@ -313,9 +329,9 @@ func TestNothingSpare(t *testing.T) {
 		statements []statement
 		lists      []string
 	}{
-		"master": {slices.Concat(base.statements("MasterPolicy"), base.statements("SessionManagerPolicy"), fleet.statements("RepositoriesPolicy")),
-			append(all, "iam-master.txt", "iam-heal.txt", "iam-metrics.txt", "iam-doctor.txt", "iam-bootstrap-master.txt")},
-		"minion": {slices.Concat(base.statements("MinionPolicy"), base.statements("SessionManagerPolicy")), all},
+		"master": {slices.Concat(base.statements("MasterPolicy"), base.statements("SessionManagerPolicy"), fleet.statements("RepositoriesPolicy"), fleet.statements("MasterLogsPolicy")),
+			append(all, "iam-logs-master.txt", "iam-master.txt", "iam-heal.txt", "iam-metrics.txt", "iam-doctor.txt", "iam-bootstrap-master.txt")},
+		"minion": {slices.Concat(base.statements("MinionPolicy"), base.statements("SessionManagerPolicy"), fleet.statements("MinionLogsPolicy")), append(all, "iam-logs-minion.txt")},
 	} {
 		var needed []string
 		for _, line := range recorded(t, c.lists...) {

@@ -98,12 +98,12 @@ func alarmsOf(t *testing.T, cfg aws.Config) map[string]cwtypes.MetricAlarm {
 
 // TestFurtherStack: another role is another fleet stack on the same base. It creates a
 // group of minions and nothing for masters, with Spot Instances of several types, its
-// grains, a topic for alarms, and tables that were there before.
+// grains, and a topic for alarms. Logs of the first stack are collected, and its own are not.
 func TestFurtherStack(t *testing.T) {
 	const topic, key = "arn:aws:sns:us-west-2:123456789012:alarms", "arn:aws:kms:us-west-2:123456789012:key/00000000-0000-0000-0000-000000000001"
 	cfg := moto.Start(t)
 	stacks.CreateNamedBase(t, cfg, stacks.Base, map[string]string{"AlarmTopic": topic})
-	first := stacks.CreateFleet(t, cfg, map[string]string{"Groups": "phoenix-web", "AlarmTopic": topic})
+	first := stacks.CreateFleet(t, cfg, map[string]string{"Groups": "phoenix-web", "AlarmTopic": topic, "LogDays": "30"})
 	web := stacks.CreateNamedFleet(t, cfg, "phoenix-web", map[string]string{"Masters": "0", "Role": "web", "MinionsAtLeast": "0", "Vpc": first.Outputs["Vpc"],
 		"Subnets": first.Outputs["Subnets"], "MinionsSecurity": first.Outputs["MinionsSecurity"], "MinionGrains": "{role: web, env: prod}",
 		"MinionType": "t3.small", "MinionType2": "t3a.small", "MinionsOnDemand": "20", "MinionScaling": "none", "DiskKey": key, "DiskSize": "20"})
@@ -118,6 +118,7 @@ func TestFurtherStack(t *testing.T) {
 	if text := userDataOf(t, cfg, first.Resources["MasterTemplate"]); !strings.Contains(text, "PHOENIX_MINIONS_GROUPS='phoenix-minions, phoenix-web'\n") {
 		t.Errorf("user data: %s", text)
 	}
+	logs(t, cfg, first, web)
 	if disk := launchData(t, cfg, web.Resources["MinionTemplate"]).BlockDeviceMappings[0].Ebs; !*disk.Encrypted || aws.ToString(disk.KmsKeyId) != key || *disk.VolumeSize != 20 {
 		t.Errorf("disk %+v", disk)
 	}
@@ -141,6 +142,43 @@ func TestFurtherStack(t *testing.T) {
 	for name, a := range alarmsOf(t, cfg) {
 		if !slices.Equal(a.AlarmActions, []string{topic}) || !slices.Equal(a.OKActions, []string{topic}) {
 			t.Errorf("%s notifies %v", name, a.AlarmActions)
+		}
+	}
+}
+
+// logs: three groups with a retention, which user data names, and none in a stack without
+// LogDays.
+func logs(t *testing.T, cfg aws.Config, with, without stacks.Stack) {
+	t.Helper()
+	var out struct {
+		LogGroups []struct {
+			LogGroupName    string `json:"logGroupName"`
+			RetentionInDays int    `json:"retentionInDays"`
+		} `json:"logGroups"`
+	}
+	call(t, cfg, "logs", "Logs_20140328.DescribeLogGroups", map[string]string{}, &out)
+	days := map[string]int{}
+	for _, g := range out.LogGroups {
+		days[g.LogGroupName] = g.RetentionInDays
+	}
+	want := map[string]int{with.Outputs["MasterLogs"]: 30, with.Outputs["AuditLogs"]: 30, with.Outputs["MinionLogs"]: 30}
+	if len(want) != 3 || !maps.Equal(days, want) {
+		t.Errorf("log groups %v, want %v", days, want)
+	}
+	for template, part := range map[string]string{
+		with.Resources["MasterTemplate"]:    "PHOENIX_LOG_GROUP='" + with.Outputs["MasterLogs"] + "' PHOENIX_AUDIT_GROUP='" + with.Outputs["AuditLogs"] + "'\n",
+		with.Resources["MinionTemplate"]:    "PHOENIX_LOG_GROUP='" + with.Outputs["MinionLogs"] + "'\n",
+		without.Resources["MinionTemplate"]: "PHOENIX_LOG_GROUP=''\n",
+	} {
+		if text := userDataOf(t, cfg, template); !strings.Contains(text, part) {
+			t.Errorf("user data lacks %q: %s", part, text)
+		}
+	}
+	// What moto does not keep: a stack that is deleted leaves its logs.
+	fleet := parse(t, "fleet.yaml")
+	for _, name := range []string{"MasterLogs", "AuditLogs", "MinionLogs"} {
+		if p := fleet.Resources[name].DeletionPolicy; p != "RetainExceptOnCreate" {
+			t.Errorf("%s: deletion policy %s", name, p)
 		}
 	}
 }

@@ -46,6 +46,8 @@ type template struct {
 		Properties yaml.Node `yaml:"Properties"`
 		DependsOn  yaml.Node `yaml:"DependsOn"`
 		Metadata   yaml.Node `yaml:"Metadata"`
+
+		DeletionPolicy string `yaml:"DeletionPolicy"`
 	} `yaml:"Resources"`
 	Mappings struct {
 		First struct {

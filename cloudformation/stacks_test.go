@@ -260,8 +260,8 @@ func security(t *testing.T, cfg aws.Config, fleet stacks.Stack) {
 // nothing left of the template in it, and within the limit of 16 KiB.
 func userData(t *testing.T, cfg aws.Config, base, fleet stacks.Stack) {
 	for resource, must := range map[string][]string{
-		"MasterTemplate": {"PHOENIX_ROLE=master", "PHOENIX_QUEUE='" + base.Outputs["Queue"], "PHOENIX_MINIONS_GROUPS='phoenix-minions'\n", "PHOENIX_METRICS='Phoenix/phoenix'", "PHOENIX_IDENTITY_BUCKET='" + base.Outputs["IdentityBucket"]},
-		"MinionTemplate": {"PHOENIX_ROLE=minion", "MINION_GRAINS=''\n"},
+		"MasterTemplate": {"PHOENIX_ROLE=master", "PHOENIX_QUEUE='" + base.Outputs["Queue"], "PHOENIX_MINIONS_GROUPS='phoenix-minions'\n", "PHOENIX_METRICS='Phoenix/phoenix'", "PHOENIX_LOG_GROUP='' PHOENIX_AUDIT_GROUP=''\n", "PHOENIX_IDENTITY_BUCKET='" + base.Outputs["IdentityBucket"]},
+		"MinionTemplate": {"PHOENIX_ROLE=minion", "PHOENIX_LOG_GROUP=''\n", "MINION_GRAINS=''\n"},
 	} {
 		text := userDataOf(t, cfg, fleet.Resources[resource])
 		must = append(must, "#!/bin/bash\n", "PHOENIX_PACKAGES='"+base.Outputs["PackagesBucket"], "PHOENIX_REGION='"+cfg.Region+"'",

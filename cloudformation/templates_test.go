@@ -125,8 +125,8 @@ func TestGroupsWait(t *testing.T) {
 	fleet := parse(t, "fleet.yaml")
 	way := []string{"Subnet1Routes", "Subnet2Routes", "WayToS3", "WayToDynamoDB", "WayOut", "MinionsToMasters"}
 	for group, needs := range map[string][]string{
-		"MinionGroup": way,
-		"MasterGroup": append([]string{"MastersToMasters", "RelaysToRelays", "RepositoriesPolicy", "WayToSQS", "WayToAutoScaling", "WayToEC2", "WayToCloudWatch", "WayToSecretsManager"}, way...),
+		"MinionGroup": append([]string{"MinionLogsPolicy"}, way...),
+		"MasterGroup": append([]string{"MastersToMasters", "RelaysToRelays", "RepositoriesPolicy", "MasterLogsPolicy", "WayToLogs", "WayToSQS", "WayToAutoScaling", "WayToEC2", "WayToCloudWatch", "WayToSecretsManager"}, way...),
 	} {
 		r := fleet.Resources[group]
 		after := texts(&r.DependsOn)

@@ -151,6 +151,47 @@ salt_from_pypi() { # SERVICE…
 	done
 }
 
+# collect_logs has CloudWatch Logs keep the log of the bootstrap, the lines of bridge and
+# agent, and the audit trail of a master. The CloudWatch agent reads the journal since
+# 1.300070 only, and each entry as JSON with all fields: rsyslog writes its lines to a
+# file. A machine whose logs cannot be collected serves nevertheless.
+collect_logs() {
+	local home=/opt/aws/amazon-cloudwatch-agent config=/etc/phoenix/cloudwatch-agent.json missing=()
+	[ -n "$PHOENIX_LOG_GROUP" ] || return 0
+	[ -x $home/bin/amazon-cloudwatch-agent-ctl ] || missing+=(amazon-cloudwatch-agent)
+	command -v rsyslogd >/dev/null || missing+=(rsyslog)
+	if [ "${missing[0]:-}" = amazon-cloudwatch-agent ] && command -v apt-get >/dev/null; then
+		say 'WARNING: no logs are collected: the image has no amazon-cloudwatch-agent, nor have repositories of deb packages'
+		return 0
+	fi
+	if [ ${#missing[@]} -gt 0 ] && ! install_packages "${missing[@]}"; then
+		say "WARNING: no logs are collected: ${missing[*]} cannot be installed"
+		return 0
+	fi
+	systemctl enable --now rsyslog || say 'WARNING: rsyslog does not start'
+	[ -z "$PHOENIX_PROXY" ] || printf '# Written by phoenix-bootstrap.\n[proxy]\nhttp_proxy = "%s"\nhttps_proxy = "%s"\nno_proxy = "%s"\n' \
+		"$PHOENIX_PROXY" "$PHOENIX_PROXY" "$no_proxy" >$home/etc/common-config.toml
+	log_files >$config
+	# Beside what the image configures.
+	$home/bin/amazon-cloudwatch-agent-ctl -a append-config -m ec2 -c file:$config -s || say 'WARNING: no logs are collected: the CloudWatch agent does not start'
+}
+
+# log_files writes the configuration of the CloudWatch agent: which lines of which file
+# go to which stream of which group.
+log_files() {
+	local syslog=/var/log/messages
+	! command -v apt-get >/dev/null || syslog=/var/log/syslog
+	echo '{"logs": {"logs_collected": {"files": {"collect_list": ['
+	[ -z "$PHOENIX_AUDIT_GROUP" ] || { log_file /var/lib/phoenix/audit.log "$PHOENIX_AUDIT_GROUP" "$instance" && echo ,; }
+	log_file /var/log/phoenix-bootstrap.log "$PHOENIX_LOG_GROUP" "$instance/bootstrap" && echo ,
+	log_file $syslog "$PHOENIX_LOG_GROUP" "$instance/phoenix" ', "filters": [{"type": "include", "expression": " phoenix[[]| systemd[[]1]: .*phoenix-"}]'
+	echo ']}}}}'
+}
+
+log_file() { # FILE GROUP STREAM MORE
+	printf '{"file_path": "%s", "log_group_name": "%s", "log_stream_name": "%s"%s}' "$1" "$2" "$3" "${4:-}"
+}
+
 # forget removes the key, id and state that the image has of another minion. The mark
 # names the instance for which that was done, so that it is done once. A master's key
 # is never removed: one that is not the shared one is an error, see start_master.
@@ -329,7 +370,7 @@ start_minion() {
 
 main() {
 	: "${PHOENIX_ROLE:?}" "${PHOENIX_REGION:?}" "${PHOENIX_DOMAIN:?}" "${SALT_VERSION:?}" "${SALT_REPOSITORY:?}"
-	: "${PHOENIX_PROXY:=}" "${PHOENIX_NO_PROXY:=}" "${SALT_KEY_SHA256:=}" "${GIT_HOST_KEYS:=}" "${MINION_GRAINS:=}" "${PHOENIX_LAUNCH_FAILURES:=0}" "${PHOENIX_BREAKER:=5/10}" "${PHOENIX_METRICS:=}"
+	: "${PHOENIX_PROXY:=}" "${PHOENIX_NO_PROXY:=}" "${SALT_KEY_SHA256:=}" "${GIT_HOST_KEYS:=}" "${MINION_GRAINS:=}" "${PHOENIX_LAUNCH_FAILURES:=0}" "${PHOENIX_BREAKER:=5/10}" "${PHOENIX_METRICS:=}" "${PHOENIX_LOG_GROUP:=}" "${PHOENIX_AUDIT_GROUP:=}"
 	export AWS_REGION=$PHOENIX_REGION
 	# curl, apt, dnf, pip and git read these. The metadata service is not asked by a proxy.
 	if [ -n "$PHOENIX_PROXY" ]; then
@@ -337,6 +378,7 @@ main() {
 	fi
 	instance=$(again metadata meta-data/instance-id) || die 'ask the instance for its id'
 	say "setting up $PHOENIX_ROLE $instance, $(phoenix --version)"
+	collect_logs # first: what fails after it can be read
 	case $PHOENIX_ROLE in
 	master) install_salt salt-master salt-minion ;;
 	minion) install_salt salt-minion ;;

@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,19 +15,29 @@ import (
 // TestBreaker: one bad commit breaks the states, and six minions want their first
 // highstate. With a concurrency of 1 and a breaker of 2/4, of which one master's failures
 // are counted by the other, at most three run it; the others wait, their keys accepted.
-// The states are repaired and tried on one minion by hand; once an operator resumes, each
-// has run the repaired states once. Minions, masters and highstates are real.
+// The states are repaired and tried on one minion by hand; once an operator resumes, by
+// Salt's runner, each has run the repaired states once. Minions, masters and highstates are
+// real.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	first := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
+	root, err := lab.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(l.Dir(), "bridge.sock")
+	first := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007, Extra: map[string]any{
+		"runner_dirs": []string{filepath.Join(root, "salt-extensions", "_runners")}, "phoenix": map[string]any{"socket": socket}}})
 	first.Ready()
 	masters := []*lab.Master{first, l.StartMaster(lab.MasterOptions{Version: lab.Salt3007, KeyFrom: first})}
 	masters[1].Ready()
 	var bridges []*lab.Bridge
 	for _, m := range masters {
-		b := l.NewBridge(lab.BridgeOptions{Master: m, Config: map[string]any{
-			"highstate": map[string]any{"concurrency": 1, "attempts": 10, "breaker": "2/4"}}})
+		config := map[string]any{"highstate": map[string]any{"concurrency": 1, "attempts": 10, "breaker": "2/4"}}
+		if m == first {
+			config["socket"] = socket
+		}
+		b := l.NewBridge(lab.BridgeOptions{Master: m, Config: config})
 		b.Start()
 		b.Ready()
 		bridges = append(bridges, b)
@@ -100,7 +112,20 @@ func TestBreaker(t *testing.T) {
 	if now, again := ran(); now != broken+1 || again != runs+1 || !open() {
 		t.Errorf("%d minions ran states, %d times; open %v", now, again, open())
 	}
-	bridges[0].Phoenix("highstate", "resume")
+	resume := func() (r admin.Resumed) {
+		t.Helper()
+		out := first.Run("salt-run", "--out=json", "phoenix.resume")
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatalf("salt-run phoenix.resume: %v\n%s", err, out)
+		}
+		return r
+	}
+	if r := resume(); !r.WasOpen || r.Breaker.Open {
+		t.Errorf("salt-run phoenix.resume: %+v", r)
+	}
+	if r := resume(); r.WasOpen {
+		t.Errorf("salt-run phoenix.resume, once more: %+v", r)
+	}
 	l.Eventually(within, "all have run", func() (bool, string) {
 		rows, done := bridges[0].Minions(), 0
 		for _, m := range minions {
@@ -121,7 +146,7 @@ func TestBreaker(t *testing.T) {
 			t.Errorf("minion %d ran the repaired states %d times: %+v", i, good, m.RunLog())
 		}
 	}
-	if b := overview(bridges[1]).Breaker; b.Open || b.ResumedBy == "" {
+	if b := overview(bridges[1]).Breaker; b.Open || b.ResumedBy != "socket" {
 		t.Errorf("%+v", b)
 	}
 	_, all := ran()
