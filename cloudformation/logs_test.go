@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -116,7 +115,12 @@ func TestLogsAreNotNeeded(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 2 || !strings.Contains(lines[0], "WARNING: no logs are collected: the image has no amazon-cloudwatch-agent") || lines[1] != "goes on" {
 		t.Errorf("without an agent of CloudWatch: %s", out)
 	}
-	if slices.Contains(strings.Fields(out), "apt-get") {
-		t.Errorf("it asks repositories that have no such package: %s", out)
+	// With dnf in the place of apt, both are installed, once.
+	must(t, os.Remove(filepath.Join(dir, "apt-get")))
+	must(t, os.Remove(filepath.Join(dir, "rsyslogd")))
+	must(t, os.WriteFile(filepath.Join(dir, "dnf"), []byte("#!/bin/sh\necho dnf $*\nexit 1\n"), 0o755))
+	out = bootstrap(t, dir, "PATH="+dir+":/nowhere; timeout() { shift; \"$@\"; }; date() { :; }; collect_logs && echo goes on", "PHOENIX_LOG_GROUP=logs", "PHOENIX_AUDIT_GROUP=", "PHOENIX_PROXY=")
+	if !strings.HasPrefix(out, "dnf -q -y install amazon-cloudwatch-agent rsyslog\n") || !strings.HasSuffix(out, "the image has no amazon-cloudwatch-agent rsyslog\ngoes on\n") {
+		t.Errorf("without packages: %s", out)
 	}
 }

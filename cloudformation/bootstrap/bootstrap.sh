@@ -154,18 +154,15 @@ salt_from_pypi() { # SERVICE…
 # collect_logs has CloudWatch Logs keep the log of the bootstrap, the lines of bridge and
 # agent, and the audit trail of a master. The CloudWatch agent reads the journal since
 # 1.300070 only, and each entry as JSON with all fields: rsyslog writes its lines to a
-# file. A machine whose logs cannot be collected serves nevertheless.
+# file. A machine whose logs cannot be collected serves nevertheless, and in time: the
+# packages have three minutes. Repositories of deb packages do not have the agent.
 collect_logs() {
 	local home=/opt/aws/amazon-cloudwatch-agent config=/etc/phoenix/cloudwatch-agent.json missing=()
 	[ -n "$PHOENIX_LOG_GROUP" ] || return 0
 	[ -x $home/bin/amazon-cloudwatch-agent-ctl ] || missing+=(amazon-cloudwatch-agent)
 	command -v rsyslogd >/dev/null || missing+=(rsyslog)
-	if [ "${missing[0]:-}" = amazon-cloudwatch-agent ] && command -v apt-get >/dev/null; then
-		say 'WARNING: no logs are collected: the image has no amazon-cloudwatch-agent, nor have repositories of deb packages'
-		return 0
-	fi
-	if [ ${#missing[@]} -gt 0 ] && ! install_packages "${missing[@]}"; then
-		say "WARNING: no logs are collected: ${missing[*]} cannot be installed"
+	if [ ${#missing[@]} -gt 0 ] && { command -v apt-get >/dev/null || ! timeout 180 dnf -q -y install "${missing[@]}"; }; then
+		say "WARNING: no logs are collected: the image has no ${missing[*]}"
 		return 0
 	fi
 	systemctl enable --now rsyslog || say 'WARNING: rsyslog does not start'

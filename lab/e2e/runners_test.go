@@ -52,6 +52,7 @@ func TestRunners(t *testing.T) {
 			}
 			t.Run("doctor", s.doctor)
 			t.Run("roster", s.roster)
+			t.Run("resume", s.resume)
 			t.Run("errors", s.errors)
 		})
 	}
@@ -338,6 +339,17 @@ func (s *saltSide) roster(t *testing.T) {
 	var roster map[string]map[string]string
 	if err := json.Unmarshal([]byte(out), &roster); code != 0 || err != nil || len(roster) != 1 || !maps.Equal(roster["db-1"], map[string]string{"host": "db-1", "user": "admin"}) {
 		t.Errorf("salt-run phoenix.roster: exit %d, %v\n%s%s", code, err, out, stderr)
+	}
+}
+
+// resume: a breaker that is not open is left as it is. TestBreaker closes one that is.
+func (s *saltSide) resume(t *testing.T) {
+	out, stderr, code := s.saltRun(t, s.master.Salt.Python(), "--out=json", "phoenix.resume")
+	var r struct {
+		WasOpen *bool `json:"was_open"`
+	}
+	if err := json.Unmarshal([]byte(out), &r); code != 0 || err != nil || r.WasOpen == nil || *r.WasOpen {
+		t.Errorf("salt-run phoenix.resume: exit %d, %v\n%s%s", code, err, out, stderr)
 	}
 }
 

@@ -18,9 +18,9 @@ echo "$@" >>/srv/agent
 cp /etc/phoenix/cloudwatch-agent.json /srv/collected.json
 `
 
-// TestLogs: on a machine whose image has the CloudWatch agent, the bootstrap installs
-// rsyslog, which writes the lines of the services to the file that is collected, and
-// gives the agent its configuration and the proxy.
+// TestLogs: on a machine whose image has the CloudWatch agent and rsyslog, rsyslog writes
+// the lines of the services to the file that is collected, and the bootstrap gives the
+// agent its configuration and the proxy.
 func TestLogs(t *testing.T) {
 	r := debian.Start(t)
 	text, err := os.ReadFile("../../cloudformation/bootstrap/bootstrap.sh")
@@ -28,6 +28,7 @@ func TestLogs(t *testing.T) {
 	library, _, _ := strings.Cut(string(text), "\n# shellcheck disable=SC1091")
 	r.Put("/srv/library.sh", library)
 	r.Put("/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl", agent)
+	r.Run("apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install rsyslog >/dev/null && systemctl disable -q --now rsyslog")
 	r.Run("chmod +x /opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl && mkdir -p /opt/aws/amazon-cloudwatch-agent/etc /etc/phoenix")
 	collect := ". /srv/library.sh && instance=i-1 no_proxy=169.254.169.254 PHOENIX_LOG_GROUP=logs PHOENIX_AUDIT_GROUP=audit PHOENIX_PROXY=%s && collect_logs"
 	for _, proxy := range []string{"", "http://proxy:3128"} { // twice: it changes nothing
