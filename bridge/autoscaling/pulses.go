@@ -68,13 +68,13 @@ func (p *pulses) another(masters map[string]fleet.Master, id string, now time.Ti
 	return false
 }
 
-// queued reports whether first highstates wait for a slot of a master that was seen to
-// beat lately.
+// queued reports whether first highstates wait for a slot of a master that serves and was
+// seen to beat lately.
 func (p *pulses) queued(masters map[string]fleet.Master, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, m := range masters {
-		if s := p.seen[id]; m.Queued > 0 && !s.moved.IsZero() && now.Sub(s.moved) < beatFor {
+		if s := p.seen[id]; m.Ready && m.Queued > 0 && !s.moved.IsZero() && now.Sub(s.moved) < beatFor {
 			return true
 		}
 	}

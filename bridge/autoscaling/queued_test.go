@@ -11,13 +11,13 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// beats has a master beat every 5 s until ctx ends, and say how many first highstates
-// wait for a slot of it.
-func (x *keeper) beats(ctx context.Context, t *testing.T, queued *atomic.Int64) {
+// beats has a master beat every 5 s until ctx ends, and say whether it is ready and how
+// many first highstates wait for a slot of it.
+func (x *keeper) beats(ctx context.Context, t *testing.T, ready bool, queued *atomic.Int64) {
 	t.Helper()
 	go func() {
 		for ctx.Err() == nil {
-			if _, err := x.store.Beat(ctx, fleet.Beat{InstanceID: "m", Ready: true, Queued: int(queued.Load())}); err != nil && ctx.Err() == nil {
+			if _, err := x.store.Beat(ctx, fleet.Beat{InstanceID: "m", Ready: ready, Queued: int(queued.Load())}); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 			select {
@@ -38,7 +38,7 @@ func TestLaunchHookWaitsForSlot(t *testing.T) {
 		defer cancel()
 		var queued atomic.Int64
 		queued.Store(7)
-		x.beats(ctx, t, &queued)
+		x.beats(ctx, t, true, &queued)
 		x.apply(t, added, bound)
 		x.hooks.Tend(waiting, Minions)
 		time.Sleep(5 * hookTimeout)
@@ -65,15 +65,17 @@ func TestLaunchHookWaitsForSlot(t *testing.T) {
 func TestQueueExtendsNoOtherHook(t *testing.T) {
 	for name, c := range map[string]struct {
 		changes []fleet.Change
-		dead    bool
+		dead    bool // the master, after a minute
+		unready bool
 		want    string
 	}{
-		"master is gone":            {[]fleet.Change{bound}, true, "[ABANDON]"},
-		"highstate hangs":           {[]fleet.Change{bound, claimed}, false, "[ABANDON]"},
-		"attempts are used up":      {append(append([]fleet.Change{bound}, failed(0, "j1", 1)...), failed(2, "j2", 2)...), false, "[ABANDON]"},
-		"highstate succeeded":       {[]fleet.Change{bound, claimed, done}, false, "[CONTINUE]"},
-		"has sent no auth request":  {nil, false, "[]"},
-		"waits for another attempt": {append([]fleet.Change{bound}, failed(0, "j1", 1)...), false, "[]"},
+		"master is gone":            {[]fleet.Change{bound}, true, false, "[ABANDON]"},
+		"master does not serve":     {[]fleet.Change{bound}, false, true, "[ABANDON]"},
+		"highstate hangs":           {[]fleet.Change{bound, claimed}, false, false, "[ABANDON]"},
+		"attempts are used up":      {append(append([]fleet.Change{bound}, failed(0, "j1", 1)...), failed(2, "j2", 2)...), false, false, "[ABANDON]"},
+		"highstate succeeded":       {[]fleet.Change{bound, claimed, done}, false, false, "[CONTINUE]"},
+		"has sent no auth request":  {nil, false, false, "[]"},
+		"waits for another attempt": {append([]fleet.Change{bound}, failed(0, "j1", 1)...), false, false, "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -83,7 +85,7 @@ func TestQueueExtendsNoOtherHook(t *testing.T) {
 				defer cancel()
 				var queued atomic.Int64
 				queued.Store(7)
-				x.beats(ctx, t, &queued)
+				x.beats(ctx, t, !c.unready, &queued)
 				x.apply(t, append([]fleet.Change{added}, c.changes...)...)
 				x.hooks.Tend(waiting, Minions)
 				if c.dead {
