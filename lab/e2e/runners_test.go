@@ -415,7 +415,7 @@ func (s *saltSide) errors(t *testing.T) {
 		stop bool
 	}{
 		{says: "retire web-9", args: []string{"phoenix.retire", "web-9"}},
-		{says: "is no map with an id", args: []string{"key_runner.main", "web-1"}},
+		{says: "is not a map with an id", args: []string{"key_runner.main", "web-1"}},
 		{says: "decode key: malformed: no id", args: []string{"highstate_runner.manage", "{}"}},
 		{says: "none answers on " + s.socket, args: []string{"phoenix.status"}, stop: true},
 	} {

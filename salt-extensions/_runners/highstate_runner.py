@@ -1,6 +1,7 @@
 """
-A minion was let in, or is connected: let the bridge see to its first highstate.
-Called by a reactor on ``salt/key``, as since 2015, and on ``salt/minion/*/start``.
+A minion's key changed, or the minion is connected: the bridge checks its first
+highstate. Called by a reactor on ``salt/key``, as in 2015, and on
+``salt/minion/*/start``.
 """
 
 
@@ -10,8 +11,8 @@ def manage(miniondata):
     bridge decides whether its first highstate is due.
 
     miniondata
-        The event's data; all that is needed is the ``id``. A ``tag`` of
-        ``salt/minion/ID/start`` in it says that the minion is connected.
+        The event's data. Only the ``id`` is needed. With a ``tag`` of
+        ``salt/minion/ID/start`` the minion counts as connected.
 
     CLI Example:
 

@@ -1,15 +1,15 @@
 """
-A minion knocks: let the bridge look at its key. Called by a reactor on
-``salt/auth``, as since 2015.
+A minion sent its key: the bridge checks it. Called by a reactor on ``salt/auth``, as in
+2015.
 """
 
 
 def main(miniondata):
     """
-    Tell the bridge that a minion knocked. The bridge decides whether to let it in.
+    Tell the bridge that a minion sent its key. The bridge decides whether to accept it.
 
     miniondata
-        The event's data; all that is needed is the ``id``.
+        The event's data. Only the ``id`` is needed.
 
     CLI Example:
 

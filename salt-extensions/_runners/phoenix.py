@@ -1,17 +1,17 @@
 """
-What the ``phoenix`` command offers, from Salt.
+The commands of ``phoenix`` as runners.
 
-The bridge that runs beside this master answers; these functions pass data in and
-its answer out. Its socket stands in the master's configuration, where it is not
-the usual one:
+Each function passes its arguments to the bridge that runs beside this master, and
+returns the bridge's answer. If the bridge's socket is not the default, name it in the
+master's configuration:
 
 .. code-block:: yaml
 
     phoenix:
       socket: /run/phoenix/bridge.sock
 
-Where there is no bridge, or the bridge says no, a function fails with one line
-that says why, and ``salt-run`` exits with 1.
+If no bridge answers, or the bridge refuses, a function fails with one line that gives
+the reason, and ``salt-run`` exits with 1.
 """
 
 import http.client
@@ -22,7 +22,7 @@ import salt.exceptions
 
 _SOCKET = "/run/phoenix/bridge.sock"
 
-# The bridge gives up an operation after 45 seconds, and then says so.
+# The bridge ends an operation after 45 seconds, with an error.
 _TIMEOUT = 60
 
 
@@ -94,7 +94,7 @@ def _ids(minions):
 
 def status():
     """
-    Show the masters, the minions by where they stand, and this master's bridge.
+    Show the masters, the minions by phase, and this master's bridge.
 
     CLI Example:
 
@@ -123,7 +123,7 @@ def minions(status=None):
     Show the minions of the fleet.
 
     status
-        Only those that are LAUNCH, or only those that are TERMINATE.
+        Only minions with this status: LAUNCH or TERMINATE.
 
     CLI Example:
 
@@ -137,11 +137,11 @@ def minions(status=None):
 
 def explain(minion, lines=None):
     """
-    Say what is known of a minion, each rule about its key, which one decides, and
-    what was decided.
+    Show what is known of a minion, each rule about its key, the rule that decides, and
+    past decisions.
 
     lines
-        How many of the last decisions to show: 10.
+        How many of the last decisions to show. Default: 10.
 
     CLI Example:
 
@@ -154,15 +154,14 @@ def explain(minion, lines=None):
 
 def add(*minions, **flags):
     """
-    Expect minions: their keys are accepted when they knock, and their first
-    highstate is run once. One whose key is accepted already is adopted: nothing is
-    run on it.
+    List new minions: their keys are accepted when they ask, and their first highstate
+    runs once. A minion whose key is already accepted is adopted: nothing runs on it.
 
     again
-        True to revive an id that was retired: its name has come again.
+        True to list an id again that was retired.
 
     group
-        Name of an Auto Scaling group, for people.
+        Name of its Auto Scaling group. It is shown, and decides nothing.
 
     CLI Example:
 
@@ -176,13 +175,14 @@ def add(*minions, **flags):
 
 def retire(*minions, **flags):
     """
-    Say that minions were terminated, for good: every master deletes their keys.
+    Record minions as terminated, for good: every master deletes their keys.
 
     unknown
-        True for ids that the fleet does not know, too.
+        True to record ids that the fleet does not know, too.
 
     held
-        True, and no id: those whose terminations this bridge holds, too many at once.
+        True, without ids: those whose terminations this bridge holds because there were
+        too many at once.
 
     CLI Example:
 
@@ -195,11 +195,11 @@ def retire(*minions, **flags):
 
 def adopt(dry_run=False):
     """
-    Take the minions that this master has accepted already into the fleet. Nothing is
-    run on them, and no key is touched.
+    Add the minions whose keys this master has accepted to the fleet. Nothing runs on
+    them, and no key changes.
 
     dry_run
-        True to say only what would be adopted.
+        True to return only what would be adopted.
 
     CLI Example:
 
@@ -212,7 +212,7 @@ def adopt(dry_run=False):
 
 def keys():
     """
-    Show this master's keys, and what each is to Phoenix.
+    Show this master's keys, and how Phoenix classifies each.
 
     CLI Example:
 
@@ -225,15 +225,15 @@ def keys():
 
 def accept(minion, rebind=False, key_sha256=None):
     """
-    Accept a pending key by hand: bind it, and let its minion in.
+    Accept a pending key by hand, and bind it.
 
     rebind
-        True to forget the key that was bound before, of a machine that was rebuilt.
-        Its highstate is run again.
+        True to replace the key that was bound before, of a machine that was rebuilt.
+        Its first highstate runs again.
 
     key_sha256
-        Digest of the key that is meant, as ``phoenix.keys`` shows it: no other key is
-        accepted. Required with ``rebind``.
+        Digest of the key, as ``phoenix.keys`` shows it: no other key is accepted.
+        Required with ``rebind``.
 
     CLI Example:
 
@@ -249,14 +249,14 @@ def accept(minion, rebind=False, key_sha256=None):
 
 def highstate(*minions, **flags):
     """
-    Ask for a highstate of minions by hand: of adopted ones, or once more. Without a
-    minion, show the first highstates that are wanted, run or failed.
+    Run the first highstate of minions by hand: of adopted ones, or once more. Without
+    ids, show the first highstates that are pending, running or failed.
 
     force
-        True to give up one that is under way.
+        True to abandon one that is running.
 
     all
-        True, and no id: show those that are done, too.
+        True, without ids: show those that are done, too.
 
     CLI Example:
 
@@ -285,11 +285,11 @@ def resume():
 
 def roster(**flags):
     """
-    Make a roster of the fleet, for salt-ssh, by what this master remembers of its
-    minions' grains.
+    Make a roster of the fleet for salt-ssh, from the grains of its minions that this
+    master has cached.
 
     grain
-        Only minions whose grains match, as ``role:web``.
+        Only minions whose grains match, such as ``role:web``.
 
     target
         Only minions whose id matches this glob.
@@ -298,7 +298,7 @@ def roster(**flags):
         The user to log in as.
 
     host
-        The grain that names the host, where it is not to be the address.
+        The grain with the name of the host. Default: an address.
 
     CLI Example:
 
@@ -312,14 +312,14 @@ def roster(**flags):
 
 def doctor(**flags):
     """
-    Look for what is wrong on this master, and change nothing. What was found is
-    returned in any case; where there are warnings or errors, it counts as no success.
+    Examine this master, and change nothing. The findings are returned in any case; if
+    there are warnings or errors, ``success`` is false.
 
     quiet
-        True to leave out what is as it should be.
+        True to leave out checks that found nothing.
 
     salt_only
-        True to look at Salt alone, and not at the store and AWS.
+        True to examine Salt only, and not the store and AWS.
 
     CLI Example:
 
@@ -337,14 +337,14 @@ def doctor(**flags):
 
 def prune(**flags):
     """
-    Make tombstones of minions that were terminated long ago, and delete what has
-    expired. Bridges do so by themselves, too.
+    Strip the rows of minions that were terminated long ago, and delete rows that have
+    expired. Bridges do this by themselves, too.
 
     older
-        Only rows that were terminated so long ago, as 48h.
+        Only rows of minions that were terminated at least so long ago, such as 48h.
 
     dry_run
-        True to say only how many rows are due.
+        True to return only how many rows are due.
 
     CLI Example:
 
@@ -357,15 +357,15 @@ def prune(**flags):
 
 def hint(data, tag=None):
     """
-    Tell the bridge of an event of this master's bus, as a reactor has it. The bridge
-    takes the minion's id from it, and looks up everything else. It is told of the
-    same event by the bus, too: it does what follows once.
+    Pass an event of this master's bus to the bridge, as a reactor receives it. The bridge
+    uses only the minion's id, and of a return the result of one of its own jobs. If it
+    receives the same event from the bus, too, it acts once.
 
     data
         The event's data, with the minion's ``id``.
 
     tag
-        The event's tag, where the data has no ``tag``: ``salt/auth``, ``salt/key``,
+        The event's tag, if the data has no ``tag``: ``salt/auth``, ``salt/key``,
         ``salt/minion/ID/start`` or ``salt/job/JID/ret/ID``.
 
     CLI Example:
@@ -375,6 +375,8 @@ def hint(data, tag=None):
         salt-run phoenix.hint '{"id": "web-1"}' tag=salt/auth
     """
     if not isinstance(data, dict):
-        raise _Refused(f'tell bridge: {data!r} is no map with an id, as {{"id": "web-1"}}')
+        raise _Refused(
+            f'pass event to bridge: {data!r} is not a map with an id, such as {{"id": "web-1"}}'
+        )
     _post("/v1/hints", {"hints": [{"tag": data.get("tag", tag), "data": data}]})
     return True

@@ -1,5 +1,5 @@
-{#- salt/auth: a minion has knocked. Those that are let in already do so as well, all
-    of them at once after each deletion of a key: nothing follows from that. -#}
+{#- salt/auth: a minion sent its key. Accepted minions do so, too, all of them at once
+    after each deletion of a key: those events are left out. -#}
 {%- if data.get('act') != 'accept' %}
 phoenix_auth:
   runner.key_runner.main:

@@ -1,5 +1,5 @@
 {#- salt/key: a key was accepted (act is "accept" in Salt 3006 and 3007, "accepted" in
-    3008), rejected or deleted. The bridge looks at the key itself. -#}
+    3008), rejected or deleted. The bridge reads the key itself. -#}
 phoenix_key:
   runner.highstate_runner.manage:
     - args:
