@@ -46,7 +46,7 @@ func ParseItem(text string) (Item, error) {
 	return item, nil
 }
 
-// Config is what an operator says, to all parts of this package alike.
+// Config is the configuration of all parts of this package.
 type Config struct {
 	Queues []Item
 	Groups []Item // empty: each instance that the queues report is ours, and nothing is reconciled
@@ -54,29 +54,28 @@ type Config struct {
 	// Self is the instance of this master.
 	Self string
 
-	// Hooks are the names of the lifecycle hooks that are ours. No other is ended or
-	// prolonged, and what its messages say is not ours either.
+	// Hooks are the names of Phoenix's lifecycle hooks. Others are neither completed nor
+	// extended, and their messages are ignored.
 	Hooks []string
-	// Left counts the minions that are still connected to this master; nil: nobody
-	// knows.
+	// Left counts the minions that are still connected to this master; nil: they are not
+	// counted.
 	Left func() (minions int, err error)
-	// Decisions gets a line for each decision about an instance; nil: the log does.
+	// Decisions gets a line for each decision about an instance; nil: the log gets it.
 	Decisions *slog.Logger
 
-	// Attempts is highstate.attempts: after so many a launching instance is given
-	// up. 0: no highstates are run, and it goes on when its key is accepted.
+	// Attempts is highstate.attempts: after so many a launching instance is abandoned. 0: no
+	// highstates run, and its hook is completed when its key is accepted.
 	Attempts int
-	// LaunchFailures in a row within a day, in one group, and further instances whose
-	// first highstate failed are kept: see keep. 0: each is given up.
+	// LaunchFailures is autoscaling.launch_failures: after so many failed launches of a
+	// group in a row, further failed instances are kept; see keep. 0: each is abandoned.
 	LaunchFailures int
 	// Halted reports whether the circuit breaker of first highstates is open; nil: there
-	// is none. A launching instance that waits for it is prolonged: to give it up would
-	// have its group launch another that waits.
+	// is none. The hook of a launching instance that waits for it is extended: if it were
+	// abandoned, its group would launch another that waits.
 	Halted func(ctx context.Context) (bool, error)
 	// Every is how often AutoScaling and EC2 are asked; see ReconcileEvery.
 	Every time.Duration
-	// Told is called with rows as they were written, or found to be written already;
-	// may be nil.
+	// Told is called with rows that were written, or had been written before; may be nil.
 	Told func([]fleet.Minion)
 	// Age is called with the age of each message that is received; may be nil.
 	Age func(time.Duration)

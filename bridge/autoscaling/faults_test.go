@@ -36,7 +36,7 @@ func TestG12BadRowIsTold(t *testing.T) {
 	for n := 2; n < 6; n++ {
 		x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(n), Group: "web", Hook: downHook}, Minions)
 	}
-	x.hooks.look(t.Context())
+	x.hooks.check(t.Context())
 	if n := x.count("CompleteLifecycleAction"); n != 2 || x.hooks.Waiting() != 2 {
 		t.Errorf("%d hooks were ended, %d wait", n, x.hooks.Waiting())
 	}

@@ -12,7 +12,7 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// An instance whose first highstate waits for the circuit breaker is prolonged, for
+// An instance whose first highstate waits for the circuit breaker is extended, for
 // hours, and a store that does not answer ends no hook. Once the breaker is closed the
 // instance has the hook's timeout to get on.
 func TestLaunchHookWaitsForBreaker(t *testing.T) {
@@ -41,7 +41,7 @@ func TestLaunchHookWaitsForBreaker(t *testing.T) {
 			t.Errorf("the store is away: %v", x.results())
 		}
 		away.Store(false)
-		time.Sleep(2 * lookEvery)
+		time.Sleep(2 * checkEvery)
 		open.Store(false)
 		time.Sleep(hookTimeout - time.Minute)
 		synctest.Wait()

@@ -15,29 +15,28 @@ import (
 )
 
 const (
-	// lookEvery: how soon a hook follows its row. All rows are read at once, and
-	// none while no instance waits.
-	lookEvery = 15 * time.Second
-	// tendFor: AutoScaling itself keeps no instance waiting for longer.
+	// checkEvery is how soon a hook is completed after its row has changed. All rows are
+	// read at once, and none while no instance waits.
+	checkEvery = 15 * time.Second
+	// tendFor is the longest time that AutoScaling keeps an instance waiting.
 	tendFor = 48 * time.Hour
-	// callsAtOnce bounds the calls that end or prolong hooks: one that hangs keeps
-	// no other waiting.
+	// callsAtOnce bounds the concurrent calls that complete or extend hooks: one that
+	// hangs does not delay the others.
 	callsAtOnce = 8
-	// maxWaits bounds the instances that are tended. What is left out, reconciling
-	// finds later.
+	// maxWaits bounds the instances that wait. Reconciling finds the others later.
 	maxWaits = 10_000
-	// againMost bounds the pauses after which the end of a hook is tried again.
+	// againMost bounds the pause before a call that failed is repeated.
 	againMost = 5 * time.Minute
 )
 
-// Hooks lets an instance go on once what its lifecycle hook waits for is so: a
-// launching one after its first highstate succeeded, a launching master as soon as
-// it is ready, a terminating one as soon as its row says so, a terminating master
-// once no minion is left on it. What is so, rows say; whoever finds it so ends the
-// hook, and to end one that is over is no error. So it may be done by any master,
-// twice, and by the instance's id alone: no token need be remembered.
+// Hooks completes the lifecycle hook of an instance once its condition is met: of a
+// launching minion that its first highstate succeeded, of a launching master that it is
+// ready, of a terminating minion that its row says TERMINATE, of a terminating master
+// that no minion is left on it. The conditions are read from rows, and completing a hook
+// that is over is no error. So any master may complete a hook, more than once, and by
+// the instance's id alone: no token is stored.
 //
-// Only hooks that Config.Hooks names are touched.
+// Hooks that Config.Hooks does not name are not touched.
 type Hooks struct {
 	cfg   Config
 	store fleet.Store
@@ -53,17 +52,17 @@ type Hooks struct {
 	waits map[[2]string]*wait // by instance and hook
 }
 
-// wait is one instance that a hook holds. All but its first four fields belong to
-// the goroutine that looks.
+// wait is one instance that waits in a hook. All but its first four fields belong to the
+// goroutine that checks.
 type wait struct {
 	Message
 	role  Role
 	begun time.Time
-	beat  time.Time // when it was last prolonged
+	beat  time.Time // when it was last extended
 
 	progress
 	arrival   arrival
-	empty     int       // looks in a row at which no minion was left on the master
+	empty     int       // checks in a row at which no minion was left on the master
 	uncounted bool      // the minions left on it could not be counted
 	lastAt    time.Time // when it was last the only master that serves
 	lastSaid  bool
@@ -72,7 +71,7 @@ type wait struct {
 	again    time.Time // no call is made before
 }
 
-// NewHooks makes Hooks that tend nothing yet.
+// NewHooks makes Hooks without an instance that waits.
 func NewHooks(cfg Config, store fleet.Store, api Lifecycle, log *slog.Logger) (*Hooks, error) {
 	if store == nil || api == nil || log == nil {
 		return nil, errors.New("tend hooks: a part is missing")
@@ -84,8 +83,8 @@ func NewHooks(cfg Config, store fleet.Store, api Lifecycle, log *slog.Logger) (*
 		wake: make(chan struct{}, 1), waits: map[[2]string]*wait{}}, nil
 }
 
-// Tend takes a hook in, whose instance's row is written, and says whether it is new.
-// One that is not ours, by its name, is left alone.
+// Tend adds an instance that waits in a hook, whose row is written, and reports whether
+// it is new. A hook with another's name is ignored.
 func (h *Hooks) Tend(m Message, role Role) (news bool) {
 	if !h.cfg.ourHook(m.Hook) {
 		return false
@@ -96,7 +95,7 @@ func (h *Hooks) Tend(m Message, role Role) (news bool) {
 	full := old == nil && len(h.waits) >= maxWaits
 	if news = (old == nil || old.Kind != m.Kind) && !full; news {
 		now := time.Now()
-		// It was never prolonged: the hook may have begun to wait long before its message came.
+		// It was never extended: the hook may have begun to wait long before its message came.
 		h.waits[key] = &wait{Message: m, role: role, begun: now, progress: progress{moved: now}}
 	}
 	h.mu.Unlock()
@@ -111,39 +110,39 @@ func (h *Hooks) Tend(m Message, role Role) (news bool) {
 	return news
 }
 
-// Waiting says how many instances wait.
+// Waiting returns how many instances wait.
 func (h *Hooks) Waiting() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.waits)
 }
 
-// Proceed ends a hook that waits for nothing of ours.
+// Proceed completes a hook that waits for nothing of Phoenix.
 func (h *Hooks) Proceed(ctx context.Context, m Message) error { return h.end(ctx, m, goOn) }
 
-// Run tends hooks until ctx ends, and then has one last look: an instance whose
-// highstate has just been recorded need not wait for another master.
+// Run checks hooks until ctx ends, and then once more, so that an instance whose
+// highstate has just been recorded does not wait for another master.
 func (h *Hooks) Run(ctx context.Context) error {
 	for {
 		var tick <-chan time.Time
 		if h.Waiting() > 0 {
-			tick = time.After(lookEvery)
+			tick = time.After(checkEvery)
 		}
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeWithin)
 			defer cancel()
-			h.look(last)
+			h.check(last)
 			return nil
 		case <-h.wake:
 		case <-tick:
 		}
-		h.look(ctx)
+		h.check(ctx)
 	}
 }
 
-// look reads the rows of all that wait, and does what follows.
-func (h *Hooks) look(ctx context.Context) {
+// check reads the rows of all instances that wait, and acts on them.
+func (h *Hooks) check(ctx context.Context) {
 	h.mu.Lock()
 	waits := make([]*wait, 0, len(h.waits))
 	ids := make([]string, 0, len(h.waits))
@@ -161,7 +160,7 @@ func (h *Hooks) look(ctx context.Context) {
 		h.log.Warn("lifecycle hooks wait for the store", "waiting", len(waits), "err", err)
 		return
 	}
-	// What the decisions about an instance lean on besides its row.
+	// These need the rows of masters, too.
 	ofMaster := func(w *wait) bool { return w.role == Masters }
 	launching := func(w *wait) bool { return w.role != Masters && w.Kind == Launched }
 	toBegin := func(w *wait) bool { return launching(w) && waitsToBegin(rows[w.InstanceID]) }
@@ -188,7 +187,7 @@ func (h *Hooks) look(ctx context.Context) {
 	calls.SetLimit(callsAtOnce)
 	for _, w := range waits {
 		if bad[w.InstanceID] != nil || time.Now().Before(w.again) {
-			continue // a row that cannot be read ends no hook: the hook's own timeout does
+			continue // with a row that cannot be read only the hook's own timeout ends it
 		}
 		timeout := h.timeout(ctx, w.Group, w.Hook)
 		step, why := h.decide(w, rows[w.InstanceID], of, halted, queued, timeout)
@@ -197,10 +196,10 @@ func (h *Hooks) look(ctx context.Context) {
 			return nil
 		})
 	}
-	_ = calls.Wait() // each logs its own fault
+	_ = calls.Wait() // each logs its own error
 }
 
-// decide says what to do about one that waits, and why.
+// decide returns what to do about an instance that waits, and the reason.
 func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Master, halted, queued bool, timeout time.Duration) (step, string) {
 	now := time.Now()
 	master, found := masters[w.InstanceID]
@@ -211,7 +210,7 @@ func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Maste
 		return h.nextOfLeaving(w, masters, timeout, now)
 	case w.Kind == Launched:
 		w.progress.see(row, now)
-		// What waits in a queue of ours is not given up for that.
+		// The wait in a queue of Phoenix does not count.
 		if halted && waitsForBreaker(row) || queued && waitsToBegin(row) {
 			w.moved = now
 		}
@@ -220,7 +219,7 @@ func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Maste
 	return nextOfEnded(w, row, now), ""
 }
 
-// do carries a step out.
+// do carries out a step.
 func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout time.Duration) {
 	var err error
 	switch s {
@@ -254,7 +253,7 @@ func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout tim
 		return
 	}
 	w.failures++
-	w.again = time.Now().Add(min(lookEvery<<min(w.failures-1, 10), againMost))
+	w.again = time.Now().Add(min(checkEvery<<min(w.failures-1, 10), againMost))
 	if w.failures == 1 {
 		h.log.Warn("lifecycle hook not completed; retrying", "instance", w.InstanceID, "hook", w.Hook, "step", s, "err", withHint(err))
 	}
@@ -268,7 +267,7 @@ func (h *Hooks) forget(w *wait) {
 	}
 }
 
-// mastersOf gives all masters' rows by id, and the ids of those that cannot be read.
+// mastersOf returns all masters' rows by id, and the ids of those that cannot be read.
 func mastersOf(ctx context.Context, store fleet.Store) (of map[string]fleet.Master, bad map[string]error, err error) {
 	rows, err := store.Masters(ctx)
 	if bad, err = fleet.WithoutBadRows(err); err != nil {

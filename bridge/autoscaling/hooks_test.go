@@ -176,7 +176,7 @@ func failed(from int64, jid string, attempt int) []fleet.Change {
 		fleet.Finish{InstanceID: instance(1), JID: jid, Outcome: fleet.Erred, Retcode: 2}}
 }
 
-// A launching instance waits for its highstate, and is prolonged while it gets on.
+// A launching instance waits for its highstate; its hook is extended while it makes progress.
 func TestLaunchHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newKeeper(t)
@@ -193,7 +193,7 @@ func TestLaunchHook(t *testing.T) {
 			t.Errorf("%d heartbeats in half an hour, ended with %v", n, x.results())
 		}
 		x.apply(t, done)
-		time.Sleep(lookEvery)
+		time.Sleep(checkEvery)
 		synctest.Wait()
 		calls := x.of("CompleteLifecycleAction")
 		if len(calls) != 1 || !calls[0].bounds || x.hooks.Waiting() != 0 {
@@ -213,7 +213,7 @@ func TestLaunchHook(t *testing.T) {
 	})
 }
 
-// A minion that dies, or whose states hang, is not prolonged beyond the hook's own
+// A minion that dies, or whose states hang, is not extended beyond the hook's own
 // timeout, though its claim is taken over and refused as busy all the while.
 func TestHungHighstateIsAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -244,7 +244,7 @@ func TestHungHighstateIsAbandoned(t *testing.T) {
 	})
 }
 
-// After the last attempt an instance is given up, and not before.
+// After the last attempt an instance is abandoned, and not before.
 func TestLaunchHookIsAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newKeeper(t)
@@ -256,7 +256,7 @@ func TestLaunchHookIsAbandoned(t *testing.T) {
 			t.Errorf("after the first attempt: %v", got)
 		}
 		x.apply(t, failed(2, "j2", 2)...)
-		time.Sleep(lookEvery)
+		time.Sleep(checkEvery)
 		synctest.Wait()
 		if got := fmt.Sprint(x.results()); got != "[ABANDON]" || x.trail.count("2 of 2 attempts") != 1 {
 			t.Errorf("after the last: %v\n%s", got, x.trail.text.String())
@@ -264,7 +264,7 @@ func TestLaunchHookIsAbandoned(t *testing.T) {
 	})
 }
 
-// Just before an instance is given up its state is asked for: one that AutoScaling does
+// Just before an instance is abandoned its state is asked for: one that AutoScaling does
 // not hold, or that is on its way into the warm pool, is left alone.
 func TestNotAbandoned(t *testing.T) {
 	for state, says := range map[string]string{"InService": "already completed", "Warmed:Stopped": "already completed", "Warmed:Pending:Wait": "of the warm pool not abandoned", "": "already completed"} {
@@ -307,7 +307,7 @@ func TestTerminateHook(t *testing.T) {
 	})
 }
 
-// TestForeignHooks: a hook whose name is not configured is neither ended nor prolonged,
+// TestForeignHooks: a hook whose name is not configured is neither ended nor extended,
 // by whatever way it is heard of.
 func TestForeignHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -488,7 +488,7 @@ func TestHookIsEndedWhileStopping(t *testing.T) {
 		x := newKeeper(t)
 		x.apply(t, added, bound, claimed)
 		x.hooks.Tend(waiting, Minions)
-		time.Sleep(lookEvery / 2)
+		time.Sleep(checkEvery / 2)
 		x.apply(t, done)
 		begun := time.Now()
 		x.stop()

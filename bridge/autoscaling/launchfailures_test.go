@@ -64,7 +64,7 @@ func TestLaunchFailuresAreKept(t *testing.T) {
 		}
 		x.apply(t, append([]fleet.Change{added, bound}, append(failed(0, "j1", 1), failed(2, "j2", 2)...)...)...)
 		x.hooks.Tend(waiting, Minions)
-		time.Sleep(lookEvery)
+		time.Sleep(checkEvery)
 		synctest.Wait()
 		if got := fmt.Sprint(x.results()); got != "[CONTINUE]" {
 			t.Errorf("after two failures in a row: %s", got)
@@ -81,7 +81,7 @@ func TestLaunchFailuresAreKept(t *testing.T) {
 		}
 		time.Sleep(failuresFor)
 		x.hooks.Tend(waiting, Minions) // its row says the same as that of another that fails now
-		time.Sleep(lookEvery)
+		time.Sleep(checkEvery)
 		synctest.Wait()
 		if got := fmt.Sprint(x.results()); got != "[CONTINUE ABANDON]" {
 			t.Errorf("a day later: %s", got)

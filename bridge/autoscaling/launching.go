@@ -11,24 +11,24 @@ import (
 type step string
 
 const (
-	stay    step = "stay"    // look again
-	beat    step = "beat"    // look again, and say that it takes longer
+	stay    step = "stay"    // check again later
+	beat    step = "beat"    // the same, and extend the hook
 	proceed step = "proceed" // CONTINUE
 	abandon step = "abandon" // ABANDON: the instance is terminated and replaced
-	drop    step = "drop"    // not ours any more
+	drop    step = "drop"    // forget it
 )
 
 // progress is how far a launching instance has come. It only grows: a claim that is
-// taken over, or a state run that is refused as busy again and again, is none.
+// taken over, or a state run that is refused as busy, is no progress.
 type progress struct {
 	key   string    // the digest that is bound
 	far   int       // 1: a key is bound; 2n: attempt n was begun; 2n+1: it ended
 	moved time.Time // when it last grew, on our own clock
 }
 
-// see takes a row in.
+// see updates the progress by a row.
 func (p *progress) see(row fleet.Minion, now time.Time) {
-	if row.KeySHA256 != p.key { // bound, or bound anew by an admin: another life
+	if row.KeySHA256 != p.key { // bound, or bound anew by an administrator: it begins again
 		p.key, p.far, p.moved = row.KeySHA256, 0, now
 	}
 	far := 0
@@ -36,7 +36,7 @@ func (p *progress) see(row fleet.Minion, now time.Time) {
 	case row.KeySHA256 == "":
 	case row.ClaimState == fleet.Claimed:
 		far = 2 * row.Attempt
-	default: // failed, done, or refused as busy, which gives the attempt back
+	default: // failed, done, or refused as busy, which does not count as an attempt
 		far = 2*row.Attempt + 1
 	}
 	if far > p.far {
@@ -54,10 +54,9 @@ func waitsToBegin(row fleet.Minion) bool {
 // open. What runs then ends as always.
 func waitsForBreaker(row fleet.Minion) bool { return waitsToBegin(row) && !row.Requested() }
 
-// next decides for a launching minion. Its hook is extended only while it makes
-// progress, and no longer than the hook's own timeout after its last progress: a minion
-// that died, or whose states hang, must not wait for two days. An instance without a row has the zero
-// row, for which nothing is ended: it was not recorded.
+// next decides for a launching minion. Its hook is extended only until the hook's own
+// timeout after its last progress: a minion that died, or whose states hang, must not wait
+// for two days. An instance without a row has the zero row; its hook is not completed.
 func next(w *wait, row fleet.Minion, attempts int, timeout time.Duration, now time.Time) (step, string) {
 	still := now.Sub(w.moved)
 	switch {
@@ -73,7 +72,7 @@ func next(w *wait, row fleet.Minion, attempts int, timeout time.Duration, now ti
 	case attempts > 0 && row.ClaimState == fleet.Failed && row.Attempt >= attempts:
 		return abandon, fmt.Sprintf("its first highstate failed, %d of %d attempts", row.Attempt, attempts)
 	case row.KeySHA256 == "" && still > timeout:
-		return drop, "" // never prolonged: the hook's own timeout has ended it
+		return drop, "" // never extended: the hook's own timeout has ended it
 	case row.KeySHA256 == "":
 		return stay, ""
 	case still > timeout && row.ClaimState == fleet.Claimed:
@@ -91,15 +90,15 @@ const keptFor = 20 * time.Second
 // arrival is what was seen of a launching master's row since its hook began to wait.
 type arrival struct {
 	looked    bool
-	heartbeat int64     // at the first look
+	heartbeat int64     // at the first check
 	unready   bool      // it was not ready since
 	moved     time.Time // when the heartbeat was first seen to have moved; zero: never
 }
 
-// see takes the row in, as it was read just now, and says whether minions can turn to
-// the master. A row that says so from the first look on may be an old one, of an
-// instance that comes out of the warm pool, and a bridge that starts keeps what it
-// finds there: it must beat, and go on to say so.
+// see updates the arrival by the row as it was just read, and reports whether the master
+// serves minions. A row that is ready at the first check may be an old one, of an instance
+// that comes out of the warm pool, and a bridge that starts keeps what it finds there. So
+// the heartbeat must change, and the row stay ready.
 func (a *arrival) see(master fleet.Master, found bool, now time.Time) (ready bool) {
 	if !a.looked {
 		a.looked, a.heartbeat = true, master.Heartbeat
@@ -115,10 +114,10 @@ func (a *arrival) see(master fleet.Master, found bool, now time.Time) (ready boo
 	return !a.moved.IsZero() && (a.unready || now.Sub(a.moved) >= keptFor)
 }
 
-// nextOfMaster decides for a launching master, whose group ends another one as soon
-// as this one is in service: it must be one that minions can turn to. Whether its own
-// minion's highstate succeeds is no matter of theirs: states that are broken shall end
-// no master. How long to wait, the hook's own timeout says.
+// nextOfMaster decides for a launching master. Its group terminates another master as soon
+// as this one is in service, so it must serve minions. The highstate of its own minion does
+// not matter: broken states must not terminate masters. The hook's own timeout bounds the
+// wait.
 func nextOfMaster(w *wait, row fleet.Minion, ready bool, now time.Time) step {
 	switch {
 	case now.Sub(w.begun) > tendFor, row.Status == fleet.Terminate:

@@ -31,11 +31,11 @@ const (
 )
 
 const (
-	// beatMost: a hook is prolonged that often, or three times within its timeout.
+	// beatMost is how often a hook is extended, or three times within its timeout.
 	beatMost = 2 * time.Minute
 	// unknownTimeout is what AutoScaling gives a hook that names none.
 	unknownTimeout = time.Hour
-	// completeWithin bounds a call about a hook, and the last look while the bridge
+	// completeWithin bounds a call about a hook, and the last check while the bridge
 	// stops.
 	completeWithin = 10 * time.Second
 	// hooksFor: what a group's hooks are is asked again after so long, and after

@@ -8,11 +8,11 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// emptyLooks: so often in a row no minion must be left on a master before it goes.
+// emptyChecks: so often in a row no minion must be left on a master before it goes.
 // One that has just lost its connection comes back within seconds.
-const emptyLooks = 2
+const emptyChecks = 2
 
-// lastFor bounds how long the hook of the last master that serves is prolonged: long
+// lastFor bounds how long the hook of the last master that serves is extended: long
 // enough to launch another one, or for somebody to react to an alarm. AutoScaling scales
 // in by zones and launch templates, and knows nothing of which masters are ready.
 const lastFor = time.Hour
@@ -32,7 +32,7 @@ func nextOfEnded(w *wait, row fleet.Minion, now time.Time) step {
 // nextOfLeaving decides for a terminating master. Its row says draining: agents
 // leave it, each when no job runs, and no highstate is begun there. It goes when no
 // minion is left, which only its own bridge can see, or when the hook's own time is
-// over. Its own bridge prolongs it only while no other master serves and minions are
+// over. Its own bridge extends it only while no other master serves and minions are
 // connected: they have nowhere to go.
 func (h *Hooks) nextOfLeaving(w *wait, masters map[string]fleet.Master, timeout time.Duration, now time.Time) (step, string) {
 	last := h.pulses.last(masters, w.InstanceID, now)
@@ -61,7 +61,7 @@ func (h *Hooks) nextOfLeaving(w *wait, masters map[string]fleet.Master, timeout 
 	if w.empty++; minions > 0 {
 		w.empty = 0
 	}
-	if w.empty >= emptyLooks {
+	if w.empty >= emptyChecks {
 		return proceed, "no minion is left on it"
 	}
 	if last && minions > 0 {

@@ -29,7 +29,7 @@ func TestNewMasterGoesInServiceWhenReady(t *testing.T) {
 		alive := func(ready bool) {
 			t.Helper()
 			x.beat(t, 1, ready)
-			time.Sleep(2 * lookEvery)
+			time.Sleep(2 * checkEvery)
 			synctest.Wait()
 		}
 		x.apply(t, append([]fleet.Change{added, bound}, failed(0, "j1", 1)...)...)
@@ -108,7 +108,7 @@ func TestNewMasterThatIsTerminated(t *testing.T) {
 		defer x.stop()
 		x.apply(t, added, fleet.Retire{InstanceID: instance(1)})
 		x.hooks.Tend(Message{Kind: Launched, InstanceID: instance(1), Group: "salt", Hook: upHook}, Masters)
-		time.Sleep(lookEvery)
+		time.Sleep(checkEvery)
 		synctest.Wait()
 		if len(x.results()) != 0 || x.hooks.Waiting() != 0 {
 			t.Errorf("%d calls, %d wait", len(x.calls), x.hooks.Waiting())
@@ -128,11 +128,11 @@ func TestLeavingMaster(t *testing.T) {
 		to     time.Duration
 		why    string
 	}{
-		"minions stay":                 {self, nil, downTimeout, downTimeout + 2*lookEvery, "its time is over"},
-		"minions leave":                {self, func(_ *testing.T, x *keeper) { x.left.Store(0) }, time.Minute, time.Minute + 3*lookEvery, "no minion is left"},
-		"cannot be counted":            {self, func(_ *testing.T, x *keeper) { x.left.Store(-1) }, downTimeout, downTimeout + 2*lookEvery, "its time is over"},
-		"another's, minions leave":     {other, func(_ *testing.T, x *keeper) { x.left.Store(0) }, downTimeout, downTimeout + 2*lookEvery, "its time is over"},
-		"another's, its row is at end": {other, func(t *testing.T, x *keeper) { retireMaster(t, x, other) }, time.Minute, time.Minute + 2*lookEvery, "its row says"},
+		"minions stay":                 {self, nil, downTimeout, downTimeout + 2*checkEvery, "its time is over"},
+		"minions leave":                {self, func(_ *testing.T, x *keeper) { x.left.Store(0) }, time.Minute, time.Minute + 3*checkEvery, "no minion is left"},
+		"cannot be counted":            {self, func(_ *testing.T, x *keeper) { x.left.Store(-1) }, downTimeout, downTimeout + 2*checkEvery, "its time is over"},
+		"another's, minions leave":     {other, func(_ *testing.T, x *keeper) { x.left.Store(0) }, downTimeout, downTimeout + 2*checkEvery, "its time is over"},
+		"another's, its row is at end": {other, func(t *testing.T, x *keeper) { retireMaster(t, x, other) }, time.Minute, time.Minute + 2*checkEvery, "its row says"},
 		"another's, it has no row":     {4, nil, 0, time.Second, "its row says"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestLeavingMaster(t *testing.T) {
 }
 
 // TestLastReadyMasterIsKept: AutoScaling scales in the only master that serves. Its hook is
-// prolonged while its minions have no other, and for an hour at most.
+// extended while its minions have no other, and for an hour at most.
 func TestLastReadyMasterIsKept(t *testing.T) {
 	const self, other = 2, 3
 	for name, c := range map[string]struct {
