@@ -78,17 +78,17 @@ func (r *Reader) open(queue Item, raw types.Message) *delivery {
 	return l
 }
 
-// handle carries a batch out: rows first, then the messages are deleted. What needs
-// nobody's word comes first, so that AWS's silence holds up nothing else.
+// handle processes a batch: rows are written first, then the messages are deleted.
+// Messages that need no answer of AWS come first, so that they do not wait for one.
 func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types.Message) {
 	deliveries := make([]*delivery, len(raw))
 	for i, m := range raw {
 		deliveries[i] = r.open(queue, m)
-		// It is read: up to 1 MiB each, which would stay in memory while the batch waits.
+		// Of up to 1 MiB each, they would stay in memory while the batch waits.
 		raw[i].Body, deliveries[i].raw.Body = nil, nil
 	}
 	stop := r.extend(ctx, url, raw)
-	left := r.settle(ctx, url, deliveries, r.apply)
+	left := r.persist(ctx, url, deliveries, r.apply)
 	var doubtful []*delivery
 	for _, l := range deliveries {
 		if l.disposition == "" {
@@ -96,10 +96,10 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 		}
 	}
 	if len(doubtful) > 0 {
-		left = append(left, r.settle(ctx, url, doubtful, r.applyOnWord)...)
+		left = append(left, r.persist(ctx, url, doubtful, r.applyOnWord)...)
 	}
 	stop()
-	// Take no more from masters that can write.
+	// Receive no more messages until the store answers: other masters may reach it.
 	for failures := 1; len(left) > 0 && ctx.Err() == nil; failures++ {
 		_, err := r.store.Minions(ctx, left)
 		if _, err = fleet.WithoutBadRows(err); err == nil {
@@ -109,10 +109,10 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 	}
 }
 
-// settle applies deliveries until none waits for the store. While it does not answer it
-// tries again; after holdFor it gives the deliveries up, and returns the instances that
-// they speak of. What is settled is deleted at once.
-func (r *Reader) settle(ctx context.Context, url string, deliveries []*delivery, apply func(context.Context, []*delivery) error) (left []string) {
+// persist applies deliveries until none waits for the store, for holdFor at most. It
+// returns the instances of those that still wait. Messages that are done are deleted at
+// once.
+func (r *Reader) persist(ctx context.Context, url string, deliveries []*delivery, apply func(context.Context, []*delivery) error) (left []string) {
 	defer func() { r.finish(ctx, url, deliveries) }()
 	held, cancel := context.WithTimeout(ctx, holdFor)
 	defer cancel()
@@ -265,7 +265,7 @@ func (r *Reader) write(ctx context.Context, deliveries []*delivery, given map[*d
 		case err == nil:
 			l.disposition = Applied
 			if l.msg.Kind == Ended {
-				r.ledger.settle(l.msg.InstanceID)
+				r.ledger.clear(l.msg.InstanceID)
 			}
 			if l.msg.Hook != "" {
 				r.hooks.Tend(l.msg, l.role)

@@ -132,7 +132,7 @@ type ledger struct {
 	lives map[string]time.Time
 }
 
-// livesFor is how long such a one is shown.
+// livesFor is how long such an instance is shown.
 const livesFor = 24 * time.Hour
 
 func (l *ledger) hold(id string, role Role) (first bool) {
@@ -148,7 +148,7 @@ func (l *ledger) hold(id string, role Role) (first bool) {
 	return !known
 }
 
-// refute gives how many are refuted by now.
+// refute records a termination that EC2 contradicts, and returns the number of those.
 func (l *ledger) refute(id string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,15 +162,15 @@ func (l *ledger) refute(id string) int {
 	return len(l.lives)
 }
 
-// settle says that a termination was carried out, or that there is none.
-func (l *ledger) settle(id string) {
+// clear forgets a termination that was carried out, or that did not happen.
+func (l *ledger) clear(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.held, id)
 	delete(l.lives, id)
 }
 
-// lists gives both, without what is long ago.
+// lists returns both, without old ones.
 func (l *ledger) lists() (held map[string]Role, lives []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,7 +192,7 @@ func (l *ledger) lists() (held map[string]Role, lives []string) {
 	return held, lives
 }
 
-// listed says whether a row says that the instance is there.
+// listed reports whether a row says LAUNCH.
 func listed(row fleet.Minion, master fleet.Master) bool {
 	return row.Status == fleet.Launch || master.Status == fleet.Launch
 }

@@ -225,7 +225,7 @@ func (r *Reader) Release(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("retire %d held instances: %w", len(ids), err)
 	}
 	for _, id := range ids {
-		r.ledger.settle(id)
+		r.ledger.clear(id)
 	}
 	return ids, nil
 }

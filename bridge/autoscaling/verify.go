@@ -169,7 +169,7 @@ func (r *Reader) ended(ctx context.Context, l *delivery, k known, w words) (writ
 			return false, r.refused(l, err)
 		}
 		l.disposition = Applied
-		r.ledger.settle(id)
+		r.ledger.clear(id)
 		r.cfg.decided(r.log, "master drained: its group terminates it", id, "group", l.msg.Group, "hook", l.msg.Hook)
 		r.hooks.Tend(l.msg, Masters)
 	case lives:
@@ -189,7 +189,7 @@ func (r *Reader) ended(ctx context.Context, l *delivery, k known, w words) (writ
 		r.hold(l, "EC2 does not know the instance")
 	case nobody:
 		l.disposition = Ignored
-		r.ledger.settle(id)
+		r.ledger.clear(id)
 	}
 	return false, nil
 }
