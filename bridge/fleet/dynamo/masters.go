@@ -185,7 +185,8 @@ func (s *Store) begin(ctx context.Context, table string) (item, error) {
 	case err != nil:
 		return nil, err
 	default:
-		if made := aws.ToTime(out.Table.CreationDateTime); !made.IsZero() && made.Before(since) {
+		// EC2's launch times have whole seconds.
+		if made := aws.ToTime(out.Table.CreationDateTime).Truncate(time.Second); !made.IsZero() && made.Before(since) {
 			since = made
 		}
 	}
