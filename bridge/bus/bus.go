@@ -110,6 +110,9 @@ func (b *Bus) State() State {
 	return s
 }
 
+// Connected reports whether the bus is connected now.
+func (b *Bus) Connected() bool { return !b.State().Since.IsZero() }
+
 // Run reads the bus until ctx ends, and returns ctx's error. It is called once.
 func (b *Bus) Run(ctx context.Context, h Handler) error {
 	var wait time.Duration

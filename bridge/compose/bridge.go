@@ -12,18 +12,15 @@ import (
 	"net/url"
 	"path/filepath"
 
-	"golang.org/x/sync/errgroup"
-
 	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
 	"phoenix/bridge/autoscaling"
 	"phoenix/bridge/awsenv"
-	"phoenix/bridge/bus"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
-	"phoenix/bridge/health"
 	"phoenix/bridge/metrics"
 	"phoenix/bridge/open"
+	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
 
@@ -72,23 +69,13 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	if err != nil {
 		return err
 	}
-	where := bus.Config{Logger: log}
-	switch network, address := master.EventSocket(); network {
-	case "unix":
-		where.Path = address
-	default:
-		where.Address = address
-	}
 	monitor, err := listenHTTP(cfg.HTTPListen)
 	if err != nil {
 		return err
 	}
-	events, err := bus.New(where)
+	events, where, err := openBus(cfg, master, log)
 	if err != nil {
 		return err
-	}
-	if cfg.Bus == config.BusOff {
-		events, where = nil, bus.Config{Path: config.BusOff}
 	}
 	heals, _ := store.(fleet.Heals) // each store of ours is one
 	engine.Breakers = fleet.BreakersOf(store)
@@ -96,13 +83,15 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	store = service.CountFailures(store, counters)
 	open.Folder(cfg.Audit.File)
 	trail := audit.New(cfg.Audit.File, log)
-	left := autoscaling.Left(master.Interface, master.PublishPort)
-	messages, err := openQueue(cfg, loaded, store, halted(engine), left, inbox.Upsert, counters.Durations.Message, service.DecisionLog(log, trail, engine.InstanceID), log)
+	decisions := decisionLog(log, trail, engine.InstanceID)
+	b := &bridge{version: o.Version, bus: events, trail: trail, counters: counters, log: log,
+		left: autoscaling.Left(master.Interface, master.PublishPort)}
+	b.queue, err = openQueue(cfg, loaded, store, halted(engine), b.left, inbox.Upsert, counters.Durations.Message, decisions, log)
 	if err != nil {
 		return config.Invalid(err)
 	}
-	relay, relayAt, err := openRelay(cfg, engine, master, client, store, trail, log)
-	if err != nil {
+	var relayAt string
+	if b.relay, relayAt, err = openRelay(cfg, engine, master, client, store, decisions, log); err != nil {
 		return err
 	}
 	for _, fault := range master.Skipped {
@@ -110,40 +99,47 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	}
 	engine.Accepted = service.OpenAccepted(acceptedFile(cfg), log)
 	log.Info("bridge starts", "version", o.Version, "instance", engine.InstanceID, "incarnation", engine.Incarnation,
-		"store", cfg.Store, "admit", cfg.Admit, "master", master.RetEndpoint(), "bus", where.Path+where.Address, "socket", cfg.Socket,
+		"store", cfg.Store, "admit", cfg.Admit, "master", master.RetEndpoint(), "bus", where, "socket", cfg.Socket,
 		"audit", cfg.Audit.File)
-	var metadata health.Metadata
-	var heal service.Heal
+	b.service, err = service.New(engine,
+		fleet.Beat{IPAddr: cfg.Address, Relay: relayAt, Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
+		service.Parts{Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Prober: client, Bus: events, Inbox: inbox,
+			Checks: checks(cfg), MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }, Connections: b.left,
+			Counters: counters, Log: log, Decisions: decisions})
+	if err != nil {
+		return err
+	}
+	b.add(b.service.Run)
+	b.add(func(ctx context.Context) error { return events.Run(ctx, handlers(inbox, b.relay)) })
+	if b.relay != nil {
+		b.add(b.relay.Run)
+	}
+	if b.queue != nil {
+		b.add(b.queue.Run)
+	}
 	if cfg.OnAWS() {
-		metadata = awsenv.Metadata()
-		heal = service.Heal{After: cfg.Heal.After, Heals: heals, Unhealthy: awsenv.SetUnhealthy(cfg, loaded)}
+		b.add(service.NewInstanceWatch(b.service, awsenv.Metadata(), besideTrail(cfg, "followed-advice")).Run)
+		if cfg.Heal.After > 0 && heals != nil {
+			b.add(service.NewHealer(b.service, cfg.Heal.After, heals, awsenv.SetUnhealthy(cfg, loaded)).Run)
+		}
 	}
-	var pages http.Handler
-	if cfg.UI && o.Pages != nil {
-		pages = o.Pages(cfg, store)
+	if monitor != nil {
+		var pages http.Handler
+		if cfg.UI && o.Pages != nil {
+			pages = o.Pages(cfg, store)
+		}
+		b.add(func(ctx context.Context) error { return b.serveMonitor(ctx, monitor, pages) })
 	}
-	s := service.New(service.Options{
-		Config: engine, Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
-		Trail: trail, Relay: relay,
-		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: cfg.Address, Incarnation: engine.Incarnation, Relay: relayAt,
-			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
-		Connected: left,
-		Ready:     ready(cfg, master), Prove: client.Prove, Metadata: metadata, AdviceFile: besideTrail(cfg, "followed-advice"), Heal: heal, Version: o.Version, Counters: counters, Monitor: monitor, Pages: pages,
-		Serve: func(ctx context.Context, s *service.Service) error {
-			Attend(ctx, s.LastStep, log) // it serves: what it waits for, status says
-			both, ctx := errgroup.WithContext(ctx)
-			if o.Watch != nil {
-				both.Go(func() error { return o.Watch(ctx, cfg, store) })
-			}
-			both.Go(func() error { return publishMetrics(ctx, cfg, loaded, s.Report, left, log) })
-			both.Go(func() error {
-				return api.Serve(ctx, listener, api.Bridge{Look: inbox.Invalidate, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
-					Hint: hint(inbox), Jobs: relayedJobs(relay), Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
-			})
-			return both.Wait()
-		},
+	if o.Watch != nil {
+		b.add(func(ctx context.Context) error { return o.Watch(ctx, cfg, store) })
+	}
+	b.add(func(ctx context.Context) error { return publishMetrics(ctx, cfg, loaded, b.report, b.left, log) })
+	b.add(func(ctx context.Context) error {
+		Attend(ctx, b.service.LastStep, log) // it serves: what it waits for, status says
+		return api.Serve(ctx, listener, api.Bridge{Look: inbox.Invalidate, Restore: inbox.Restore, Hint: hint(inbox),
+			Status: func() any { return b.report() }, Release: b.release, Jobs: relayedJobs(b.relay), Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
 	})
-	if err := s.Run(ctx); err != nil {
+	if err := b.run(ctx); err != nil {
 		return err
 	}
 	log.Info("bridge stops")

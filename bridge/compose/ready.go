@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"phoenix/bridge/config"
-	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
 
@@ -30,15 +29,14 @@ const (
 	maxReadyAnswer = 32 << 20
 )
 
-// ready says what must be so before minions are sent here. salt-run
+// checks returns what must be so before minions are sent here. salt-run
 // fileserver.update exits 0 though no remote can be reached (3006.28, 3007.15,
-// 3008.3): what the file server has is looked at, too.
-func ready(cfg config.Config, master salt.Config) service.Ready {
-	r := service.Ready{Key: func() (string, error) { return salt.MasterKeyDigest(master) }}
-	var steps []func(context.Context) error
+// 3008.3): what the file server has is checked, too.
+func checks(cfg config.Config) []service.Check {
+	var all []service.Check
 	var said []byte // what ready.command said last, without failing
 	if command := cfg.Ready.Command; len(command) > 0 {
-		steps = append(steps, func(ctx context.Context) error {
+		all = append(all, func(ctx context.Context) error {
 			_, errs, err := runProgram(ctx, command)
 			if err != nil {
 				return fmt.Errorf("run ready.command: %w", err)
@@ -59,7 +57,7 @@ func ready(cfg config.Config, master salt.Config) service.Ready {
 		return nil
 	}
 	if len(cfg.Ready.Top) > 0 {
-		steps = append(steps, func(ctx context.Context) error {
+		all = append(all, func(ctx context.Context) error {
 			err := hasTop(ctx, cfg.Ready.Top, saltRun)
 			if err != nil && len(said) > 0 {
 				err = fmt.Errorf("%w; ready.command said: %s", err, withoutSecrets(said))
@@ -68,20 +66,9 @@ func ready(cfg config.Config, master salt.Config) service.Ready {
 		})
 	}
 	if len(cfg.Ready.Pillar) > 0 {
-		steps = append(steps, func(ctx context.Context) error { return hasPillar(ctx, cfg.Ready.Pillar, saltRun) })
+		all = append(all, func(ctx context.Context) error { return hasPillar(ctx, cfg.Ready.Pillar, saltRun) })
 	}
-	if len(steps) == 0 {
-		return r
-	}
-	r.Gate = func(ctx context.Context) error {
-		for _, step := range steps {
-			if err := step(ctx); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return r
+	return all
 }
 
 // runner runs a runner of the master's, and reads what it returned.

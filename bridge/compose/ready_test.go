@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"phoenix/bridge/config"
-	"phoenix/bridge/salt"
 )
 
 // TestGateSaysWhatTheCommandSaid: salt-run fileserver.update exits 0 though it could not
@@ -29,7 +28,12 @@ func TestGateSaysWhatTheCommandSaid(t *testing.T) {
 		var cfg config.Config
 		cfg.SaltConfig = filepath.Join(dir, "master")
 		cfg.Ready.Command, cfg.Ready.Top = []string{"salt-run", "fileserver.update"}, []string{"base/top.sls"}
-		err := ready(cfg, salt.Config{}).Gate(t.Context())
+		var err error
+		for _, check := range checks(cfg) {
+			if err = check(t.Context()); err != nil {
+				break
+			}
+		}
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%q: %v", said, err)
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"phoenix/bridge/audit"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/member"
@@ -19,7 +18,7 @@ import (
 
 // openRelay makes the relay, and gives the address that other masters reach it at;
 // nil and none where none is wanted.
-func openRelay(cfg config.Config, engine service.Config, master salt.Config, client *salt.Master, store fleet.Store, trail *audit.Trail,
+func openRelay(cfg config.Config, engine service.Config, master salt.Config, client *salt.Master, store fleet.Store, decisions,
 	log *slog.Logger) (*relay.Relay, string, error) {
 	keys, sessions := filepath.Join(master.PKIDir, string(salt.Accepted)), filepath.Join(master.CacheDir, "sessions")
 	if cfg.Relay.Listen == "" { // it may have been on, in a bridge that was killed
@@ -45,8 +44,6 @@ func openRelay(cfg config.Config, engine service.Config, master salt.Config, cli
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = ""
 	}
-	decisions := slog.New(slog.NewMultiHandler(log.Handler(),
-		trail.Handler().WithAttrs([]slog.Attr{slog.String("master", engine.InstanceID)})))
 	var cache relay.Cache
 	if c, err := salt.OpenDataCache(master); err == nil { // else status says what it needs
 		cache = c

@@ -36,7 +36,7 @@ type Watch struct {
 }
 
 // NewWatch makes a watch. ask makes a request that a worker of the master must
-// answer, and bus says whether the event bus is connected; nil: that is not asked.
+// answer, and bus reports whether the event bus is connected.
 func NewWatch(ask func(context.Context) error, bus func() bool) *Watch {
 	w := &Watch{ask: ask, bus: bus}
 	w.look(time.Now())
@@ -57,7 +57,7 @@ func (w *Watch) Run(ctx context.Context) error {
 		if len(slots) >= hurried {
 			every = askEvery
 		}
-		if w.ask != nil && now.Sub(asked) >= every {
+		if now.Sub(asked) >= every {
 			select {
 			case slots <- struct{}{}:
 				asked = now
@@ -114,13 +114,10 @@ func (w *Watch) take(ctx context.Context, in func()) {
 
 // look decides, and says when to ask next.
 func (w *Watch) look(now time.Time) (every time.Duration) {
-	connected := w.bus == nil || w.bus()
+	connected := w.bus()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.proof.Bus(connected, now)
-	if w.ask == nil {
-		w.proof.Answered(now)
-	}
 	w.answer = w.proof.Look(now)
 	if w.proof.Hurry() {
 		return hurryEvery

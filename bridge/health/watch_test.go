@@ -96,7 +96,7 @@ func TestWatchFromTheStart(t *testing.T) {
 			asked.Add(1)
 			<-ctx.Done()
 			return ctx.Err()
-		}, nil)
+		}, func() bool { return true })
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		if err := w.Run(ctx); err != nil {

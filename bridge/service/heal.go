@@ -10,11 +10,19 @@ import (
 	"phoenix/bridge/retry"
 )
 
-// Heal has the instance of a master that does not serve replaced.
-type Heal struct {
-	After     time.Duration // without an answer of one that served before; 0: never
-	Heals     fleet.Heals
-	Unhealthy func(ctx context.Context) error // says so of the own instance, to AutoScaling
+// Healer has the instance of a master that does not serve replaced.
+type Healer struct {
+	service   *Service
+	after     time.Duration
+	record    fleet.Heals
+	unhealthy func(ctx context.Context) error
+}
+
+// NewHealer returns a Healer of the master of s. It replaces one that served before and
+// has not answered for that long, as record allows. unhealthy reports the own instance
+// to AutoScaling as unhealthy.
+func NewHealer(s *Service, after time.Duration, record fleet.Heals, unhealthy func(ctx context.Context) error) *Healer {
+	return &Healer{service: s, after: after, record: record, unhealthy: unhealthy}
 }
 
 const (
@@ -28,18 +36,19 @@ const (
 	unhealthyTries = 12
 )
 
-// runHeal says that this instance is unhealthy, once, if its master, which served
-// before and is not drained, neither serves nor answers for Heal.After, another master
-// serves, and no other was replaced lately.
-func (s *Service) runHeal(ctx context.Context) error {
-	cure := &health.Cure{After: max(s.opts.Heal.After, s.opts.Config.Highstate.Lease), Apart: health.Apart}
+// Run reports this instance as unhealthy, once, if its master, which served before and
+// is not drained, neither serves nor answers for that long, another master serves, and
+// no other was replaced lately.
+func (h *Healer) Run(ctx context.Context) error {
+	s := h.service
+	cure := &health.Cure{After: max(h.after, s.cfg.Highstate.Lease), Apart: health.Apart}
 	var read time.Time
 	for retry.Sleep(ctx, healEvery) {
 		now := time.Now()
 		cure.Health(s.keepReason() != "", s.health.Alive(), now)
 		sick := cure.Sick(now)
 		if sick || read.IsZero() || now.Sub(read) >= recordEvery {
-			heal, err := s.opts.Heal.Heals.LastHeal(ctx)
+			heal, err := h.record.LastHeal(ctx)
 			if err != nil {
 				continue // the heartbeat reports a store that does not answer
 			}
@@ -59,14 +68,14 @@ func (s *Service) runHeal(ctx context.Context) error {
 		if !due {
 			continue
 		}
-		heal, mine, err := s.opts.Heal.Heals.ClaimHeal(ctx, s.opts.Config.InstanceID, over)
+		heal, mine, err := h.record.ClaimHeal(ctx, s.cfg.InstanceID, over)
 		switch {
 		case err != nil: // in doubt: the record is read again
 		case !mine:
 			cure.Saw(heal, time.Now())
 		default:
 			cure.Done()
-			s.setUnhealthy(ctx)
+			h.setUnhealthy(ctx)
 		}
 	}
 	return nil
@@ -88,8 +97,9 @@ func (s *Service) keepReason() string {
 
 // setUnhealthy has the own instance replaced. The right to do so is used up,
 // whatever comes of it: a master that begins to serve at the last moment stays.
-func (s *Service) setUnhealthy(ctx context.Context) {
-	id, begun := s.opts.Config.InstanceID, time.Now()
+func (h *Healer) setUnhealthy(ctx context.Context) {
+	s := h.service
+	id, begun := s.cfg.InstanceID, time.Now()
 	for try := 1; ; try++ {
 		spared := s.keepReason()
 		if spared == "" && s.health.Alive().After(begun) {
@@ -97,16 +107,16 @@ func (s *Service) setUnhealthy(ctx context.Context) {
 		}
 		why := s.health.Fault()
 		if spared != "" || why == nil {
-			s.opts.Log.Info("master's instance not replaced", "reason", spared)
+			s.parts.Log.Info("master's instance not replaced", "reason", spared)
 			return
 		}
-		err := s.opts.Heal.Unhealthy(ctx)
+		err := h.unhealthy(ctx)
 		if err == nil {
-			s.audit.Healed(id, fmt.Sprintf("not proven to serve for %v: %v", s.opts.Heal.After, why), nil)
+			s.audit.Healed(id, fmt.Sprintf("not proven to serve for %v: %v", h.after, why), nil)
 			return
 		}
 		if try == unhealthyTries || ctx.Err() != nil {
-			s.audit.Healed(id, fmt.Sprintf("not proven to serve for %v: %v", s.opts.Heal.After, why), err)
+			s.audit.Healed(id, fmt.Sprintf("not proven to serve for %v: %v", h.after, why), err)
 			return
 		}
 		if !retry.Sleep(ctx, healEvery) {

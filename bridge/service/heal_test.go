@@ -60,22 +60,24 @@ func TestHeal(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store, rec := &shelf{}, &record{heal: c.before}
 				var mu sync.Mutex
-				var told []string
+				var reported []string
 				var at []time.Duration
 				begun := time.Now()
 				bridges := map[string]*served{}
 				for _, id := range []string{"m1", "m2", "m3"} {
-					s, stop := serve(t, store, "1", func(_ *served, o *Options) {
-						o.Beat.InstanceID, o.Config.InstanceID = id, id
+					s, stop := serve(t, store, "1", func(_ *served, o *setup) {
+						o.cfg.InstanceID = id
 						if c.how == "never" && slices.Contains(c.fails, id) {
-							o.Prove = func(context.Context) error { return fault }
+							o.parts.Prober = proberFunc(func(context.Context) error { return fault })
 						}
-						o.Heal = Heal{After: after, Heals: rec, Unhealthy: func(context.Context) error {
-							mu.Lock()
-							defer mu.Unlock()
-							told, at = append(told, id), append(at, time.Since(begun))
-							return nil
-						}}
+						o.beside = func(s *Service) func(context.Context) error {
+							return NewHealer(s, after, rec, func(context.Context) error {
+								mu.Lock()
+								defer mu.Unlock()
+								reported, at = append(reported, id), append(at, time.Since(begun))
+								return nil
+							}).Run
+						}
 					})
 					bridges[id] = s
 					defer func() {
@@ -111,19 +113,19 @@ func TestHeal(t *testing.T) {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				if len(told) != len(c.want) {
-					t.Fatalf("called unhealthy: %v after %v, want %v", told, at, c.want)
+				if len(reported) != len(c.want) {
+					t.Fatalf("called unhealthy: %v after %v, want %v", reported, at, c.want)
 				}
 				for i, want := range c.want {
 					if late := at[i] - want; late < 0 || late > 2*time.Minute {
-						t.Errorf("%s after %v, want %v", told[i], at[i], want)
+						t.Errorf("%s after %v, want %v", reported[i], at[i], want)
 					}
-					if n := bridges[told[i]].log.count("master called unhealthy"); n != 1 {
-						t.Errorf("%s: %d lines of audit", told[i], n)
+					if n := bridges[reported[i]].log.count("master called unhealthy"); n != 1 {
+						t.Errorf("%s: %d lines of audit", reported[i], n)
 					}
 				}
-				if len(told) == 2 && told[0] == told[1] {
-					t.Error(fmt.Sprint(told), "is one master twice")
+				if len(reported) == 2 && reported[0] == reported[1] {
+					t.Error(fmt.Sprint(reported), "is one master twice")
 				}
 			})
 		})

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"phoenix/bridge/api"
 	"phoenix/bridge/metrics"
 )
 
@@ -39,7 +37,7 @@ func (s *Service) Alive() error {
 		faults = append(faults, fmt.Errorf("the engine has made no step for %v", d.Round(time.Second)))
 	}
 	if d := since(ticked); d > beatsFor {
-		faults = append(faults, fmt.Errorf("the heartbeat has stood still for %v", d.Round(time.Second)))
+		faults = append(faults, fmt.Errorf("the heartbeat loop has not run for %v", d.Round(time.Second)))
 	}
 	return errors.Join(faults...)
 }
@@ -55,22 +53,15 @@ func (s *Service) Ready() error {
 	if err := s.notReady(); err != nil {
 		return err
 	}
-	if row := s.beats.Row(); !row.Ready || row.Incarnation != s.opts.Config.Incarnation {
+	if row := s.beats.Row(); !row.Ready || row.Incarnation != s.cfg.Incarnation {
 		return errors.New("not ready yet")
 	}
 	return nil
 }
 
-func (s *Service) serveMonitor(ctx context.Context) error {
-	return api.ServeMonitor(ctx, s.opts.Monitor, api.Monitor{
-		Metrics: registry(s.Report, s.audit.counters.Durations), Alive: s.Alive, Ready: s.Ready, Log: s.opts.Log,
-		Pages: s.opts.Pages,
-	})
-}
-
-// registry returns what a scrape gathers: the report of the bridge, the histograms,
+// Registry returns what a scrape gathers: the report of the bridge, the histograms,
 // and what client_golang collects of the process and of Go.
-func registry(report func() Report, durations *metrics.Durations) *prometheus.Registry {
+func Registry(report func() Report, durations *metrics.Durations) *prometheus.Registry {
 	all := prometheus.NewRegistry()
 	all.MustRegister(NewCollector(report), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -19,9 +19,8 @@ func TestRecommendationIsFollowedOnce(t *testing.T) {
 		store := &shelf{}
 		var mu sync.Mutex
 		notice := `{"noticeTime":"2026-01-01T00:00:00Z"}`
-		asSpot := func(_ *served, o *Options) {
-			o.AdviceFile = file
-			o.Metadata = func(_ context.Context, path string) (string, bool, error) {
+		asSpot := func(_ *served, o *setup) {
+			metadata := func(_ context.Context, path string) (string, bool, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				if path == "events/recommendations/rebalance" {
@@ -29,6 +28,7 @@ func TestRecommendationIsFollowedOnce(t *testing.T) {
 				}
 				return "", false, nil
 			}
+			o.beside = func(s *Service) func(context.Context) error { return NewInstanceWatch(s, metadata, file).Run }
 		}
 		drained := func(want bool, when string) {
 			t.Helper()
@@ -48,7 +48,7 @@ func TestRecommendationIsFollowedOnce(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		drained(false, "no other master lives")
-		_, stopOther := serve(t, store, "1", func(_ *served, o *Options) { o.Beat.InstanceID, o.Config.InstanceID = "other", "other" })
+		_, stopOther := serve(t, store, "1", func(_ *served, o *setup) { o.cfg.InstanceID = "other" })
 		time.Sleep(2 * time.Minute)
 		drained(true, "another master serves")
 		undo()

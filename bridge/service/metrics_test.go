@@ -114,7 +114,7 @@ func TestMetricsLint(t *testing.T) {
 	durations := metrics.NewDurations()
 	durations.Store("minion", time.Now())
 	durations.Master("ping", time.Now())
-	all := registry(func() Report { return fullReport(time.Now()) }, durations)
+	all := Registry(func() Report { return fullReport(time.Now()) }, durations)
 	problems, err := testutil.GatherAndLint(all)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
@@ -258,10 +258,11 @@ func TestHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	fake := newPlain()
-	s := New(Options{Store: store, Master: fake, Keys: fake, Log: slog.New(slog.DiscardHandler), Beat: fleet.Beat{InstanceID: "m", Incarnation: "1"},
-		Config: Config{InstanceID: "m", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
-			Highstate: decide.Policy{Lease: 30 * time.Second}, ResyncEvery: time.Hour, PollEvery: time.Hour}})
+	o := newSetup(store, "1", slog.New(slog.DiscardHandler))
+	s, err := New(o.cfg, fleet.Beat{}, o.parts)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Alive(); err != nil {
 		t.Errorf("at its start: %v", err)
 	}
@@ -287,7 +288,7 @@ func TestHealth(t *testing.T) {
 	s.beats.mu.Lock()
 	s.beats.ticked = time.Now().Add(-beatsFor - time.Second)
 	s.beats.mu.Unlock()
-	if err := s.Alive(); err == nil || !strings.Contains(err.Error(), "the engine has made no step for 5m") || !strings.Contains(err.Error(), "stood still for 2m") {
+	if err := s.Alive(); err == nil || !strings.Contains(err.Error(), "the engine has made no step for 5m") || !strings.Contains(err.Error(), "the heartbeat loop has not run for 2m") {
 		t.Errorf("with loops that stand still: %v", err)
 	}
 }

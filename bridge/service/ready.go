@@ -11,14 +11,9 @@ import (
 	"phoenix/bridge/retry"
 )
 
-// Ready is what must be so before minions are sent to a master.
-type Ready struct {
-	// Gate must return nil; nil: there is none. On AWS it looks for what a first
-	// highstate needs, since one without states fails for nothing.
-	Gate func(ctx context.Context) error
-	// Key gives the digest of the master's own public key.
-	Key func() (string, error)
-}
+// Check returns why minions may not be sent to a master yet. On AWS one looks for what
+// a first highstate needs, since one without states fails for nothing.
+type Check func(ctx context.Context) error
 
 const (
 	// readyEvery: how often it is decided anew whether a master is ready; a look at
@@ -36,7 +31,7 @@ const (
 	keepReadyFor = 2 * time.Minute
 )
 
-// gate is what has become of Ready.Gate. It is passed once in a bridge's life: the
+// gate is what has become of the checks. They are passed once in a bridge's life: the
 // master goes on to serve what it has fetched.
 type gate struct {
 	mu     sync.Mutex
@@ -60,16 +55,12 @@ func (g *gate) closed() error {
 	return g.fault
 }
 
-// passGate tries the gate until it is passed.
+// passGate makes the checks until all of them are passed.
 func (s *Service) passGate(ctx context.Context) error {
 	wait := readyEvery
 	for {
-		switch {
-		case s.opts.Ready.Gate == nil:
-			s.gate.set(nil)
-			return nil
-		case s.notServing() == nil:
-			err := s.opts.Ready.Gate(ctx)
+		if len(s.parts.Checks) == 0 || s.notServing() == nil {
+			err := s.check(ctx)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -82,6 +73,16 @@ func (s *Service) passGate(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// check returns why the first check that is not passed is not.
+func (s *Service) check(ctx context.Context) error {
+	for _, check := range s.parts.Checks {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runReady says in the row whether minions may be sent here, for as long as the
@@ -100,11 +101,11 @@ func (s *Service) runReady(ctx context.Context) error {
 		}
 		switch now := time.Now(); {
 		case ready && news:
-			s.opts.Log.Info("ready", "after", now.Sub(s.started).Round(time.Millisecond))
+			s.parts.Log.Info("ready", "after", now.Sub(s.started).Round(time.Millisecond))
 			told = ""
 		case ready, ctx.Err() != nil:
 		case news, err.Error() != told && now.Sub(s.started) > startGrace && now.Sub(toldAt) > notReadyLogEvery:
-			s.opts.Log.Warn("not ready", "err", err)
+			s.parts.Log.Warn("not ready", "err", err)
 			told, toldAt = err.Error(), now
 		}
 		wait := readyEvery
@@ -151,10 +152,7 @@ func (s *Service) notServing() error {
 
 // readKey reads which key the master has, for the next beat.
 func (s *Service) readKey() error {
-	if s.opts.Ready.Key == nil {
-		return nil
-	}
-	digest, err := s.opts.Ready.Key()
+	digest, err := s.parts.MasterKey()
 	if err != nil {
 		if s.beats.Key() != "" {
 			return nil // the master goes on with the one that it has read
@@ -163,12 +161,4 @@ func (s *Service) readKey() error {
 	}
 	s.beats.SetKey(digest)
 	return nil
-}
-
-// busConnected returns the check of the event bus; nil where there is none.
-func (s *Service) busConnected() func() bool {
-	if s.opts.Bus == nil {
-		return nil
-	}
-	return func() bool { return !s.opts.Bus.State().Since.IsZero() }
 }

@@ -3,13 +3,18 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
@@ -140,36 +145,86 @@ func (l *lines) count(of string) (n int) {
 	return n
 }
 
+// proberFunc is a master's answer to a request.
+type proberFunc func(context.Context) error
+
+func (f proberFunc) Prove(ctx context.Context) error { return f(ctx) }
+
+// connectedBus is an event bus that is always connected.
+type connectedBus struct{}
+
+func (connectedBus) Connected() bool { return true }
+
+// setup is what a bridge is made of.
+type setup struct {
+	cfg    Config
+	parts  Parts
+	beside func(s *Service) func(context.Context) error // a loop beside the service; nil: none
+}
+
+// newSetup has a master without minions that answers at once.
+func newSetup(store fleet.Store, incarnation string, log *slog.Logger) setup {
+	fake := newPlain()
+	return setup{
+		cfg: Config{InstanceID: "m", Incarnation: incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
+			Highstate: decide.Policy{Lease: 30 * time.Second}, ResyncEvery: time.Hour, PollEvery: time.Hour},
+		parts: Parts{Store: store, Master: fake, Keys: fake, Inbox: NewInbox(), Bus: connectedBus{}, Counters: &Counters{}, Log: log, Decisions: log,
+			Prober:    proberFunc(func(context.Context) error { return nil }),
+			MasterKey: func() (string, error) { return "key", nil }, Connections: func() (int, error) { return 0, nil }},
+	}
+}
+
 // serve runs a bridge until the returned stop, which gives what Run returned.
-func serve(t *testing.T, store *shelf, incarnation string, edit func(*served, *Options)) (s *served, stop func() error) {
+func serve(t *testing.T, store *shelf, incarnation string, edit func(*served, *setup)) (s *served, stop func() error) {
 	t.Helper()
 	s = &served{store: store, log: &lines{}}
-	fake := newPlain()
-	opts := Options{Store: store, Master: fake, Keys: fake, Log: slog.New(slog.NewTextHandler(s.log, nil)),
-		Beat:  fleet.Beat{InstanceID: "m", Incarnation: incarnation},
-		Ready: Ready{Gate: func(context.Context) error { return s.get(&s.gate) }, Key: func() (string, error) { return "key", nil }},
-		Prove: func(ctx context.Context) error {
-			err := s.get(&s.fault)
-			if err != errBusy {
-				return err
-			}
-			if !retry.Sleep(ctx, 20*time.Second) {
-				return ctx.Err()
-			}
-			return nil
-		},
-		Config: Config{InstanceID: "m", Incarnation: incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
-			Highstate: decide.Policy{Lease: 30 * time.Second}, ResyncEvery: time.Hour, PollEvery: time.Hour}}
+	o := newSetup(store, incarnation, slog.New(slog.NewTextHandler(s.log, nil)))
+	o.parts.Checks = []Check{func(context.Context) error { return s.get(&s.gate) }}
+	o.parts.Prober = proberFunc(func(ctx context.Context) error {
+		err := s.get(&s.fault)
+		if err != errBusy {
+			return err
+		}
+		if !retry.Sleep(ctx, 20*time.Second) {
+			return ctx.Err()
+		}
+		return nil
+	})
 	if edit != nil {
-		edit(s, &opts)
+		edit(s, &o)
 	}
-	s.Service = New(opts)
+	var err error
+	if s.Service, err = New(o.cfg, fleet.Beat{}, o.parts); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.Run(ctx) })
+	if o.beside != nil {
+		loop := o.beside(s.Service)
+		g.Go(func() error { return loop(ctx) })
+	}
 	return s, func() error {
 		cancel()
-		return <-done
+		return g.Wait()
+	}
+}
+
+// Each part but the checks is needed; New names all that are missing.
+func TestServiceNeedsItsParts(t *testing.T) {
+	o := newSetup(&shelf{}, "1", slog.New(slog.DiscardHandler))
+	if _, err := New(o.cfg, fleet.Beat{}, o.parts); err != nil {
+		t.Error(err)
+	}
+	_, err := New(o.cfg, fleet.Beat{}, Parts{})
+	for part := range reflect.TypeFor[Parts]().Fields() {
+		name := strings.ToLower(part.Name)
+		if name == "masterkey" {
+			name = "master key"
+		}
+		if said := strings.Contains(fmt.Sprint(err), "it has no "+name); said == (name == "checks") {
+			t.Errorf("%s: %v", part.Name, err)
+		}
 	}
 }
 
@@ -243,7 +298,7 @@ func TestReadyIsKeptOverARestart(t *testing.T) {
 				if err := stop(); err != nil || !store.row("m").Ready {
 					t.Fatal("not ready at first", err)
 				}
-				s, stop := serve(t, store, "2", func(s *served, _ *Options) { s.fault, s.gate = c.fault, c.gate })
+				s, stop := serve(t, store, "2", func(s *served, _ *setup) { s.fault, s.gate = c.fault, c.gate })
 				begun, lasted := time.Now(), time.Duration(0)
 				for time.Since(begun) < 2*keepReadyFor {
 					time.Sleep(500 * time.Millisecond)
@@ -277,7 +332,7 @@ func TestReadyIsKeptOverARestart(t *testing.T) {
 func TestReadyWaitsForTheGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &shelf{}
-		s, stop := serve(t, store, "1", func(s *served, _ *Options) { s.gate = errors.New("base has no top.sls") })
+		s, stop := serve(t, store, "1", func(s *served, _ *setup) { s.gate = errors.New("base has no top.sls") })
 		time.Sleep(time.Hour)
 		if err := s.Ready(); store.row("m").Ready || err == nil || err.Error() != "base has no top.sls" {
 			t.Errorf("%+v, %v", store.row("m"), err)
@@ -328,12 +383,13 @@ func TestTwoBridgesWithOneInstanceID(t *testing.T) {
 // A master whose instance is about to end marks itself, says so once, and begins no
 // highstate as long as another master is ready; the last one goes on.
 func TestDrainingByTheInstancesOwnWord(t *testing.T) {
+	advice := filepath.Join(t.TempDir(), "followed-advice.m")
 	synctest.Test(t, func(t *testing.T) {
 		store := &shelf{}
 		var mu sync.Mutex
 		ends := false
-		s, stop := serve(t, store, "1", func(_ *served, o *Options) {
-			o.Metadata = func(_ context.Context, path string) (string, bool, error) {
+		s, stop := serve(t, store, "1", func(_ *served, o *setup) {
+			metadata := func(_ context.Context, path string) (string, bool, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -344,6 +400,7 @@ func TestDrainingByTheInstancesOwnWord(t *testing.T) {
 				}
 				return "", false, nil
 			}
+			o.beside = func(s *Service) func(context.Context) error { return NewInstanceWatch(s, metadata, advice).Run }
 		})
 		time.Sleep(30 * time.Second)
 		if row := store.row("m"); row.Draining || row.Zone != "eu-west-1b" {
