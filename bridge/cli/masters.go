@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +12,6 @@ import (
 	"phoenix/bridge/awsenv"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
-	"phoenix/bridge/retry"
 )
 
 func mastersCommand() *cli.Command {
@@ -55,23 +51,11 @@ func mastersCommand() *cli.Command {
 }
 
 func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
-	masters, err := store.Masters(c.Context)
-	bad, err := fleet.WithoutBadRows(err)
-	if err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		if masters == nil {
-			masters = []fleet.Master{}
-		}
-		return cmp.Or(printJSON(c.App.Writer, masters), nameBad(c, bad))
-	}
-	t := newTable(c.App.Writer, "MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEAT", "SEEN")
+	masters, err := newAdmin(c, cfg, store).Masters(c.Context)
 	now, relays := time.Now(), relayStates(c.Context, cfg.Socket)
-	for _, m := range masters {
-		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), m.Connected, m.Heartbeat, seenAgo(m, now))
-	}
-	return cmp.Or(t.flush(), nameBad(c, bad))
+	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEAT", "SEEN"}, func(m fleet.Master) []any {
+		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), m.Connected, m.Heartbeat, seenAgo(m, now)}
+	})
 }
 
 // masterState says in words how a master stands. Its heartbeat's age is the
@@ -122,27 +106,17 @@ func oneMaster(c *cli.Context, cfg config.Config) (string, error) {
 	return ids[0], nil
 }
 
-// changedMaster is what a command made of a master's row.
-type changedMaster struct {
-	InstanceID string       `json:"instanceid"`
-	Status     fleet.Status `json:"status"`
-	Draining   bool         `json:"draining"`
-}
-
 func drainMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	id, err := oneMaster(c, cfg)
 	if err != nil {
 		return err
 	}
-	draining := !c.Bool("undo")
-	if err := store.DrainMaster(c.Context, id, draining); err != nil {
-		return fmt.Errorf("drain master %s: %w", id, err)
+	now, err := newAdmin(c, cfg, store).DrainMaster(c.Context, admin.DrainMaster{ID: id, Undo: c.Bool("undo")})
+	text := "is drained: minions leave it where another master is ready"
+	if !now.Draining {
+		text = "is drained no more: minions may come"
 	}
-	what, say := "master drained", "is drained: minions leave it where another master is ready"
-	if !draining {
-		what, say = "draining of master ended", "is drained no more: minions may come"
-	}
-	return masterChanged(c, cfg, changedMaster{id, fleet.Launch, draining}, what, say)
+	return printMaster(c, now, err, text)
 }
 
 func retireMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
@@ -150,65 +124,18 @@ func retireMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	if err != nil {
 		return err
 	}
-	masters, err := store.Masters(c.Context)
-	if _, rest := fleet.WithoutBadRows(err); rest != nil {
-		return rest
-	}
-	switch {
-	case !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID == id }):
-		return fmt.Errorf("retire master %s: %w", id, fleet.ErrNotFound)
-	case !c.Bool("force"):
-		if err := anotherServes(c.Context, store, id, masters); err != nil {
-			return fmt.Errorf("retire master %s: %w (--force to retire it all the same)", id, err)
-		}
-	}
-	if err := store.RetireMaster(c.Context, id); err != nil {
-		return fmt.Errorf("retire master %s: %w", id, err)
-	}
-	return masterChanged(c, cfg, changedMaster{InstanceID: id, Status: fleet.Terminate}, "master retired", "is retired: minions leave it, others take its claims over")
+	now, err := newAdmin(c, cfg, store).RetireMaster(c.Context, admin.RetireMaster{ID: id, Force: c.Bool("force")})
+	return printMaster(c, now, err, "is retired: minions leave it, others take its claims over")
 }
 
-const (
-	// beatWithin: a bridge that lives beats every 5 s. One beat may be late.
-	beatWithin = 12 * time.Second
-	// beatLook: how often it is looked whether one has.
-	beatLook = time.Second
-)
-
-// anotherServes waits until another master that minions may go to is seen to beat: the
-// row of a bridge that died goes on to say ready. An error says why there is none.
-func anotherServes(ctx context.Context, store fleet.Store, id string, masters []fleet.Master) error {
-	was := map[string]int64{}
-	for _, m := range masters {
-		if m.InstanceID != id && m.Status == fleet.Launch && m.Ready && !m.Draining {
-			was[m.InstanceID] = m.Heartbeat
-		}
+// printMaster prints what became of a master.
+func printMaster(c *cli.Context, now admin.ChangedMaster, err error, text string) error {
+	if err != nil {
+		return err
 	}
-	if len(was) == 0 {
-		return errors.New("no other master is ready")
-	}
-	for until := time.Now().Add(beatWithin); time.Now().Before(until); {
-		if !retry.Sleep(ctx, beatLook) {
-			return ctx.Err()
-		}
-		masters, err := store.Masters(ctx)
-		if _, err := fleet.WithoutBadRows(err); err != nil {
-			return err
-		}
-		for _, m := range masters {
-			if heartbeat, was := was[m.InstanceID]; was && m.Heartbeat != heartbeat && m.Ready && !m.Draining && m.Status == fleet.Launch {
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("no other master is ready: none that says so was seen to beat within %v", beatWithin)
-}
-
-func masterChanged(c *cli.Context, cfg config.Config, now changedMaster, what, say string) error {
-	newAdmin(c, cfg, nil).Record(what, now.InstanceID)
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, now)
 	}
-	_, err := fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(now.InstanceID), say)
+	_, err = fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(now.InstanceID), text)
 	return err
 }

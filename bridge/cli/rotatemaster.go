@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/identity"
 	"phoenix/bridge/member"
@@ -83,7 +84,7 @@ func (r *rotator) takeTurn(ctx context.Context) (alone bool, err error) {
 	}
 	alone = !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID != r.id && m.Status == fleet.Launch })
 	if !alone && r.answers(ctx) { // else nothing is lost by going on
-		if err := anotherServes(ctx, r.store, r.id, masters); err != nil {
+		if err := admin.AnotherServes(ctx, r.store, r.id, masters); err != nil {
 			return false, err
 		}
 	}
