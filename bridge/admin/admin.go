@@ -153,7 +153,7 @@ func hint(err error) string {
 	case errors.Is(err, fleet.ErrOtherKey):
 		return " (phoenix keys accept --rebind if the machine was rebuilt)"
 	case errors.Is(err, fleet.ErrClaimed):
-		return " (phoenix minions explain tells how far it is)"
+		return " (phoenix minions explain shows its progress)"
 	}
 	return ""
 }

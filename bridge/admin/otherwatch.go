@@ -35,12 +35,12 @@ const Bridge = "bridge"
 // otherWatch follows the denied keys of a master.
 type otherWatch struct {
 	Admin
-	keys    *salt.Keys
-	read    map[string]salt.FileVersion // denied keys that nothing is left to be done about
-	told    map[string]string           // the digest that was recorded last, by id
-	refused map[string]string           // why a key is not rebound, by id
-	rebound []time.Time                 // by this process
-	now     func() time.Time
+	keys     *salt.Keys
+	read     map[string]salt.FileVersion // denied keys that nothing is left to be done about
+	recorded map[string]string           // the digest that was recorded last, by id
+	refused  map[string]string           // why a key is not rebound, by id
+	rebound  []time.Time                 // by this process
+	now      func() time.Time
 }
 
 // WatchOtherKeys records when Salt denies another key for an id whose key is known, once
@@ -77,7 +77,7 @@ func (a Admin) WatchOtherKeys(ctx context.Context) error {
 }
 
 func newOtherWatch(a Admin, keys *salt.Keys) *otherWatch {
-	return &otherWatch{Admin: a, keys: keys, read: map[string]salt.FileVersion{}, told: map[string]string{}, refused: map[string]string{}, now: time.Now}
+	return &otherWatch{Admin: a, keys: keys, read: map[string]salt.FileVersion{}, recorded: map[string]string{}, refused: map[string]string{}, now: time.Now}
 }
 
 // look examines the denied keys that have changed, maxOtherKeys of them at most; the
@@ -109,7 +109,7 @@ func (w *otherWatch) look(ctx context.Context) error {
 	}
 	open := map[string]bool{}
 	for _, k := range others {
-		if err := w.tell(k); err != nil {
+		if err := w.record(k); err != nil {
 			return err
 		}
 		if w.Config.Rebind.Limit > 0 && !w.rebind(ctx, k) {
@@ -134,9 +134,9 @@ func (w *otherWatch) forget(denied []string) {
 	}
 }
 
-// tell records a key, unless it was recorded before, by an earlier bridge too.
-func (w *otherWatch) tell(k OtherKey) error {
-	if w.told[k.ID] == k.Key {
+// record records a key, unless it was recorded before, by an earlier bridge too.
+func (w *otherWatch) record(k OtherKey) error {
+	if w.recorded[k.ID] == k.Key {
 		return nil
 	}
 	lines, err := audit.Last(w.Config.Audit.File, k.ID, unlinkedLines)
@@ -155,7 +155,7 @@ func (w *otherWatch) tell(k OtherKey) error {
 		}
 		w.log().Warn(otherDenied, "minion", k.ID, "key", k.Key, "bound", k.Known)
 	}
-	w.told[k.ID] = k.Key
+	w.recorded[k.ID] = k.Key
 	return nil
 }
 

@@ -29,7 +29,7 @@ func TestG12BadRowHoldsNoMessageUp(t *testing.T) {
 				t.Errorf("row %d says %q, want %q", n, got, want)
 			}
 		}
-		if got := x.reader.Stats(); got.Ours != 3 || got.Transient == 0 {
+		if got := x.reader.Stats(); got.Applied != 3 || got.Transient == 0 {
 			t.Errorf("%+v", got)
 		}
 	})

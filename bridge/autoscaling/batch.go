@@ -18,8 +18,8 @@ import (
 type Disposition string
 
 const (
-	Applied   Disposition = "ours"      // deleted, now that the row is written
-	Ignored   Disposition = "not ours"  // deleted: nothing follows from it
+	Applied   Disposition = "applied"   // deleted, now that the row is written
+	Ignored   Disposition = "ignored"   // deleted: it has no effect
 	Refuted   Disposition = "refuted"   // deleted: EC2 says that the instance lives
 	Malformed Disposition = "malformed" // stays, for the dead-letter queue; counted
 	Transient Disposition = "transient" // stays, to come again
@@ -43,7 +43,7 @@ type delivery struct {
 	role        Role
 	row         fleet.Minion // as it is now, if the message changed it
 	ends        bool         // it ends an instance whose row said otherwise
-	doubt       bool         // nothing is done on its word: AWS itself is asked
+	doubt       bool         // nothing follows from it alone: AWS itself is asked
 	disposition Disposition  // empty: to be applied yet
 	counted     bool
 }
@@ -66,12 +66,12 @@ func (r *Reader) open(queue Item, raw types.Message) *delivery {
 		}
 		return l
 	}
-	var ours bool
+	var configured bool
 	l.msg = m
-	l.role, ours = r.cfg.role(queue, m.Group)
+	l.role, configured = r.cfg.role(queue, m.Group)
 	switch {
 	case m.Kind == Warned: // EC2 names no group: whose it is, the store knows
-	case !ours, m.Kind == Nothing, m.Kind == Parked && m.Hook == "", m.Hook != "" && !r.cfg.ourHook(m.Hook):
+	case !configured, m.Kind == Nothing, m.Kind == Parked && m.Hook == "", m.Hook != "" && !r.cfg.ourHook(m.Hook):
 		l.disposition = Ignored
 		r.log.Debug("message ignored", "queue", queue.Name, "group", m.Group, "event", m.About, "hook", m.Hook)
 	}
@@ -153,7 +153,7 @@ func (r *Reader) finish(ctx context.Context, url string, deliveries []*delivery)
 		l.counted = true
 		switch l.disposition {
 		case Applied:
-			r.ours.Add(1)
+			r.applied.Add(1)
 			done = append(done, l.raw)
 			if l.ends {
 				ended++
@@ -163,7 +163,7 @@ func (r *Reader) finish(ctx context.Context, url string, deliveries []*delivery)
 			}
 			r.log.Info("message applied", "instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "role", l.role)
 		case Ignored:
-			r.notOurs.Add(1)
+			r.ignored.Add(1)
 			done = append(done, l.raw)
 		case Refuted:
 			r.refuted.Add(1)
@@ -175,11 +175,11 @@ func (r *Reader) finish(ctx context.Context, url string, deliveries []*delivery)
 		}
 	}
 	r.terminations.wrote(ended)
-	r.cfg.told(changed)
+	r.cfg.changed(changed)
 	r.delete(ctx, url, done)
 }
 
-// apply does what messages say that are taken on their word. The others are marked
+// apply applies the messages that need no confirmation by AWS. The others are marked
 // as doubtful. An error is the store's; the deliveries that it concerns still have no
 // disposition.
 func (r *Reader) apply(ctx context.Context, deliveries []*delivery) error {
@@ -233,8 +233,8 @@ func (r *Reader) apply(ctx context.Context, deliveries []*delivery) error {
 	return errors.Join(append(errs, r.write(ctx, write, nil))...)
 }
 
-// room is how many terminations are taken on a message's word; none, if they cannot
-// be counted.
+// room is how many terminations are accepted without EC2's confirmation; none, if they
+// cannot be counted.
 func (r *Reader) room(ctx context.Context) int {
 	room, err := r.terminations.room(ctx)
 	if err != nil {

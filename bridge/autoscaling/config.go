@@ -75,8 +75,8 @@ type Config struct {
 	Halted func(ctx context.Context) (bool, error)
 	// Every is how often AutoScaling and EC2 are asked; see ReconcileEvery.
 	Every time.Duration
-	// Told is called with rows that were written, or had been written before; may be nil.
-	Told func([]fleet.Minion)
+	// Changed is called with rows that were written, or had been written before; may be nil.
+	Changed func([]fleet.Minion)
 	// Age is called with the age of each message that is received; may be nil.
 	Age func(time.Duration)
 }
@@ -112,15 +112,15 @@ func (c Config) decided(log *slog.Logger, what, minion string, args ...any) {
 	log.Warn(what, append([]any{"minion", minion}, args...)...)
 }
 
-func (c Config) told(rows []fleet.Minion) {
-	if c.Told != nil && len(rows) > 0 {
-		c.Told(rows)
+func (c Config) changed(rows []fleet.Minion) {
+	if c.Changed != nil && len(rows) > 0 {
+		c.Changed(rows)
 	}
 }
 
 // role returns the role of a group's instances that a queue reports, and whether they
 // are ours at all. The group's configuration takes precedence over the queue's.
-func (c Config) role(queue Item, group string) (role Role, ours bool) {
+func (c Config) role(queue Item, group string) (role Role, configured bool) {
 	i := slices.IndexFunc(c.Groups, func(g Item) bool { return g.Name == group })
 	switch {
 	case i >= 0 && c.Groups[i].Role != "":

@@ -16,7 +16,7 @@ import (
 func (r *Reconciler) carryOut(ctx context.Context, p plan, masters map[string]bool) (bad map[string]error, err error) {
 	bad = map[string]error{}
 	rows, err := write(ctx, r.store, p.adds, bad)
-	r.cfg.told(rows)
+	r.cfg.changed(rows)
 	if err != nil {
 		return bad, err
 	}
@@ -27,7 +27,7 @@ func (r *Reconciler) carryOut(ctx context.Context, p plan, masters map[string]bo
 		}
 	}
 	rows, err = retireEach(ctx, r.store, p.retire, masters, true, bad)
-	r.cfg.told(rows)
+	r.cfg.changed(rows)
 	if err != nil {
 		return bad, err
 	}
@@ -118,7 +118,7 @@ func write(ctx context.Context, store fleet.Store, changes []fleet.Change, bad m
 	return changed, nil
 }
 
-// shown is as many ids as a line of the log bears.
+// shown is as many ids as a line of the log can hold.
 const shown = 20
 
 // complain reports to the operator what needs one, once, and again when it changes.
@@ -146,8 +146,8 @@ func (r *Reconciler) complain() {
 }
 
 func (r *Reconciler) say(level slog.Level, text string, args ...any) {
-	if line := fmt.Sprint(append([]any{text}, args...)...); line != r.told {
-		r.told = line
+	if line := fmt.Sprint(append([]any{text}, args...)...); line != r.warned {
+		r.warned = line
 		r.log.Log(context.Background(), level, text, args...)
 	}
 }

@@ -330,7 +330,7 @@ func TestForeignHooks(t *testing.T) {
 		x.send(strings.ReplaceAll(string(fixture(t, "eventbridge-hook-into-pool.json")), downHook, "foreign"))
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if s := x.reader.Stats(); s.NotOurs != 3 || s.Ours != 0 || len(x.left()) != 0 {
+		if s := x.reader.Stats(); s.Ignored != 3 || s.Applied != 0 || len(x.left()) != 0 {
 			t.Errorf("%+v, %d left", s, len(x.left()))
 		}
 		if n := x.count("CompleteLifecycleAction") + x.count("RecordLifecycleActionHeartbeat"); n != 0 || x.hooks.Waiting() != 0 {

@@ -49,8 +49,8 @@ const (
 // Stats counts messages since the start.
 type Stats struct {
 	Received  int64 `json:"received"`
-	Ours      int64 `json:"ours"`      // applied to the fleet
-	NotOurs   int64 `json:"not_ours"`  // nothing follows from them
+	Applied   int64 `json:"ours"`      // to the fleet
+	Ignored   int64 `json:"not_ours"`  // without effect
 	Refuted   int64 `json:"refuted"`   // terminations of instances that live, as EC2 says
 	Malformed int64 `json:"malformed"` // left for the dead-letter queue
 	Transient int64 `json:"transient"` // left, to come again
@@ -66,7 +66,7 @@ type Reader struct {
 	hooks *Hooks
 	log   *slog.Logger
 
-	received, ours, notOurs, refuted, malformed, transient, deleted atomic.Int64
+	received, applied, ignored, refuted, malformed, transient, deleted atomic.Int64
 
 	terminations terminationLimit
 	ledger       ledger
@@ -98,7 +98,7 @@ func NewReader(cfg Config, store fleet.Store, queues SQS, instances EC2, h *Hook
 
 // Stats may be called by any goroutine.
 func (r *Reader) Stats() Stats {
-	return Stats{Received: r.received.Load(), Ours: r.ours.Load(), NotOurs: r.notOurs.Load(), Refuted: r.refuted.Load(),
+	return Stats{Received: r.received.Load(), Applied: r.applied.Load(), Ignored: r.ignored.Load(), Refuted: r.refuted.Load(),
 		Malformed: r.malformed.Load(), Transient: r.transient.Load(), Deleted: r.deleted.Load()}
 }
 
@@ -220,7 +220,7 @@ func (r *Reader) Release(ctx context.Context) ([]string, error) {
 		masters[id] = role == Masters
 	}
 	rows, err := retire(ctx, r.store, ids, masters, false)
-	r.cfg.told(rows)
+	r.cfg.changed(rows)
 	if err != nil {
 		return nil, fmt.Errorf("retire %d held instances: %w", len(ids), err)
 	}

@@ -16,12 +16,12 @@ import (
 // rig is a reader over a real store and a fake AWS, in synctest's time.
 type rig struct {
 	*fakeAWS
-	store  fleet.Store
-	reader *Reader
-	hooks  *Hooks
-	log    *lines
-	told   []string
-	stop   func()
+	store   fleet.Store
+	reader  *Reader
+	hooks   *Hooks
+	log     *lines
+	changed []string
+	stop    func()
 }
 
 var webAndMasters = []Item{{"", "web"}, {Masters, "salt"}}
@@ -35,10 +35,10 @@ func newRig(t *testing.T, gate fleettest.Plan, queue Item, groups ...Item) *rig 
 		x.store = fleettest.NewFaulty(x.store, gate)
 	}
 	var mu sync.Mutex
-	cfg := Config{Queues: []Item{queue}, Groups: groups, Hooks: ourNames, Attempts: 3, Told: func(rows []fleet.Minion) {
+	cfg := Config{Queues: []Item{queue}, Groups: groups, Hooks: ourNames, Attempts: 3, Changed: func(rows []fleet.Minion) {
 		mu.Lock()
 		defer mu.Unlock()
-		x.told = append(x.told, instancesOf(rows)...)
+		x.changed = append(x.changed, instancesOf(rows)...)
 	}}
 	var err error
 	x.hooks, err = NewHooks(cfg, x.store, x.autoscaling(), x.log.logger())
@@ -85,7 +85,7 @@ func TestG6PoisonDoesNotStopTheLoop(t *testing.T) {
 		time.Sleep(visible / 2) // each is handed out once
 		synctest.Wait()
 		s := x.reader.Stats()
-		if s.Ours != good || s.Malformed != poison || s.Received != poison+good || len(x.left()) != poison {
+		if s.Applied != good || s.Malformed != poison || s.Received != poison+good || len(x.left()) != poison {
 			t.Errorf("%+v, %d left", s, len(x.left()))
 		}
 		time.Sleep(visible) // and again
@@ -186,7 +186,7 @@ func TestStoreAway(t *testing.T) {
 		mu.Unlock()
 		time.Sleep(retryMost + visible)
 		synctest.Wait()
-		if s := x.reader.Stats(); s.Ours != 30 || len(x.left()) != 0 {
+		if s := x.reader.Stats(); s.Applied != 30 || len(x.left()) != 0 {
 			t.Errorf("the store is back: %+v, %d left", s, len(x.left()))
 		}
 		if n := x.log.count("messages wait for the store"); n != 1 {
@@ -209,7 +209,7 @@ func TestVisibilityIsExtended(t *testing.T) {
 		x.send(message("LAUNCH", instance(1), "web", time.Now()))
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if s := x.reader.Stats(); s.Received != 1 || s.Ours != 1 || s.Deleted != 1 || x.count("ChangeMessageVisibilityBatch") != 4 {
+		if s := x.reader.Stats(); s.Received != 1 || s.Applied != 1 || s.Deleted != 1 || x.count("ChangeMessageVisibilityBatch") != 4 {
 			t.Errorf("%+v, extended %d times", s, x.count("ChangeMessageVisibilityBatch"))
 		}
 		x.stop()
@@ -254,7 +254,7 @@ func TestDeleteFails(t *testing.T) {
 				x.send(message("LAUNCH", instance(1), "web", time.Now()))
 				time.Sleep(visible / 2)
 				synctest.Wait()
-				if s := x.reader.Stats(); s.Ours != 1 || int(s.Deleted) != c.deleted || x.log.count("not deleted") != c.lines {
+				if s := x.reader.Stats(); s.Applied != 1 || int(s.Deleted) != c.deleted || x.log.count("not deleted") != c.lines {
 					t.Errorf("%+v\n%s", s, x.log.text.String())
 				}
 				if statusOf(t, x.store, instance(1)) != fleet.Launch {
@@ -358,8 +358,8 @@ func TestStopDeletesWhatIsWritten(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		time.AfterFunc(time.Second, func() { close(cut) })
 		x.stop()
-		if len(x.left()) != 0 || !slices.Equal(x.told, []string{instance(1)}) {
-			t.Errorf("left %v, told %v", x.left(), x.told)
+		if len(x.left()) != 0 || !slices.Equal(x.changed, []string{instance(1)}) {
+			t.Errorf("left %v, changed %v", x.left(), x.changed)
 		}
 	})
 }

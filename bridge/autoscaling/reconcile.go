@@ -64,7 +64,7 @@ type Reconciler struct {
 	counted func(fleet int) // is called with the number of instances; may be nil
 
 	passing sync.Mutex // locked by Pass and Release
-	told    string     // the last complaint, not to be repeated each pass
+	warned  string     // the last warning, which is not repeated each pass
 	why     string     // what is wrong with one of the bad rows
 
 	mu     sync.Mutex // guards what follows, never while AWS or the store are asked
@@ -149,7 +149,7 @@ func (r *Reconciler) Release(ctx context.Context) ([]string, error) {
 	if err == nil {
 		var rows []fleet.Minion
 		rows, err = retire(ctx, r.store, held, masters, false)
-		r.cfg.told(rows)
+		r.cfg.changed(rows)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("retire %d held instances: %w", len(held), err)

@@ -16,11 +16,11 @@ import (
 // place is a reconciler over a real store and a fake AWS.
 type place struct {
 	*fakeAWS
-	store fleet.Store
-	rec   *Reconciler
-	hooks *Hooks
-	log   *lines
-	told  []string
+	store   fleet.Store
+	rec     *Reconciler
+	hooks   *Hooks
+	log     *lines
+	changed []string
 }
 
 // newPlace makes a fleet of n instances in service of which the store knows.
@@ -38,7 +38,7 @@ func newPlace(t *testing.T, n int, gate fleettest.Plan) *place {
 
 func (x *place) reconciler(t *testing.T) (*Reconciler, *Hooks) {
 	t.Helper()
-	cfg := Config{Groups: webAndMasters, Hooks: ourNames, Attempts: 3, Told: func(rows []fleet.Minion) { x.told = append(x.told, instancesOf(rows)...) }}
+	cfg := Config{Groups: webAndMasters, Hooks: ourNames, Attempts: 3, Changed: func(rows []fleet.Minion) { x.changed = append(x.changed, instancesOf(rows)...) }}
 	hooks, err := NewHooks(cfg, x.store, x.autoscaling(), x.log.logger())
 	if err != nil {
 		t.Fatal(err)
@@ -103,8 +103,8 @@ func TestG6LostMessages(t *testing.T) {
 	x := newPlace(t, 3, nil)
 	x.pageSize = 1
 	x.pass(t, 3)
-	if len(x.told) != 0 || len(x.terminated(t)) != 0 {
-		t.Errorf("nothing happened: told %v, terminated %v", x.told, x.terminated(t))
+	if len(x.changed) != 0 || len(x.terminated(t)) != 0 {
+		t.Errorf("nothing happened: changed %v, terminated %v", x.changed, x.terminated(t))
 	}
 	since, err := x.store.Since(t.Context())
 	if err != nil {
@@ -127,8 +127,8 @@ func TestG6LostMessages(t *testing.T) {
 	if err != nil || row.Status != fleet.Terminate || !row.Inferred {
 		t.Errorf("%+v, %v", row, err)
 	}
-	if want := []string{instance(0), instance(7), instance(8)}; !slices.Equal(slices.Sorted(slices.Values(x.told)), want) {
-		t.Errorf("told %v, want %v", x.told, want)
+	if want := []string{instance(0), instance(7), instance(8)}; !slices.Equal(slices.Sorted(slices.Values(x.changed)), want) {
+		t.Errorf("changed %v, want %v", x.changed, want)
 	}
 }
 

@@ -360,7 +360,7 @@ func TestSpotWarnings(t *testing.T) {
 			t.Error("a master that EC2 may take back does not drain")
 		}
 		told("eventbridge-spot.json", instance(9))
-		if s := x.reader.Stats(); s.Ours != 4 || s.NotOurs != 1 || len(x.left()) != 0 || statusOf(t, x.store, minion) != fleet.Launch {
+		if s := x.reader.Stats(); s.Applied != 4 || s.Ignored != 1 || len(x.left()) != 0 || statusOf(t, x.store, minion) != fleet.Launch {
 			t.Errorf("%+v, %d left", s, len(x.left()))
 		}
 	})

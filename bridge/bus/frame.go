@@ -34,7 +34,7 @@ var errFraming = errors.New("not a Salt event bus")
 // errTooLarge is for an event that announces more than Config.MaxEvent.
 var errTooLarge = errors.New("event over the limit")
 
-// detect tells the framing by the first byte that a peer sends. A length begins
+// detect recognizes the framing by the first byte that a peer sends. A length begins
 // with a byte under 0x80 (0x00, up to 16 MiB), a frame of msgpack is a map, and
 // a ZeroMQ peer greets with 0xFF.
 func detect(first byte) (Framing, error) {

@@ -146,7 +146,7 @@ func copyWithin(from, to string, most int64) error {
 func (v *visit) plan(ctx context.Context, master salt.Config) (*doctor.Plan, error) {
 	keys, err := salt.OpenKeys(master)
 	if err != nil {
-		return nil, nil // key-store tells of it
+		return nil, nil // key-store reports it
 	}
 	cfg := v.cfg // Engine fills it in
 	engine, _, _, err := compose.Engine(ctx, &cfg, master.Interface, v.store.Store, slog.New(slog.DiscardHandler))

@@ -82,7 +82,7 @@ func (h heard) size() int64 { return int64(len(h.tag) + len(h.data)) }
 func (l *listener) Gap(reason string) {
 	select {
 	case l.gaps <- reason:
-	default: // the one before it is not told yet
+	default: // the one before it is not printed yet
 	}
 }
 
@@ -131,7 +131,7 @@ func (l *listener) print(c *cli.Context, events *bus.Bus) error {
 	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	connected, told, n := false, "", 0
+	connected, printed, n := false, "", 0
 	for {
 		if len(l.queue) == 0 {
 			if err := out.Flush(); err != nil {
@@ -152,23 +152,23 @@ func (l *listener) print(c *cli.Context, events *bus.Bus) error {
 			if connected {
 				l.note(c, "events may have been missed: %s", reason)
 			}
-			connected, told = true, ""
+			connected, printed = true, ""
 		case <-look.C:
 			if lost := l.lost.Swap(0); lost > 0 {
 				l.note(c, "%d events are left out: they came faster than they could be printed", lost)
 			}
 			state := events.State()
-			if !state.Since.IsZero() || state.LastErr == nil || state.LastErr.Error() == told {
+			if !state.Since.IsZero() || state.LastErr == nil || state.LastErr.Error() == printed {
 				continue
 			}
-			if told = state.LastErr.Error(); !connected {
+			if printed = state.LastErr.Error(); !connected {
 				return unreachable(state.LastErr)
 			}
-			l.note(c, "%s; trying again", told)
+			l.note(c, "%s; trying again", printed)
 		case <-timeout:
 			return l.ended(c, n, fmt.Sprintf("within %v", c.Duration("timeout")))
 		case <-c.Context.Done():
-			return l.ended(c, n, "before it was told to stop")
+			return l.ended(c, n, "before it was stopped")
 		}
 	}
 }

@@ -36,7 +36,7 @@ type topicFlag struct {
 	names []string // without dashes, the long one first
 	value string   // what stands for its value; empty: it takes none
 	usage string
-	def   string // its default; empty: none that is worth telling
+	def   string // its default; empty: none that is worth printing
 }
 
 // topicOf returns the help of a command and its subcommands, without hidden ones.
@@ -59,7 +59,7 @@ func topicOf(c *cli.Command, above string) topic {
 	return t
 }
 
-// topics are the program's commands, as they are told of.
+// topics are the program's commands, as help shows them.
 func topics(app *cli.App) []topic {
 	root := topicOf(&cli.Command{Subcommands: app.Commands}, "")
 	return root.commands
@@ -98,7 +98,7 @@ func flagOf(f cli.Flag) topicFlag {
 			t.def = config.ShownTime(f.Value)
 		}
 	default:
-		t.usage, t.value = fmt.Sprint(f), "VALUE" // a kind that nobody has told of here yet
+		t.usage, t.value = fmt.Sprint(f), "VALUE" // a kind that is not described here yet
 	}
 	if m := quoted.FindStringSubmatch(t.usage); m != nil && t.value != "" {
 		t.value, t.usage = m[1], quoted.ReplaceAllString(t.usage, "$1")
@@ -127,7 +127,7 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-func (f topicFlag) told() string {
+func (f topicFlag) text() string {
 	if f.def == "" {
 		return f.usage
 	}
@@ -186,7 +186,7 @@ func helpOf(t topic) string {
 	if len(t.flags) > 0 {
 		b.WriteString("\nFlags:\n")
 		for _, f := range t.flags {
-			b.WriteString(listed(f.synopsis(), f.told()))
+			b.WriteString(listed(f.synopsis(), f.text()))
 		}
 	}
 	for _, g := range t.glossary {

@@ -56,7 +56,7 @@ func manual(app *cli.App) string {
 			fmt.Fprintf(&b, ".PP\n%s\n", roff(t.description))
 		}
 		for _, f := range t.flags {
-			tagged(&b, f.synopsis(), f.told())
+			tagged(&b, f.synopsis(), f.text())
 		}
 		for _, g := range t.glossary {
 			fmt.Fprintf(&b, ".PP\n%s:\n", roff(g.title))

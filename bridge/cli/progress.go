@@ -22,18 +22,18 @@ func progress(c *cli.Context, what string) (done func()) {
 	}
 	c.App.ErrWriter = clearing{f}
 	over := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() {
-		begun, told := time.Now(), false
+	var printing sync.WaitGroup
+	printing.Go(func() {
+		begun, printed := time.Now(), false
 		tick := time.NewTicker(patientFor)
 		defer tick.Stop()
 		for {
 			select {
 			case <-tick.C:
-				told = true
+				printed = true
 				fmt.Fprintf(f, "\r%s … %d s%s", what, int(time.Since(begun).Seconds()), clearLine)
 			case <-over:
-				if told {
+				if printed {
 					fmt.Fprint(f, "\r"+clearLine)
 				}
 				return
@@ -42,7 +42,7 @@ func progress(c *cli.Context, what string) (done func()) {
 	})
 	return func() {
 		close(over)
-		telling.Wait()
+		printing.Wait()
 		c.App.ErrWriter = f
 	}
 }

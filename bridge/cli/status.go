@@ -151,7 +151,7 @@ func printBridge(w io.Writer, r service.Report) error {
 	return nil
 }
 
-// shownProblems is as many as a screen bears; --json has them all.
+// shownProblems is as many as fit a screen; --json has them all.
 const shownProblems = 10
 
 // printProblems names minions that are passed over, while all others are served.
@@ -175,7 +175,7 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 	}
 	if m := q.Messages; m != nil {
 		fmt.Fprintf(w, "queues: %d messages: %d applied, %d passed over, %d refuted, %d malformed, %d to come again; %d hooks wait\n",
-			m.Received, m.Ours, m.NotOurs, m.Refuted, m.Malformed, m.Transient, q.Hooks)
+			m.Received, m.Applied, m.Ignored, m.Refuted, m.Malformed, m.Transient, q.Hooks)
 	}
 	list := func(what string, ids []string) {
 		if len(ids) > 0 {
@@ -204,7 +204,7 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 	list("passed over: their rows cannot be read or written", r.Bad)
 }
 
-// shownIDs is as many as a line bears; --json has them all.
+// shownIDs is as many as fit a line; --json has them all.
 const shownIDs = 10
 
 // meaning says each standing in a few words.

@@ -141,7 +141,7 @@ func repeatStatus(c *cli.Context, cfg config.Config, store fleet.Store, every ti
 	}
 }
 
-// watched is one look, as text. What fails is told in it: it may be better the
+// watched is one reading, as text. It contains what fails: that may be better the
 // next time.
 func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration, decisions int) string {
 	var b bytes.Buffer

@@ -43,8 +43,8 @@ const (
 	pollSQLite = 5 * time.Second
 	// unknownSQLite: so is an id that was added a moment ago.
 	unknownSQLite = time.Second
-	// pollDynamoDB, unknownDynamoDB: there each read is paid for, and an unknown
-	// minion knocks every 10 s, for ever.
+	// pollDynamoDB, unknownDynamoDB: there each read costs money, and an unknown
+	// minion sends an auth request every 10 s, without end.
 	pollDynamoDB    = time.Minute
 	unknownDynamoDB = time.Minute
 )
@@ -108,9 +108,9 @@ func halted(engine service.Config) func(context.Context) (bool, error) {
 
 // openQueue returns what reads the queues and the groups; nil if the configuration
 // names neither.
-func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, halted func(context.Context) (bool, error), left func() (int, error), told func([]fleet.Minion), age func(time.Duration), decisions, log *slog.Logger) (*autoscaling.Queue, error) {
+func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, halted func(context.Context) (bool, error), left func() (int, error), changed func([]fleet.Minion), age func(time.Duration), decisions, log *slog.Logger) (*autoscaling.Queue, error) {
 	c := autoscaling.Config{Self: cfg.InstanceID, Hooks: cfg.AutoScaling.Hooks, Left: left, Halted: halted, Decisions: decisions,
-		Told: told, Age: age, Every: autoscaling.ReconcileEvery, LaunchFailures: cfg.AutoScaling.LaunchFailures}
+		Changed: changed, Age: age, Every: autoscaling.ReconcileEvery, LaunchFailures: cfg.AutoScaling.LaunchFailures}
 	if cfg.Highstate.Enabled {
 		c.Attempts = cfg.Highstate.Attempts
 	}

@@ -23,7 +23,7 @@ const (
 	// readyWithin bounds a program of the gate: a fileserver that clones a large
 	// repository for the first time takes minutes.
 	readyWithin = 10 * time.Minute
-	// maxReadyOutput is as much of its output as an error line bears.
+	// maxReadyOutput is as much of its output as an error line can hold.
 	maxReadyOutput = 400
 	// maxReadyAnswer bounds the output of salt-run: a list of 300,000 files.
 	maxReadyAnswer = 32 << 20
@@ -139,7 +139,7 @@ func runProgram(ctx context.Context, command []string) (stdout, stderr []byte, e
 	return out.Bytes(), errs.Bytes(), nil
 }
 
-// tail is as much of an output as an error line bears.
+// tail is as much of an output as an error line can hold.
 func tail(out []byte) []byte {
 	out = bytes.TrimSpace(out)
 	if len(out) > maxReadyOutput {

@@ -16,10 +16,10 @@ const stuckAfter = 10 * time.Minute
 // turns, that it is alive (WatchdogSec). turned returns when the loop last did.
 // Without systemd it does nothing.
 func Attend(ctx context.Context, turned func() time.Time, log *slog.Logger) {
-	if told, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+	if notified, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("systemd not notified", "err", err)
 		return
-	} else if !told {
+	} else if !notified {
 		return
 	}
 	context.AfterFunc(ctx, func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }) // it sees us end anyway
@@ -31,7 +31,7 @@ func Attend(ctx context.Context, turned func() time.Time, log *slog.Logger) {
 		return
 	}
 	go watch(ctx, every/2, turned, log, func() {
-		_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) // if it is not heard, systemd starts us again
+		_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) // if it is lost, systemd starts us again
 	})
 }
 

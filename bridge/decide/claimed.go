@@ -60,7 +60,7 @@ func resolve(self Self, c HighstateView, now time.Time) Step {
 	}
 	if at := c.askAt(); now.Before(at) {
 		if c.Doubled {
-			return wait(at, "its jid came to the minion twice: how it ended tells only its return")
+			return wait(at, "its jid came to the minion twice: only its return says how it ended")
 		}
 		return wait(at, "its highstate runs")
 	}
@@ -90,7 +90,7 @@ func claimedByPeer(self Self, owner Liveness, c HighstateView, now time.Time) St
 		}
 		switch {
 		case c.Failover:
-			return Step{Act: Take, Reason: "it moved here: its former master cannot hear of it"}
+			return Step{Act: Take, Reason: "it moved here: its former master does not receive its return"}
 		case c.Unknowns >= unknownsToAct && !c.NoCache && c.SentAs == "" && !self.halts(c.Row):
 			// Its owner would have published by now, or asked. It cannot if the minion's
 			// key is not accepted there any more (salt-key -d), or if it lost the minion.

@@ -3,6 +3,6 @@
 // goroutine, so the same code runs in the bridge, in "phoenix minions explain"
 // and in the simulator that looks for a way to break the promises.
 //
-// Everything is level-triggered. An event, a message or a timer only says "look
-// at this minion"; looking twice is harmless.
+// Everything is level-triggered. An event, a message or a timer only names
+// a minion to check; checking it twice is harmless.
 package decide

@@ -12,7 +12,7 @@ type Liveness int
 const (
 	Unseen  Liveness = iota // not observed for long enough to say anything
 	Beating                 // its counter moves
-	Stopped                 // its counter stood still, or its row said "not ready", for a whole lease of ours
+	Stopped                 // its counter did not change, or its row said "not ready", for a whole lease of ours
 	Retired                 // its row says TERMINATE
 )
 
@@ -58,7 +58,7 @@ func (p *FailureDetector) Observe(masters []fleet.Master, now time.Time) {
 		}
 		next[m.InstanceID] = old
 	}
-	// A master without a row cannot beat: its counter stands still, too.
+	// A master without a row cannot beat: its counter does not change, either.
 	for id, old := range p.seen {
 		if _, there := next[id]; !there {
 			if old.incarnation != "" || old.since.IsZero() {
@@ -95,7 +95,7 @@ func (p *FailureDetector) Of(id string, lease time.Duration) Liveness {
 }
 
 // Steady reports whether master id beats and is ready, and was watched for at least
-// a lease: a row that nobody writes any more looks alive at first.
+// a lease: a row that nobody writes any more seems alive at first.
 func (p *FailureDetector) Steady(id string, lease time.Duration) bool {
 	seen := p.seen[id]
 	return p.Of(id, lease) == Beating && seen.unready.IsZero() && !seen.first.IsZero() && seen.last.Sub(seen.first) >= lease

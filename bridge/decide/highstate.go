@@ -21,7 +21,7 @@ const (
 	// pingEvery: a minion that reconnects may send no event (Salt 3006), so minions
 	// that still need a highstate are pinged, all of them in one publish.
 	pingEvery = 2 * time.Minute
-	// connectedFor: how long a minion counts as connected after it was last heard. If
+	// connectedFor: how long a minion counts as connected after its last message. If
 	// that is wrong, the job reaches nobody and is resolved later.
 	connectedFor = 5 * time.Minute
 	// askFirst, askMost: the minion is asked when the return of a job is overdue.
@@ -108,7 +108,7 @@ type HighstateView struct {
 	RowAt       time.Time // when Row was read or written
 	Since       time.Time // when Row's ClaimVersion was first seen
 	Accepted    bool      // the bound key is accepted on this master
-	ConnectedAt time.Time // when the minion was last heard here
+	ConnectedAt time.Time // when the minion's last message came here
 	Pinged      time.Time
 
 	Taken      Taken

@@ -181,7 +181,7 @@ var keyRules = [...]keyRule{
 		return AcceptKey, "listed, and its instance wrote this key as proof", a == Proven && v.Row.KeySHA256 == ""
 	}},
 	{"first-knock", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return AcceptKey, "listed, and the first key to knock", v.Row.KeySHA256 == ""
+		return AcceptKey, "listed, and the first key sent for its id", v.Row.KeySHA256 == ""
 	}},
 	{"bound-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return AcceptKey, "listed, and the key is the one bound to it", v.Row.KeySHA256 == v.Pending.Digest

@@ -48,7 +48,7 @@ var called = []struct {
 	{regexp.MustCompile(`\b(key_runner|highstate_runner)\b`), callsOld},
 }
 
-// tags are what a bridge waits for, and what else tells of a minion's start, with an
+// tags are what a bridge waits for, and what else announces a minion's start, with an
 // example of each.
 var tags = [][]byte{[]byte("salt/auth"), []byte("salt/key"), []byte("salt/minion/i-0123456789abcdef0/start"), []byte("minion_start"),
 	[]byte("salt/presence/present"), []byte("salt/presence/change"), []byte("salt/engines/sqs"), []byte("salt/engine/sqs/launch"),

@@ -125,7 +125,7 @@ var checks = []Check{
 	{"unit", OnMinion, "`KillMode` and `TimeoutStopSec` of the minion's systemd unit",
 		"an agent restarts the minion when its masters change; systemd then also kills its jobs, including a highstate"},
 	{"drop-in", OnMinion, "the agent's `99-phoenix.conf`, and whether another file changes what it says",
-		"it tells the minion which masters are alive"},
+		"it shows the minion which masters are alive"},
 	{"alive-schedule", OnMinion, "`__master_alive_` jobs of masters that are not on the list, in `_schedule.conf`",
 		"Salt does not remove them: each still checks a master that is gone, and makes the minion fail over"},
 	{"master-key", OnMinion, "`minion_master.pub`, the key that the minion trusts",

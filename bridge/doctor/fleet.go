@@ -46,7 +46,7 @@ type Bridge struct {
 	Twin  string // another bridge runs under the same instance_id
 	// Unproven: the master beside it is not proven to serve.
 	Unproven bool
-	Bus      string // why it is not connected; empty: it is, or is told not to be
+	Bus      string // why it is not connected; empty: it is, or bus is off
 	Reach    bool   // to its store
 	Held     string // what delays its work
 	Brake    int    // terminations that its limit stops

@@ -80,7 +80,7 @@ func examineKeys(r *report, m Master) {
 	if shared == 0 {
 		r.ok("shared-key", "each id has a key of its own")
 	}
-	tell := func(severity Severity, check string, fix func([]Key) Fix, keys []Key, what, none string) {
+	list := func(severity Severity, check string, fix func([]Key) Fix, keys []Key, what, none string) {
 		if len(keys) == 0 {
 			r.ok(check, "%s", none)
 			return
@@ -88,10 +88,10 @@ func examineKeys(r *report, m Master) {
 		slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.ID, b.ID) })
 		r.add(severity, check, fix(keys), "%s: %s", strings.Replace(what, "#", count(len(keys), "key"), 1), some(idsOf(keys)))
 	}
-	tell(Warning, "key-not-rsa", func(k []Key) Fix {
+	list(Warning, "key-not-rsa", func(k []Key) Fix {
 		return m.deleteKeys(k).then("then, on that machine: " + restartMinion)
 	}, f.broken, "# that Phoenix cannot take (no RSA public key, or not readable)", "all keys are RSA public keys")
-	tell(Warning, "odd-keys", m.removeOdd, f.odd, "# that are links, folders, empty, or named as no minion is", "all entries of the key store are keys of ids")
+	list(Warning, "odd-keys", m.removeOdd, f.odd, "# that are links, folders, empty, or named as no minion is", "all entries of the key store are keys of ids")
 	if len(f.outside) > 0 {
 		slices.Sort(f.outside)
 		r.add(Note, "id-pattern", say("set id_pattern in /etc/phoenix/phoenix.yaml, if these are to be of the fleet"), "%s that do not match %s: %s",
@@ -111,9 +111,9 @@ func examineKeys(r *report, m Master) {
 	if alike == 0 {
 		r.ok("id-case", "no ids differ in case alone")
 	}
-	tell(Warning, "hidden-key", func(k []Key) Fix { return m.deleteKeys(k).then("if the accepted key is the right one") }, f.hidden(),
+	list(Warning, "hidden-key", func(k []Key) Fix { return m.deleteKeys(k).then("if the accepted key is the right one") }, f.hidden(),
 		"# beside an accepted one of the same id", "no accepted key is hidden by another")
-	tell(Note, "rejected-keys", func(k []Key) Fix { return m.deleteKeys(k).then("if they are to be let in after all") },
+	list(Note, "rejected-keys", func(k []Key) Fix { return m.deleteKeys(k).then("if they are to be let in after all") },
 		f.byState[salt.Rejected], "# rejected", "no key is rejected")
 	examineDenied(r, m, f)
 }

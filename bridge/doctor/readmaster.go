@@ -174,7 +174,7 @@ func names(dir string) (found []string) {
 	return found
 }
 
-// marks tell our runners from others of the same names.
+// marks distinguish Phoenix's runners from others of the same names.
 var marks = map[string]string{
 	"key_runner.py":       `__salt__["phoenix.hint"]`,
 	"highstate_runner.py": `__salt__["phoenix.hint"]`,

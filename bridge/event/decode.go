@@ -13,7 +13,7 @@ var ErrMismatch = errors.New("tag and data disagree")
 
 var errID = fmt.Errorf("%w: no id", ErrMalformed)
 
-// Auth is what a master did about a minion that knocked.
+// Auth is what a master did about the auth request of a minion.
 type Auth struct {
 	ID     string
 	Act    string // pend, accept, reject, denied, full, error; some branches of 3006 and 3007 send none
@@ -154,7 +154,7 @@ func joined(raw []byte) string {
 // no retcode in those, only a success of false (salt/minion.py,
 // _thread_multi_return); so a retcode of 0 is believed only beside success.
 func outcome(retcode, success []byte) (int, bool) {
-	code, told, succeeded := 0, false, true
+	code, reported, succeeded := 0, false, true
 	each(retcode, func(value []byte) {
 		n, ok := intOf(value)
 		if !ok {
@@ -163,13 +163,13 @@ func outcome(retcode, success []byte) (int, bool) {
 		if code == 0 || n > code && n != 0 {
 			code = n
 		}
-		told = true
+		reported = true
 	})
 	each(success, func(value []byte) {
 		succeeded = succeeded && isTrue(value)
-		told = true
+		reported = true
 	})
-	if code == 0 && !(told && succeeded) {
+	if code == 0 && !(reported && succeeded) {
 		code = 1
 	}
 	return code, code == 0

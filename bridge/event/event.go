@@ -15,7 +15,7 @@ type Kind uint8
 
 const (
 	Other      Kind = iota // of no interest; minion_start, the legacy twin of KindStart, too
-	KindAuth               // salt/auth: a minion knocked
+	KindAuth               // salt/auth: a minion sent an auth request
 	KindKey                // salt/key: a key was accepted, rejected or deleted
 	KindStart              // salt/minion/<id>/start: a minion is connected
 	KindReturn             // salt/job/<jid>/ret/<id>: a job returned

@@ -1,6 +1,6 @@
 package fleet
 
-// Proof is an instance's own word on its minion's key, written under the
+// Proof is an instance's own statement about its minion's key, written under the
 // instance's ARN (table proofs). The zero Proof says that there is none.
 type Proof struct {
 	KeySHA256 string // see KeyDigest

@@ -16,7 +16,7 @@ import (
 )
 
 // hidden begins the member's id. The leading dot is what hides it; the rest is new
-// at each start, so that nobody can have knocked under that name before.
+// at each start, so that nobody can have sent an auth request under that name before.
 const hidden = ".phoenix-relay-"
 
 // keyBits: the key lives for one run of the bridge.

@@ -94,7 +94,7 @@ func (l *link) readHello() error {
 	}
 	now := l.now()
 	if took := now.Sub(asked); took > helloWithin {
-		return fmt.Errorf("the hello took %v, too long to tell how late its jobs are", took.Round(time.Millisecond))
+		return fmt.Errorf("the hello took %v, too long to know how late its jobs are", took.Round(time.Millisecond))
 	}
 	l.peer = m
 	// For the side that speaks first this is the answer to its hello; the other one

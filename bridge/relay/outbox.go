@@ -78,7 +78,7 @@ func (o *outbox) back(rest []message) {
 		o.bytes += m.size()
 	}
 	o.queue = append(rest, o.queue...)
-	select { // whoever drains next may have looked already
+	select { // whoever drains next may have checked already
 	case o.wake <- struct{}{}:
 	default:
 	}

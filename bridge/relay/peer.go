@@ -185,7 +185,7 @@ func (p *peer) endOldKey(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.link != nil && p.link.key() != key {
-		p.link.conn.NetConn().Close() // without a word, for which it might wait
+		p.link.conn.NetConn().Close() // without TLS's closing message, which might block
 	}
 }
 

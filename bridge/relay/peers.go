@@ -13,16 +13,16 @@ func (r *Relay) followMasters(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	ends := map[string]context.CancelFunc{}
-	told := ""
+	logged := ""
 	for {
 		r.endOldKeys()
 		masters, err := r.o.Masters(ctx)
 		switch {
 		case err == nil:
-			told = ""
+			logged = ""
 			r.updatePeers(ctx, masters, ends, &running)
-		case ctx.Err() == nil && err.Error() != told:
-			told = err.Error()
+		case ctx.Err() == nil && err.Error() != logged:
+			logged = err.Error()
 			r.o.Log.Warn("relay: masters not read; peers not changed", "err", err)
 		}
 		select {

@@ -84,7 +84,7 @@ func digestOf(key *rsa.PublicKey) (string, error) {
 
 // tlsConfig is for both ends of a connection between masters. Who holds the masters'
 // key is one of them, and no other is: the certificate is made from that key on the
-// spot, and only its key is looked at. It is read anew for each connection, since the
+// spot, and only its key is checked. It is read anew for each connection, since the
 // key may be replaced while the bridge runs.
 func tlsConfig(pair Pair) (*tls.Config, error) {
 	key, err := pair()
@@ -95,7 +95,7 @@ func tlsConfig(pair Pair) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Nobody looks at the dates; TLS wants some.
+	// Nobody checks the dates; TLS requires them.
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: protocol},
 		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0), DNSNames: []string{protocol}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)

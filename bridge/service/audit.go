@@ -15,7 +15,7 @@ type Audit struct {
 	log       *slog.Logger
 	last      map[string]string // id -> rule of the last line about its keys
 	unlisted  int               // of those, of minions that the fleet does not list
-	unwritten int               // strangers that no line was written about
+	unwritten int               // decisions about unlisted minions that got no line
 
 	counters *Counters
 }
@@ -56,7 +56,7 @@ func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Mi
 	}
 }
 
-// leftPending reports whether a key was looked at and left outside.
+// leftPending reports whether a key was examined and left pending.
 func leftPending(d decide.KeyDecision) bool {
 	return d.Act == decide.LeaveKey && (d.Rule == "not-listed" || d.Rule == "id-pattern" || d.Rule == "rejected")
 }
@@ -107,7 +107,7 @@ func (a *Audit) forgetAbsent(here func(id string) bool) {
 	}
 	if a.unwritten > 0 {
 		a.log.Warn("too many unlisted minions are pending to log each",
-			"told", a.unlisted, "decisions_not_told", a.unwritten)
+			"logged", a.unlisted, "not_logged", a.unwritten)
 		a.unwritten = 0
 	}
 }

@@ -29,7 +29,7 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 	for i, r := range results {
 		v := views[i]
 		if r.Err != nil {
-			// Another master, or an admin, was quicker: look again at what is now.
+			// Another master, or an admin, was quicker: decide again from the current state.
 			// A row that goes on saying no is asked less and less.
 			v.failed = true
 			e.rows.drop(v.ID)

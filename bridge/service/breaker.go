@@ -44,7 +44,7 @@ func (e *Engine) breakerOpen() string {
 }
 
 // pollBreaker reads the record if it is time. A store that does not answer is noticed by
-// the heartbeat; what was read last holds until then.
+// the heartbeat; what was read last counts until then.
 func (e *Engine) pollBreaker(ctx context.Context) {
 	if e.hasBreaker() && !e.now().Before(e.breaker.pollAt) {
 		if e.readBreaker(ctx) != nil {

@@ -99,7 +99,7 @@ func (e *Engine) viewsToDelete(ctx context.Context, ids []string) (map[string]*k
 		v.Row, v.Known = rows[instances[id]], rows[instances[id]].InstanceID != ""
 		v.Former, v.Wrong = e.names.former(id, v.Accepted.Digest), e.isWrong(v)
 		if v.decision = decide.Keys(e.cfg.Admit, v.KeyView); v.decision.Act != decide.DeleteKeys || e.anothersKey(v) {
-			// Revived, another's key by now, or gone: look at it as it is.
+			// Revived, another's key by now, or gone: decide from the current state.
 			e.cancelDeletion(id)
 			e.rows.drop(id)
 			e.queue.add(id, false)
@@ -171,7 +171,7 @@ type pause struct {
 const undeletableMost = time.Hour
 
 // postponeDeletion takes an id off the list of those to be deleted, for longer each time.
-// The look that follows puts it there again.
+// The check that follows puts it there again.
 func (e *Engine) postponeDeletion(id string) {
 	delete(e.deletes, id)
 	s := e.undeletable[id]

@@ -1,4 +1,4 @@
-// Package service is the bridge on a master: it reads the bus, looks at keys and
+// Package service is the bridge on a master: it reads the bus, checks keys and
 // highstates, beats, and compares keys and fleet so that no lost event matters
 // for longer than a few minutes.
 //

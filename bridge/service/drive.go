@@ -159,7 +159,7 @@ func (e *Engine) next() acts {
 		c.why = step.Reason
 		switch step.Act {
 		case decide.Rest:
-			c.due = now.Add(jobsFor) // until something happens; the comparison looks anyway
+			c.due = now.Add(jobsFor) // until something happens; the comparison checks it anyway
 			if !c.Row.WantsHighstate() {
 				e.endHighstate(id)
 			}

@@ -15,7 +15,7 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// Plan counts what a bridge would do about the keys that the master holds now.
+// Plan counts what a bridge would do about the keys that the master has now.
 type Plan struct {
 	Acts       map[decide.KeyAct]int
 	Foreign    int // ids that are accepted, and have no row
@@ -24,19 +24,19 @@ type Plan struct {
 	Problems []Problem
 }
 
-// MakePlan makes the plan, and does nothing. tell, which may be nil, is called with
-// each id for which a bridge would act.
+// MakePlan makes the plan, and does nothing. report is called with each id for which a
+// bridge would act; nil: it is not needed.
 func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
-	tell func(id string, d decide.KeyDecision, highstate bool)) (Plan, error) {
+	report func(id string, d decide.KeyDecision, highstate bool)) (Plan, error) {
 	discard := slog.New(slog.DiscardHandler)
 	e := NewEngine(cfg, store, nil, keys, nil, NewInbox(), NewAudit(discard), time.Now, discard)
 	plan := Plan{Acts: map[decide.KeyAct]int{}}
-	held, err := e.listKeys()
+	listing, err := e.listKeys()
 	if err != nil {
 		return plan, err
 	}
-	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(held)), batch) {
-		views := e.views(chunk, held, nil)
+	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(listing)), batch) {
+		views := e.views(chunk, listing, nil)
 		if err := e.addRows(ctx, views, nil); err != nil {
 			return plan, err
 		}
@@ -48,14 +48,14 @@ func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 			}
 		}
 		for _, id := range ids {
-			plan.add(cfg, views[id], tell)
+			plan.add(cfg, views[id], report)
 		}
 	}
 	plan.Problems = e.problems.list()
 	return plan, nil
 }
 
-func (p *Plan) add(cfg Config, v *keyView, tell func(id string, d decide.KeyDecision, highstate bool)) {
+func (p *Plan) add(cfg Config, v *keyView, report func(id string, d decide.KeyDecision, highstate bool)) {
 	d := decide.Keys(cfg.Admit, v.KeyView)
 	p.Acts[d.Act]++
 	if decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) == decide.PhaseForeign {
@@ -65,8 +65,8 @@ func (p *Plan) add(cfg Config, v *keyView, tell func(id string, d decide.KeyDeci
 	if highstate {
 		p.Highstates++
 	}
-	if tell != nil && (highstate || d.Act != decide.LeaveKey) {
-		tell(v.ID, d, highstate)
+	if report != nil && (highstate || d.Act != decide.LeaveKey) {
+		report(v.ID, d, highstate)
 	}
 }
 

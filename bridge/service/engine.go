@@ -96,7 +96,7 @@ const (
 	// knownFor: how long a row that needs nothing done is good for a decision.
 	knownFor = 10 * time.Second
 	// batch bounds what one call of store or master is asked for, and how many ids
-	// a step looks at before it comes to publishing, recording and deleting.
+	// a step checks before it publishes, records and deletes.
 	batch = 500
 	// jobsFor: how long the answer to an ask or a ping may take to matter.
 	jobsFor = 10 * time.Minute
@@ -129,7 +129,7 @@ type Engine struct {
 
 	stages    map[stageName]stage
 	restoring map[string]bool // ids whose known key an admin wants back
-	queue     workQueue       // ids whose keys are to be looked at
+	queue     workQueue       // ids whose keys are to be checked
 	accepted  AcceptedKeys    // which keys this master has accepted, remembered over restarts
 	problems  problems        // ids passed over, or odd, by name
 	clock     clockWatch      // whether the wall clock went as the monotonic one
@@ -162,7 +162,7 @@ type Engine struct {
 	status        statusBox
 }
 
-// highstate is a minion's first highstate, by its Salt id, and when to look at it again.
+// highstate is a minion's first highstate, by its Salt id, and when to check it again.
 type highstate struct {
 	decide.HighstateView
 	opened time.Time
@@ -227,7 +227,7 @@ func (e *Engine) Run(ctx context.Context) error {
 // called again at the latest. Where there is more work of a kind than a batch,
 // that is at once: so much work of one kind keeps no other kind waiting for longer
 // than a batch takes. Each stage fails by itself, and loses nothing: what was not
-// done is looked at again after a back-off.
+// done is tried again after a back-off.
 func (e *Engine) Step(ctx context.Context) time.Time {
 	e.drainInbox()
 	if !e.preloaded {
@@ -248,10 +248,10 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	}
 	e.enqueueExpected()
 	if e.stageDue(stageMinions) {
-		if looks := e.queue.pop(batch, e.now()); len(looks) > 0 {
-			if !e.runStage(ctx, stageMinions, func(ctx context.Context) error { return e.processIDs(ctx, looks) }) {
-				for _, id := range slices.Sorted(maps.Keys(looks)) {
-					e.queue.add(id, looks[id])
+		if ids := e.queue.pop(batch, e.now()); len(ids) > 0 {
+			if !e.runStage(ctx, stageMinions, func(ctx context.Context) error { return e.processIDs(ctx, ids) }) {
+				for _, id := range slices.Sorted(maps.Keys(ids)) {
+					e.queue.add(id, ids[id])
 				}
 			}
 		}

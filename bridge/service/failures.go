@@ -34,7 +34,7 @@ type callFailures struct {
 	askAt   time.Time // when the next round of questions may go out
 }
 
-// sidesDown is what holds up whole sides.
+// sidesDown is what delays whole sides.
 func (e *Engine) sidesDown() error {
 	now := e.now()
 	var errs []error

@@ -73,7 +73,7 @@ func (b *Heartbeats) Run(ctx context.Context) error {
 	}
 }
 
-// Tick beats once and, if another master's claim matters, looks at the others.
+// Tick beats once and, if another master's claim matters, reads the others' rows.
 func (b *Heartbeats) Tick(ctx context.Context) {
 	b.checkForTwin(ctx)
 	b.countConnected()
@@ -168,7 +168,7 @@ func (b *Heartbeats) Draining() bool {
 	return b.row.Draining && b.otherReady
 }
 
-// OwnerLiveness says how the owner of a row's claim looks, and keeps an eye on it.
+// OwnerLiveness returns the liveness of the owner of a row's claim, and watches the owner.
 func (b *Heartbeats) OwnerLiveness(row fleet.Minion) decide.Liveness {
 	if row.ClaimState != fleet.Claimed || row.ClaimOwner == b.beat.InstanceID {
 		return decide.Unseen

@@ -28,13 +28,13 @@ const (
 // a hostile event can make us keep.
 const maxID = 255
 
-// Inbox gathers what happened since the engine last looked. The bus fills it,
+// Inbox gathers what happened since the engine last drained it. The bus fills it,
 // never waiting; the engine empties it.
 type Inbox struct {
 	wake chan struct{} // holds one token while there is something to do
 
 	mu      sync.Mutex
-	ids     map[string]bool // ids to look at; true: the minion has just connected here
+	ids     map[string]bool // ids to check; true: the minion has just connected here
 	returns map[returnKey]event.Return
 	bytes   int                     // of the bodies of returns
 	invalid map[string]bool         // ids whose row somebody else has changed
@@ -42,7 +42,7 @@ type Inbox struct {
 	restore map[string]bool         // ids whose known key an admin wants back
 	gap     string                  // why everything must be compared; empty: no need
 	dropped int64
-	jids    map[string]struct{} // jobs whose returns are ours to hear
+	jids    map[string]struct{} // our jobs, whose returns are read
 }
 
 // returnKey is what a minion returns once.
@@ -71,7 +71,7 @@ func (in *Inbox) Event(e event.Event) {
 	switch e.Kind {
 	case event.KindAuth:
 		// A minion that is let in already re-authenticates often, all of them at
-		// once after each deletion of a key: nothing to look at.
+		// once after each deletion of a key: nothing to check.
 		if a, err := e.Auth(); err == nil && a.Act != "accept" {
 			in.Enqueue(a.ID, false)
 		}
@@ -102,7 +102,7 @@ func (in *Inbox) Gap(reason string) {
 	in.signal()
 }
 
-// Enqueue asks the engine to look at one minion.
+// Enqueue asks the engine to check one minion.
 func (in *Inbox) Enqueue(id string, connected bool) {
 	if id == "" || len(id) > maxID {
 		return
@@ -246,7 +246,7 @@ func (in *Inbox) waiting() (n int, dropped int64) {
 	return len(in.ids) + len(in.returns), in.dropped
 }
 
-// subscribe makes returns of a jid ours to hear. Must be called before the publish:
+// subscribe has the returns of a jid read. It must be called before the publish:
 // a minion may answer before the master's answer to the publish is here.
 func (in *Inbox) subscribe(jid string) {
 	in.mu.Lock()

@@ -15,18 +15,18 @@ import (
 // keyListing says in which states the key store holds a key, by id.
 type keyListing map[string][]salt.State
 
-// processIDs looks at the keys of ids (true: just connected here), does what is to
+// processIDs checks the keys of ids (true: just connected here), does what is to
 // be done about them, and tracks the highstate of each that still needs it.
-func (e *Engine) processIDs(ctx context.Context, looks map[string]bool) error {
-	return e.processKeys(ctx, slices.Sorted(maps.Keys(looks)), nil, looks) // sorted: the same work gives the same calls
+func (e *Engine) processIDs(ctx context.Context, connected map[string]bool) error {
+	return e.processKeys(ctx, slices.Sorted(maps.Keys(connected)), nil, connected) // sorted: the same work gives the same calls
 }
 
-// processKeys processes one batch. held is a listing of the key store, or nil to ask
+// processKeys processes one batch. listing is a listing of the key store, or nil to ask
 // it for each id. What one id lacks (a key that can be read, a row that can be decoded,
 // a name, a proof) does not delay other ids; the error is for what all of them need,
 // which is the store.
-func (e *Engine) processKeys(ctx context.Context, ids []string, held keyListing, connected map[string]bool) error {
-	views := e.views(ids, held, connected)
+func (e *Engine) processKeys(ctx context.Context, ids []string, listing keyListing, connected map[string]bool) error {
+	views := e.views(ids, listing, connected)
 	if err := e.addRows(ctx, views, connected); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ type keyView struct {
 	proofText                 []byte // the public key of its proof
 	acceptedFile              uint64 // see fileOf
 	decision                  decide.KeyDecision
-	failed                    bool   // it is looked at again
+	failed                    bool   // it is checked again
 	listed                    string // when its row listed it, if this is its first key
 }
 
@@ -89,11 +89,11 @@ func (v *keyView) any() bool {
 	return v.Pending.Present || v.Accepted.Present || v.Rejected.Present || v.Denied.Present
 }
 
-// views reads the keys of ids. One that cannot be read is looked at again later.
-func (e *Engine) views(ids []string, held keyListing, connected map[string]bool) map[string]*keyView {
+// views reads the keys of ids. One that cannot be read is checked again later.
+func (e *Engine) views(ids []string, listing keyListing, connected map[string]bool) map[string]*keyView {
 	views := make(map[string]*keyView, len(ids))
 	for _, id := range ids {
-		v, err := e.view(id, held)
+		v, err := e.view(id, listing)
 		switch {
 		case errors.Is(err, salt.ErrUnsettled):
 			e.queue.postpone(id, connected[id], e.now().Add(unstableFor))
@@ -115,10 +115,10 @@ func (e *Engine) retryLater(id string, connected bool, err error) {
 
 // view reads the keys of one id. Keys come from the key store, never from an
 // event: anybody can send one.
-func (e *Engine) view(id string, held keyListing) (*keyView, error) {
+func (e *Engine) view(id string, listing keyListing) (*keyView, error) {
 	v := &keyView{KeyView: decide.KeyView{ID: id, Valid: e.cfg.ValidID(id)}}
-	if held != nil && (e.accepted.Knows(id) || e.wrong[id] != "") && !slices.Contains(held[id], salt.Accepted) {
-		held = nil // it may have been accepted since the listing
+	if listing != nil && (e.accepted.Knows(id) || e.wrong[id] != "") && !slices.Contains(listing[id], salt.Accepted) {
+		listing = nil // it may have been accepted since the listing
 	}
 	if !v.Valid {
 		v.Pending.Present = true // of some kind; nobody reads a path made of such an id
@@ -134,14 +134,14 @@ func (e *Engine) view(id string, held keyListing) (*keyView, error) {
 		{salt.Rejected, &v.Rejected, nil},
 		{salt.Denied, &v.Denied, nil},
 	} {
-		if held != nil && !slices.Contains(held[id], k.state) {
+		if listing != nil && !slices.Contains(listing[id], k.state) {
 			continue
 		}
 		if k.state == salt.Accepted {
 			v.acceptedFile = e.fileOf(id)
 		}
 		text, err := e.keys.Read(id, k.state)
-		if errors.Is(err, salt.ErrNoKey) && held != nil {
+		if errors.Is(err, salt.ErrNoKey) && listing != nil {
 			return e.view(id, nil) // the listing is old: it may lie in another state by now
 		}
 		if errors.Is(err, salt.ErrNoKey) {
@@ -160,7 +160,7 @@ func (e *Engine) view(id string, held keyListing) (*keyView, error) {
 }
 
 // addRows adds what the fleet knows of each id. Those of which it cannot be said
-// now are taken out, and are looked at again.
+// now are taken out, and are checked again.
 func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connected map[string]bool) error {
 	var known []string
 	for _, id := range slices.Sorted(maps.Keys(views)) {

@@ -123,15 +123,15 @@ var reported = []Metric{
 			return nil
 		}
 		m := r.Queue.Messages
-		return map[string]float64{"applied": float64(m.Ours), "passed_over": float64(m.NotOurs), "refuted": float64(m.Refuted), "malformed": float64(m.Malformed), "transient": float64(m.Transient)}
+		return map[string]float64{"applied": float64(m.Applied), "passed_over": float64(m.Ignored), "refuted": float64(m.Refuted), "malformed": float64(m.Malformed), "transient": float64(m.Transient)}
 	}},
-	{"phoenix_hooks_waiting", "gauge", "", "Instances that a lifecycle hook holds.", func(r Report, _ time.Time) map[string]float64 {
+	{"phoenix_hooks_waiting", "gauge", "", "Instances that wait in a lifecycle hook.", func(r Report, _ time.Time) map[string]float64 {
 		if r.Queue == nil {
 			return nil
 		}
 		return number(r.Queue.Hooks)
 	}},
-	{"phoenix_terminations_held", "gauge", "", "Terminations that are held: over the termination limit, or waiting for EC2's confirmation.", func(r Report, _ time.Time) map[string]float64 {
+	{"phoenix_terminations_held", "gauge", "", "Terminations that wait: over the termination limit, or not yet confirmed by EC2.", func(r Report, _ time.Time) map[string]float64 {
 		if r.Queue == nil {
 			return nil
 		}

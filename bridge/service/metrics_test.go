@@ -33,7 +33,7 @@ func fullReport(now time.Time) Report {
 		Bus:    BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},
 		Engine: Status{Resynced: true, ResyncTook: 250 * time.Millisecond, Census: Census{decide.PhaseForeign: 3, decide.PhaseDone: 4}, Running: 5, Fault: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
 		Counts: Counts{KeysAccepted: 7, Ended: map[fleet.Outcome]int64{fleet.Succeeded: 8}, StoreFailures: 9},
-		Queue: &autoscaling.Status{Messages: &autoscaling.Stats{Ours: 1, NotOurs: 2, Malformed: 3, Transient: 4}, Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
+		Queue: &autoscaling.Status{Messages: &autoscaling.Stats{Applied: 1, Ignored: 2, Malformed: 3, Transient: 4}, Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
 			Reconcile: &autoscaling.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}},
 		Relay: &relay.Status{Hears: true, Peers: []relay.Peer{{Master: "m2", Connected: true, Minions: 4}, {Master: "m3"}}, Counts: relay.Counts{Carried: 10, Dropped: 11}}}
 }

@@ -11,10 +11,10 @@ import (
 // nameMap maps Salt minion ids to instances. Where the two are the
 // same, which is the default, it remembers nothing.
 //
-// EC2's word on the living goes first: a name may have come again, and nobody
-// believes a minion. After it comes what rows say of names that were bound, for
-// instances that EC2 has forgotten, and then the name itself, for machines that
-// an operator added and EC2 never knew.
+// EC2's answer about running instances takes precedence: a name may be used again, and
+// a minion's own statement is not believed. Next are the rows' bound names, for
+// instances that EC2 has forgotten, and then the name itself, for machines that an
+// operator added and that EC2 never knew.
 type nameMap struct {
 	ask        Names
 	byName     map[string]string

@@ -8,7 +8,7 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// ReadMasters reads the masters, and takes in how they look.
+// ReadMasters reads the masters, and records their heartbeats.
 func (b *Heartbeats) ReadMasters(ctx context.Context) ([]fleet.Master, error) {
 	masters, err := b.store.Masters(ctx)
 	if _, err = fleet.WithoutBadRows(err); err == nil {

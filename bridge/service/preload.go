@@ -16,7 +16,7 @@ import (
 // holds no place.
 func (e *Engine) preloadKeys(ctx context.Context) error {
 	begun, known, before := e.now(), 0, e.audit.counters.preloaded.Load()
-	held, err := e.listKeys()
+	listing, err := e.listKeys()
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (e *Engine) preloadKeys(ctx context.Context) error {
 				known++
 			}
 		}
-		return e.writeAccepted(rows, held)
+		return e.writeAccepted(rows, listing)
 	})
 	if err != nil {
 		return err
@@ -41,13 +41,13 @@ func (e *Engine) preloadKeys(ctx context.Context) error {
 // writeAccepted writes the bound keys of rows as accepted where this master has none
 // of them yet. What keeps one key from being written is a problem of its own; the
 // error is for what keeps all from it, such as a full disk.
-func (e *Engine) writeAccepted(rows []fleet.Minion, held keyListing) error {
+func (e *Engine) writeAccepted(rows []fleet.Minion, listing keyListing) error {
 	keys := map[string][]byte{}
 	digests := map[string]string{}
 	for _, row := range rows {
 		id := row.SaltID()
 		if row.Status != fleet.Launch || row.PublicKey == "" || !e.cfg.ValidID(id) ||
-			slices.Contains(held[id], salt.Accepted) || slices.Contains(held[id], salt.Rejected) {
+			slices.Contains(listing[id], salt.Accepted) || slices.Contains(listing[id], salt.Rejected) {
 			continue // what this master has said of a key stands
 		}
 		if digest, err := fleet.KeyDigest([]byte(row.PublicKey)); err != nil || digest != row.KeySHA256 {
@@ -67,9 +67,9 @@ func (e *Engine) writeAccepted(rows []fleet.Minion, held keyListing) error {
 	for _, id := range written {
 		e.accepted.Add(id, digests[id])
 		e.cancelDeletion(id) // by the name of a former machine
-		held[id] = append(held[id], salt.Accepted)
+		listing[id] = append(listing[id], salt.Accepted)
 		e.audit.Preloaded()
-		if slices.Contains(held[id], salt.Pending) {
+		if slices.Contains(listing[id], salt.Pending) {
 			e.queue.add(id, false) // on 3008 a pending key hides the accepted one
 		}
 	}
@@ -110,12 +110,12 @@ func (e *Engine) restore(ctx context.Context) error {
 	return e.writeAccepted(slices.Collect(maps.Values(rows)), keyListing{})
 }
 
-// checkRemoved looks at minions whose keys were accepted here and are gone: the
+// checkRemoved checks minions whose keys were accepted here and are gone: the
 // event of a deletion by hand may have been lost.
-func (e *Engine) checkRemoved(held keyListing) {
+func (e *Engine) checkRemoved(listing keyListing) {
 	var gone []string
 	for id := range e.accepted.IDs() {
-		if len(held[id]) == 0 {
+		if len(listing[id]) == 0 {
 			gone = append(gone, id)
 		}
 	}

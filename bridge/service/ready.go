@@ -16,8 +16,8 @@ import (
 type Check func(ctx context.Context) error
 
 const (
-	// readyEvery: how often it is decided anew whether a master is ready; a look at
-	// memory. A gate that was not passed is given longer.
+	// readyEvery: how often it is decided anew whether a master is ready; that reads
+	// memory only. A gate that was not passed is given longer.
 	readyEvery = 200 * time.Millisecond
 	// readyPollEvery: so often where it is.
 	readyPollEvery = time.Second
@@ -89,8 +89,8 @@ func (s *Service) check(ctx context.Context) error {
 // bridge runs.
 func (s *Service) runReady(ctx context.Context) error {
 	var says, known bool // what the row says; whether this bridge has said it
-	var told string
-	var toldAt time.Time
+	var logged string
+	var loggedAt time.Time
 	for {
 		err := s.notReady()
 		ready := err == nil
@@ -102,11 +102,11 @@ func (s *Service) runReady(ctx context.Context) error {
 		switch now := time.Now(); {
 		case ready && news:
 			s.parts.Log.Info("ready", "after", now.Sub(s.started).Round(time.Millisecond))
-			told = ""
+			logged = ""
 		case ready, ctx.Err() != nil:
-		case news, err.Error() != told && now.Sub(s.started) > startGrace && now.Sub(toldAt) > notReadyLogEvery:
+		case news, err.Error() != logged && now.Sub(s.started) > startGrace && now.Sub(loggedAt) > notReadyLogEvery:
 			s.parts.Log.Warn("not ready", "err", err)
-			told, toldAt = err.Error(), now
+			logged, loggedAt = err.Error(), now
 		}
 		wait := readyEvery
 		if ready {

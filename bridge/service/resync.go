@@ -12,7 +12,7 @@ import (
 
 const (
 	// afterGap: a connection stands some milliseconds before the master sends on it,
-	// and what it has to say in between nobody hears.
+	// and its events in between are lost.
 	afterGap = 5 * time.Second
 	// resyncMost: a comparison that could not be ended for that long begins anew.
 	resyncMost = 10 * time.Minute
@@ -25,12 +25,12 @@ type resyncRun struct {
 	begun     time.Time
 	wall      time.Time
 	listing   keyListing
-	remaining []string // still to be looked at
+	remaining []string // still to be checked
 	keys      int
 	census    Census
 }
 
-// resync looks at every id that this master holds a key for, so that no event
+// resync checks every id that this master has a key of, so that no event
 // that was lost, before the start, in a gap of the bus or ever, matters for
 // longer than until the next comparison. A call does one batch.
 func (e *Engine) resync(ctx context.Context) error {
@@ -45,11 +45,11 @@ func (e *Engine) resync(ctx context.Context) error {
 	for _, id := range chunk {
 		e.rows.drop(id)
 	}
-	looks := make(map[string]bool, len(chunk))
+	connected := make(map[string]bool, len(chunk))
 	for _, id := range chunk {
-		looks[id] = false
+		connected[id] = false
 	}
-	if err := e.processKeys(ctx, chunk, s.listing, looks); err != nil {
+	if err := e.processKeys(ctx, chunk, s.listing, connected); err != nil {
 		return err
 	}
 	for _, id := range chunk {
@@ -91,9 +91,9 @@ func (e *Engine) beginResync(ctx context.Context) error {
 func (e *Engine) endResync() {
 	s := e.resyncing
 	e.resyncing = nil
-	for id, settled := range e.unchanged {
+	for id, unchanged := range e.unchanged {
 		if _, here := s.listing[id]; here {
-			s.census[settled.phase]++
+			s.census[unchanged.phase]++
 		} else {
 			delete(e.unchanged, id)
 		}
@@ -127,7 +127,7 @@ func (e *Engine) endResync() {
 	}
 }
 
-// phase is where the last look at id left it.
+// phase is the phase of id at its last check.
 func (e *Engine) phase(id string, accepted bool) decide.Phase {
 	if e.problems.has(BadRow, id) {
 		return decide.PhaseUnreadable

@@ -27,8 +27,8 @@ type Status struct {
 	Blocked int    `json:"blocked"` // of those, kept from it by a state run of somebody else
 	Halted  int    `json:"halted"`  // of those, waiting for the circuit breaker
 	Breaker string `json:"breaker"` // why the circuit breaker is open, as this bridge read it last; empty: it is closed
-	Fault   string `json:"held"`    // what holds some of the work up; empty: nothing
-	// Stages says what holds up which kind of work; the others go on.
+	Fault   string `json:"held"`    // what delays some of the work; empty: nothing
+	// Stages says what delays which kind of work; the others continue.
 	Stages map[string]string `json:"stages"`
 	// Problems are ids that are passed over, or odd, the first of each kind;
 	// Problem counts them all by kind.
@@ -65,20 +65,20 @@ func (e *Engine) Status() Status {
 const statusEvery = 200 * time.Millisecond
 
 func (e *Engine) publishStatus() {
-	now, held := e.now(), ""
+	now, faults := e.now(), ""
 	stages := map[string]string{}
 	for _, name := range stageOrder {
 		if fault := e.stages[name].fault; fault != "" {
 			stages[string(name)] = fault
-			held += "; " + string(name) + ": " + fault
+			faults += "; " + string(name) + ": " + fault
 		}
 	}
-	held = strings.TrimPrefix(held, "; ")
-	if old := e.status.p.Load(); old != nil && held == old.Fault && now.Sub(old.At) < statusEvery && len(e.highstates)+e.problems.len() > maxProgress {
+	faults = strings.TrimPrefix(faults, "; ")
+	if old := e.status.p.Load(); old != nil && faults == old.Fault && now.Sub(old.At) < statusEvery && len(e.highstates)+e.problems.len() > maxProgress {
 		return
 	}
 	s := &Status{At: now, Resynced: e.resynced, KeysPreloaded: e.keysPreloaded, ResyncAt: e.resyncAt, ResyncTook: e.resyncTook, Census: e.census, Deletes: len(e.deletes),
-		Tracked: len(e.highstates), Fault: held, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.countBlocked(), Breaker: e.breakerOpen()}
+		Tracked: len(e.highstates), Fault: faults, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.countBlocked(), Breaker: e.breakerOpen()}
 	s.Waiting, s.Dropped = e.inbox.waiting()
 	s.Waiting += e.queue.len()
 	s.Deletes += len(e.undeletable)

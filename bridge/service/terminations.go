@@ -10,7 +10,7 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// pollTerminated looks at minions that were terminated since the last time: a
+// pollTerminated reads the minions that were terminated since the last time: a
 // master that was down when they were learns of it here. What the index says is a
 // hint: it may lag behind a name that was given anew.
 func (e *Engine) pollTerminated(ctx context.Context) error {
@@ -19,12 +19,12 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 	if !full {
 		since = e.terminated.since()
 	}
-	var held keyListing
+	var listing keyListing
 	var strip []fleet.Change
 	err := e.eachRow(ctx, fleet.Terminate, since, func(rows []fleet.Minion) error {
-		if held == nil {
+		if listing == nil {
 			var err error
-			if held, err = e.listKeys(); err != nil {
+			if listing, err = e.listKeys(); err != nil {
 				return err
 			}
 		}
@@ -33,7 +33,7 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 			if c, due := fleet.ToTombstone(row, fleet.TombstoneAfter, wall); due {
 				strip = append(strip, c)
 			}
-			e.terminatedRow(row, held)
+			e.terminatedRow(row, listing)
 		}
 		return nil
 	})
@@ -52,14 +52,14 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 
 // terminatedRow puts the keys of a terminated minion on the list of those to be
 // deleted. It decides nothing: the row is read again before.
-func (e *Engine) terminatedRow(row fleet.Minion, held keyListing) {
+func (e *Engine) terminatedRow(row fleet.Minion, listing keyListing) {
 	id := row.SaltID()
 	if c := e.highstates[id]; c != nil && c.Row.InstanceID == row.InstanceID {
 		c.stale, c.due = true, e.now()
 	}
 	delete(e.unchanged, id)
 	e.names.learn(row)
-	switch keys := held[id]; {
+	switch keys := listing[id]; {
 	case len(keys) == 0:
 	case e.cfg.Names == nil && !slices.Equal(keys, []salt.State{salt.Pending}):
 		e.scheduleDeletion(id, row)
@@ -92,16 +92,16 @@ func (e *Engine) listKeys() (keyListing, error) {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	e.badFiles(list.Bad)
-	held := make(keyListing, len(list.Accepted)+len(list.Pending))
+	listing := make(keyListing, len(list.Accepted)+len(list.Pending))
 	for _, s := range []struct {
 		state salt.State
 		ids   []string
 	}{{salt.Accepted, list.Accepted}, {salt.Pending, list.Pending}, {salt.Rejected, list.Rejected}, {salt.Denied, list.Denied}} {
 		for _, id := range s.ids {
-			held[id] = append(held[id], s.state)
+			listing[id] = append(listing[id], s.state)
 		}
 	}
-	return held, nil
+	return listing, nil
 }
 
 // badFiles reports what lies among the keys and is none.

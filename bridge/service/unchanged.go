@@ -61,9 +61,9 @@ func shortKey(digest string) (key [8]byte) {
 // readChanged reads the LAUNCH rows that have changed since the last comparison,
 // forgets that their ids are unchanged, and writes their keys where this master has
 // none yet.
-func (e *Engine) readChanged(ctx context.Context, held keyListing) error {
+func (e *Engine) readChanged(ctx context.Context, listing keyListing) error {
 	if e.resyncedAt.IsZero() {
-		return nil // the first comparison: all are looked at, and the preload reads all
+		return nil // the first comparison: all are checked, and the preload reads all
 	}
 	// By our own clock: were it ahead, changes would be found by their events, and
 	// by the comparison that reads all.
@@ -79,7 +79,7 @@ func (e *Engine) readChanged(ctx context.Context, held keyListing) error {
 		if !e.preloaded {
 			return nil // all of them are still to be written
 		}
-		if err := e.writeAccepted(rows, held); err != nil { // such as a full disk: no reason not to compare
+		if err := e.writeAccepted(rows, listing); err != nil { // such as a full disk: no reason not to compare
 			e.preloaded = false
 			e.endStage(stagePreload, err)
 		}
@@ -87,16 +87,16 @@ func (e *Engine) readChanged(ctx context.Context, held keyListing) error {
 	})
 }
 
-// changedIDs returns the ids that a comparison must look at, of those that the key
+// changedIDs returns the ids that a comparison must check, of those that the key
 // store holds: with full, all.
-func (e *Engine) changedIDs(ids []string, held keyListing, full bool) []string {
+func (e *Engine) changedIDs(ids []string, listing keyListing, full bool) []string {
 	if full {
 		clear(e.unchanged)
 		return ids
 	}
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
 		s, found := e.unchanged[id]
-		return found && len(held[id]) == 1 && held[id][0] == salt.Accepted && e.keyUnchanged(id, s)
+		return found && len(listing[id]) == 1 && listing[id][0] == salt.Accepted && e.keyUnchanged(id, s)
 	})
 }
 

@@ -53,7 +53,7 @@ func (w *watermark) since() string {
 // clockWatch finds that the time of day was set.
 type clockWatch struct{ now, wall time.Time }
 
-// mostDrift is more than a clock that is corrected slowly drifts between two looks.
+// mostDrift is more than a clock that is corrected slowly drifts between two polls.
 const mostDrift = time.Minute
 
 // stepped reports whether the wall clock has gone on by another time than now,

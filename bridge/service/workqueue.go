@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// workQueue are the ids whose keys are to be looked at: those whose turn it is, in
+// workQueue are the ids whose keys are to be checked: those whose turn it is, in
 // the order in which they came, and those that wait for a time of their own.
 type workQueue struct {
 	order     []string        // may name an id that was taken out meanwhile
 	connected map[string]bool // those whose turn it is; true: the minion has just connected here
 	later     map[string]later
 	laterAt   time.Time      // the earliest of later; zero: none
-	failures  map[string]int // looks in a row that failed, by id
+	failures  map[string]int // checks in a row that failed, by id
 }
 
 type later struct {
@@ -50,13 +50,13 @@ func (w *workQueue) postpone(id string, connected bool, at time.Time) {
 }
 
 const (
-	// lookupRetryFirst, againMost: when an id is looked at again whose look failed for a
+	// lookupRetryFirst, againMost: when an id is checked again whose check failed for a
 	// reason of its own.
 	lookupRetryFirst = time.Second
 	lookupRetryMost  = 5 * time.Minute
 )
 
-// retry makes id wait for longer each time that its look fails.
+// retry makes id wait for longer each time that its check fails.
 func (w *workQueue) retry(id string, connected bool, now time.Time) {
 	if _, there := w.failures[id]; !there && len(w.failures) >= maxQueued {
 		clear(w.failures)
@@ -65,7 +65,7 @@ func (w *workQueue) retry(id string, connected bool, now time.Time) {
 	w.postpone(id, connected, now.Add(min(lookupRetryFirst<<min(w.failures[id]-1, 16), lookupRetryMost)))
 }
 
-// done forgets that the looks at id failed.
+// done forgets that checks of id failed.
 func (w *workQueue) done(id string) { delete(w.failures, id) }
 
 // pop takes out up to n ids whose turn it is.

@@ -41,7 +41,7 @@ func (s *Store) callWithin(ctx context.Context, limit time.Duration, verb string
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cause := bounded.Err()
-	begun, told := time.Now(), s.config.Waits == nil
+	begun, reported := time.Now(), s.config.Waits == nil
 	for failures := 1; bounded.Err() == nil; failures++ {
 		err := try(bounded, f)
 		if err == nil {
@@ -53,8 +53,8 @@ func (s *Store) callWithin(ctx context.Context, limit time.Duration, verb string
 		if !transient(err) {
 			break
 		}
-		if !told && time.Since(begun) > slow && bounded.Err() == nil {
-			told = true
+		if !reported && time.Since(begun) > slow && bounded.Err() == nil {
+			reported = true
 			s.config.Waits(s.explain(ctx, verb, cause))
 		}
 		retry.Sleep(bounded, retry.Jitter(retry.Backoff{First: firstWait, Most: longestWait}.After(failures)))

@@ -65,13 +65,13 @@ func (s *Store) createTable(ctx context.Context, name, key string, list bool) er
 	if err != nil {
 		return err
 	}
-	_, err = s.settled(ctx, name)
+	_, err = s.active(ctx, name)
 	return err
 }
 
 // addIndex gives by-status to a table that lacks it.
 func (s *Store) addIndex(ctx context.Context, name string) error {
-	table, err := s.settled(ctx, name)
+	table, err := s.active(ctx, name)
 	if err != nil || index(table) != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (s *Store) addIndex(ctx context.Context, name string) error {
 		return err
 	})
 	if err == nil {
-		_, err = s.settled(ctx, name)
+		_, err = s.active(ctx, name)
 	}
 	return err
 }
@@ -113,8 +113,8 @@ func (s *Store) addTTL(ctx context.Context, name string) error {
 // errSettling: a table or its index is being made.
 var errSettling = errors.New("not ready yet")
 
-// settled waits until a table and its index can be used.
-func (s *Store) settled(ctx context.Context, name string) (table *types.TableDescription, err error) {
+// active waits until a table and its index can be used.
+func (s *Store) active(ctx context.Context, name string) (table *types.TableDescription, err error) {
 	err = s.callWithin(ctx, createLimit, "wait for table "+name, func(ctx context.Context) error {
 		out, err := s.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &name})
 		if err != nil {

@@ -8,7 +8,7 @@
 //
 // A change of one row is one conditional UpdateItem, most often without a read
 // before it (see unread). When its condition fails, DynamoDB sends the row along:
-// that tells whether the change was carried out before (an answer that was lost),
+// that shows whether the change was carried out before (an answer that was lost),
 // does not apply, or has to be tried on the row as it is now.
 //
 // Rows of the Phoenix of 2015 are read and carried on: highstate_ran may be a
@@ -70,8 +70,8 @@ type Config struct {
 	// price: for agents, which are many and only ask who is there.
 	LaggingMasters bool
 
-	// Waits is told, once a request, of one that has failed for slow and is tried
-	// again: for people who wait. May be nil.
+	// Waits is called with the error of a request that has failed for slow and is tried
+	// again, once a request: for people who wait. May be nil.
 	Waits func(error)
 
 	// HTTP sends the requests; nil: the SDK's own client. Tests count and break
