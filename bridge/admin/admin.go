@@ -107,7 +107,7 @@ const notifyWithin = 2 * time.Second
 func (a Admin) notify(ctx context.Context, ids ...string) {
 	ctx, cancel := context.WithTimeout(ctx, notifyWithin)
 	defer cancel()
-	err := api.NewClient(a.Config.Socket).Look(ctx, ids)
+	err := api.NewClient(a.Config.Socket).Invalidate(ctx, ids)
 	switch {
 	case err == nil:
 	case errors.Is(err, fs.ErrPermission):

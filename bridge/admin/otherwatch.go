@@ -56,7 +56,7 @@ func (a Admin) WatchOtherKeys(ctx context.Context) error {
 	defer again.Stop()
 	failing := ""
 	for {
-		err := w.look(ctx)
+		err := w.check(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -80,9 +80,9 @@ func newOtherWatch(a Admin, keys *salt.Keys) *otherWatch {
 	return &otherWatch{Admin: a, keys: keys, read: map[string]salt.FileVersion{}, recorded: map[string]string{}, refused: map[string]string{}, now: time.Now}
 }
 
-// look examines the denied keys that have changed, maxOtherKeys of them at most; the
+// check examines the denied keys that have changed, maxOtherKeys of them at most; the
 // others are examined the next time.
-func (w *otherWatch) look(ctx context.Context) error {
+func (w *otherWatch) check(ctx context.Context) error {
 	list, err := w.keys.List()
 	if err != nil {
 		return fmt.Errorf("list keys: %w", err)

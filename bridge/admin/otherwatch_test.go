@@ -85,7 +85,7 @@ func (d *deniedKeys) put(state, id, key string) {
 
 func (d *deniedKeys) look() {
 	d.t.Helper()
-	if err := d.watch.look(d.t.Context()); err != nil {
+	if err := d.watch.check(d.t.Context()); err != nil {
 		d.t.Fatal(err)
 	}
 }

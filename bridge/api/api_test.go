@@ -43,11 +43,11 @@ func serve(t *testing.T) *bridge {
 	done := make(chan error, 1)
 	go func() {
 		done <- api.Serve(ctx, l, api.Bridge{
-			Look:    func(ids []string) { b.looked <- ids },
-			Restore: func(ids []string) { b.looked <- ids },
-			Status:  func() any { return map[string]int{"keys": 3} },
-			Hint:    b.hint,
-			Operate: b.operate, Translate: translate,
+			Invalidate: func(ids []string) { b.looked <- ids },
+			Restore:    func(ids []string) { b.looked <- ids },
+			Status:     func() any { return map[string]int{"keys": 3} },
+			Hint:       b.hint,
+			Operate:    b.operate, Translate: translate,
 			Release: func(context.Context) ([]string, error) { return nil, errors.New("nothing is held") },
 		})
 	}()
@@ -117,7 +117,7 @@ func (b *bridge) ask(t *testing.T, method, path, body string) (int, string) {
 func TestLookAndStatus(t *testing.T) {
 	b := serve(t)
 	client := api.NewClient(b.path)
-	if err := client.Look(t.Context(), []string{"a", "b"}); err != nil {
+	if err := client.Invalidate(t.Context(), []string{"a", "b"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-b.looked; !slices.Equal(got, []string{"a", "b"}) {

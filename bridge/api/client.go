@@ -35,8 +35,8 @@ func NewClient(path string) *Client {
 	}}}
 }
 
-// Look notifies the bridge that rows were changed.
-func (c *Client) Look(ctx context.Context, ids []string) error {
+// Invalidate notifies the bridge that rows were changed.
+func (c *Client) Invalidate(ctx context.Context, ids []string) error {
 	body, err := json.Marshal(map[string][]string{"ids": ids})
 	if err != nil {
 		return fmt.Errorf("notify bridge: %w", err)

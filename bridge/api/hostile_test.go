@@ -73,7 +73,7 @@ func TestG7_GarbageLeavesTheSocketServing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := api.NewClient(b.path).Look(t.Context(), []string{"a"}); err != nil {
+	if err := api.NewClient(b.path).Invalidate(t.Context(), []string{"a"}); err != nil {
 		t.Error(err)
 	}
 	if got := <-b.looked; !slices.Equal(got, []string{"a"}) {
@@ -189,7 +189,7 @@ func TestOtherUsersAreRefused(t *testing.T) {
 		t.Cleanup(func() { _ = silent.Close() })
 	}
 	begun := time.Now()
-	if err := api.NewClient(b.path).Look(t.Context(), []string{"a"}); err != nil {
+	if err := api.NewClient(b.path).Invalidate(t.Context(), []string{"a"}); err != nil {
 		t.Error(err)
 	}
 	if took := time.Since(begun); took > time.Second { // a connection without a header lives for 2 s

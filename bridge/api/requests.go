@@ -62,7 +62,7 @@ func newHandler(b Bridge) *handler {
 	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"GET /v1/status":     h.status,
 		"GET /v1/jobs":       h.jobs,
-		"POST /v1/look":      h.takeIDs(b.Look),
+		"POST /v1/look":      h.takeIDs(b.Invalidate),
 		"POST /v1/hints":     h.hints,
 		"POST /v1/operation": h.operation,
 		"POST /v1/command":   h.command,

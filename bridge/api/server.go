@@ -35,8 +35,8 @@ var ErrInUse = errors.New("a bridge is running already")
 
 // Bridge is what the socket speaks for.
 type Bridge struct {
-	Look   func(ids []string) // rows were changed: look again
-	Status func() any
+	Invalidate func(ids []string) // rows were changed: read them again
+	Status     func() any
 	// Release retires the instances that the termination limit holds, and returns their ids.
 	Release func(ctx context.Context) ([]string, error)
 	// Restore writes known keys again that were deleted here by hand.

@@ -96,7 +96,7 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 		}
 	}
 	if len(doubtful) > 0 {
-		left = append(left, r.persist(ctx, url, doubtful, r.applyOnWord)...)
+		left = append(left, r.persist(ctx, url, doubtful, r.applyConfirmed)...)
 	}
 	stop()
 	// Receive no more messages until the store answers: other masters may reach it.

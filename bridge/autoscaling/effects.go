@@ -40,11 +40,11 @@ func (r *Reconciler) carryOut(ctx context.Context, p plan, masters map[string]bo
 	return bad, nil
 }
 
-// tend takes up the instances that a hook of ours holds: the message of it may have
+// tend takes up the instances that wait in a configured hook: the message of it may have
 // been lost, or its master is gone. A master that its group terminates drains.
 func (r *Reconciler) tend(ctx context.Context, p plan, masters map[string]bool) {
 	for _, m := range p.tend {
-		hooks, _ := r.hooks.ours(ctx, m.Group) // it logs its own fault
+		hooks, _ := r.hooks.configured(ctx, m.Group) // it logs its own fault
 		for _, k := range hooks {
 			if k.of != m.Kind {
 				continue

@@ -16,7 +16,7 @@ type words struct {
 	states    map[string]string   // AutoScaling's, of those that a hook is said to hold
 }
 
-// believed is what follows from a message of a termination and from AWS's own word.
+// believed is what follows from a message of a termination and from AWS's own answer.
 type believed string
 
 const (
@@ -27,7 +27,7 @@ const (
 	nobody  believed = "nobody"  // EC2 does not know it, nor has the fleet it
 )
 
-// believe decides about a message of a termination that is not taken on its word.
+// believe decides about a message of a termination that needs confirmation.
 // listed says whether a row of the instance says LAUNCH.
 func (w words) believe(m Message, role Role, listed bool) believed {
 	i, known := w.instances[m.InstanceID]
@@ -49,8 +49,8 @@ func (w words) believe(m Message, role Role, listed bool) believed {
 }
 
 const (
-	// wordWithin bounds the question for AWS's word: meanwhile no message is read.
-	wordWithin = 10 * time.Second
+	// answerWithin bounds the question to AWS: meanwhile no message is read.
+	answerWithin = 10 * time.Second
 	// maxHeld bounds the terminations that are remembered for reports.
 	maxHeld = 10_000
 	// heldFor: a message that waits is received again each minute. One that was not for
@@ -58,7 +58,7 @@ const (
 	heldFor = 10 * time.Minute
 )
 
-// errAway: AWS did not give its word a moment ago, and is not asked for some time.
+// errAway: AWS did not answer a moment ago, and is not asked for some time.
 var errAway = errors.New("AWS did not answer a moment ago")
 
 // patience keeps a question from being asked again and again while nobody answers.
@@ -87,12 +87,12 @@ func (p *patience) note(err error) (first bool) {
 	return p.failures == 1
 }
 
-// ask asks AWS for its word on the instances of deliveries.
+// ask asks AWS about the instances of deliveries.
 func (r *Reader) ask(ctx context.Context, deliveries []*delivery) (words, error) {
 	if r.away.spent() {
 		return words{}, errAway
 	}
-	ctx, cancel := context.WithTimeout(ctx, wordWithin)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	var ids, held []string
 	for _, l := range deliveries {

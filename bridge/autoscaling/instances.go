@@ -17,7 +17,7 @@ type EC2 interface {
 	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
 }
 
-// Instance is EC2's own word on an instance.
+// Instance is what EC2 reports of an instance.
 type Instance struct {
 	ID       string
 	State    types.InstanceStateName

@@ -89,7 +89,7 @@ const keptFor = 20 * time.Second
 
 // arrival is what was seen of a launching master's row since its hook began to wait.
 type arrival struct {
-	looked    bool
+	seen      bool
 	heartbeat int64     // at the first check
 	unready   bool      // it was not ready since
 	moved     time.Time // when the heartbeat was first seen to have moved; zero: never
@@ -100,8 +100,8 @@ type arrival struct {
 // that comes out of the warm pool, and a bridge that starts keeps what it finds there. So
 // the heartbeat must change, and the row stay ready.
 func (a *arrival) see(master fleet.Master, found bool, now time.Time) (ready bool) {
-	if !a.looked {
-		a.looked, a.heartbeat = true, master.Heartbeat
+	if !a.seen {
+		a.seen, a.heartbeat = true, master.Heartbeat
 	}
 	ready = found && master.Ready
 	if !ready {

@@ -48,7 +48,7 @@ const (
 	maxGroups = 1000
 )
 
-// hook is one lifecycle hook of a group that is ours.
+// hook is one configured lifecycle hook of a group.
 type hook struct {
 	name    string
 	of      Kind // Launched or Ended
@@ -68,8 +68,8 @@ type groupHooks struct {
 	until time.Time
 }
 
-// ours gives the hooks of a group whose names are configured.
-func (h *Hooks) ours(ctx context.Context, group string) ([]hook, error) {
+// configured returns the hooks of a group whose names are configured.
+func (h *Hooks) configured(ctx context.Context, group string) ([]hook, error) {
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()
 	if g, known := h.of.groups[group]; known && time.Now().Before(g.until) {
@@ -131,7 +131,7 @@ func (h *Hooks) describeHooks(ctx context.Context, group string) ([]hook, error)
 
 // timeout is how long AutoScaling waits without a heartbeat.
 func (h *Hooks) timeout(ctx context.Context, group, name string) time.Duration {
-	hooks, _ := h.ours(ctx, group)
+	hooks, _ := h.configured(ctx, group)
 	if i := slices.IndexFunc(hooks, func(k hook) bool { return k.name == name }); i >= 0 {
 		return hooks[i].timeout
 	}
@@ -206,7 +206,7 @@ func holds(state string, kind Kind) bool {
 	return strings.HasSuffix(state, ":Wait")
 }
 
-// errChanged: the row says something else than a moment ago. It is looked at again.
+// errChanged: the row says something else than a moment ago. It is checked again.
 var errChanged = errors.New("its row changed meanwhile")
 
 // abandon gives a launching instance up: AutoScaling terminates and replaces it. Row

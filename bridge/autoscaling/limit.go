@@ -10,7 +10,7 @@ import (
 	"phoenix/bridge/fleet"
 )
 
-// The termination limit: at most that many instances are ended within an hour on the word of
+// The termination limit: at most that many instances are terminated within an hour because of
 // messages alone, and as many by reconciling by itself.
 const (
 	limitLeast   = 10

@@ -189,7 +189,7 @@ func motoGroups(t *testing.T, cfg aws.Config) {
 	if len(ids) != 4 || !slices.Equal(rec.Report().Missing, []string{"salt"}) {
 		t.Fatalf("found %v, missing %v", ids, rec.Report().Missing)
 	}
-	known, err := hooks.ours(ctx, "web")
+	known, err := hooks.configured(ctx, "web")
 	slices.SortFunc(known, func(a, b hook) int { return strings.Compare(a.name, b.name) })
 	if want := []hook{{upHook, Launched, 2 * time.Minute}, {downHook, Ended, 2 * time.Minute}}; err != nil || !slices.Equal(known, want) {
 		t.Errorf("hooks %+v, %v", known, err)

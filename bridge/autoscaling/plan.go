@@ -103,7 +103,7 @@ func (f facts) launched() map[string]bool {
 	return ids
 }
 
-// decide says what follows from facts. It takes only EC2's own word, given in two
+// decide says what follows from facts. It accepts only EC2's own answer, given in two
 // passes, for a termination, and of a minion that a hook holds its group's, for what
 // AutoScaling terminates it never takes back. To be in no group is none: instances are detached,
 // stopped, put on standby or into a warm pool. Nor is EC2's not knowing an

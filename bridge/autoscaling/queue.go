@@ -90,7 +90,7 @@ func (q *Queue) Status() Status {
 	return s
 }
 
-// Release retires what the termination limit holds, an operator's word, and returns it.
+// Release retires the instances that the termination limit holds, as an operator asked, and returns them.
 func (q *Queue) Release(ctx context.Context) (released []string, err error) {
 	var errs []error
 	if q.rec != nil {

@@ -70,7 +70,7 @@ type Reader struct {
 
 	terminations terminationLimit
 	ledger       ledger
-	away         patience // AWS's own word
+	away         patience // with AWS's answers
 	pulses       pulses   // of masters
 
 	drained  chan struct{}
@@ -210,7 +210,7 @@ func (r *Reader) Held() (held, refuted []string) {
 func (r *Reader) Release(ctx context.Context) ([]string, error) {
 	held, _ := r.ledger.lists()
 	ids := slices.Sorted(maps.Keys(held))
-	call, cancel := context.WithTimeout(ctx, wordWithin)
+	call, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	if instances, err := describe(call, r.ec2, ids); err == nil {
 		ids = slices.DeleteFunc(ids, func(id string) bool { i, known := instances[id]; return known && !i.Gone() })

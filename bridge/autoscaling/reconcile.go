@@ -25,7 +25,7 @@ const (
 	// ReconcileEvery bounds for how long a message that never came can matter.
 	ReconcileEvery = 5 * time.Minute
 	// secondAfter: a pass in which EC2 called an instance terminated is followed by
-	// another that soon, for the second word. Long enough that an answer which was
+	// another that soon, for the second answer. Long enough that an answer which was
 	// wrong by a hitch is not given again.
 	secondAfter = time.Minute
 	// drainWithin: the first pass waits for the queues to be read, but not for a
@@ -186,7 +186,7 @@ func (r *Reconciler) Pass(ctx context.Context) error {
 }
 
 // pass does what follows from the facts. If EC2 does not answer, that is an error, and
-// yet done is what does not need its word.
+// yet done is what does not need its answer.
 func (r *Reconciler) pass(ctx context.Context) (p plan, f found, bad map[string]error, err error) {
 	r.mu.Lock()
 	m := r.memory

@@ -83,7 +83,7 @@ func later(a, b time.Time) time.Time {
 
 // retire says in its row that a master is at its end, once nothing holds it any more:
 // who is still there leaves at once, and its claims are taken over. That it cannot come
-// back is AutoScaling's own word, asked for once more. If that fails, the message that
+// back is AutoScaling's own answer, requested once more. If that fails, the message that
 // EC2 has terminated it will do it.
 func (h *Hooks) retire(ctx context.Context, m Message) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeWithin)

@@ -13,7 +13,7 @@ import (
 )
 
 // refuteAfter: EC2 answers from a state that may be some seconds old. So often a
-// message comes, once a minute, before EC2's word that its instance lives is final.
+// message comes, once a minute, before EC2's answer that its instance runs is final.
 const refuteAfter = 3
 
 // known are the rows that deliveries speak of.
@@ -96,9 +96,9 @@ func (k known) readable(r *Reader, l *delivery) bool {
 	return false
 }
 
-// applyOnWord applies doubtful deliveries as far as AWS itself says the same. Rows are
+// applyConfirmed applies doubtful deliveries as far as AWS itself says the same. Rows are
 // read again; an error is the store's.
-func (r *Reader) applyOnWord(ctx context.Context, deliveries []*delivery) error {
+func (r *Reader) applyConfirmed(ctx context.Context, deliveries []*delivery) error {
 	if slices.ContainsFunc(deliveries, func(l *delivery) bool { return l.disposition == "" && l.msg.Kind == Warned }) {
 		retry.Sleep(ctx, beatWithin) // then it is seen which masters' hearts move
 	}
@@ -151,7 +151,7 @@ func (r *Reader) applyOnWord(ctx context.Context, deliveries []*delivery) error 
 	return errors.Join(append(errs, r.write(ctx, write, adds))...)
 }
 
-// ended decides about a termination on AWS's own word, and says whether the minion's
+// ended decides about a termination by AWS's own answer, and reports whether the minion's
 // row is to be written. An error is the store's.
 func (r *Reader) ended(ctx context.Context, l *delivery, k known, w words) (write bool, err error) {
 	id := l.msg.InstanceID

@@ -216,7 +216,7 @@ func (v *visit) master(ctx context.Context, path string) {
 	m.IDPattern, m.ValidID = v.cfg.IDPattern, valid.MatchString
 	if v.configured() {
 		v.askBridge(ctx)
-		v.look(ctx, true)
+		v.readStore(ctx, true)
 		if v.store != nil {
 			m.Plan, err = v.plan(ctx, c)
 			v.fleet.StoreErr = cmp.Or(v.fleet.StoreErr, err)
@@ -239,7 +239,7 @@ func (v *visit) minion(ctx context.Context, path string) {
 	m := doctor.ReadMinion(c)
 	m.Reach = reachMasters(ctx, c)
 	if v.configured() {
-		v.look(ctx, false)
+		v.readStore(ctx, false)
 		if v.fleet.Proof != nil {
 			v.fleet.Proof.Key = m.Key
 		}

@@ -33,8 +33,8 @@ type openedStore struct {
 	bad   map[string]error // rows that cannot be decoded, as far as they were looked for
 }
 
-// look opens the store, unless it is open, and sees what it says of masters.
-func (v *visit) look(ctx context.Context, asMaster bool) {
+// readStore opens the store, unless it is open, and sees what it says of masters.
+func (v *visit) readStore(ctx context.Context, asMaster bool) {
 	if v.store == nil && v.fleet.StoreErr == nil {
 		v.store, v.fleet.StoreErr = v.openToRead(ctx)
 	}

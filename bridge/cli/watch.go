@@ -58,7 +58,7 @@ func watchStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH)
 	defer signal.Stop(resized)
-	looks, typed := looks(c, cfg, store, every, watchLines), s.keys()
+	looks, typed := snapshots(c, cfg, store, every, watchLines), s.keys()
 	lines := []string{"phoenix status: looking …"}
 	var at scroller
 	for {
@@ -84,9 +84,9 @@ func watchStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	}
 }
 
-// looks sends what is to be shown: now, and then every so often until the command
+// snapshots sends what is to be shown: now, and then every so often until the command
 // ends. A slow store holds up neither keys nor resizing.
-func looks(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration, decisions int) <-chan []string {
+func snapshots(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration, decisions int) <-chan []string {
 	out := make(chan []string)
 	go func() {
 		for {

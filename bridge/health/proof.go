@@ -75,9 +75,9 @@ func (p *Proof) Bus(connected bool, now time.Time) {
 	}
 }
 
-// Look decides whether the master is proven to serve; nil says so, an error why
+// Check decides whether the master is proven to serve; nil says so, an error why
 // it is not.
-func (p *Proof) Look(now time.Time) error {
+func (p *Proof) Check(now time.Time) error {
 	switch {
 	case p.answered.IsZero() && p.fault != nil:
 		return fmt.Errorf("no worker of the master has answered yet: %w", p.fault)

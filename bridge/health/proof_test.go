@@ -24,7 +24,7 @@ func seen(seconds int, answered func(second, request int) bool, bus func(second 
 				p.Failed(errors.New("connection refused"))
 			}
 		}
-		serves = append(serves, p.Look(now) == nil)
+		serves = append(serves, p.Check(now) == nil)
 	}
 	return serves
 }
@@ -84,7 +84,7 @@ func TestProofSaysWhy(t *testing.T) {
 	now := time.Now()
 	want := func(text string) {
 		t.Helper()
-		if err := p.Look(now); err == nil || !strings.Contains(err.Error(), text) {
+		if err := p.Check(now); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("says %v, want %q", err, text)
 		}
 	}
@@ -94,7 +94,7 @@ func TestProofSaysWhy(t *testing.T) {
 	p.Answered(now)
 	want("event bus is not connected")
 	p.Bus(true, now)
-	if err := p.Look(now); err != nil {
+	if err := p.Check(now); err != nil {
 		t.Error(err)
 	}
 	p.Failed(errors.New("connection reset"))

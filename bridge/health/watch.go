@@ -12,7 +12,7 @@ const (
 	askEvery = 5 * time.Second
 	// hurryEvery: how often one is asked that has just begun to answer.
 	hurryEvery = time.Second
-	// lookEvery: how often it is decided anew. A look at memory.
+	// lookEvery: how often it is decided anew. That reads memory only.
 	lookEvery = time.Second
 	// late is how long a request waits for an answer. One that comes after the proof
 	// is lost does not make the master ready, but tells one with much to do from one
@@ -39,7 +39,7 @@ type Watch struct {
 // answer, and bus reports whether the event bus is connected.
 func NewWatch(ask func(context.Context) error, bus func() bool) *Watch {
 	w := &Watch{ask: ask, bus: bus}
-	w.look(time.Now())
+	w.update(time.Now())
 	return w
 }
 
@@ -53,7 +53,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	var asked time.Time
 	for {
 		now := time.Now()
-		every := w.look(now)
+		every := w.update(now)
 		if len(slots) >= hurried {
 			every = askEvery
 		}
@@ -109,16 +109,16 @@ func (w *Watch) take(ctx context.Context, in func()) {
 	w.mu.Lock()
 	in()
 	w.mu.Unlock()
-	w.look(time.Now())
+	w.update(time.Now())
 }
 
-// look decides, and says when to ask next.
-func (w *Watch) look(now time.Time) (every time.Duration) {
+// update decides, and says when to ask next.
+func (w *Watch) update(now time.Time) (every time.Duration) {
 	connected := w.bus()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.proof.Bus(connected, now)
-	w.answer = w.proof.Look(now)
+	w.answer = w.proof.Check(now)
 	if w.proof.Hurry() {
 		return hurryEvery
 	}

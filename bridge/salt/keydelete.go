@@ -18,9 +18,9 @@ import (
 var ErrBeside = errors.New("the id has another key besides")
 
 const (
-	// settleWithin bounds the wait for a text that is no whole key and may be being
-	// written: after settleAfter it is taken as it is.
-	settleWithin = 2 * settleAfter
+	// stableWithin bounds the wait for a text that is no whole key and may be being
+	// written: after stableAfter it is taken as it is.
+	stableWithin = 2 * stableAfter
 	settlePause  = 200 * time.Millisecond
 )
 
@@ -80,7 +80,7 @@ func DeleteKey(ctx context.Context, keys *Keys, master *Master, id string, state
 
 // readWhole is Read, which waits while a text may be being written.
 func (k *Keys) readWhole(ctx context.Context, id string, state State) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	ctx, cancel := context.WithTimeout(ctx, stableWithin)
 	defer cancel()
 	again := time.NewTicker(settlePause)
 	defer again.Stop()

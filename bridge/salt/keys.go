@@ -38,7 +38,7 @@ var (
 	// ErrOtherKey is returned when another key for that id is accepted already.
 	ErrOtherKey = errors.New("another key is accepted")
 	// ErrUnsettled is returned beside a text that is no whole public key, until the
-	// same was seen for settleAfter: 3006 and 3007 write a key in place, so that who
+	// same was seen for stableAfter: 3006 and 3007 write a key in place, so that who
 	// reads it in that moment sees an empty file or a part. Look again; nothing
 	// follows from such a text.
 	ErrUnsettled = errors.New("it is being written, or is no key")
@@ -66,7 +66,7 @@ type Listing struct {
 // over NFS.
 type Keys struct {
 	dir   string
-	looks looks
+	odd   oddFiles
 	clean sync.Once // of what a crash left behind
 }
 
@@ -125,11 +125,11 @@ func (k *Keys) Read(id string, state State) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = ErrNoKey
-		k.looks.forget(name)
+		k.odd.forget(name)
 	case err != nil:
 	case whole(text):
-		k.looks.forget(name)
-	case !k.looks.settled(name, info, text):
+		k.odd.forget(name)
+	case !k.odd.unchanged(name, info, text):
 		return text, fmt.Errorf("read key %s in %s: %w", id, state, ErrUnsettled)
 	}
 	if err != nil {

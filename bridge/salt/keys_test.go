@@ -265,7 +265,7 @@ func TestTornKeyIsWrittenAgain(t *testing.T) {
 		if err != nil || len(written) > 0 || len(faults) != len(keys) || !errors.Is(faults["half"], ErrUnsettled) {
 			t.Fatalf("at once: %v, %v, %v", written, faults, err)
 		}
-		time.Sleep(settleAfter)
+		time.Sleep(stableAfter)
 		put(t, newKey(t), dir, "minions", "half") // Salt was writing it
 		written, faults, err = k.WriteAccepted(keys)
 		if err != nil || !slices.Equal(written, []string{"empty", "zeros"}) || !errors.Is(faults["half"], ErrOtherKey) {
@@ -393,16 +393,16 @@ func TestUnsettledKey(t *testing.T) {
 		}
 		put(t, nil, dir, "minions_pre", "i-1")
 		read(ErrUnsettled, nil)
-		time.Sleep(settleAfter - time.Second)
+		time.Sleep(stableAfter - time.Second)
 		put(t, key[:100], dir, "minions_pre", "i-1")
 		read(ErrUnsettled, key[:100])
-		time.Sleep(settleAfter - time.Second)
+		time.Sleep(stableAfter - time.Second)
 		read(ErrUnsettled, key[:100])
 		put(t, key, dir, "minions_pre", "i-1")
 		read(nil, key) // at once, once it is whole
 		put(t, []byte("no key"), dir, "minions_pre", "i-1")
 		read(ErrUnsettled, []byte("no key"))
-		time.Sleep(settleAfter)
+		time.Sleep(stableAfter)
 		read(nil, []byte("no key"))
 		read(nil, []byte("no key"))
 		// The same text written anew is another one.
@@ -410,7 +410,7 @@ func TestUnsettledKey(t *testing.T) {
 		read(ErrUnsettled, []byte("no key"))
 		check(t, os.Remove(filepath.Join(dir, "minions_pre", "i-1")))
 		read(ErrNoKey, nil)
-		if n := len(k.looks.seen); n != 0 {
+		if n := len(k.odd.seen); n != 0 {
 			t.Errorf("%d looks are remembered", n)
 		}
 	})
@@ -419,13 +419,13 @@ func TestUnsettledKey(t *testing.T) {
 // TestG7LooksAreBounded: strangers who send no keys make us remember so much and no
 // more.
 func TestG7LooksAreBounded(t *testing.T) {
-	var l looks
+	var l oddFiles
 	info, err := os.Stat(".")
 	check(t, err)
-	for i := range 2 * maxLooks {
-		l.settled(fmt.Sprint(i), info, nil)
+	for i := range 2 * maxOddFiles {
+		l.unchanged(fmt.Sprint(i), info, nil)
 	}
-	if len(l.seen) > maxLooks {
+	if len(l.seen) > maxOddFiles {
 		t.Errorf("%d looks", len(l.seen))
 	}
 }

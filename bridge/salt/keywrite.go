@@ -213,7 +213,7 @@ func (w *keyWriter) write(id string, text []byte) (bool, error) {
 		err = renameNew(temp, to)
 	}
 	if err == nil {
-		w.keys.looks.forget(string(Accepted) + "/" + id)
+		w.keys.odd.forget(string(Accepted) + "/" + id)
 		return true, nil
 	}
 	_ = os.Remove(temp)
@@ -267,7 +267,7 @@ func (w *keyWriter) there(id string, text []byte) (place, error) {
 		return same, nil
 	case whole(old):
 		return free, ErrOtherKey
-	case !w.keys.looks.settled(string(Accepted)+"/"+id, info, old):
+	case !w.keys.odd.unchanged(string(Accepted)+"/"+id, info, old):
 		return free, ErrUnsettled
 	}
 	return broken, nil

@@ -74,7 +74,7 @@ func (s *Store) apply(ctx context.Context, c fleet.Change, seen *sight) (refused
 			w = unread(c)
 		}
 		if w == nil && seen == nil {
-			it, err := s.look(ctx, table, item{"instanceid": text(id)})
+			it, err := s.readItem(ctx, table, item{"instanceid": text(id)})
 			if err != nil {
 				return nil, nil, err
 			}
@@ -119,7 +119,7 @@ func (s *Store) see(it item) (*sight, error) {
 // blame finds out whether a request that DynamoDB calls invalid failed because of
 // its one row: then that is refused, and no other change is concerned.
 func (s *Store) blame(ctx context.Context, id string, why error) (refused, err error) {
-	it, err := s.look(ctx, s.config.MinionsTable, item{"instanceid": text(id)})
+	it, err := s.readItem(ctx, s.config.MinionsTable, item{"instanceid": text(id)})
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ var _ fleet.Breakers = (*Store)(nil)
 
 // LastBreaker implements fleet.Breakers.
 func (s *Store) LastBreaker(ctx context.Context) (fleet.Breaker, error) {
-	it, err := s.look(ctx, s.config.MinionsTable, item{"instanceid": text(breakerItem)})
+	it, err := s.readItem(ctx, s.config.MinionsTable, item{"instanceid": text(breakerItem)})
 	if err != nil {
 		return fleet.Breaker{}, err
 	}

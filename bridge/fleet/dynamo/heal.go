@@ -14,7 +14,7 @@ var _ fleet.Heals = (*Store)(nil)
 
 // LastHeal implements fleet.Heals.
 func (s *Store) LastHeal(ctx context.Context) (fleet.Heal, error) {
-	it, err := s.look(ctx, s.config.MinionsTable, item{"instanceid": text(healItem)})
+	it, err := s.readItem(ctx, s.config.MinionsTable, item{"instanceid": text(healItem)})
 	if err != nil {
 		return fleet.Heal{}, err
 	}

@@ -113,7 +113,7 @@ func TestUnknownAttributesStay(t *testing.T) {
 	put(t, s, s.config.MastersTable, row)
 	check := func(what, table string) {
 		t.Helper()
-		it, err := s.look(t.Context(), table, item{"instanceid": text("i-1")})
+		it, err := s.readItem(t.Context(), table, item{"instanceid": text("i-1")})
 		if err != nil {
 			t.Fatal(err)
 		}

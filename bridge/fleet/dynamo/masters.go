@@ -99,7 +99,7 @@ func beat(b fleet.Beat) (*write, error) {
 // beatAnew begins to count again where the counter is no number, to which nothing
 // can be added.
 func (s *Store) beatAnew(ctx context.Context, b fleet.Beat, why error) (it item, done bool, err error) {
-	if it, err = s.look(ctx, s.config.MastersTable, item{"instanceid": text(b.InstanceID)}); err != nil {
+	if it, err = s.readItem(ctx, s.config.MastersTable, item{"instanceid": text(b.InstanceID)}); err != nil {
 		return nil, false, err
 	}
 	raw, there := it["heartbeat"]
@@ -153,7 +153,7 @@ func (s *Store) Since(ctx context.Context) (time.Time, error) {
 		return *since, ctx.Err()
 	}
 	table := s.config.MinionsTable
-	it, err := s.look(ctx, table, item{"instanceid": text(sinceItem)})
+	it, err := s.readItem(ctx, table, item{"instanceid": text(sinceItem)})
 	if err == nil && it == nil {
 		it, err = s.begin(ctx, table)
 	}

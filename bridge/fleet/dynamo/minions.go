@@ -12,7 +12,7 @@ import (
 
 // Minion implements fleet.Store.
 func (s *Store) Minion(ctx context.Context, instanceID string) (fleet.Minion, error) {
-	it, err := s.look(ctx, s.config.MinionsTable, item{"instanceid": text(instanceID)})
+	it, err := s.readItem(ctx, s.config.MinionsTable, item{"instanceid": text(instanceID)})
 	if err == nil && it == nil {
 		err = fmt.Errorf("read minion %s: %w", instanceID, fleet.ErrNotFound)
 	}

@@ -142,8 +142,8 @@ func (s *Store) update(ctx context.Context, table, id string, w *write) (after i
 	return after, true, nil
 }
 
-// look reads one item, the newest there is; nil if there is none.
-func (s *Store) look(ctx context.Context, table string, key item) (it item, err error) {
+// readItem reads one item, the newest there is; nil if there is none.
+func (s *Store) readItem(ctx context.Context, table string, key item) (it item, err error) {
 	id, _ := plain(key["instanceid"])
 	err = s.call(ctx, "read "+id, func(ctx context.Context) error {
 		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &table, Key: key, ConsistentRead: aws.Bool(true)})
