@@ -26,14 +26,14 @@ type breaker struct {
 	pollAt time.Time
 }
 
-func (e *Engine) hasBreaker() bool { return e.cfg.Breakers != nil && !e.cfg.Highstate.Breaker.Off() }
+func (d *driver) hasBreaker() bool { return d.cfg.Breakers != nil && !d.cfg.Highstate.Breaker.Off() }
 
 // breakerOpen says why no new first highstate may begin; empty: they may. A record that
 // cannot be decoded stands for an open one: it may have been.
-func (e *Engine) breakerOpen() string {
+func (d *driver) breakerOpen() string {
 	const hint = " (phoenix highstate resume)"
-	switch b := e.breaker; {
-	case !e.hasBreaker():
+	switch b := d.breaker; {
+	case !d.hasBreaker():
 		return ""
 	case b.fault != "":
 		return "the circuit breaker counts as open: " + b.fault + hint
@@ -45,57 +45,57 @@ func (e *Engine) breakerOpen() string {
 
 // pollBreaker reads the record if it is time. A store that does not answer is noticed by
 // the heartbeat; what was read last counts until then.
-func (e *Engine) pollBreaker(ctx context.Context) {
-	if e.hasBreaker() && !e.now().Before(e.breaker.pollAt) {
-		if e.readBreaker(ctx) != nil {
-			e.breaker.pollAt = e.now().Add(breakerEvery)
+func (d *driver) pollBreaker(ctx context.Context) {
+	if d.hasBreaker() && !d.now().Before(d.breaker.pollAt) {
+		if d.readBreaker(ctx) != nil {
+			d.breaker.pollAt = d.now().Add(breakerEvery)
 		}
 	}
 }
 
 // readBreaker reads the record. An error means that it is not known.
-func (e *Engine) readBreaker(ctx context.Context) error {
-	record, err := e.cfg.Breakers.LastBreaker(ctx)
+func (d *driver) readBreaker(ctx context.Context) error {
+	record, err := d.cfg.Breakers.LastBreaker(ctx)
 	if err != nil && !errors.Is(err, fleet.ErrCorrupt) {
 		return err
 	}
-	e.sawBreaker(record, err)
+	d.sawBreaker(record, err)
 	return nil
 }
 
 // sawBreaker takes the record in as it is now. err is why it cannot be decoded.
-func (e *Engine) sawBreaker(record fleet.Breaker, err error) {
-	was, every := e.breakerOpen(), e.cfg.ResyncEvery
-	if e.breaker.record, e.breaker.fault = record, ""; err != nil {
-		e.breaker.fault = err.Error()
+func (d *driver) sawBreaker(record fleet.Breaker, err error) {
+	was, every := d.breakerOpen(), d.cfg.ResyncEvery
+	if d.breaker.record, d.breaker.fault = record, ""; err != nil {
+		d.breaker.fault = err.Error()
 	}
-	is := e.breakerOpen()
+	is := d.breakerOpen()
 	if is != "" {
 		every = breakerEvery
 	}
-	e.breaker.pollAt = e.now().Add(every)
+	d.breaker.pollAt = d.now().Add(every)
 	switch {
 	case was == "" && is != "":
-		e.log.Error("no new first highstate begins", "reason", is)
+		d.log.Error("no new first highstate begins", "reason", is)
 	case was != "" && is == "":
-		e.log.Info("first highstates begin again", "resumed_by", record.ResumedBy)
+		d.log.Info("first highstates begin again", "resumed_by", record.ResumedBy)
 	}
 }
 
 // mayBegin returns those of ids whose claim may be written now: any that is taken over
 // or that an operator asked for, others only while the breaker is closed.
-func (e *Engine) mayBegin(ctx context.Context, ids []string) ([]string, error) {
+func (d *driver) mayBegin(ctx context.Context, ids []string) ([]string, error) {
 	begins := func(id string) bool {
-		row := e.highstates[id].Row
+		row := d.highstates[id].Row
 		return row.ClaimState != fleet.Claimed && !row.Requested()
 	}
-	if !e.hasBreaker() || !slices.ContainsFunc(ids, begins) {
+	if !d.hasBreaker() || !slices.ContainsFunc(ids, begins) {
 		return ids, nil
 	}
-	if err := e.readBreaker(ctx); err != nil {
+	if err := d.readBreaker(ctx); err != nil {
 		return nil, err
 	}
-	if e.breakerOpen() == "" {
+	if d.breakerOpen() == "" {
 		return ids, nil
 	}
 	return slices.DeleteFunc(slices.Clone(ids), begins), nil // the rules say what those wait for
@@ -103,37 +103,37 @@ func (e *Engine) mayBegin(ctx context.Context, ids []string) ([]string, error) {
 
 // countResults records how highstates ended, for the breaker to count. That one was
 // busy is not how it ended.
-func (e *Engine) countResults(ctx context.Context, ids []string) error {
+func (d *driver) countResults(ctx context.Context, ids []string) error {
 	var results []fleet.BreakerResult
 	for _, id := range ids {
-		if c := e.highstates[id]; c.Ended.Outcome != fleet.Busy {
+		if c := d.highstates[id]; c.Ended.Outcome != fleet.Busy {
 			results = append(results, fleet.BreakerResult{InstanceID: c.Row.InstanceID, JID: c.Ended.JID,
 				Failed: c.Ended.Outcome != fleet.Succeeded})
 		}
 	}
-	if !e.hasBreaker() || len(results) == 0 {
+	if !d.hasBreaker() || len(results) == 0 {
 		return nil
 	}
-	if err := e.readBreaker(ctx); err != nil {
+	if err := d.readBreaker(ctx); err != nil {
 		return err
 	}
 	for range breakerTries {
-		next, changed := e.cfg.Highstate.Breaker.Record(e.breaker.record, results, e.cfg.InstanceID, e.wall())
-		if !changed || e.breaker.fault != "" {
+		next, changed := d.cfg.Highstate.Breaker.Record(d.breaker.record, results, d.cfg.InstanceID, d.wall())
+		if !changed || d.breaker.fault != "" {
 			return nil
 		}
-		now, mine, err := e.cfg.Breakers.WriteBreaker(ctx, next)
+		now, mine, err := d.cfg.Breakers.WriteBreaker(ctx, next)
 		if err != nil && !errors.Is(err, fleet.ErrCorrupt) {
 			return err
 		}
-		e.sawBreaker(now, err)
+		d.sawBreaker(now, err)
 		if mine {
 			if now.Open() {
-				e.audit.Opened(e.cfg.InstanceID, now)
+				d.audit.Opened(d.cfg.InstanceID, now)
 			}
 			return nil
 		}
 	}
-	e.log.Warn("results are not counted by the circuit breaker: other masters record theirs all the time", "results", len(results))
+	d.log.Warn("results are not counted by the circuit breaker: other masters record theirs all the time", "results", len(results))
 	return nil
 }

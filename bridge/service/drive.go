@@ -64,44 +64,44 @@ type effect struct {
 // store or the master away, what needs the other goes on. The error is for
 // information, one for each side that is away. It costs little where nothing is
 // due: a walk over the highstates.
-func (e *Engine) drive(ctx context.Context) error {
-	e.rereadStale(ctx)
-	e.pollBreaker(ctx)
+func (d *driver) drive(ctx context.Context) error {
+	d.rereadStale(ctx)
+	d.pollBreaker(ctx)
 	effects := []effect{
-		{decide.Finish, e.recordEnd, false}, {decide.Rename, e.rename, false}, {decide.Read, e.read, false}, {decide.Take, e.claim, false},
-		{decide.Publish, e.publish, true}, {decide.Ask, e.ask, false}, {decide.Trace, e.trace, true},
-		{decide.Kind, e.askMasterType, false}, {decide.Ping, e.ping, false},
+		{decide.Finish, d.recordEnd, false}, {decide.Rename, d.rename, false}, {decide.Read, d.read, false}, {decide.Take, d.claim, false},
+		{decide.Publish, d.publish, true}, {decide.Ask, d.ask, false}, {decide.Trace, d.trace, true},
+		{decide.Kind, d.askMasterType, false}, {decide.Ping, d.ping, false},
 	}
 	for range maxRounds {
-		todo := e.next()
+		todo := d.next()
 		if len(todo) == 0 || ctx.Err() != nil {
 			break
 		}
 		for _, f := range effects {
-			for _, alike := range e.group(todo[f.act], f) {
+			for _, alike := range d.group(todo[f.act], f) {
 				for ids := range slices.Chunk(alike, batch) {
-					e.call(ctx, needs(f.act), ids, f.do)
+					d.call(ctx, needs(f.act), ids, f.do)
 				}
 			}
 		}
 		if len(todo[decide.Ask])+len(todo[decide.Trace])+len(todo[decide.Kind])+len(todo[decide.Ping]) > 0 {
-			e.failures.askAt = e.now().Add(askEvery)
+			d.failures.askAt = d.now().Add(askEvery)
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return e.sidesDown()
+	return d.sidesDown()
 }
 
 // group returns ids in groups that one call does for.
-func (e *Engine) group(ids []string, f effect) [][]string {
+func (d *driver) group(ids []string, f effect) [][]string {
 	if !f.byJID {
 		return [][]string{ids}
 	}
 	groups := map[string][]string{}
 	for _, id := range ids {
-		c := e.highstates[id]
+		c := d.highstates[id]
 		if c == nil {
 			continue
 		}
@@ -119,18 +119,18 @@ func (e *Engine) group(ids []string, f effect) [][]string {
 }
 
 // next asks for the step of each minion that is due.
-func (e *Engine) next() acts {
-	now := e.now()
+func (d *driver) next() acts {
+	now := d.now()
 	todo := acts{}
-	slots := e.cfg.Concurrency
-	for _, c := range e.highstates {
-		if c.Occupies(e.cfg.InstanceID, now) {
+	slots := d.cfg.Concurrency
+	for _, c := range d.highstates {
+		if c.Occupies(d.cfg.InstanceID, now) {
 			slots--
 		}
 	}
-	open := e.breakerOpen()
+	open := d.breakerOpen()
 	var due []string
-	for id, c := range e.highstates {
+	for id, c := range d.highstates {
 		if c.halted && open == "" {
 			c.due = time.Time{}
 		}
@@ -140,7 +140,7 @@ func (e *Engine) next() acts {
 		switch {
 		case c.queued, c.due.After(now):
 		case c.stale: // its row is not known: reread has been refused it
-			until, why := e.waitUntil(c, theStore)
+			until, why := d.waitUntil(c, theStore)
 			c.due, c.why = until, why
 			if !until.After(now) {
 				c.due = now.Add(retryFirst)
@@ -151,17 +151,17 @@ func (e *Engine) next() acts {
 		}
 	}
 	slices.Sort(due) // the same work gives the same calls, in the same order
-	self := decide.Self{ID: e.cfg.InstanceID, Incarnation: e.cfg.Incarnation,
-		Beating: e.beats.LeaseValid(now), Draining: e.beats.Draining(), Slots: slots, Open: open}
+	self := decide.Self{ID: d.cfg.InstanceID, Incarnation: d.cfg.Incarnation,
+		Beating: d.beats.LeaseValid(now), Draining: d.beats.Draining(), Slots: slots, Open: open}
 	for _, id := range due {
-		c := e.highstates[id]
-		step := e.rule(e.cfg.Highstate, self, e.beats.OwnerLiveness(c.Row), c.HighstateView, now)
+		c := d.highstates[id]
+		step := d.rule(d.cfg.Highstate, self, d.beats.OwnerLiveness(c.Row), c.HighstateView, now)
 		c.why = step.Reason
 		switch step.Act {
 		case decide.Rest:
 			c.due = now.Add(jobsFor) // until something happens; the comparison checks it anyway
 			if !c.Row.WantsHighstate() {
-				e.endHighstate(id)
+				d.endHighstate(id)
 			}
 			continue
 		case decide.Wait:
@@ -174,14 +174,14 @@ func (e *Engine) next() acts {
 			c.halted, c.due = true, now.Add(jobsFor) // until the breaker closes, or something happens
 			continue
 		}
-		if until, why := e.waitUntil(c, needs(step.Act)); until.After(now) {
+		if until, why := d.waitUntil(c, needs(step.Act)); until.After(now) {
 			c.due, c.why = until, fmt.Sprintf("%s; held up: %s", step.Reason, why)
 			continue
 		}
 		switch step.Act {
 		case decide.Ask, decide.Trace, decide.Kind, decide.Ping:
-			if e.failures.askAt.After(now) {
-				c.due = e.failures.askAt
+			if d.failures.askAt.After(now) {
+				c.due = d.failures.askAt
 				continue
 			}
 		case decide.Finish:
@@ -198,8 +198,8 @@ func (e *Engine) next() acts {
 
 // countBlocked counts the minions that a state run of somebody else keeps from their
 // first highstate.
-func (e *Engine) countBlocked() (n int) {
-	for _, c := range e.highstates {
+func (d *driver) countBlocked() (n int) {
+	for _, c := range d.highstates {
 		if _, blocked := c.Blocked(); blocked {
 			n++
 		}

@@ -104,100 +104,85 @@ const (
 	unstableFor = 5 * time.Second
 )
 
-// Engine decides and acts. All its methods but those of Inbox and Status belong
-// to one goroutine.
-type Engine struct {
+// core is what both halves of the engine use: the outside world, and what is remembered
+// of rows.
+type core struct {
 	store  fleet.Store
 	master Master
-	keys   KeyStore
 	beats  MasterState
 	inbox  *Inbox
 	audit  *Audit
 	log    *slog.Logger
 	cfg    Config
 	now    func() time.Time
-	rule   func(decide.Policy, decide.Self, decide.Liveness, decide.HighstateView, time.Time) decide.Step
 
-	highstates    map[string]*highstate // first highstates that are still wanted, by id
-	rows          rowCache              // rows that need nothing done, and ids without one
-	names         nameMap               // which instance bears which id
-	missingProofs missingProofs         // which instances have not written theirs
-	jobs          map[string]job        // pings and questions under way, by jid
-	failures      callFailures          // what fails for all, see drive
-	breaker       breaker               // the circuit breaker of first highstates
-	lastJID       string
+	rows      rowCache     // rows that need nothing done, and ids without one
+	unchanged unchangedIDs // ids that a comparison need not read
+}
+
+// wall is the time of day, by which rows are written and found. It may be set
+// forth and back; what lasts is measured by now.
+func (c *core) wall() time.Time {
+	if c.cfg.Wall != nil {
+		return c.cfg.Wall()
+	}
+	return c.now()
+}
+
+// Engine decides and acts. All its methods but Status belong to one goroutine. This half
+// decides about keys; the driver runs first highstates.
+type Engine struct {
+	driver
+	keys KeyStore
+
+	names         nameMap       // which instance bears which id
+	missingProofs missingProofs // which instances have not written theirs
+	accepted      AcceptedKeys  // which keys this master has accepted, remembered over restarts
 
 	stages    map[stageName]stage
-	restoring map[string]bool // ids whose known key an admin wants back
 	queue     workQueue       // ids whose keys are to be checked
-	accepted  AcceptedKeys    // which keys this master has accepted, remembered over restarts
+	restoring map[string]bool // ids whose known key an admin wants back
 	problems  problems        // ids passed over, or odd, by name
 	clock     clockWatch      // whether the wall clock went as the monotonic one
 
-	unchanged    unchangedIDs // ids that a comparison need not read
-	resyncing    *resyncRun   // the comparison under way; nil: none
-	resyncedAt   time.Time    // begin of the last comparison, by the wall clock
-	resyncFullAt time.Time    // when one reads all again
+	resyncs      resyncs
+	terminations terminations
+	launches     launches // instances that launched lately
 
-	deletes       map[string]fleet.Minion // terminated, with keys here; what the row said is a hint
-	wrong         map[string]string       // digests of keys that were accepted in another's place
-	refusals      int                     // keys whose acceptance was refused alone, in a row
-	repairedAt    map[string]time.Time    // when an accepted key that is none was last written anew
-	undeletable   map[string]*pause       // terminated, with keys that cannot be deleted
-	deleteAt      time.Time
-	deleteSize    int // how many the next call deletes at the most
-	resyncAt      time.Time
-	gap           string // why a comparison is due before compareAt; empty: it is not
-	pollAt        time.Time
-	fullAt        time.Time
-	pollFull      bool      // the next poll reads all terminations
-	terminated    watermark // of rows that say TERMINATE
-	launches      launches  // instances that launched lately
-	preloaded     bool      // false: known keys are still to be written
-	keysPreloaded bool      // they were written once
-	resynced      bool
-	census        Census
-	resyncTook    time.Duration // of the last comparison
-	jobsDroppedAt time.Time     // when jobs that are over were forgotten
+	deletes     map[string]fleet.Minion // terminated, with keys here; what the row said is a hint
+	undeletable map[string]*pause       // terminated, with keys that cannot be deleted
+	deleteAt    time.Time
+	deleteSize  int // how many the next call deletes at the most
+
+	wrong      map[string]string    // digests of keys that were accepted in another's place
+	refusals   int                  // keys whose acceptance was refused alone, in a row
+	repairedAt map[string]time.Time // when an accepted key that is none was last written anew
+
+	preloaded     bool // false: known keys are still to be written
+	keysPreloaded bool // they were written once
 	status        statusBox
-}
-
-// highstate is a minion's first highstate, by its Salt id, and when to check it again.
-type highstate struct {
-	decide.HighstateView
-	opened time.Time
-	due    time.Time // zero: at once
-	queued bool      // waits for a slot
-	halted bool      // waits for the circuit breaker
-	stale  bool      // a write ended in doubt: read the row before anything else
-	why    string    // the reason of the last step, for people
-
-	answers   salt.Answers   // to the last question after its job
-	answersTo time.Time      // when that was sent
-	unread    string         // why its last answer was not understood
-	backoff   [sides]backoff // after failures that concern it alone
-	alone     bool           // its highstate is published by itself: it may be why others' are not
-
-	acceptedAt, firstConnected time.Time // first here, for metrics; zero: not seen
 }
 
 // NewEngine makes an engine; it does nothing until Step is called.
 func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beats MasterState,
 	inbox *Inbox, audit *Audit, now func() time.Time, log *slog.Logger) *Engine {
-	e := &Engine{store: store, master: master, keys: keys, beats: beats, inbox: inbox, audit: audit,
-		log: log, cfg: cfg, now: now, rule: decide.Highstate, stages: map[stageName]stage{}, restoring: map[string]bool{}, queue: newWaiting(),
-		accepted: cfg.Accepted, problems: problems{}, undeletable: map[string]*pause{}, wrong: map[string]string{}, repairedAt: map[string]time.Time{}, deleteSize: deleteBatch,
-		highstates: map[string]*highstate{}, jobs: map[string]job{}, unchanged: unchangedIDs{}, deletes: map[string]fleet.Minion{}}
-	e.rows.reset()
-	e.names = newNames(cfg.Names)
-	if e.cfg.LaunchPollEvery == 0 {
-		e.cfg.LaunchPollEvery = LaunchPollEvery
+	if cfg.LaunchPollEvery == 0 {
+		cfg.LaunchPollEvery = LaunchPollEvery
 	}
-	e.launches.expected = map[string]*expectedMinion{}
-	e.missingProofs = missingProofs{}
-	if e.accepted == nil {
-		e.accepted = acceptedInMemory{}
+	accepted := cfg.Accepted
+	if accepted == nil {
+		accepted = acceptedInMemory{}
 	}
+	c := core{store: store, master: master, beats: beats, inbox: inbox, audit: audit, log: log, cfg: cfg, now: now,
+		unchanged: unchangedIDs{}}
+	c.rows.reset()
+	e := &Engine{driver: driver{core: c, rule: decide.Highstate, highstates: map[string]*highstate{}, jobs: map[string]job{}},
+		keys: keys, names: newNames(cfg.Names), missingProofs: missingProofs{}, accepted: accepted,
+		stages: map[stageName]stage{}, queue: newWaiting(), restoring: map[string]bool{}, problems: problems{},
+		launches: launches{expected: map[string]*expectedMinion{}},
+		deletes:  map[string]fleet.Minion{}, undeletable: map[string]*pause{}, deleteSize: deleteBatch,
+		wrong: map[string]string{}, repairedAt: map[string]time.Time{}}
+	e.rowRead = e.updateRow
 	return e
 }
 
@@ -237,10 +222,10 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	if len(e.restoring) > 0 {
 		e.runStage(ctx, stagePreload, e.restore)
 	}
-	if e.resyncing != nil || e.gap != "" || !e.now().Before(e.resyncAt) {
+	if e.resyncs.running != nil || e.resyncs.gap != "" || !e.now().Before(e.resyncs.at) {
 		e.runStage(ctx, stageComparison, e.resync)
 	}
-	if !e.now().Before(e.pollAt) {
+	if !e.now().Before(e.terminations.pollAt) {
 		e.runStage(ctx, stageTerminations, e.pollTerminated)
 	}
 	if e.acceptsAhead() && !e.now().Before(e.launches.pollAt) {

@@ -35,12 +35,12 @@ type callFailures struct {
 }
 
 // sidesDown is what delays whole sides.
-func (e *Engine) sidesDown() error {
-	now := e.now()
+func (d *driver) sidesDown() error {
+	now := d.now()
 	var errs []error
 	for s := range sides {
-		if now.Before(e.failures.down[s].until) {
-			errs = append(errs, e.failures.err[s])
+		if now.Before(d.failures.down[s].until) {
+			errs = append(errs, d.failures.err[s])
 		}
 	}
 	return errors.Join(errs...)
@@ -48,34 +48,34 @@ func (e *Engine) sidesDown() error {
 
 // call does something for many minions. If it is refused, it is tried for each
 // half of them, until those are alone for whom it is.
-func (e *Engine) call(ctx context.Context, s side, ids []string, do func(context.Context, []string) error) {
-	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return e.highstates[id] == nil })
-	now := e.now()
-	if len(ids) == 0 || ctx.Err() != nil || now.Before(e.failures.down[s].until) {
+func (d *driver) call(ctx context.Context, s side, ids []string, do func(context.Context, []string) error) {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return d.highstates[id] == nil })
+	now := d.now()
+	if len(ids) == 0 || ctx.Err() != nil || now.Before(d.failures.down[s].until) {
 		return // next makes them wait
 	}
 	err := do(ctx, ids)
-	now = e.now()
+	now = d.now()
 	switch {
 	case err == nil:
-		e.failures.down[s], e.failures.err[s], e.failures.refused = backoff{}, nil, 0
+		d.failures.down[s], d.failures.err[s], d.failures.refused = backoff{}, nil, 0
 		for _, id := range ids {
-			if c := e.highstates[id]; c != nil && !now.Before(c.backoff[s].until) {
+			if c := d.highstates[id]; c != nil && !now.Before(c.backoff[s].until) {
 				c.backoff[s] = backoff{}
 			}
 		}
 	case ctx.Err() != nil:
 	case concernsAll(err):
-		e.sideFailed(s, err)
+		d.sideFailed(s, err)
 	case len(ids) == 1:
-		e.holdBack(ids[0], s, err)
-		if e.failures.refused++; e.failures.refused >= maxRefusals {
-			e.failures.refused = 0
-			e.sideFailed(s, err)
+		d.holdBack(ids[0], s, err)
+		if d.failures.refused++; d.failures.refused >= maxRefusals {
+			d.failures.refused = 0
+			d.sideFailed(s, err)
 		}
 	default:
-		e.call(ctx, s, ids[:len(ids)/2], do)
-		e.call(ctx, s, ids[len(ids)/2:], do)
+		d.call(ctx, s, ids[:len(ids)/2], do)
+		d.call(ctx, s, ids[len(ids)/2:], do)
 	}
 }
 
@@ -89,26 +89,26 @@ func concernsAll(err error) bool {
 	return false
 }
 
-func (e *Engine) sideFailed(s side, err error) {
-	e.failures.err[s] = err
-	e.failures.down[s].failed(err, retryFirst, retryMost, e.now())
+func (d *driver) sideFailed(s side, err error) {
+	d.failures.err[s] = err
+	d.failures.down[s].failed(err, retryFirst, retryMost, d.now())
 }
 
 // holdBack lets one minion wait, for what failed for it alone.
-func (e *Engine) holdBack(id string, s side, err error) {
-	c := e.highstates[id]
+func (d *driver) holdBack(id string, s side, err error) {
+	c := d.highstates[id]
 	if c == nil {
 		return
 	}
-	if c.backoff[s].failed(err, minionRetryFirst, minionRetryMost, e.now()) {
-		e.log.Warn("highstate delayed", "minion", id, "err", err)
+	if c.backoff[s].failed(err, minionRetryFirst, minionRetryMost, d.now()) {
+		d.log.Warn("highstate delayed", "minion", id, "err", err)
 	}
 }
 
 // waitUntil says until when c waits for a side, and why.
-func (e *Engine) waitUntil(c *highstate, s side) (until time.Time, why string) {
+func (d *driver) waitUntil(c *highstate, s side) (until time.Time, why string) {
 	until, why = c.backoff[s].until, c.backoff[s].why
-	if away := e.failures.down[s]; away.until.After(until) {
+	if away := d.failures.down[s]; away.until.After(until) {
 		until, why = away.until, away.why
 	}
 	return until, why

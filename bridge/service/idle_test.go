@@ -102,11 +102,11 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 		for _, id := range ids {
 			r.salt.keys[salt.Accepted][id] = key
 		}
-		r.engine.resyncAt = time.Time{}
+		r.engine.resyncs.at = time.Time{}
 		r.step()
 	})
 	compare := func() {
-		for more := true; more; more = r.engine.resyncing != nil {
+		for more := true; more; more = r.engine.resyncs.running != nil {
 			if err := r.engine.resync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 	r.pass(24 * time.Hour) // since the last row changed
 	compare()
 	m.take()
-	r.engine.resyncFullAt = time.Time{}
+	r.engine.resyncs.fullAt = time.Time{}
 	full := count("comparison with all rows", fullEvery, compare)
 	quick := count("comparison", ResyncEvery, func() {
 		r.pass(ResyncEvery)
@@ -156,14 +156,14 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 
 	r.engine.Step(t.Context())
 	m.take()
-	r.engine.resyncFullAt, r.engine.fullAt = r.clock.Add(time.Hour), r.clock.Add(time.Hour)
+	r.engine.resyncs.fullAt, r.engine.terminations.fullAt = r.clock.Add(time.Hour), r.clock.Add(time.Hour)
 	end := r.clock.Add(time.Hour)
 	hour := count("an hour of the engine", 0, func() {
 		for next := r.engine.Step(t.Context()); next.Before(end); next = r.engine.Step(t.Context()) {
 			r.clock = next
 		}
 		r.clock = end
-		for more := true; more; more = r.engine.resyncing != nil {
+		for more := true; more; more = r.engine.resyncs.running != nil {
 			r.engine.Step(t.Context())
 		}
 	})

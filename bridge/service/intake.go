@@ -15,7 +15,7 @@ func (e *Engine) drainInbox() {
 		// Rows are found by when they were written. With a clock that was off, those
 		// written since may have been passed over.
 		e.log.Warn("clock was changed; reading all terminations and changes again")
-		e.pollFull, e.resyncFullAt, e.pollAt, e.resyncAt = true, time.Time{}, time.Time{}, time.Time{}
+		e.terminations.full, e.resyncs.fullAt, e.terminations.pollAt, e.resyncs.at = true, time.Time{}, time.Time{}, time.Time{}
 		e.preloaded = false
 	}
 	for id, row := range w.upserts {
@@ -42,7 +42,7 @@ func (e *Engine) drainInbox() {
 	}
 	maps.Copy(e.restoring, w.restore)
 	if w.gap != "" {
-		e.gap = w.gap
+		e.resyncs.gap = w.gap
 	}
 }
 

@@ -22,103 +22,103 @@ type job struct {
 }
 
 // newJID makes a jid that this process has never used.
-func (e *Engine) newJID() string {
-	e.lastJID = salt.NewJID(e.now(), e.lastJID)
-	return e.lastJID
+func (d *driver) newJID() string {
+	d.lastJID = salt.NewJID(d.now(), d.lastJID)
+	return d.lastJID
 }
 
 // start makes a jid for a ping or a question, and listens for its returns.
-func (e *Engine) start(kind decide.Act, about string, now time.Time) string {
-	jid := e.newJID()
-	e.jobs[jid] = job{kind: kind, about: about, sent: now, until: now.Add(jobsFor)}
-	e.inbox.subscribe(jid)
+func (d *driver) start(kind decide.Act, about string, now time.Time) string {
+	jid := d.newJID()
+	d.jobs[jid] = job{kind: kind, about: about, sent: now, until: now.Add(jobsFor)}
+	d.inbox.subscribe(jid)
 	return jid
 }
 
 // question publishes a ping or a question. Where the job cache makes jids of its
 // own (master_job_cache), the answers return under that one.
-func (e *Engine) question(kind decide.Act, about string, now time.Time, publish func(jid string) error) error {
-	jid := e.start(kind, about, now)
+func (d *driver) question(kind decide.Act, about string, now time.Time, publish func(jid string) error) error {
+	jid := d.start(kind, about, now)
 	err := publish(jid)
 	if other, ok := errors.AsType[*salt.OtherJIDError](err); ok && other.JID != "" {
-		e.jobs[other.JID] = e.jobs[jid]
-		delete(e.jobs, jid)
-		e.inbox.subscribe(other.JID)
+		d.jobs[other.JID] = d.jobs[jid]
+		delete(d.jobs, jid)
+		d.inbox.subscribe(other.JID)
 		return nil
 	}
 	return err
 }
 
 // ping asks which of the minions are connected here.
-func (e *Engine) ping(ctx context.Context, ids []string) error {
-	err := e.question(decide.Ping, "", e.now(), func(jid string) error {
-		_, err := e.master.Ping(ctx, jid, ids)
+func (d *driver) ping(ctx context.Context, ids []string) error {
+	err := d.question(decide.Ping, "", d.now(), func(jid string) error {
+		_, err := d.master.Ping(ctx, jid, ids)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("ping %d minions: %w", len(ids), err)
 	}
 	for _, id := range ids {
-		e.highstates[id].Pinged = e.now()
+		d.highstates[id].Pinged = d.now()
 	}
 	return nil
 }
 
 // ask asks minions what they run: one job, whatever their jids.
-func (e *Engine) ask(ctx context.Context, ids []string) error {
-	sent := e.now()
-	if err := e.question(decide.Ask, "", sent, func(jid string) error { return e.master.Ask(ctx, jid, salt.WhatRuns(), ids) }); err != nil {
+func (d *driver) ask(ctx context.Context, ids []string) error {
+	sent := d.now()
+	if err := d.question(decide.Ask, "", sent, func(jid string) error { return d.master.Ask(ctx, jid, salt.WhatRuns(), ids) }); err != nil {
 		return fmt.Errorf("ask %d minions what they run: %w", len(ids), err)
 	}
 	for _, id := range ids {
-		e.highstates[id].AskedAt(sent)
+		d.highstates[id].AskedAt(sent)
 	}
 	return nil
 }
 
 // trace asks minions that do not run one jid what else they know of it.
-func (e *Engine) trace(ctx context.Context, ids []string) error {
-	about, sent := e.highstates[ids[0]].Row.ClaimJID, e.now()
+func (d *driver) trace(ctx context.Context, ids []string) error {
+	about, sent := d.highstates[ids[0]].Row.ClaimJID, d.now()
 	for _, q := range []salt.Question{salt.FindJob(about), salt.FindCached(about)} {
-		if err := e.question(decide.Trace, about, sent, func(jid string) error { return e.master.Ask(ctx, jid, q, ids) }); err != nil {
+		if err := d.question(decide.Trace, about, sent, func(jid string) error { return d.master.Ask(ctx, jid, q, ids) }); err != nil {
 			return fmt.Errorf("ask %d minions after %s: %w", len(ids), about, err)
 		}
 	}
 	for _, id := range ids {
-		e.highstates[id].TracedAt(sent)
+		d.highstates[id].TracedAt(sent)
 	}
 	return nil
 }
 
 // askMasterType asks minions by how many masters they are served.
-func (e *Engine) askMasterType(ctx context.Context, ids []string) error {
-	sent := e.now()
-	if err := e.question(decide.Kind, "", sent, func(jid string) error { return e.master.Ask(ctx, jid, salt.MasterType(), ids) }); err != nil {
+func (d *driver) askMasterType(ctx context.Context, ids []string) error {
+	sent := d.now()
+	if err := d.question(decide.Kind, "", sent, func(jid string) error { return d.master.Ask(ctx, jid, salt.MasterType(), ids) }); err != nil {
 		return fmt.Errorf("ask %d minions for their master_type: %w", len(ids), err)
 	}
 	for _, id := range ids {
-		e.highstates[id].KindAskedAt(sent)
+		d.highstates[id].KindAskedAt(sent)
 	}
 	return nil
 }
 
 // handleReturns records what minions returned: answers to pings and questions, and
 // the ends of first highstates. It needs of a body what salt.Brief leaves of it.
-func (e *Engine) handleReturns(returns []event.Return, now time.Time) {
+func (d *driver) handleReturns(returns []event.Return, now time.Time) {
 	for _, r := range returns {
-		c := e.highstates[r.ID]
+		c := d.highstates[r.ID]
 		if c == nil {
 			continue
 		}
 		c.due = time.Time{}
-		if asked, is := e.jobs[r.JID]; is {
-			if err := e.handleAnswer(c, asked, r, now); err != nil && c.unread != err.Error() {
+		if asked, is := d.jobs[r.JID]; is {
+			if err := d.handleAnswer(c, asked, r, now); err != nil && c.unread != err.Error() {
 				c.unread = err.Error()
-				e.log.Warn("answer not understood", "minion", r.ID, "fun", r.Fun, "err", err)
+				d.log.Warn("answer not understood", "minion", r.ID, "fun", r.Fun, "err", err)
 			}
 			continue
 		}
-		if r.JID != c.Row.ClaimJID || r.Fun != e.cfg.Function {
+		if r.JID != c.Row.ClaimJID || r.Fun != d.cfg.Function {
 			continue
 		}
 		c.ConnectedAt = now
@@ -131,7 +131,7 @@ func (e *Engine) handleReturns(returns []event.Return, now time.Time) {
 }
 
 // handleAnswer records an answer to one of our jobs.
-func (e *Engine) handleAnswer(c *highstate, asked job, r event.Return, now time.Time) error {
+func (d *driver) handleAnswer(c *highstate, asked job, r event.Return, now time.Time) error {
 	c.ConnectedAt = now
 	switch asked.kind {
 	case decide.Ask:
@@ -148,7 +148,7 @@ func (e *Engine) handleAnswer(c *highstate, asked job, r event.Return, now time.
 		}
 		c.MasterTypeIs(failover, asked.sent, now)
 	case decide.Trace:
-		return e.handleTrace(c, asked, r, now)
+		return d.handleTrace(c, asked, r, now)
 	}
 	return nil
 }
@@ -179,7 +179,7 @@ func blocker(j salt.Running) decide.Blocker {
 }
 
 // handleTrace records one of the two answers that make one on a jid.
-func (e *Engine) handleTrace(c *highstate, asked job, r event.Return, now time.Time) error {
+func (d *driver) handleTrace(c *highstate, asked job, r event.Return, now time.Time) error {
 	switch {
 	case asked.sent.Before(c.answersTo):
 		return nil // a later question is open
@@ -227,17 +227,17 @@ func outcome(retcode int, busy bool) fleet.Outcome {
 }
 
 // dropOldJobs forgets jobs that nobody waits for any more.
-func (e *Engine) dropOldJobs(now time.Time) {
-	e.jobsDroppedAt = now
-	maps.DeleteFunc(e.jobs, func(_ string, j job) bool { return !now.Before(j.until) })
-	jids := make(map[string]struct{}, len(e.jobs)+len(e.highstates))
-	for jid := range e.jobs {
+func (d *driver) dropOldJobs(now time.Time) {
+	d.jobsDroppedAt = now
+	maps.DeleteFunc(d.jobs, func(_ string, j job) bool { return !now.Before(j.until) })
+	jids := make(map[string]struct{}, len(d.jobs)+len(d.highstates))
+	for jid := range d.jobs {
 		jids[jid] = struct{}{}
 	}
-	for _, c := range e.highstates {
+	for _, c := range d.highstates {
 		if c.Row.ClaimJID != "" {
 			jids[c.Row.ClaimJID] = struct{}{}
 		}
 	}
-	e.inbox.subscribeOnly(jids)
+	d.inbox.subscribeOnly(jids)
 }

@@ -67,7 +67,7 @@ func TestUnchangedKeyIsNotReadAgain(t *testing.T) {
 		t.Helper()
 		before := keys.reads
 		for r.pass(ResyncEvery + time.Second); ; {
-			if r.step(); r.engine.resyncing == nil {
+			if r.step(); r.engine.resyncs.running == nil {
 				return keys.reads - before
 			}
 		}
@@ -79,7 +79,7 @@ func TestUnchangedKeyIsNotReadAgain(t *testing.T) {
 		t.Errorf("an unchanged key was read %d times", n)
 	}
 	write(other)
-	if n := resync(); n == 0 || r.engine.census["foreign"] != 0 || len(r.engine.unchanged) != 0 {
+	if n := resync(); n == 0 || r.engine.resyncs.census["foreign"] != 0 || len(r.engine.unchanged) != 0 {
 		t.Errorf("another key was read %d times; unchanged: %v", n, r.engine.unchanged)
 	}
 }

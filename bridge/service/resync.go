@@ -30,16 +30,29 @@ type resyncRun struct {
 	census    Census
 }
 
+// resyncs is what is known of comparisons.
+type resyncs struct {
+	running *resyncRun // the one under way; nil: none
+	at      time.Time  // when the next one is due
+	gap     string     // why one is due before at; empty: it is not
+	fullAt  time.Time  // when one reads all rows again
+	readAt  time.Time  // begin of the last one, by the wall clock
+
+	done   bool // one has ended
+	census Census
+	took   time.Duration
+}
+
 // resync checks every id that this master has a key of, so that no event
 // that was lost, before the start, in a gap of the bus or ever, matters for
 // longer than until the next comparison. A call does one batch.
 func (e *Engine) resync(ctx context.Context) error {
-	if s := e.resyncing; s == nil || e.now().Sub(s.begun) > resyncMost {
+	if s := e.resyncs.running; s == nil || e.now().Sub(s.begun) > resyncMost {
 		if err := e.beginResync(ctx); err != nil {
 			return err
 		}
 	}
-	s := e.resyncing
+	s := e.resyncs.running
 	chunk := s.remaining[:min(batch, len(s.remaining))]
 	// What is remembered is no ground for a comparison.
 	for _, id := range chunk {
@@ -65,12 +78,12 @@ func (e *Engine) resync(ctx context.Context) error {
 }
 
 func (e *Engine) beginResync(ctx context.Context) error {
-	s := &resyncRun{why: e.gap, begun: e.now(), wall: e.wall(), census: Census{}}
+	s := &resyncRun{why: e.resyncs.gap, begun: e.now(), wall: e.wall(), census: Census{}}
 	var err error
 	if s.listing, err = e.listKeys(); err != nil {
 		return err
 	}
-	full := !s.begun.Before(e.resyncFullAt)
+	full := !s.begun.Before(e.resyncs.fullAt)
 	if full { // they are found again, if they are still so
 		e.problems.forget(BadRow)
 		e.problems.forget(BadStamp)
@@ -83,14 +96,14 @@ func (e *Engine) beginResync(ctx context.Context) error {
 	for _, c := range e.highstates {
 		c.stale = true
 	}
-	e.resyncing, e.gap = s, ""
+	e.resyncs.running, e.resyncs.gap = s, ""
 	e.checkRemoved(s.listing)
 	return nil
 }
 
 func (e *Engine) endResync() {
-	s := e.resyncing
-	e.resyncing = nil
+	s := e.resyncs.running
+	e.resyncs.running = nil
 	for id, unchanged := range e.unchanged {
 		if _, here := s.listing[id]; here {
 			s.census[unchanged.phase]++
@@ -109,21 +122,21 @@ func (e *Engine) endResync() {
 		_, here := s.listing[id]
 		return here || e.problems.has(KeyRemoved, id) // it is checked, and reported once
 	})
-	e.census = s.census
+	e.resyncs.census = s.census
 	e.beats.SetMinions(s.keys)
-	e.resyncedAt = s.wall
-	if !s.begun.Before(e.resyncFullAt) {
-		e.resyncFullAt = s.begun.Add(fullEvery)
+	e.resyncs.readAt = s.wall
+	if !s.begun.Before(e.resyncs.fullAt) {
+		e.resyncs.fullAt = s.begun.Add(fullEvery)
 	}
-	e.resyncTook = e.now().Sub(s.begun)
-	e.audit.counters.Durations.Resync(e.resyncTook)
-	e.resyncAt = s.begun.Add(e.cfg.ResyncEvery)
+	e.resyncs.took = e.now().Sub(s.begun)
+	e.audit.counters.Durations.Resync(e.resyncs.took)
+	e.resyncs.at = s.begun.Add(e.cfg.ResyncEvery)
 	if s.why != "" {
-		e.resyncAt = s.begun.Add(afterGap)
+		e.resyncs.at = s.begun.Add(afterGap)
 	}
-	if !e.resynced {
-		e.resynced = true
-		e.log.Info("keys and fleet compared", "why", s.why, "keys", s.keys, "census", s.census, "took", e.resyncTook)
+	if !e.resyncs.done {
+		e.resyncs.done = true
+		e.log.Info("keys and fleet compared", "why", s.why, "keys", s.keys, "census", s.census, "took", e.resyncs.took)
 	}
 }
 

@@ -116,7 +116,7 @@ func BenchmarkScale(b *testing.B) {
 				b.ReportMetric(cpu.Seconds(), what+"-cpu-s")
 			}
 			resync := func() {
-				for e.Step(context.Background()); e.resyncing != nil; {
+				for e.Step(context.Background()); e.resyncs.running != nil; {
 					e.Step(context.Background())
 				}
 			}

@@ -77,7 +77,7 @@ func (e *Engine) publishStatus() {
 	if old := e.status.p.Load(); old != nil && faults == old.Fault && now.Sub(old.At) < statusEvery && len(e.highstates)+e.problems.len() > maxProgress {
 		return
 	}
-	s := &Status{At: now, Resynced: e.resynced, KeysPreloaded: e.keysPreloaded, ResyncAt: e.resyncAt, ResyncTook: e.resyncTook, Census: e.census, Deletes: len(e.deletes),
+	s := &Status{At: now, Resynced: e.resyncs.done, KeysPreloaded: e.keysPreloaded, ResyncAt: e.resyncs.at, ResyncTook: e.resyncs.took, Census: e.resyncs.census, Deletes: len(e.deletes),
 		Tracked: len(e.highstates), Fault: faults, Stages: stages, Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.countBlocked(), Breaker: e.breakerOpen()}
 	s.Waiting, s.Dropped = e.inbox.waiting()
 	s.Waiting += e.queue.len()

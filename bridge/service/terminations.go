@@ -5,19 +5,28 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
+
+// terminations is what is known of polls for terminated minions.
+type terminations struct {
+	pollAt time.Time
+	fullAt time.Time // when a poll reads all again
+	full   bool      // the next poll reads all
+	read   watermark // of rows that say TERMINATE
+}
 
 // pollTerminated reads the minions that were terminated since the last time: a
 // master that was down when they were learns of it here. What the index says is a
 // hint: it may lag behind a name that was given anew.
 func (e *Engine) pollTerminated(ctx context.Context) error {
 	now, wall, since := e.now(), e.wall(), ""
-	full := e.pollFull || !now.Before(e.fullAt)
+	full := e.terminations.full || !now.Before(e.terminations.fullAt)
 	if !full {
-		since = e.terminated.since()
+		since = e.terminations.read.since()
 	}
 	var listing keyListing
 	var strip []fleet.Change
@@ -29,7 +38,7 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 			}
 		}
 		for _, row := range rows {
-			e.terminated.saw(row, wall)
+			e.terminations.read.saw(row, wall)
 			if c, due := fleet.ToTombstone(row, fleet.TombstoneAfter, wall); due {
 				strip = append(strip, c)
 			}
@@ -41,9 +50,9 @@ func (e *Engine) pollTerminated(ctx context.Context) error {
 		return err
 	}
 	if since == "" {
-		e.pollFull, e.fullAt = false, now.Add(fullEvery)
+		e.terminations.full, e.terminations.fullAt = false, now.Add(fullEvery)
 	}
-	e.terminated.readAt, e.pollAt = wall, now.Add(e.cfg.PollEvery)
+	e.terminations.read.readAt, e.terminations.pollAt = wall, now.Add(e.cfg.PollEvery)
 	if len(strip) > 0 {
 		e.runStage(ctx, stageTombstones, func(ctx context.Context) error { return e.writeTombstones(ctx, strip) })
 	}

@@ -62,12 +62,12 @@ func shortKey(digest string) (key [8]byte) {
 // forgets that their ids are unchanged, and writes their keys where this master has
 // none yet.
 func (e *Engine) readChanged(ctx context.Context, listing keyListing) error {
-	if e.resyncedAt.IsZero() {
+	if e.resyncs.readAt.IsZero() {
 		return nil // the first comparison: all are checked, and the preload reads all
 	}
 	// By our own clock: were it ahead, changes would be found by their events, and
 	// by the comparison that reads all.
-	since := fleet.FormatTime(e.resyncedAt.Add(-overlap))
+	since := fleet.FormatTime(e.resyncs.readAt.Add(-overlap))
 	return e.eachRow(ctx, fleet.Launch, since, func(rows []fleet.Minion) error {
 		rows = slices.DeleteFunc(rows, func(row fleet.Minion) bool {
 			s, found := e.unchanged[row.SaltID()]

@@ -96,7 +96,7 @@ func TestSettled(t *testing.T) {
 	if rows := store.take(); len(rows) != 0 {
 		t.Errorf("read %v", rows)
 	}
-	if c := r.engine.census; c["done"] != 1 || c["foreign"] != 1 {
+	if c := r.engine.resyncs.census; c["done"] != 1 || c["foreign"] != 1 {
 		t.Errorf("%v", c)
 	}
 	r.pass(time.Hour)
@@ -132,7 +132,7 @@ func TestSettledNoMore(t *testing.T) {
 		"another key is pending": {func(r *rig) { r.salt.keys[salt.Pending]["ran"] = []byte(lab.UnknownKey()) },
 			func(r *rig) bool { return r.salt.keys[salt.Pending]["ran"] == nil }},
 		"its key is gone": {func(r *rig) { delete(r.salt.keys[salt.Accepted], "ran") },
-			func(r *rig) bool { return r.engine.census["done"] == 0 }},
+			func(r *rig) bool { return r.engine.resyncs.census["done"] == 0 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := settledRig(t)
@@ -140,7 +140,7 @@ func TestSettledNoMore(t *testing.T) {
 			r.compares()
 			r.compares() // a key that is deleted is counted at the next
 			if !c.found(r) {
-				t.Errorf("it is not found; row %+v, census %v", r.row("ran"), r.engine.census)
+				t.Errorf("it is not found; row %+v, census %v", r.row("ran"), r.engine.resyncs.census)
 			}
 		})
 	}

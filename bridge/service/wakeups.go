@@ -1,12 +1,10 @@
 package service
 
-import (
-	"time"
-)
+import "time"
 
 func (e *Engine) nextDue(now time.Time) time.Time {
-	compareAt := e.resyncAt
-	if e.resyncing != nil || e.gap != "" {
+	compareAt := e.resyncs.at
+	if e.resyncs.running != nil || e.resyncs.gap != "" {
 		compareAt = now
 	}
 	next := e.stageDueAt(stageComparison, compareAt)
@@ -15,7 +13,7 @@ func (e *Engine) nextDue(now time.Time) time.Time {
 			next = at
 		}
 	}
-	sooner(e.stageDueAt(stageTerminations, e.pollAt))
+	sooner(e.stageDueAt(stageTerminations, e.terminations.pollAt))
 	if !e.preloaded || len(e.restoring) > 0 {
 		sooner(e.stageDueAt(stagePreload, now))
 	}
@@ -43,13 +41,4 @@ func (e *Engine) nextDue(now time.Time) time.Time {
 		sooner(e.stageDueAt(stageDeletes, e.deleteAt))
 	}
 	return next
-}
-
-// wall is the time of day, by which rows are written and found. It may be set
-// forth and back; what lasts is measured by now.
-func (e *Engine) wall() time.Time {
-	if e.cfg.Wall != nil {
-		return e.cfg.Wall()
-	}
-	return e.now()
 }
