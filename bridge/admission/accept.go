@@ -1,6 +1,13 @@
 // Package admission accepts keys on a Salt master. The bridge and "phoenix keys accept"
 // call the same code, since the promise that only an admitted key is accepted rests on
 // it.
+//
+// The caller decides first (package decide), and binds the digest of the pending key to
+// the minion's row. Accept then calls the master. Salt accepts by id: it takes the key
+// that is pending when it carries the call out, and a minion can replace its pending key
+// until then. So Accept reads afterwards which key is accepted, compares its digest with
+// the one that was decided on, and deletes another key at once. It reads also if the call
+// failed, because a call without an answer may have been carried out.
 package admission
 
 import (

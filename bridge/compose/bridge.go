@@ -86,7 +86,8 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	decisions := decisionLog(log, trail, engine.InstanceID)
 	b := &bridge{version: o.Version, bus: events, trail: trail, counters: counters, log: log,
 		left: autoscaling.Left(master.Interface, master.PublishPort)}
-	b.queue, err = openQueue(cfg, loaded, store, halted(engine), b.left, inbox.Upsert, counters.Durations.Message, decisions, log)
+	b.queue, err = openQueue(cfg, loaded, store, autoscaling.Config{Left: b.left, Halted: halted(engine),
+		Changed: inbox.Upsert, Age: counters.Durations.Message, Decisions: decisions}, log)
 	if err != nil {
 		return config.Invalid(err)
 	}

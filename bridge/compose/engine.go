@@ -107,16 +107,16 @@ func halted(engine service.Config) func(context.Context) (bool, error) {
 }
 
 // openQueue returns what reads the queues and the groups; nil if the configuration
-// names neither.
-func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, halted func(context.Context) (bool, error), left func() (int, error), changed func([]fleet.Minion), age func(time.Duration), decisions, log *slog.Logger) (*autoscaling.Queue, error) {
-	c := autoscaling.Config{Self: cfg.InstanceID, Hooks: cfg.AutoScaling.Hooks, Left: left, Halted: halted, Decisions: decisions,
-		Changed: changed, Age: age, Every: autoscaling.ReconcileEvery, LaunchFailures: cfg.AutoScaling.LaunchFailures}
-	if cfg.Highstate.Enabled {
-		c.Attempts = cfg.Highstate.Attempts
-	}
+// names neither. c has what only the bridge knows.
+func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, c autoscaling.Config, log *slog.Logger) (*autoscaling.Queue, error) {
 	c.Queues, c.Groups = cfg.Items()
 	if len(c.Queues)+len(c.Groups) == 0 {
 		return nil, nil
+	}
+	c.Self, c.Hooks = cfg.InstanceID, cfg.AutoScaling.Hooks
+	c.Every, c.LaunchFailures = autoscaling.ReconcileEvery, cfg.AutoScaling.LaunchFailures
+	if cfg.Highstate.Enabled {
+		c.Attempts = cfg.Highstate.Attempts
 	}
 	groups := awsenv.AutoScaling(cfg, loaded)
 	api := autoscaling.API{Groups: groups, Lifecycle: groups, EC2: awsenv.EC2(loaded),

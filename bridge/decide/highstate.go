@@ -58,8 +58,7 @@ const (
 	// often fails because something else is not up yet.
 	retryFirst = 15 * time.Second
 	retryMost  = 10 * time.Minute
-	// unreadyWait: a master that is not ready may become ready at any moment.
-	// Deciding again costs nothing.
+	// unreadyWait: a master may become ready at any moment; deciding again costs nothing.
 	unreadyWait = 5 * time.Second
 	// rereadEvery: while another master runs the job, only the row shows its end.
 	rereadEvery = 30 * time.Second
