@@ -28,7 +28,7 @@ const DefaultLines = 10
 // Explanation is what is known of one minion, and what follows.
 type Explanation struct {
 	ID        string            `json:"id"`
-	Standing  decide.Phase      `json:"standing"`
+	Phase     decide.Phase      `json:"standing"`
 	Row       *fleet.Minion     `json:"row"`
 	Keys      map[string]string `json:"keys"` // state -> digest
 	Decision  decide.KeyAct     `json:"decision"`
@@ -72,7 +72,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 		return p.Minion == r.ID && p.Kind == service.KeyRemoved
 	})
 	d := decide.Keys(decide.Admit(a.Config.Admit), view)
-	x := &Explanation{ID: r.ID, Standing: decide.PhaseOf(view.Row, view.Known, view.Accepted.Present),
+	x := &Explanation{ID: r.ID, Phase: decide.PhaseOf(view.Row, view.Known, view.Accepted.Present),
 		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
 		Rules: decide.ExplainKeys(decide.Admit(a.Config.Admit), view), Highstate: explainHighstate(report, breaker, view)}
 	if view.Known {

@@ -19,11 +19,11 @@ import (
 
 // Key is one key of this master.
 type Key struct {
-	ID       string       `json:"id"`
-	State    string       `json:"state"`
-	Standing decide.Phase `json:"standing"`
-	Digest   string       `json:"key_sha256"`
-	Bound    string       `json:"bound"` // same, other, or empty: none is bound
+	ID     string       `json:"id"`
+	State  string       `json:"state"`
+	Phase  decide.Phase `json:"standing"`
+	Digest string       `json:"key_sha256"`
+	Bound  string       `json:"bound"` // same, other, or empty: none is bound
 }
 
 // BadRow is the standing of an id whose row cannot be decoded.
@@ -57,9 +57,9 @@ func (a Admin) Keys(ctx context.Context) ([]Key, error) {
 		{"rejected", salt.Rejected, list.Rejected}, {"denied", salt.Denied, list.Denied}} {
 		for _, id := range s.ids {
 			row, known := rows[id]
-			k := Key{ID: id, State: s.name, Standing: decide.PhaseOf(row, known, s.state == salt.Accepted)}
+			k := Key{ID: id, State: s.name, Phase: decide.PhaseOf(row, known, s.state == salt.Accepted)}
 			if bad[instances[id]] != nil {
-				k.Standing = BadRow
+				k.Phase = BadRow
 			}
 			if valid(id) {
 				k.Digest, k.Bound = digestOf(keys, id, s.state, row)

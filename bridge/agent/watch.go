@@ -29,11 +29,11 @@ type Watch struct {
 	order  Order
 	follow Follow
 
-	pulses  decide.FailureDetector
-	unready map[string]int       // reads in a row in which a row was not ready, by instance
-	rowless map[string]time.Time // listed addresses without a row, since when
-	losing  []string             // addresses that the last decision would have removed
-	away    map[string]bool      // addresses that left because they no longer served
+	detector decide.FailureDetector
+	unready  map[string]int       // reads in a row in which a row was not ready, by instance
+	rowless  map[string]time.Time // listed addresses without a row, since when
+	losing   []string             // addresses that the last decision would have removed
+	away     map[string]bool      // addresses that left because they no longer served
 }
 
 // NewWatch returns a Watch for the minion of that name, which determines its order of
@@ -49,7 +49,7 @@ func (w *Watch) Observe(masters []fleet.Master, listed []string, now time.Time) 
 	if len(masters) == 0 {
 		return // an empty table says nothing, see Decide
 	}
-	w.pulses.Observe(masters, now)
+	w.detector.Observe(masters, now)
 	named, unready := map[string]bool{}, map[string]int{}
 	for _, m := range masters {
 		named[m.IPAddr] = true
@@ -98,6 +98,6 @@ func (w *Watch) Probes(o Observation) []string {
 // beats reports whether the heartbeat of a row moves, or was not observed for long
 // enough.
 func (w *Watch) beats(m fleet.Master) bool {
-	p := w.pulses.Of(m.InstanceID, stillFor)
+	p := w.detector.Of(m.InstanceID, stillFor)
 	return p == decide.Beating || p == decide.Unseen
 }

@@ -46,7 +46,7 @@ type Hooks struct {
 	of    hookCache
 	kept  keptLaunches
 
-	pulses pulses // of masters, while one waits
+	liveness livenessWatch // of masters, while one waits
 
 	mu    sync.Mutex
 	waits map[[2]string]*wait // by instance and hook
@@ -174,9 +174,9 @@ func (h *Hooks) check(ctx context.Context) {
 		waits = slices.DeleteFunc(waits, func(w *wait) bool { return ofMaster(w) && badMasters[w.InstanceID] != nil })
 	}
 	if of != nil {
-		h.pulses.observe(of, time.Now())
+		h.liveness.observe(of, time.Now())
 	}
-	queued, halted := h.pulses.queued(of, time.Now()), false
+	queued, halted := h.liveness.queued(of, time.Now()), false
 	if h.cfg.Halted != nil && slices.ContainsFunc(waits, launching) {
 		if halted, err = h.cfg.Halted(ctx); err != nil {
 			h.log.Warn("launching lifecycle hooks wait for the store", "err", err)

@@ -70,8 +70,8 @@ type Reader struct {
 
 	terminations terminationLimit
 	ledger       ledger
-	away         patience // with AWS's answers
-	pulses       pulses   // of masters
+	away         patience      // with AWS's answers
+	liveness     livenessWatch // of masters
 
 	drained  chan struct{}
 	toDrain  sync.WaitGroup

@@ -35,7 +35,7 @@ func nextOfEnded(w *wait, row fleet.Minion, now time.Time) step {
 // over. Its own bridge extends it only while no other master serves and minions are
 // connected: they have nowhere to go.
 func (h *Hooks) nextOfLeaving(w *wait, masters map[string]fleet.Master, timeout time.Duration, now time.Time) (step, string) {
-	last := h.pulses.last(masters, w.InstanceID, now)
+	last := h.liveness.last(masters, w.InstanceID, now)
 	if last {
 		w.lastAt = now
 	}

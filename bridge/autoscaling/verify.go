@@ -67,7 +67,7 @@ func (r *Reader) read(ctx context.Context, deliveries []*delivery) (known, error
 	}
 	var badMasters map[string]error
 	k.masters, badMasters, k.noMasters = mastersOf(ctx, r.store)
-	r.pulses.observe(k.masters, time.Now())
+	r.liveness.observe(k.masters, time.Now())
 	for id, err := range badMasters {
 		k.bad[id] = err
 	}
@@ -231,7 +231,7 @@ func (r *Reader) warned(ctx context.Context, l *delivery, k known) error {
 	id := l.msg.InstanceID
 	master, row := k.masters[id], k.rows[id]
 	switch {
-	case master.Status == fleet.Launch && !r.pulses.another(k.masters, id, time.Now()):
+	case master.Status == fleet.Launch && !r.liveness.another(k.masters, id, time.Now()):
 		l.disposition = Applied
 		r.cfg.decided(r.log, "master not drained: no other is ready", id, "event", l.msg.About)
 	case master.Status == fleet.Launch:

@@ -263,7 +263,7 @@ func (v *visit) askBridge(ctx context.Context) {
 		b.Bus = cmp.Or(r.Bus.Error, "not connected")
 	}
 	if r.Queue != nil && r.Queue.Reconcile != nil {
-		b.Brake = len(r.Queue.Reconcile.Held)
+		b.OverLimit = len(r.Queue.Reconcile.Held)
 	}
 	b.Relay = relayForDoctor(r.Relay)
 	v.fleet.Bridge = b

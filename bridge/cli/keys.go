@@ -50,7 +50,7 @@ func keysCommand() *cli.Command {
 func listKeys(c *cli.Context, a admin.Admin) error {
 	keys, err := a.Keys(c.Context)
 	return printRows(c, keys, err, []string{"MINION", "STATE", "STANDING", "KEY", "BOUND"}, func(k admin.Key) []any {
-		return []any{k.ID, k.State, k.Standing, short(k.Digest), k.Bound}
+		return []any{k.ID, k.State, k.Phase, short(k.Digest), k.Bound}
 	})
 }
 

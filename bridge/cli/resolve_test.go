@@ -92,7 +92,7 @@ func TestCommandsTakeNames(t *testing.T) {
 	var keys []admin.Key
 	phoenix(&keys, "keys", "list")
 	for _, k := range keys {
-		if k.Standing == "foreign" || k.Standing == "unlisted" {
+		if k.Phase == "foreign" || k.Phase == "unlisted" {
 			t.Errorf("listed %+v", k)
 		}
 	}

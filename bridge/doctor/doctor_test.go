@@ -191,7 +191,7 @@ func TestFindings(t *testing.T) {
 		{"bridge", Warning, "does not receive events: away", func(f *Fleet) { f.Bridge.Bus = "away" }},
 		{"bridge", Warning, "delayed: x", func(f *Fleet) { f.Bridge.Held = "x" }},
 		{"bridge", Warning, "no new first highstate starts: it is open", func(f *Fleet) { f.Bridge.Breaker = "it is open" }},
-		{"bridge", Warning, "3 terminations wait", func(f *Fleet) { f.Bridge.Brake = 3 }},
+		{"bridge", Warning, "3 terminations wait", func(f *Fleet) { f.Bridge.OverLimit = 3 }},
 		{"bridge", Warning, "not ready: keys are not compared", func(f *Fleet) { f.Bridge.Ready, f.Bridge.Why = false, "keys are not compared" }},
 		{"bridge", Error, "another bridge", func(f *Fleet) { f.Bridge.Twin = "m: another bridge runs" }},
 		{"bridge", Error, "does not serve: no worker", func(f *Fleet) {

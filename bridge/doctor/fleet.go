@@ -45,13 +45,13 @@ type Bridge struct {
 	Why   string // it is not ready
 	Twin  string // another bridge runs under the same instance_id
 	// Unproven: the master beside it is not proven to serve.
-	Unproven bool
-	Bus      string // why it is not connected; empty: it is, or bus is off
-	Reach    bool   // to its store
-	Held     string // what delays its work
-	Brake    int    // terminations that its limit stops
-	Breaker  string // why the circuit breaker of first highstates is open; empty: it is closed
-	Relay    *Relay // nil: there is none
+	Unproven  bool
+	Bus       string // why it is not connected; empty: it is, or bus is off
+	Reach     bool   // to its store
+	Held      string // what delays its work
+	OverLimit int    // terminations that its limit stops
+	Breaker   string // why the circuit breaker of first highstates is open; empty: it is closed
+	Relay     *Relay // nil: there is none
 }
 
 // Table is one of DynamoDB's.
@@ -152,8 +152,8 @@ func examineBridge(r *report, f Fleet) {
 		r.add(Error, "bridge", say("phoenix masters list; give each master its own instance_id"), "%s", b.Twin)
 	case b.Held != "":
 		r.add(Warning, "bridge", say("journalctl -u phoenix-bridge"), "its work is delayed: %s", b.Held)
-	case b.Brake > 0:
-		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", count(b.Brake, "termination"))
+	case b.OverLimit > 0:
+		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", count(b.OverLimit, "termination"))
 	case b.Breaker != "":
 		r.add(Warning, "bridge", say("repair the states, then phoenix highstate resume"), "no new first highstate starts: %s", b.Breaker)
 	case !b.Ready:

@@ -49,7 +49,7 @@ var (
 // maxSmall bounds files that hold one line or one key.
 const maxSmall = 64 << 10
 
-// maxKeyFile is more than any RSA public key needs. What a knock may leave in
+// maxKeyFile is more than any RSA public key needs. What an auth request may leave in
 // minions_pre is limited by the master's max_message_size alone.
 const maxKeyFile = 64 << 10
 
@@ -184,7 +184,7 @@ func openKey(root *os.Root, id string) (*os.File, error) {
 }
 
 // UnlinkPending takes a pending key out of the store, so that the minion with
-// the right one can knock: while it lies there, Salt denies any other (tried).
+// the right one can send an auth request: while it is there, Salt denies any other (tried).
 // It was never accepted, so nothing rotates. seen is the text that was decided on:
 // if another is there by now it stays, and the error is ErrChanged. No key there is
 // a success.
@@ -198,7 +198,7 @@ func (k *Keys) UnlinkPending(id string, seen []byte) error {
 
 // unlink looks just before it removes a key, and just after. Between the look and
 // the removal lie some microseconds in which nothing can be ruled out: a minion that
-// loses its place by that knocks again within acceptance_wait_time (10 s).
+// loses its place by that sends another auth request within acceptance_wait_time (10 s).
 func (k *Keys) unlink(id string, state State, seen []byte) error {
 	root, err := k.folder(id, state)
 	if err != nil {

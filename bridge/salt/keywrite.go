@@ -32,7 +32,7 @@ const (
 )
 
 // WriteAccepted lays down keys as accepted, byte for byte, without the master:
-// it serves them at the minions' next knock, without event or rotation (tried).
+// it serves them at the minions' next auth request, without event or rotation (tried).
 // On 3008 a pending key for the same id hides the accepted one: unlink it after.
 //
 // Each id fails by itself, and faults says why: ErrOtherKey if another key is

@@ -27,7 +27,7 @@ func main() {
 	results, failed := map[string]result{}, false
 	for _, w := range ways {
 		s := lab.NewRunner()
-		failed = s.Run(func() { results[w.name] = play(s, version, *minions, *rounds, w) }) || failed
+		failed = s.Run(func() { results[w.name] = measure(s, version, *minions, *rounds, w) }) || failed
 	}
 	print(version, *minions, *rounds, results)
 	if failed {

@@ -212,7 +212,7 @@ func (m *minion) send(ctx context.Context, ms *master, load map[string]any) erro
 	var err error
 	for try := range returnTries {
 		if try > 0 {
-			m.s.count(func(c *Counts) { c.Again++ })
+			m.s.count(func(c *Counts) { c.Resent++ })
 			if !retry.Sleep(ctx, time.Second+rand.N(m.s.cfg.Jitter)) {
 				return ctx.Err()
 			}

@@ -25,7 +25,7 @@ var pointNames = [points]string{"accepted", "connected", "started", "begun", "re
 // String names the point.
 func (p Point) String() string { return pointNames[p] }
 
-// Came is how long after the begin of the play each minion that did so first came
+// Came is how long after the begin of the measurement each minion that did so first came
 // to the point, sorted.
 func (s *Swarm) Came(p Point) []time.Duration {
 	s.mu.Lock()

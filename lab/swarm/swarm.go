@@ -55,7 +55,7 @@ type Counts struct {
 	Auths, Pending, Rejected    int // auth requests sent; answers that did not let in
 	Reauths                     int // since the AES key had changed, or a request was refused
 	Connects, Disconnects       int // of the publish connections
-	Publishes, Returns, Again   int // read; taken in; sent again
+	Publishes, Returns, Resent  int // read; taken in; sent again
 	DroppedJIDs, Busy, States   int // a jid seen before; state functions refused beside another; begun
 	Unanswered, Failovers, Jobs int // requests; moves to another master; jobs begun
 }

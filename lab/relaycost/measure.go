@@ -71,7 +71,7 @@ type fleet struct {
 //go:embed ping.py
 var pingScript string
 
-func play(tb lab.TB, version string, minions, rounds int, w way) result {
+func measure(tb lab.TB, version string, minions, rounds int, w way) result {
 	tb.Helper()
 	f := &fleet{tb: tb, lab: lab.New(tb), way: w}
 	for i := range minions {

@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// beatWithin: a bridge that lives beats every 5 s. One beat may be late.
+	// beatWithin: a bridge that runs beats every 5 s. One beat may be late.
 	beatWithin = 12 * time.Second
-	// beatFor: a master that was seen to beat is taken to live for so long.
+	// beatFor: a master that was seen to beat counts as alive for that long.
 	beatFor = time.Minute
 )
 
-// pulses distinguishes masters that are alive from rows that nobody writes any more,
+// livenessWatch distinguishes masters that are alive from rows that nobody writes any more,
 // which still say ready. It compares counters, by our own clock.
-type pulses struct {
+type livenessWatch struct {
 	mu   sync.Mutex
 	seen map[string]sighting
 }
@@ -28,7 +28,7 @@ type sighting struct {
 }
 
 // observe takes in masters as they were read just now.
-func (p *pulses) observe(masters map[string]fleet.Master, now time.Time) {
+func (p *livenessWatch) observe(masters map[string]fleet.Master, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := make(map[string]sighting, len(masters))
@@ -42,9 +42,9 @@ func (p *pulses) observe(masters map[string]fleet.Master, now time.Time) {
 	p.seen = next
 }
 
-// last says whether a master serves, was seen to beat lately, and no other is there that
+// last reports whether a master serves, was seen to beat lately, and no other is there that
 // minions may go to.
-func (p *pulses) last(masters map[string]fleet.Master, id string, now time.Time) bool {
+func (p *livenessWatch) last(masters map[string]fleet.Master, id string, now time.Time) bool {
 	m := masters[id]
 	if m.Status != fleet.Launch || !m.Ready || p.another(masters, id, now) {
 		return false
@@ -55,9 +55,9 @@ func (p *pulses) last(masters map[string]fleet.Master, id string, now time.Time)
 	return !s.moved.IsZero() && now.Sub(s.moved) < beatFor
 }
 
-// another says whether there is another master that minions may go to, and that was
+// another reports whether there is another master that minions may go to, and that was
 // seen to beat lately.
-func (p *pulses) another(masters map[string]fleet.Master, id string, now time.Time) bool {
+func (p *livenessWatch) another(masters map[string]fleet.Master, id string, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for other, m := range masters {
@@ -70,7 +70,7 @@ func (p *pulses) another(masters map[string]fleet.Master, id string, now time.Ti
 
 // queued reports whether first highstates wait for a slot of a master that serves and was
 // seen to beat lately.
-func (p *pulses) queued(masters map[string]fleet.Master, now time.Time) bool {
+func (p *livenessWatch) queued(masters map[string]fleet.Master, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, m := range masters {
