@@ -277,7 +277,7 @@ func TestHeld(t *testing.T) {
 
 // One termination limit for all masters and over restarts: what one has inferred counts for
 // the other, for an hour.
-func TestBrakeIsShared(t *testing.T) {
+func TestTerminationLimitIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newPlace(t, 60, nil)
 		x.end(0, 8)
