@@ -138,7 +138,8 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	b.add(func(ctx context.Context) error {
 		Attend(ctx, b.service.LastStep, log) // it serves: what it waits for, status says
 		return api.Serve(ctx, listener, api.Bridge{Invalidate: inbox.Invalidate, Restore: inbox.Restore, Hint: hint(inbox),
-			Status: func() any { return b.report() }, Release: b.release, Jobs: relayedJobs(b.relay), Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
+			Status: func() any { return b.report() }, Release: b.release, Jobs: relayedJobs(b.relay),
+			Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
 	})
 	if err := b.run(ctx); err != nil {
 		return err

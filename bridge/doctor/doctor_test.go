@@ -103,7 +103,7 @@ func TestFindings(t *testing.T) {
 			m.Actors = []Actor{{Check: "orchestration", On: "orch/a.sls", File: "/srv/salt/orch/a.sls", Calls: []string{callsAccept}}}
 		}},
 		{"job-cache", Warning, "no job is published while it fails", func(m *Master) { m.Config.Options = map[string]any{"master_job_cache": "redis"} }},
-		{"job-cache", Error, "makes jids of its own", func(m *Master) {
+		{"job-cache", Error, "generates its own jids", func(m *Master) {
 			m.Config.Options, m.Returner = map[string]any{"master_job_cache": "ours"}, Returner{Path: "/r/ours.py"}
 		}},
 		{"job-cache", Note, "the master gets none", func(m *Master) { m.Config.Options = map[string]any{"ext_job_cache": "mysql"} }},
@@ -180,7 +180,7 @@ func TestFindings(t *testing.T) {
 			m.Schedule = map[string]any{"high": map[string]any{"function": "state.highstate", "minutes": 60}}
 		}},
 		{"unit", Warning, "after 5 s (KillMode=mixed", func(m *Minion) { m.Unit = Unit{"/lib/salt-minion.service", "mixed", 5} }},
-		{"master-names", Warning, "no address is known of nowhere", func(m *Minion) { m.Reach = map[string]Reach{"nowhere": {NameErr: gone}} }},
+		{"master-names", Warning, "no address is known for nowhere", func(m *Minion) { m.Reach = map[string]Reach{"nowhere": {NameErr: gone}} }},
 		{"master-ports", Warning, "nothing answers at salt port 4505", func(m *Minion) { m.Reach = map[string]Reach{"salt": {Closed: []int{4505}}} }},
 		{"startup-states", Warning, "highstate", func(m *Minion) { m.Config.Options["startup_states"] = "highstate" }},
 

@@ -49,7 +49,7 @@ func examineJobs(r *report, m Master) {
 	case name == "" || name == localCache:
 		r.ok("job-cache", "master_job_cache is Salt's own, in files")
 	case m.Returner.Path != "" && !m.Returner.TakesJID:
-		r.add(Error, "job-cache", back, "master_job_cache %s (%s) makes jids of its own", quote(name), quote(m.Returner.Path))
+		r.add(Error, "job-cache", back, "master_job_cache %s (%s) generates its own jids", quote(name), quote(m.Returner.Path))
 	default:
 		r.add(Warning, "job-cache", back, "master_job_cache is %s: no job is published while it fails", quote(name))
 	}

@@ -178,7 +178,7 @@ func examineSigning(r *report, m Master) {
 		for i, id := range m.AutosignFolder {
 			paths[i] = filepath.Join(folder, id)
 		}
-		r.add(Error, "autosign-folder", remove("rm", paths), "the next key is accepted of %s", some(m.AutosignFolder))
+		r.add(Error, "autosign-folder", remove("rm", paths), "the next key is accepted for %s", some(m.AutosignFolder))
 	} else {
 		r.ok("autosign-folder", "%s is empty", quote(folder))
 	}

@@ -217,7 +217,7 @@ func examineDropIn(r *report, m Minion) {
 	case m.DropInErr != nil:
 		r.add(Error, "drop-in", remove("rm", []string{path}).then("the agent writes it anew"), "%s: %s", quote(path), oneLine(m.DropInErr))
 	case m.DropIn == nil:
-		r.add(Note, "drop-in", say("phoenix agent --dry-run"), "there is none: no agent has been here")
+		r.add(Note, "drop-in", say("phoenix agent --dry-run"), "there is none: no agent has run here")
 	default:
 		if changed := overridden(m.DropIn, c.Options); len(changed) > 0 {
 			r.add(Warning, "drop-in", say("take it out of the other file: grep -rnE "+quote(strings.Join(changed, "|"))+" "+quote(c.Path)+" "+quote(c.DropIns)), "another file changes what it says of %s", some(changed))

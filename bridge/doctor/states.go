@@ -111,7 +111,7 @@ func examineReach(r *report, m Minion) {
 		}
 	}
 	if len(nameless) > 0 {
-		r.add(Warning, "master-names", say("correct master in "+quote(filepath.Dir(m.Config.Path))+", or the name service"), "no address is known of %s", some(nameless))
+		r.add(Warning, "master-names", say("correct master in "+quote(filepath.Dir(m.Config.Path))+", or the name service"), "no address is known for %s", some(nameless))
 	} else {
 		r.ok("master-names", "each master has an address")
 	}

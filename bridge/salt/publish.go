@@ -92,13 +92,13 @@ func (m *Master) handOut(ctx context.Context, jid string, load map[string]any) (
 }
 
 // OtherJIDError says that the master has published a job, but under another jid
-// than it was given: its job cache (master_job_cache) makes jids of its own. The
+// than it was given: its job cache (master_job_cache) generates its own jids. The
 // minions do not know the jid that they were meant to see. JID is empty if it is
 // no jid of Salt's kind.
 type OtherJIDError struct{ JID string }
 
 func (e *OtherJIDError) Error() string {
-	return fmt.Sprintf("the master published it as %q: its master_job_cache makes jids of its own", e.JID)
+	return fmt.Sprintf("the master published it as %q: its master_job_cache generates its own jids", e.JID)
 }
 
 // Ping asks minions to answer. Who is connected here, returns.
