@@ -194,7 +194,7 @@ func examinePlan(r *report, m Master) {
 	for _, act := range []struct {
 		act  decide.KeyAct
 		text string
-	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"}, {decide.ReportKey, "reported"}} {
+	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"}, {decide.ReplaceKey, "replaced by another"}, {decide.ReportKey, "reported"}} {
 		if n := plan.Acts[act.act]; n > 0 {
 			what = append(what, count(n, "key")+" "+act.text)
 		}
