@@ -22,8 +22,10 @@ import (
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/health"
+	"phoenix/bridge/lastrun"
 	"phoenix/bridge/metrics"
 	"phoenix/bridge/open"
+	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
 
@@ -118,13 +120,17 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		metadata = awsenv.Metadata()
 		heal = service.Heal{After: cfg.Heal.After, Heals: heals, Unhealthy: awsenv.SetUnhealthy(cfg, loaded)}
 	}
+	runs := lastrun.New(func(id string) bool {
+		_, err := keys.Version(id, salt.Accepted)
+		return err == nil
+	})
 	var pages http.Handler
 	if cfg.UI && o.Pages != nil {
 		pages = o.Pages(cfg, store)
 	}
 	s := service.New(service.Options{
 		Config: engine, Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Inbox: inbox, Bus: events, Queue: messages, Log: log,
-		Trail: trail, Relay: relay,
+		Trail: trail, Runs: runs, Relay: relay,
 		Beat: fleet.Beat{InstanceID: engine.InstanceID, IPAddr: cfg.Address, Incarnation: engine.Incarnation, Relay: relayAt,
 			Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
 		Connected: left,
@@ -138,7 +144,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 			both.Go(func() error { return publishMetrics(ctx, cfg, loaded, s.Report, left, log) })
 			both.Go(func() error {
 				return api.Serve(ctx, listener, api.Bridge{Look: inbox.Invalidate, Restore: inbox.Restore, Status: func() any { return s.Report() }, Release: s.Release,
-					Hint: hint(inbox), Jobs: relayedJobs(relay), Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
+					Hint: hint(inbox), Runs: lastRuns(cfg, runs), Jobs: relayedJobs(relay), Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
 			})
 			return both.Wait()
 		},
@@ -148,6 +154,19 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	}
 	log.Info("bridge stops")
 	return nil
+}
+
+// lastRuns returns what answers the socket's /v1/runs; nil if no event is read.
+func lastRuns(cfg config.Config, runs *lastrun.Record) func(of, after string) any {
+	if cfg.Bus == config.BusOff {
+		return nil
+	}
+	return func(of, after string) any {
+		if of != "" {
+			return runs.Of(of)
+		}
+		return runs.After(after)
+	}
 }
 
 // acceptedFile is where a bridge writes down which keys this master has accepted.

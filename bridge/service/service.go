@@ -61,6 +61,8 @@ type Options struct {
 	Monitor net.Listener // of metrics and health; nil: none
 	Pages   http.Handler // of the page for browsers, beside them; nil: none
 
+	Runs bus.Handler // hears of state runs; nil: nobody
+
 	Relay *relay.Relay // of jobs between masters; nil: none. It needs Bus
 
 	// Serve answers runners and admins until ctx ends.
@@ -137,9 +139,12 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.passGate(ctx) })
 	g.Go(func() error { return s.runReady(ctx) })
 	if s.opts.Bus != nil {
-		var ears bus.Handler = s.inbox
+		ears := handlers{s.inbox}
+		if s.opts.Runs != nil {
+			ears = append(ears, s.opts.Runs)
+		}
 		if s.opts.Relay != nil {
-			ears = both{s.inbox, s.opts.Relay}
+			ears = append(ears, s.opts.Relay)
 			g.Go(func() error { return s.opts.Relay.Run(ctx) })
 		}
 		g.Go(func() error { return s.opts.Bus.Run(ctx, ears) })
@@ -160,17 +165,17 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
-// both hands each event to two handlers.
-type both [2]bus.Handler
+// handlers hands each event to several handlers.
+type handlers []bus.Handler
 
-func (b both) Event(e event.Event) {
-	for _, h := range b {
+func (all handlers) Event(e event.Event) {
+	for _, h := range all {
 		h.Event(e)
 	}
 }
 
-func (b both) Gap(reason string) {
-	for _, h := range b {
+func (all handlers) Gap(reason string) {
+	for _, h := range all {
 		h.Gap(reason)
 	}
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,11 +27,21 @@ func TestRebindOnTwoMasters(t *testing.T) {
 			one, two := l.StartBridge(lab.BridgeOptions{Master: first}), l.StartBridge(lab.BridgeOptions{Master: second})
 			one.Ready()
 			two.Ready()
-			f := fixture{l, first, one}
+			// ran waits for the first highstate of a machine with another key, by any master.
+			ran := func(minion *lab.Minion, before string) (row fleet.Minion) {
+				l.Eventually(within, "its first highstate is on record", func() (bool, string) {
+					row = one.Minions()["web-1"]
+					return row.HighstateRan && row.KeySHA256 != before, fmt.Sprintf("%+v", row)
+				})
+				if n := minion.Runs(); n != 1 {
+					t.Errorf("it ran %d times", n)
+				}
+				return row
+			}
 			options := lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first, second}, Extra: map[string]any{"rejected_retry": true}}
 			one.Phoenix("minions", "add", "web-1")
 			old := l.StartMinion(options)
-			before := f.ran(t, old, 1)
+			before := ran(old, "")
 			old.Answers(second)
 			old.Stop()
 			rebuild := func() *lab.Minion {
@@ -44,7 +55,7 @@ func TestRebindOnTwoMasters(t *testing.T) {
 
 			rebuilt := rebuild()
 			rebuilt.Answers(second)
-			row := f.ran(t, rebuilt, 1)
+			row := ran(rebuilt, before.KeySHA256)
 			if row.KeySHA256 == before.KeySHA256 || row.ReplacedSHA256 != before.KeySHA256 {
 				t.Errorf("bound is %.12s in the place of %.12s", row.KeySHA256, row.ReplacedSHA256)
 			}
@@ -69,7 +80,7 @@ func TestRebindOnTwoMasters(t *testing.T) {
 				t.Fatalf("no bridge runs beside %s, and it has accepted %.12s", second.ID, got)
 			}
 			out := two.Phoenix("keys", "accept", "--rebind", "--yes", "--wait", within.String(), "web-1")
-			latest := f.ran(t, again, 1)
+			latest := ran(again, row.KeySHA256)
 			if !strings.Contains(out, row.KeySHA256) || !strings.Contains(out, latest.KeySHA256) || latest.ReplacedSHA256 != row.KeySHA256 {
 				t.Errorf("%.12s in the place of %.12s: %s", latest.KeySHA256, latest.ReplacedSHA256, out)
 			}
