@@ -29,6 +29,7 @@ func TestReactors(t *testing.T) {
 	shipped := filepath.Join("..", "..", "salt-extensions", "reactor")
 	write(t, dir, "runners/letin.py", "def now():\n    __salt__['salt.cmd']('cmd.run', 'salt-key --accept=x')\n")
 	served := write(t, dir, "states/orch/letin.sls", "x:\n  salt.wheel:\n    - name: key.accept\n")
+	write(t, dir, "macros/let.jinja", "{% macro let(id) %}x:\n  wheel.key.accept:\n    - match: {{ id }}\n{% endmacro %}\n")
 	put := func(name, text string) string { return write(t, dir, name, text) }
 	c := salt.Config{RunnerDirs: []string{filepath.Join(dir, "runners")},
 		Options: map[string]any{"file_roots": map[string]any{"base": []any{filepath.Join(dir, "states")}}}}
@@ -48,6 +49,11 @@ func TestReactors(t *testing.T) {
 		{"salt/job/*/ret/*", put("ret.sls", "x:\n  wheel.key.accept_dict: []"), Actor{Calls: []string{callsAccept}}},
 		{"salt/engine/sqs/*", put("py.sls", "#!py\ndef run():\n    __salt__['wheel.key.accept'](data['id'])\n    return {}\n"), Actor{Calls: []string{callsAccept}, Ear: true}},
 		{"salt/netapi/hook/*", put("cmd.sls", "x:\n  local.cmd.run:\n    - tgt: salt-1\n    - arg: ['salt-key -y -a {{ data.id }}']\n"), Actor{Calls: []string{callsAccept}, Ear: true}},
+		{"my/tag", put("list.sls", "#!py\ndef run():\n    subprocess.run(['salt-key',\n        '-y', '-a', data['id']])\n    return {}\n"), Actor{Calls: []string{callsAccept}}},
+		{"my/tag", put("listd.sls", "#!py\ndef run():\n    subprocess.run([\"salt-key\", \"--delete\", data['id']])\n"), Actor{Calls: []string{callsKeys}}},
+		{"my/tag", put("object.sls", "#!py\nimport salt.key\ndef run():\n    k = salt.key.get_key(__opts__)\n    k.accept(match=data['id'])\n"), Actor{Calls: []string{callsAccept}}},
+		{"my/tag", put("lists.sls", "#!py\ndef run():\n    subprocess.run(['salt-key', '-L'])\n    subprocess.run(['ls', '-a'])\n"), Actor{}},
+		{"my/tag", put("macro.sls", "{% from 'macros/let.jinja' import let %}\n{{ let(data['id']) }}\n"), Actor{Calls: []string{callsAccept}}},
 		{"my/tag", put("all.sls", "x:\n  local.cmd.run:\n    - arg: ['salt-key -yA']\n"), Actor{Calls: []string{callsAccept}}},
 		{"my/tag", put("del.sls", "x:\n  local.cmd.run:\n    - arg: ['salt-key -yd {{ data.id }}']\n"), Actor{Calls: []string{callsKeys}}},
 		{"minion_start", put("runner.sls", "x:\n  runner.letin.now: []\n"), Actor{Calls: []string{callsAccept}, Ear: true}},

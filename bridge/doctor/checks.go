@@ -102,6 +102,8 @@ var checks = []Check{
 		"every state run is a dry run that changes nothing and returns success. A bridge runs first highstates with `test=False`, unless `highstate.kwargs` sets it"},
 	{"file-client", OnMinion, "`file_client`",
 		"a first highstate applies what is on the machine, most often nothing, and counts as a success"},
+	{"modules", OnMinion, "`disable_modules` and `whitelist_modules`",
+		"a minion without the functions of Phoenix's jobs (state, test, saltutil, config) fails its first highstate, or is never found to have ended it"},
 	{"startup-states", OnMinion, "`startup_states`",
 		"the minion runs states at each of its starts, beside its first highstate: one of the two is refused as busy, or both run"},
 	{"schedule", OnMinion, "scheduled highstates, in the configuration and in `_schedule.conf`",

@@ -170,6 +170,8 @@ func TestFindings(t *testing.T) {
 		{"master-key", Warning, "not PEM", func(m *Minion) { m.MasterKeyErr = errors.New("not PEM") }},
 		{"test-mode", Warning, "changes nothing", func(m *Minion) { m.Config.Options["test"] = true }},
 		{"file-client", Error, "is local", func(m *Minion) { m.Config.Options["file_client"] = "local" }},
+		{"modules", Error, "leaves out state.highstate", func(m *Minion) { m.Config.Options["disable_modules"] = []any{"state", "lowstate"} }},
+		{"modules", Error, "leaves out saltutil.find_job, saltutil.find_cached_job", func(m *Minion) { m.Config.Options["whitelist_modules"] = []any{"test", "state", "config"} }},
 		{"master-order", Warning, "random_master is on", func(m *Minion) { m.Config.Options["random_master"] = true }},
 		{"master-order", Warning, "master_failback is on", func(m *Minion) { m.Config.Options["master_failback"] = true }},
 		{"schedule", Warning, "at each start", func(m *Minion) {
