@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
@@ -112,6 +113,9 @@ func (a Admin) bridgeReport(ctx context.Context) (report service.Report) {
 func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView) string {
 	for _, p := range report.Engine.Highstate {
 		if p.Minion == v.ID {
+			if p.Until != nil {
+				return fmt.Sprintf("%s, until %s UTC", p.Why, p.Until.UTC().Format(time.TimeOnly))
+			}
 			return p.Why
 		}
 	}

@@ -266,6 +266,12 @@ func (v *visit) askBridge(ctx context.Context) {
 		b.Brake = len(r.Queue.Reconcile.Held)
 	}
 	b.Relay = relayForDoctor(r.Relay)
+	b.RemovedAll = r.Engine.Problem[service.KeyRemoved]
+	for _, p := range r.Engine.Problems {
+		if p.Kind == service.KeyRemoved {
+			b.Removed = append(b.Removed, p.Minion)
+		}
+	}
 	v.fleet.Bridge = b
 }
 

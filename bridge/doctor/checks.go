@@ -139,6 +139,8 @@ var checks = []Check{
 		"without a bridge nobody decides on keys here"},
 	{"relay", WithConfig, "whether the bridge's relay reads the master's jobs and reaches the other masters (`relay.listen`)",
 		"a command reaches only the minions of masters that the relay reaches"},
+	{"removed-keys", WithConfig, "accepted keys that were deleted on this master by hand (`salt-key -d`), as the bridge says",
+		"this master does not serve these minions; Phoenix does not write a key again that an administrator has deleted"},
 	{"store", WithConfig, "whether the store can be reached and read",
 		"without its store a bridge starts nothing"},
 	{"store-rows", WithConfig, "rows of the store that cannot be decoded",

@@ -202,6 +202,7 @@ func TestFindings(t *testing.T) {
 		{"relay", Error, "stay on this master: it does not sign", func(f *Fleet) { f.Bridge.Relay = &Relay{Deaf: "it does not sign"} }},
 		{"relay", Error, "minions of salt-2 (no route)", func(f *Fleet) { f.Bridge.Relay = &Relay{Away: []string{"salt-2 (no route)"}} }},
 		{"relay", Warning, "this master only: no cache", func(f *Fleet) { f.Bridge.Relay = &Relay{Data: "no cache"} }},
+		{"removed-keys", Warning, "2 accepted keys deleted by hand on this master: web-1, web-2", func(f *Fleet) { f.Bridge.Removed, f.Bridge.RemovedAll = []string{"web-1", "web-2"}, 2 }},
 		{"store", Note, "not exist", func(f *Fleet) { f.StoreErr = gone }},
 		{"store", Error, "damaged", func(f *Fleet) { f.StoreErr = errors.New("damaged") }},
 		{"store-rows", Error, "1 cannot be decoded, and are left out everywhere: row web-1 is damaged", func(f *Fleet) { f.BadRows = []error{errors.New("row web-1 is damaged")} }},

@@ -124,6 +124,12 @@ func (s *Service) Run(ctx context.Context) error {
 		}()
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	if s.opts.Trail != nil {
+		trail := slog.New(s.opts.Trail.Handler().WithAttrs([]slog.Attr{slog.String("master", s.opts.Config.InstanceID)}))
+		trail.Info("bridge started", "version", s.opts.Version)
+		defer trail.Info("bridge ended") // before the trail ends
+		g.Go(func() error { return s.recordOutages(ctx, trail) })
+	}
 	s.readKey()
 	g.Go(func() error { return s.beats.Run(ctx) })
 	g.Go(func() error { return s.health.Run(ctx) })
