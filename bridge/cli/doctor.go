@@ -285,7 +285,7 @@ func printFindings(c *cli.Context, findings []doctor.Finding) error {
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, findings)
 	}
-	w := c.App.Writer
+	w := paint(c.App.Writer)
 	for _, f := range findings {
 		fmt.Fprintf(w, "%-8s %-22s %s\n", f.Severity, f.Check, plain(f.What))
 		printIndented(w, f.Why)

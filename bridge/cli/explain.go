@@ -49,7 +49,7 @@ func otherCase(ctx context.Context, a admin.Admin, id string) string {
 }
 
 func printExplanation(c *cli.Context, x *admin.Explanation) error {
-	w := c.App.Writer
+	w := paint(c.App.Writer)
 	fmt.Fprintf(w, "%s: %s\n\n", plain(x.ID), x.Standing)
 	if x.Row == nil {
 		fmt.Fprintln(w, "fleet      no row")

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"phoenix/bridge/salt"
@@ -154,5 +157,35 @@ func TestMounts(t *testing.T) {
 	found, err := mounts(path)
 	if err != nil || len(found) != 2 || on(found, "/mnt/a b/c").Kind != "nfs4" || on(found, "/mnt/a").Kind != "ext4" {
 		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// A job cache that root has written to keeps a master that runs as another user from
+// publishing; what doctor prints gives it back.
+func TestForeignJobs(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "jobs/0a/x/jid", "1")
+	write(t, dir, "jobs/file", "no folder")
+	c := salt.Config{Path: "/etc/salt/master", CacheDir: dir, User: "nobody"}
+	found := func() []Finding {
+		var r report
+		examineJobs(&r, Master{Config: c, ForeignJobs: foreignJobs(c)})
+		return slices.DeleteFunc(r.findings, func(f Finding) bool { return f.Severity != Error })
+	}
+	before := found()
+	if len(before) != 1 || len(before[0].Commands) != 1 || !strings.Contains(before[0].What, "2 folders") {
+		t.Fatalf("%+v", before)
+	}
+	if root := (salt.Config{CacheDir: dir, User: "root"}); len(foreignJobs(root)) != 0 {
+		t.Error("root can write everywhere")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	if out, err := exec.Command("sh", "-c", before[0].Commands[0]).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if after := found(); len(after) != 0 {
+		t.Errorf("after %s: %+v", before[0].Commands[0], after)
 	}
 }

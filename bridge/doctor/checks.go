@@ -65,7 +65,7 @@ var checks = []Check{
 		"whoever runs one, or a reactor that renders its name, changes keys past Phoenix"},
 	{"old-runners", OnMaster, "runners named as Phoenix's in `extension_modules` and `runner_dirs` that are others",
 		"if two have the same name, Salt uses the first that it finds: the old ones accept keys and run highstates by themselves"},
-	{"job-cache", OnMaster, "`master_job_cache`, `ext_job_cache`",
+	{"job-cache", OnMaster, "`master_job_cache`, `ext_job_cache`, and who owns the folders of the job cache",
 		"a master publishes no job while its job cache fails; a cache that generates its own jids breaks the rule of one jid for each first highstate"},
 	{"publisher-blacklist", OnMaster, "`publisher_acl_blacklist`",
 		"the master refuses the jobs of first highstates, or the questions after them"},

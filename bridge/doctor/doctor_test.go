@@ -106,6 +106,7 @@ func TestFindings(t *testing.T) {
 		{"job-cache", Error, "makes jids of its own", func(m *Master) {
 			m.Config.Options, m.Returner = map[string]any{"master_job_cache": "ours"}, Returner{Path: "/r/ours.py"}
 		}},
+		{"job-cache", Error, "1 folder of the job cache with another owner than salt", func(m *Master) { m.ForeignJobs = []string{"/var/cache/salt/master/jobs/0a"} }},
 		{"job-cache", Note, "the master gets none", func(m *Master) { m.Config.Options = map[string]any{"ext_job_cache": "mysql"} }},
 		{"publisher-blacklist", Error, "user salt, state.highstate, test.ping", func(m *Master) {
 			m.Config.Options = map[string]any{"publisher_acl_blacklist": map[string]any{"users": []any{"root", "s.*"}, "modules": []any{"state.*", "test\\.ping", "("}}}

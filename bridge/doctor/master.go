@@ -29,7 +29,9 @@ type Master struct {
 	Runners  []Runner
 	Mounts   []Mount
 	Returner Returner
-	Queues   []string // sqs.queues of Phoenix's own configuration
+	// ForeignJobs are folders of the job cache that the master's user does not own.
+	ForeignJobs []string
+	Queues      []string // sqs.queues of Phoenix's own configuration
 
 	IDPattern string
 	ValidID   func(string) bool
