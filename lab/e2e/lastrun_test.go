@@ -68,3 +68,53 @@ func TestLastRunOfAnyKind(t *testing.T) {
 		})
 	}
 }
+
+// What happened at night is in the trail: the bridge's start and end, and the loss of its
+// master and of the event bus, each with its end. The other questions of a night are asked
+// on the way.
+func TestNightQuestions(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions(lab.Salt3007) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			l := lab.New(t)
+			master := l.StartMaster(lab.MasterOptions{Version: version})
+			bridge := l.NewBridge(lab.BridgeOptions{Master: master})
+			master.Ready()
+			bridge.Start()
+			bridge.Ready()
+			f := fixture{l, master, bridge}
+			bridge.Phoenix("minions", "add", "web-1", "web-2")
+			f.ran(t, l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}}), 1)
+			if out, stderr, code := bridge.Try("masters", "check", master.ID); code != 1 || !strings.Contains(out+stderr, "no other master serves") {
+				t.Errorf("may it be restarted: exit %d, %s%s", code, out, stderr)
+			}
+			if out := bridge.Phoenix("highstate", "show", "web-1"); !strings.Contains(out, "1 states, 0 changed, 0 failed") {
+				t.Errorf("what its highstate did: %s", out)
+			}
+			if out := bridge.Phoenix("highstate", "list"); !strings.Contains(out, "web-2") || !strings.Contains(out, "wanted: starts when its key is accepted") {
+				t.Errorf("who has none, and why: %s", out)
+			}
+			happened := func(want ...string) {
+				t.Helper()
+				l.Eventually(within, "the trail has "+strings.Join(want, ", "), func() (bool, string) {
+					out := bridge.Phoenix("history", "--since", "1h")
+					for _, text := range want {
+						if !strings.Contains(out, text) {
+							return false, out
+						}
+					}
+					return true, ""
+				})
+			}
+			happened("bridge started", "key accepted", "highstate succeeded")
+			master.Stop()
+			happened("event bus lost", "master does not serve")
+			master.Start()
+			master.Ready()
+			happened("event bus connected again", "master serves again")
+			bridge.Stop()
+			happened("bridge ended")
+		})
+	}
+}
