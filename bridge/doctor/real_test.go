@@ -75,7 +75,7 @@ func masterFaults() []fault {
 		{"shared-key", doctor.Error, map[string]string{pki + "minions/twin-1": one, pki + "minions/twin-2": one, pki + "minions_pre/twin-3": one}, nil, nil},
 		{"key-not-rsa", doctor.Warning, map[string]string{pki + "minions_pre/no-key": "no key\n"}, nil, nil},
 		{"odd-keys", doctor.Warning, map[string]string{pki + "minions/a-link": "->twin", pki + "minions_pre/it's": "->x y", pki + "minions_pre/empty": ""}, nil, nil},
-		{"id-pattern", doctor.Note, map[string]string{pki + "minions_pre/web_1 (old)": two}, without(pki + "minions_pre/web_1 (old)"), nil},
+		{"id-pattern", doctor.Note, map[string]string{pki + "minions_pre/web+1": two}, without(pki + "minions_pre/web+1"), nil},
 		{"id-case", doctor.Warning, map[string]string{pki + "minions/case-1": one, pki + "minions_pre/CASE-1": two}, without(pki + "minions_pre/CASE-1"), []string{pki + "minions/case-1"}},
 		{"hidden-key", doctor.Warning, map[string]string{pki + "minions/hid-1": one, pki + "minions_pre/hid-1": two, pki + "minions_rejected/hid-1": two}, nil, []string{pki + "minions/hid-1"}},
 		{"rejected-keys", doctor.Note, map[string]string{pki + "minions_rejected/web-9": two}, nil, nil},

@@ -57,7 +57,9 @@ func TestLastRunOfAnyKind(t *testing.T) {
 			if out, err := call.CombinedOutput(); err != nil {
 				t.Fatalf("salt-call: %v: %s", err, out)
 			}
-			last("that of salt-call", func(r lastrun.Run) bool { return r.Function == "state.single" && r.Outcome == lastrun.Succeeded && r.States == 1 })
+			last("that of salt-call", func(r lastrun.Run) bool {
+				return r.Function == "state.single" && r.Outcome == lastrun.Succeeded && r.States == 1
+			})
 			master.Call("web-1", "schedule.add", "nightly", "function=state.single", "job_args=['test.succeed_with_changes']", "job_kwargs={'name': scheduled}", "seconds=1", "maxrunning=1")
 			last("that of a schedule", func(r lastrun.Run) bool { return r.Function == "state.single" && r.Changed == 1 })
 			if out := bridge.Phoenix("minions", "explain", "web-1"); !strings.Contains(out, "last run   state.single succeeded ") {
