@@ -49,8 +49,9 @@ const (
 
 // Record remembers runs. It implements bus.Handler.
 type Record struct {
-	known func(id string) bool
-	since time.Time
+	known            func(id string) bool
+	since            time.Time
+	generation, page int // the constants; fewer in tests
 
 	mu     sync.Mutex
 	newest map[string]Run
@@ -60,7 +61,7 @@ type Record struct {
 // New returns an empty record. known reports whether this master has accepted a key of
 // the id: no other id is remembered, since anything can be on the bus.
 func New(known func(id string) bool) *Record {
-	return &Record{known: known, since: time.Now(), newest: map[string]Run{}, older: map[string]Run{}}
+	return &Record{known: known, since: time.Now(), generation: generation, page: page, newest: map[string]Run{}, older: map[string]Run{}}
 }
 
 // Event implements bus.Handler.
@@ -75,7 +76,7 @@ func (r *Record) Event(e event.Event) {
 	run.At = time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, there := r.newest[run.Minion]; !there && len(r.newest) >= generation {
+	if _, there := r.newest[run.Minion]; !there && len(r.newest) >= r.generation {
 		r.newest, r.older = map[string]Run{}, r.newest
 	}
 	delete(r.older, run.Minion)
@@ -100,8 +101,8 @@ func (r *Record) After(id string) Page {
 	ids := slices.AppendSeq(slices.Collect(maps.Keys(r.newest)), maps.Keys(r.older))
 	ids = slices.DeleteFunc(ids, func(other string) bool { return other <= id })
 	slices.Sort(ids)
-	p.More = len(ids) > page
-	for _, id := range ids[:min(len(ids), page)] {
+	p.More = len(ids) > r.page
+	for _, id := range ids[:min(len(ids), r.page)] {
 		p.Runs = append(p.Runs, r.get(id))
 	}
 	return p

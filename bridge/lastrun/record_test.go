@@ -93,15 +93,16 @@ func TestReturns(t *testing.T) {
 // number of others a bounded number is kept: those that ran last.
 func TestG7_RunsAreBounded(t *testing.T) {
 	r := New(func(id string) bool { return strings.HasPrefix(id, "web-") })
+	r.generation, r.page = 500, 70
 	r.Event(returned(t, "stranger", map[string]any{"fun": "state.apply", "return": true}))
 	if p := r.Of("stranger"); len(p.Runs) != 0 {
 		t.Errorf("%+v", p)
 	}
-	const over = 3*generation + 10
+	over := 3*r.generation + 10
 	for i := range over {
 		r.Event(returned(t, fmt.Sprintf("web-%07d", i), map[string]any{"fun": "state.apply", "return": true}))
 	}
-	if n := len(r.newest) + len(r.older); n > 2*generation || n < generation {
+	if n := len(r.newest) + len(r.older); n > 2*r.generation || n < r.generation {
 		t.Errorf("%d are remembered", n)
 	}
 	if p := r.Of(fmt.Sprintf("web-%07d", over-1)); len(p.Runs) != 1 {
@@ -113,7 +114,7 @@ func TestG7_RunsAreBounded(t *testing.T) {
 		for _, run := range p.Runs {
 			seen = append(seen, run.Minion)
 		}
-		if len(p.Runs) > page {
+		if len(p.Runs) > r.page {
 			t.Fatalf("%d runs in a page", len(p.Runs))
 		}
 		if !p.More {
