@@ -17,8 +17,8 @@ docs: build ## docs/reference.md and the tables of docs/doctor.md, made from the
 	@bin/phoenix man --markdown >docs/reference.md
 	@text="$$(bin/phoenix man --doctor docs/doctor.md)" && printf '%s\n' "$$text" >docs/doctor.md
 
-screenshots: ## the pictures of the page in docs/images, by a headless Chromium
-	@PHOENIX_SCREENSHOTS="$(CURDIR)/docs/images" go test -count=1 -run '^TestScreenshots$$' ./bridge/ui
+screenshots: ## the pictures of the page and of status --watch in docs/images, by a headless Chromium
+	@PHOENIX_SCREENSHOTS="$(CURDIR)/docs/images" go test -count=1 -run '^TestScreenshots$$' ./bridge/ui ./bridge/cli
 
 demo: build ## real masters and minions: who is let in, and what follows when a master dies
 	@go run ./lab/install 3007

@@ -13,7 +13,7 @@ import (
 var floors = [][]string{
 	{"files", "retry", "awserr"},
 	{"fleet", "zmtp", "event", "api", "audit", "cloudwatch", "metrics"},
-	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "autoscaling", "identity", "health", "member"},
+	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "lastrun", "autoscaling", "identity", "health", "member"},
 	{"relay", "admission"},
 	{"service", "agent", "doctor"},
 	{"config"},

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
 	"phoenix/bridge/config"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/lastrun"
 	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
@@ -38,6 +40,8 @@ type Explanation struct {
 	Highstate string            `json:"highstate"`
 	Audit     []audit.Line      `json:"audit"` // of this machine, the newest at the end
 	NoAudit   string            `json:"audit_error,omitempty"`
+	// LastRun is its last state run; nil: none is known here.
+	LastRun *lastrun.Run `json:"last_run,omitempty"`
 	// Other is a key that is not the known one of this id; nil: there is none.
 	Other *OtherKey `json:"other_key,omitempty"`
 }
@@ -78,6 +82,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	if view.Known {
 		x.Row = &view.Row
 	}
+	x.LastRun = a.lastRun(ctx, r.ID, view.Row)
 	if others, err := a.otherKeys(ctx, keys, listingOf(view)); err == nil && len(others) > 0 {
 		x.Other = &others[0]
 	}
@@ -108,6 +113,9 @@ func (a Admin) bridgeReport(ctx context.Context) (report service.Report) {
 func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView) string {
 	for _, p := range report.Engine.Highstate {
 		if p.Minion == v.ID {
+			if p.Until != nil {
+				return fmt.Sprintf("%s, until %s UTC", p.Why, p.Until.UTC().Format(time.TimeOnly))
+			}
 			return p.Why
 		}
 	}

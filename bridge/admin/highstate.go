@@ -17,17 +17,30 @@ type ListHighstates struct {
 	All bool `json:"all"` // those that are done, too
 }
 
-// Highstates returns the minions whose first highstate is wanted, runs or failed.
-func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]fleet.Minion, error) {
+// Highstate is a minion's row, and how far its first highstate is.
+type Highstate struct {
+	fleet.Minion
+	Why string `json:"why"`
+}
+
+// Highstates returns the minions whose first highstate is wanted, runs or failed, and why
+// it is not done: in the words of the bridge on this machine about those that it works on
+// and reports, a hundred at most.
+func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]Highstate, error) {
 	all, err := a.minions(ctx, fleet.Launch)
 	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return nil, err
 	}
-	rows := []fleet.Minion{}
+	breaker, err := a.breaker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report, rows := a.bridgeReport(ctx), []Highstate{}
 	for _, row := range all {
 		if row.WantsHighstate() || r.All && row.HighstateRan {
-			rows = append(rows, row)
+			why := explainHighstate(report, breaker, decide.KeyView{ID: row.SaltID(), Known: true, Row: row})
+			rows = append(rows, Highstate{row, why})
 		}
 	}
 	return rows, fleet.BadRows(bad)

@@ -78,6 +78,27 @@ func (a Admin) History(ctx context.Context, r ReadHistory) (*History, error) {
 	return h, nil
 }
 
+// Merge adds the decisions of another master: its own history of the same time. What both
+// have, as from the store, is there once.
+func (h *History) Merge(other *History, r ReadHistory) {
+	type event struct {
+		at                   int64
+		source, what, minion string
+	}
+	keyOf := func(e Event) event { return event{e.Time.UnixNano(), e.Source, e.What, e.Minion} }
+	seen := map[event]bool{}
+	for _, e := range h.Events {
+		seen[keyOf(e)] = true
+	}
+	for _, e := range other.Events {
+		named := len(r.IDs) == 0 || slices.Contains(r.IDs, e.Minion)
+		if e.Source != storeSource && named && !seen[keyOf(e)] && !e.Time.Before(r.Since) && e.Time.Before(r.Until) {
+			h.Events = append(h.Events, e)
+		}
+	}
+	slices.SortStableFunc(h.Events, func(x, y Event) int { return x.Time.Compare(y.Time) })
+}
+
 // errEnough ends a listing.
 var errEnough = errors.New("enough")
 

@@ -105,11 +105,15 @@ func (r AcceptKeys) validate() error {
 	case r.Rebind && r.KeySHA256 == "":
 		return config.Invalid(errors.New("rebind needs key_sha256, the digest of the new key: phoenix keys list --json"))
 	case r.KeySHA256 != "" && !wholeDigest(r.KeySHA256):
-		return config.Invalid(fmt.Errorf("key_sha256 %q is not 64 hexadecimal digits in lower case", r.KeySHA256))
+		return notDigest(r.KeySHA256)
 	case r.KeySHA256 != "" && len(r.IDs) != 1:
 		return config.Invalid(errors.New("key_sha256 is of one key: it takes one minion id"))
 	}
 	return nil
+}
+
+func notDigest(text string) error {
+	return config.Invalid(fmt.Errorf("key_sha256 %q is not 64 hexadecimal digits in lower case", text))
 }
 
 func wholeDigest(text string) bool {

@@ -14,7 +14,8 @@ import (
 
 // ListMinions is the request of Minions.
 type ListMinions struct {
-	Status string `json:"status"` // LAUNCH or TERMINATE, in either case; empty: both
+	Status  string `json:"status"`   // LAUNCH or TERMINATE, in either case; empty: both
+	LastRun bool   `json:"last_run"` // with the last state run of each
 }
 
 // Minions returns the minions of the fleet, the oldest change first.

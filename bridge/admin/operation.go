@@ -21,7 +21,7 @@ func (a Admin) Operations() map[string]Operation {
 	return map[string]Operation{
 		"status":           with(func(ctx context.Context, _ none) (any, error) { return a.Status(ctx, CountAll) }),
 		"masters.list":     with(func(ctx context.Context, _ none) (any, error) { return a.Masters(ctx) }),
-		"minions.list":     with(func(ctx context.Context, r ListMinions) (any, error) { return a.Minions(ctx, r) }),
+		"minions.list":     with(a.list),
 		"minions.add":      with(func(ctx context.Context, r AddMinions) (any, error) { return a.Add(ctx, r) }),
 		"minions.retire":   with(a.retire),
 		"minions.explain":  with(func(ctx context.Context, r ExplainMinion) (any, error) { return a.Explain(ctx, r) }),
@@ -39,6 +39,15 @@ func (a Admin) Operations() map[string]Operation {
 
 // none are the arguments of an operation that takes none.
 type none struct{}
+
+// list is Minions, or LastRuns where the request says so.
+func (a Admin) list(ctx context.Context, r ListMinions) (any, error) {
+	rows, err := a.Minions(ctx, r)
+	if !r.LastRun || rows == nil {
+		return rows, err
+	}
+	return a.LastRuns(ctx, rows), err
+}
 
 // retire is Retire, or RetireHeld where the request says so.
 func (a Admin) retire(ctx context.Context, r struct {

@@ -70,6 +70,21 @@ func (c *Client) Jobs(ctx context.Context, jid string, out any) error {
 	return nil
 }
 
+// Runs fills out with the last state run of a minion, or with a page of those that sort
+// after an id.
+func (c *Client) Runs(ctx context.Context, of, after string, out any) error {
+	query := url.Values{}
+	if of != "" {
+		query.Set("minion", of)
+	} else {
+		query.Set("after", after)
+	}
+	if err := c.call(ctx, http.MethodGet, "/v1/runs?"+query.Encode(), nil, out); err != nil {
+		return fmt.Errorf("ask bridge: %w", err)
+	}
+	return nil
+}
+
 // Restore asks the bridge to write known keys again that were deleted by hand.
 func (c *Client) Restore(ctx context.Context, ids []string) error {
 	body, err := json.Marshal(map[string][]string{"ids": ids})

@@ -62,6 +62,7 @@ func newHandler(b Bridge) *handler {
 	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"GET /v1/status":     h.status,
 		"GET /v1/jobs":       h.jobs,
+		"GET /v1/runs":       h.runs,
 		"POST /v1/look":      h.takeIDs(b.Invalidate),
 		"POST /v1/hints":     h.hints,
 		"POST /v1/operation": h.operation,
@@ -155,6 +156,16 @@ func (h *handler) jobs(w http.ResponseWriter, r *http.Request) error {
 		return failure{http.StatusNotFound, err}
 	}
 	return reply(w, answer)
+}
+
+// runs answers ?minion=ID with the last state run of that minion, and else with a page
+// of those that sort after ?after=ID.
+func (h *handler) runs(w http.ResponseWriter, r *http.Request) error {
+	if h.b.Runs == nil {
+		return failure{http.StatusNotFound, errors.New("the bridge does not read the event bus (bus: off)")}
+	}
+	q := r.URL.Query()
+	return reply(w, h.b.Runs(q.Get("minion"), q.Get("after")))
 }
 
 // takeIDs answers a request that hands ids to do.

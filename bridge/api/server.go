@@ -49,6 +49,10 @@ type Bridge struct {
 	// Translate returns the operation that a command line of older runners asks for.
 	Translate func(args []string) (Request, error)
 
+	// Runs returns the last state runs of minions: of one, or of those that sort after an
+	// id; nil: nobody listens to the event bus.
+	Runs func(of, after string) any
+
 	// Jobs returns the jobs that the relay carried, or one of them; nil: there is no relay.
 	Jobs func(jid string) (any, error)
 

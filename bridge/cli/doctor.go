@@ -266,6 +266,12 @@ func (v *visit) askBridge(ctx context.Context) {
 		b.OverLimit = len(r.Queue.Reconcile.Held)
 	}
 	b.Relay = relayForDoctor(r.Relay)
+	b.RemovedAll = r.Engine.Problem[service.KeyRemoved]
+	for _, p := range r.Engine.Problems {
+		if p.Kind == service.KeyRemoved {
+			b.Removed = append(b.Removed, p.Minion)
+		}
+	}
 	v.fleet.Bridge = b
 }
 
@@ -279,7 +285,7 @@ func printFindings(c *cli.Context, findings []doctor.Finding) error {
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, findings)
 	}
-	w := c.App.Writer
+	w := paint(c.App.Writer)
 	for _, f := range findings {
 		fmt.Fprintf(w, "%-8s %-22s %s\n", f.Severity, f.Check, plain(f.What))
 		printIndented(w, f.Why)

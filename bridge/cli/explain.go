@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -48,7 +49,7 @@ func otherCase(ctx context.Context, a admin.Admin, id string) string {
 }
 
 func printExplanation(c *cli.Context, x *admin.Explanation) error {
-	w := c.App.Writer
+	w := paint(c.App.Writer)
 	fmt.Fprintf(w, "%s: %s\n\n", plain(x.ID), x.Phase)
 	if x.Row == nil {
 		fmt.Fprintln(w, "fleet      no row")
@@ -70,6 +71,9 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 		fmt.Fprintf(w, "ANOTHER    %s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s\n", x.Other, plain(x.ID), plain(x.ID), x.Other.State)
 	}
 	fmt.Fprintf(w, "highstate  %s\n", x.Highstate)
+	if r := x.LastRun; r != nil {
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s %s", r.Function, r.Outcome, age(time.Since(r.At)), plain(r.JID), plain(failedStates(r))), " "))
+	}
 	if x.Row != nil && x.Row.ClaimState != "" {
 		fmt.Fprintf(w, "claim      %s by %s, version %d, attempt %d, job %s\n", x.Row.ClaimState, plain(x.Row.ClaimOwner),
 			x.Row.ClaimVersion, x.Row.Attempt, plain(x.Row.ClaimJID))

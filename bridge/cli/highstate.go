@@ -16,9 +16,10 @@ func highstateCommand() *cli.Command {
 		Usage: "first highstates",
 		Subcommands: []*cli.Command{
 			{
-				Name:   "list",
-				Usage:  "show the highstates that are wanted, running or failed (--all: also those that are done)",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show those that are done"}},
+				Name:  "list",
+				Usage: "show the highstates that are wanted, running or failed, and why they are not done (--all: also those that are done)",
+				Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show those that are done"},
+					&cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"}},
 				Action: withStore(performing(listHighstates)),
 			},
 			highstateShowCommand(),
@@ -36,10 +37,19 @@ func highstateCommand() *cli.Command {
 	}
 }
 
+// whyCells is the space for a reason in a table of 80 characters.
+const whyCells = 44
+
 func listHighstates(c *cli.Context, a admin.Admin) error {
 	rows, err := a.Highstates(c.Context, admin.ListHighstates{All: c.Bool("all")})
-	return printRows(c, rows, err, []string{"MINION", "STANDING", "ATTEMPT", "JOB", "BY", "RETCODE", "CHANGED"}, func(r fleet.Minion) []any {
-		return []any{r.SaltID(), decide.PhaseOf(r, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r), r.Modified}
+	if c.Bool("wide") {
+		columns := []string{"MINION", "STANDING", "ATTEMPT", "JOB", "BY", "RETCODE", "CHANGED", "WHY"}
+		return printRows(c, rows, err, columns, func(r admin.Highstate) []any {
+			return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r.Minion), r.Modified, r.Why}
+		})
+	}
+	return printRows(c, rows, err, []string{"MINION", "STANDING", "ATTEMPT", "WHY"}, func(r admin.Highstate) []any {
+		return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, clip(r.Why, whyCells)}
 	})
 }
 

@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/admin"
+	"phoenix/bridge/files"
 )
 
 // historyOf is the time that history shows where nothing else is said.
@@ -20,10 +23,12 @@ func historyCommand() *cli.Command {
 		ArgsUsage: "[ID…]",
 		Description: "Shows the decisions in this master's audit trail, and the last change of each row of the store, by any\n" +
 			"master. Audit trails are files: those of other masters are on their machines. A time is 02:00 (within\n" +
-			"the last 24 hours), 2026-11-26 02:00, 2026-11-26T02:00:00Z, or 90m (90 minutes ago).",
+			"the last 24 hours), 2026-11-26 02:00, 2026-11-26T02:00:00Z, or 90m (90 minutes ago). For the decisions of\n" +
+			"several masters in one order: ssh salt-2 phoenix history --since 02:00 --json | phoenix history --since 02:00 --merge -",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.StringFlag{Name: "since", Usage: "start at this `TIME`", DefaultText: "1h"},
-			&cli.StringFlag{Name: "until", Usage: "end before this `TIME`", DefaultText: "now"}},
+			&cli.StringFlag{Name: "until", Usage: "end before this `TIME`", DefaultText: "now"},
+			&cli.StringSliceFlag{Name: "merge", Usage: "add what phoenix history --json printed on another master, from `FILE` or from standard input (-)"}},
 		Action: withStore(performing(showHistory)),
 	}
 }
@@ -49,6 +54,13 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range c.StringSlice("merge") {
+		other, err := readHistory(name)
+		if err != nil {
+			return fmt.Errorf("merge history %s: %w", name, err)
+		}
+		h.Merge(other, r)
+	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, h)
 	}
@@ -70,6 +82,30 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", plain(note))
 	}
 	return nil
+}
+
+// maxMerged bounds the history of another master: 20,000 events are some MB.
+const maxMerged = 64 << 20
+
+// readHistory reads what history --json printed.
+func readHistory(name string) (*admin.History, error) {
+	f := os.Stdin
+	if name != "-" {
+		var err error
+		if f, err = os.Open(name); err != nil {
+			return nil, err
+		}
+		defer f.Close()
+	}
+	text, err := files.ReadAll(f, maxMerged)
+	if err != nil {
+		return nil, err
+	}
+	var h admin.History
+	if err := json.Unmarshal(text, &h); err != nil {
+		return nil, err
+	}
+	return &h, nil
 }
 
 // pointInTime reads a time as people write it, in this machine's own zone. 02:00 is the

@@ -26,10 +26,11 @@ func keysCommand() *cli.Command {
 				ArgsUsage: "ID",
 				Description: "Adds the minion to the fleet if it is not there. A key that differs from the one bound to the\n" +
 					"minion is accepted only with --rebind, for a machine that was rebuilt. --rebind takes the key that is pending,\n" +
-					"denied, or was unlinked by the bridge. It shows both keys, asks for confirmation, and exits when the minion\n" +
-					"answers. The highstate of the minion then runs again. Other masters deny the new key until the old one is\n" +
-					"deleted there (phoenix keys delete).",
-				Flags:  append([]cli.Flag{jsonFlag, &cli.BoolFlag{Name: "rebind", Usage: "replace the bound key"}}, rebindFlags...),
+					"denied, or was unlinked by the bridge; with --key-sha256, only that key. It prints the digests of both keys, asks for\n" +
+					"confirmation (with --yes it does not), and exits when the minion\n" +
+					"answers. The highstate of the minion then runs again. The bridges of the other masters replace the old key, too,\n" +
+					"within two minutes.",
+				Flags:  append([]cli.Flag{jsonFlag}, acceptFlags...),
 				Action: makingStore(performing(acceptKeys)),
 			},
 			{
@@ -65,7 +66,7 @@ func acceptKeys(c *cli.Context, a admin.Admin) error {
 		}
 		return rebindKey(c, a, ids[0])
 	}
-	rows, err := a.Accept(c.Context, admin.AcceptKeys{IDs: ids})
+	rows, err := a.Accept(c.Context, admin.AcceptKeys{IDs: ids, KeySHA256: c.String("key-sha256")})
 	switch {
 	case !c.Bool("json"):
 		for _, row := range rows {

@@ -15,7 +15,9 @@ import (
 // the minion: one that was denied asks again every 10 s, or must be started.
 const rebindWait = 2 * time.Minute
 
-var rebindFlags = []cli.Flag{
+var acceptFlags = []cli.Flag{
+	&cli.BoolFlag{Name: "rebind", Usage: "replace the bound key"},
+	&cli.StringFlag{Name: "key-sha256", Usage: "accept only the key with this `DIGEST` of 64 hexadecimal digits (keys list --json); it takes one minion id"},
 	&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "with --rebind: do not ask for confirmation"},
 	&cli.DurationFlag{Name: "wait", Value: rebindWait, Usage: "with --rebind: wait this long for the minion's next auth request, and for its answer"},
 }
@@ -24,7 +26,7 @@ var rebindFlags = []cli.Flag{
 // minion answers.
 func rebindKey(c *cli.Context, a admin.Admin, id string) error {
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("wait"))
-	r, err := a.FindRebinding(ctx, id)
+	r, err := a.FindRebinding(ctx, id, c.String("key-sha256"))
 	cancel()
 	if errors.Is(err, admin.ErrNoOtherKey) {
 		return fmt.Errorf("%w within %v (on the machine: systemctl restart salt-minion)", err, c.Duration("wait"))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -22,12 +23,13 @@ func minionsCommand() *cli.Command {
 		Usage: "the minions of the fleet",
 		Subcommands: []*cli.Command{
 			{
-				Name:      "list",
-				Usage:     "show the fleet's minions, oldest change first",
-				ArgsUsage: "[ID | GLOB…]",
-				Flags: append([]cli.Flag{jsonFlag,
+				Name:        "list",
+				Usage:       "show the fleet's minions, oldest change first",
+				ArgsUsage:   "[ID | GLOB…]",
+				Description: lastRunHelp,
+				Flags: slices.Concat([]cli.Flag{jsonFlag,
 					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"},
-					&cli.StringFlag{Name: "on", Usage: "only minions that `MASTER` serves: they are asked (see minions where)"}, waitFlag}, listFilter...),
+					&cli.StringFlag{Name: "on", Usage: "only minions that `MASTER` serves: they are asked (see minions where)"}, waitFlag}, listFilter, lastRunFlags),
 				Action: withStore(performing(listMinions)),
 			},
 			whereCommand(),
@@ -67,6 +69,9 @@ func minionsCommand() *cli.Command {
 }
 
 func listMinions(c *cli.Context, a admin.Admin) error {
+	if err := checkOutcome(c); err != nil {
+		return err
+	}
 	rows, err := a.Minions(c.Context, admin.ListMinions{Status: c.String("status")})
 	if rows != nil {
 		var fault error
@@ -78,6 +83,9 @@ func listMinions(c *cli.Context, a admin.Admin) error {
 				return fault
 			}
 		}
+	}
+	if c.Bool("last-run") {
+		return listLastRuns(c, a, rows, err)
 	}
 	if !c.Bool("wide") && !c.Bool("json") {
 		return printRows(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "RETCODE", "CHANGED"}, func(r fleet.Minion) []any {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,29 @@ func TestHistory(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.jsonOf("history --json --since 1h")), &h); err != nil || len(h.Events) != 4 || len(h.Notes) != 1 {
 		t.Errorf("%+v, %v", h, err)
 	}
+	// The decisions of another master, between those of this one.
+	h.Events = append(h.Events, admin.Event{Time: h.Events[0].Time.Add(time.Nanosecond), Source: "salt-2", What: "highstate claimed", Minion: "web-1"},
+		admin.Event{Time: time.Now().Add(-10 * time.Hour), Source: "salt-2", What: "long before", Minion: "web-1"})
+	other, err := json.Marshal(h)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(a.dir, "other.json"), other, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var merged admin.History
+	if err := json.Unmarshal([]byte(a.jsonOf("history --json --since 1h --merge "+filepath.Join(a.dir, "other.json"))), &merged); err != nil {
+		t.Fatal(err)
+	}
+	var events []string
+	for _, e := range merged.Events {
+		events = append(events, e.Source+" "+e.What)
+	}
+	if claimed := slices.Index(events, "salt-2 highstate claimed"); claimed < 1 || slices.Index(events, "salt-1 key refused") < claimed ||
+		slices.Contains(events, "salt-2 long before") || len(events) != 5 {
+		t.Errorf("merged: %v", events)
+	}
+	a.says(exitFailed, "history --merge "+filepath.Join(a.dir, "none.json"), "merge history ")
 	now := time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{"02:00": "2026-11-26T02:00:00Z", "04:30": "2026-11-25T04:30:00Z", "90m": "2026-11-26T01:30:00Z",
 		"2026-11-20": "2026-11-20T00:00:00Z", "2026-11-20 02:03": "2026-11-20T02:03:00Z", "2026-11-20T02:03:04+01:00": "2026-11-20T02:03:04+01:00"} {

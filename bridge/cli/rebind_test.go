@@ -89,6 +89,30 @@ func TestG3_RebindTakesTheKeyThatWasSeen(t *testing.T) {
 	}
 }
 
+// TestG3_RebindNamesTheKey: on the command line, too, the key can be named: then a script
+// with --yes lets no other in. Both digests are printed before anything is done.
+func TestG3_RebindNamesTheKey(t *testing.T) {
+	r := newRebuilt(t)
+	putKey(t, r.pki, "minions", "web-1", r.known)
+	rebind := func(code int, digest string, want ...string) {
+		t.Helper()
+		r.says(code, "keys accept --rebind --yes --wait 1ms --key-sha256 "+digest+" web-1", want...)
+	}
+	rebind(exitFailed, r.digest(r.third), "no other key was seen")
+	rebind(exitUsage, r.digest(r.new)[:12], "64 hexadecimal digits")
+	if r.bound() != r.digest(r.known) {
+		t.Fatalf("bound is %s", r.bound())
+	}
+	// The master does not run, so that it cannot delete the old key.
+	rebind(exitNoMaster, r.digest(r.new), r.digest(r.known), r.digest(r.new), "its old key is still accepted here")
+	if r.bound() != r.digest(r.new) {
+		t.Errorf("bound is %s", r.bound())
+	}
+	if row, err := r.store.Minion(t.Context(), "web-1"); err != nil || row.ReplacedSHA256 != r.digest(r.known) {
+		t.Errorf("other masters are to replace %s, %v", row.ReplacedSHA256, err)
+	}
+}
+
 // TestG3_RebindOverAChange: what changed after the keys were shown is not replaced.
 func TestG3_RebindOverAChange(t *testing.T) {
 	for what, want := range map[string]error{"bound": fleet.ErrOtherKey, "unbound": fleet.ErrOtherKey, "accepted": salt.ErrChanged, "denied": salt.ErrChanged} {
@@ -96,7 +120,7 @@ func TestG3_RebindOverAChange(t *testing.T) {
 			r := newRebuilt(t)
 			putKey(t, r.pki, "minions", "web-1", r.known)
 			a := admin.Admin{Config: r.cfg, Store: r.store, By: "test"}
-			found, err := a.FindRebinding(t.Context(), "web-1")
+			found, err := a.FindRebinding(t.Context(), "web-1", "")
 			if err != nil {
 				t.Fatal(err)
 			}

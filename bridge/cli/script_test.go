@@ -60,7 +60,7 @@ var (
 	timestamp = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 	monthday  = regexp.MustCompile(`\b\d\d-\d\d \d\d:\d\d:\d\d\b`)
 	fraction  = regexp.MustCompile(`\b01-01 00:00:00\.\d{3}\b`)
-	ago       = regexp.MustCompile(`\b[0-9.hmµ]+s ago\b`)
+	ago       = regexp.MustCompile(`\b\d[0-9.dhmsµ]* ago\b`)
 	up        = regexp.MustCompile(`\bup [0-9.hmµ]+s\b`)
 )
 

@@ -57,6 +57,7 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 }
 
 func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
+	w = paint(w)
 	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "CONNECTED", "HEARTBEAT", "SEEN")
 	now := time.Now()
 	for _, m := range o.Masters {

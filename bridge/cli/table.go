@@ -27,7 +27,7 @@ type table struct {
 }
 
 func newTable(w io.Writer, columns ...string) *table {
-	t := &table{w: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t := &table{w: tabwriter.NewWriter(paint(w), 0, 0, 2, ' ', 0)}
 	t.row(toAny(columns)...)
 	t.rows = 0
 	return t

@@ -18,6 +18,7 @@ import (
 	"phoenix/bridge/awsenv"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/lastrun"
 	"phoenix/bridge/metrics"
 	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
@@ -111,7 +112,16 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		return err
 	}
 	b.add(b.service.Run)
-	b.add(func(ctx context.Context) error { return events.Run(ctx, handlers(inbox, b.relay)) })
+	b.add(func(ctx context.Context) error { return b.recordOutages(ctx, engine.InstanceID) })
+	runs := lastrun.New(func(id string) bool {
+		_, err := keys.Version(id, salt.Accepted)
+		return err == nil
+	})
+	ears := handlers{inbox, runs}
+	if b.relay != nil {
+		ears = append(ears, b.relay)
+	}
+	b.add(func(ctx context.Context) error { return events.Run(ctx, ears) })
 	if b.relay != nil {
 		b.add(b.relay.Run)
 	}
@@ -137,7 +147,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	b.add(func(ctx context.Context) error { return publishMetrics(ctx, cfg, loaded, b.report, b.left, log) })
 	b.add(func(ctx context.Context) error {
 		Attend(ctx, b.service.LastStep, log) // it serves: what it waits for, status says
-		return api.Serve(ctx, listener, api.Bridge{Invalidate: inbox.Invalidate, Restore: inbox.Restore, Hint: hint(inbox),
+		return api.Serve(ctx, listener, api.Bridge{Invalidate: inbox.Invalidate, Restore: inbox.Restore, Hint: hint(inbox), Runs: lastRuns(cfg, runs),
 			Status: func() any { return b.report() }, Release: b.release, Jobs: relayedJobs(b.relay),
 			Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
 	})
@@ -146,6 +156,19 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	}
 	log.Info("bridge stops")
 	return nil
+}
+
+// lastRuns returns what answers the socket's /v1/runs; nil if no event is read.
+func lastRuns(cfg config.Config, runs *lastrun.Record) func(of, after string) any {
+	if cfg.Bus == config.BusOff {
+		return nil
+	}
+	return func(of, after string) any {
+		if of != "" {
+			return runs.Of(of)
+		}
+		return runs.After(after)
+	}
 }
 
 // acceptedFile is where a bridge writes down which keys this master has accepted.

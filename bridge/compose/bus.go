@@ -8,7 +8,6 @@ import (
 	"phoenix/bridge/bus"
 	"phoenix/bridge/config"
 	"phoenix/bridge/event"
-	"phoenix/bridge/relay"
 	"phoenix/bridge/salt"
 	"phoenix/bridge/service"
 )
@@ -58,25 +57,17 @@ func (busOff) Run(context.Context, bus.Handler) error { return nil }
 
 func (busOff) report() service.BusReport { return service.BusReport{Error: "bus: off"} }
 
-// handlers returns what receives the events: the inbox and, if there is one, the relay.
-func handlers(inbox *service.Inbox, r *relay.Relay) bus.Handler {
-	if r == nil {
-		return inbox
-	}
-	return both{inbox, r}
-}
+// handlers hands each event to several handlers.
+type handlers []bus.Handler
 
-// both hands each event to two handlers.
-type both [2]bus.Handler
-
-func (b both) Event(e event.Event) {
-	for _, h := range b {
+func (all handlers) Event(e event.Event) {
+	for _, h := range all {
 		h.Event(e)
 	}
 }
 
-func (b both) Gap(reason string) {
-	for _, h := range b {
+func (all handlers) Gap(reason string) {
+	for _, h := range all {
 		h.Gap(reason)
 	}
 }

@@ -82,6 +82,23 @@ func (b *bridge) release(ctx context.Context) ([]string, error) {
 	return b.queue.Release(ctx)
 }
 
+// recordOutages records in the trail alone that the bridge starts and ends, and what it
+// lost meanwhile: the log has its own lines.
+func (b *bridge) recordOutages(ctx context.Context, instanceID string) error {
+	trail := slog.New(b.trail.Handler().WithAttrs([]slog.Attr{slog.String("master", instanceID)}))
+	trail.Info("bridge started", "version", b.version)
+	defer trail.Info("bridge ended")
+	return b.service.RecordOutages(ctx, trail, func() error {
+		switch r := b.bus.report(); {
+		case b.bus.Connected():
+			return nil
+		case r.Error != "":
+			return errors.New(r.Error)
+		}
+		return errors.New("not connected")
+	})
+}
+
 // serveMonitor serves metrics and health on l, and pages beside them.
 func (b *bridge) serveMonitor(ctx context.Context, l net.Listener, pages http.Handler) error {
 	return api.ServeMonitor(ctx, l, api.Monitor{Metrics: service.Registry(b.report, b.counters.Durations),

@@ -57,6 +57,8 @@ const (
 	WriteKey      KeyAct = "write"  // bind the proof's key and write it as accepted
 	UnlinkPending KeyAct = "unlink" // so that the right minion can authenticate
 	DeleteKeys    KeyAct = "delete" // every key but the pending one; paced
+	// ReplaceKey deletes the accepted key, paced, and writes the bound one in its place.
+	ReplaceKey KeyAct = "replace"
 )
 
 // KeyDecision is an act and the rule that chose it.
@@ -125,7 +127,7 @@ var keyRules = [...]keyRule{
 	// is accepted on a master that missed the retirement may be the former machine's.
 	{"accepted-formerly", func(a Admit, v KeyView) (KeyAct, string, bool) {
 		return ReportKey, "its name came again, and a key of it is accepted here that may be of its former machine (phoenix keys accept --rebind " +
-				v.ID + ", or salt-key -d)",
+				v.ID + ", or phoenix keys delete " + v.ID + " --state accepted)",
 			v.unboundAccepted() && a != Proven && v.Row.ClaimVersion > 0 && !v.Row.Adopted()
 	}},
 	// A row that says adopted was made by an explicit command. A row without a group
@@ -147,8 +149,18 @@ var keyRules = [...]keyRule{
 	{"accepted-first", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return BindKey, "listed, and its key was accepted by something else (salt-key, autosign, another reactor)", v.unboundAccepted()
 	}},
+	// An administrator's decision (phoenix keys accept --rebind), made on another master.
+	// A key that is neither the bound nor the replaced one is somebody else's decision. A
+	// rejected key stays, and Salt 3008 would delete it with the accepted one
+	// (salt/cache/localfs_key.py, flush).
+	{"rebound", func(_ Admit, v KeyView) (KeyAct, string, bool) {
+		return ReplaceKey, "the accepted key was replaced by another on another master (phoenix keys accept --rebind)",
+			v.Accepted.Present && v.Accepted.Digest != "" && v.Accepted.Digest == v.Row.ReplacedSHA256 &&
+				v.Row.KeySHA256 != "" && v.Row.KeySHA256 != v.Accepted.Digest && !v.Rejected.Present
+	}},
 	{"accepted-other-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return ReportKey, "the key that this master has accepted is not the one bound to it (phoenix keys accept --rebind, or salt-key -d)",
+		return ReportKey, "the key that this master has accepted is not the one bound to it (phoenix keys accept --rebind " +
+				v.ID + ", or phoenix keys delete " + v.ID + " --state accepted)",
 			v.Accepted.Present && (v.Accepted.Digest == "" || v.Accepted.Digest != v.Row.KeySHA256)
 	}},
 	{"accepted", func(_ Admit, v KeyView) (KeyAct, string, bool) {
@@ -161,7 +173,7 @@ var keyRules = [...]keyRule{
 	}},
 	{"rejected", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		// key.accept_dict of Salt 3008 would also accept a rejected key.
-		return LeaveKey, "an admin rejected a key for it (salt-key -d)", v.Rejected.Present
+		return LeaveKey, "an admin rejected a key for it (phoenix keys delete " + v.ID + " --state rejected)", v.Rejected.Present
 	}},
 	{"waiting", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return LeaveKey, "no key of it is pending", !v.Pending.Present
@@ -219,7 +231,7 @@ func Keys(admit Admit, v KeyView) KeyDecision {
 			continue
 		}
 		d := KeyDecision{Act: act, Rule: r.name, Reason: reason}
-		d.Unlink = act == UnlinkPending || act == DeleteKeys && v.Pending.Present
+		d.Unlink = act == UnlinkPending || (act == DeleteKeys || act == ReplaceKey) && v.Pending.Present
 		d.Rebind = act == AcceptKey && r.name == "listed"
 		return d
 	}

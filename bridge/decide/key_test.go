@@ -10,7 +10,7 @@ import (
 
 // situation is one combination of what a master may know of an id, in letters.
 //
-//	row:      U unknown, L listed, B listed and bound to A, D adopted (bound to A), T terminated
+//	row:      U unknown, L listed, B listed and bound to A, E likewise, in the place of B, D adopted (bound to A), T terminated
 //	pending:  - none, A the bound key, B another, j no RSA key
 //	accepted: likewise, and f the bound key, F another, that a terminated instance of the name had
 //	rejected, denied: - none, x any
@@ -54,6 +54,8 @@ func (s situation) view(valid bool) KeyView {
 		v.Row.HighstateRunner = fleet.RunnerAdopted
 	case "B":
 		v.Row.KeySHA256 = "A"
+	case "E":
+		v.Row.KeySHA256, v.Row.ReplacedSHA256 = "A", "B"
 	case "R":
 		v.Row.KeySHA256, v.Removed = "A", true
 	case "D":
@@ -78,7 +80,7 @@ func key(letter string) Key {
 
 // everySituation calls fn with each combination there is.
 func everySituation(fn func(situation)) {
-	for _, row := range "ULGVOBRDT" {
+	for _, row := range "ULGVOBERDT" {
 		for _, pending := range "-ABj" {
 			for _, accepted := range "-ABjfFw" {
 				for _, rejected := range "-x" {
@@ -101,13 +103,13 @@ var keyTable = []struct {
 	rule string
 	also string // unlink, rebind
 }{
-	{situation{"UOBDT", "-", "-", "-", "-", "lbnpPqQ"}, LeaveKey, "no-key", ""},
+	{situation{"UOBEDT", "-", "-", "-", "-", "lbnpPqQ"}, LeaveKey, "no-key", ""},
 	{situation{"LGV", "-", "-", "-", "-", "lbnpq"}, LeaveKey, "no-key", ""},
 	{situation{"LG", "-", "-", "-", "-", "PQ"}, WriteKey, "proven-ahead", ""},
 	{situation{"V", "-", "-", "-", "-", "PQ"}, LeaveKey, "no-key", ""}, // the proof may be of its former key
 
-	{situation{"LGVOBRDT", "-", "w", "-x", "-x", "lbnpPqQ"}, DeleteKeys, RuleWrongKey, ""},
-	{situation{"LGVOBRDT", "ABj", "w", "-x", "-x", "lbnpPqQ"}, DeleteKeys, RuleWrongKey, "unlink"},
+	{situation{"LGVOBERDT", "-", "w", "-x", "-x", "lbnpPqQ"}, DeleteKeys, RuleWrongKey, ""},
+	{situation{"LGVOBERDT", "ABj", "w", "-x", "-x", "lbnpPqQ"}, DeleteKeys, RuleWrongKey, "unlink"},
 
 	{situation{"U", "-ABj", "ABjfFw", "-x", "-x", "lbnpPqQ"}, LeaveKey, "foreign", ""},
 	{situation{"U", "ABj", "-", "-x", "-x", "lbnpPqQ"}, LeaveKey, "not-listed", ""},
@@ -124,8 +126,8 @@ var keyTable = []struct {
 
 	{situation{"LGVO", "-", "fF", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", ""},
 	{situation{"LGVO", "ABj", "fF", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", "unlink"},
-	{situation{"BRD", "-", "F", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", ""},
-	{situation{"BRD", "ABj", "F", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", "unlink"},
+	{situation{"BERD", "-", "F", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", ""},
+	{situation{"BERD", "ABj", "F", "-x", "-x", "lbnpPqQ"}, DeleteKeys, "former-key", "unlink"},
 	{situation{"O", "-ABj", "AB", "-x", "-x", "lbnpPqQ"}, AdoptKey, "adopt", ""},
 	{situation{"V", "-ABj", "AB", "-x", "-x", "lb"}, ReportKey, "accepted-formerly", ""},
 	{situation{"L", "-ABj", "AB", "-x", "-x", "lb"}, AdoptKey, "adopt", ""},
@@ -136,22 +138,26 @@ var keyTable = []struct {
 	{situation{"LGV", "-ABj", "B", "-x", "-x", "npP"}, ReportKey, "accepted-unproven", ""},
 	{situation{"LGVO", "-ABj", "j", "-x", "-x", "lbnpPqQ"}, ReportKey, "accepted-other-key", ""},
 	{situation{"BRD", "-ABj", "Bj", "-x", "-x", "lbnpPqQ"}, ReportKey, "accepted-other-key", ""},
-	{situation{"BRD", "-", "Af", "-x", "-x", "lbnpPqQ"}, LeaveKey, "accepted", ""},
-	{situation{"BRD", "ABj", "Af", "-x", "-x", "lbnpPqQ"}, UnlinkPending, "accepted", "unlink"},
+	{situation{"E", "-ABj", "j", "-x", "-x", "lbnpPqQ"}, ReportKey, "accepted-other-key", ""},
+	{situation{"E", "-ABj", "B", "x", "-x", "lbnpPqQ"}, ReportKey, "accepted-other-key", ""},
+	{situation{"E", "-", "B", "-", "-x", "lbnpPqQ"}, ReplaceKey, "rebound", ""},
+	{situation{"E", "ABj", "B", "-", "-x", "lbnpPqQ"}, ReplaceKey, "rebound", "unlink"},
+	{situation{"BERD", "-", "Af", "-x", "-x", "lbnpPqQ"}, LeaveKey, "accepted", ""},
+	{situation{"BERD", "ABj", "Af", "-x", "-x", "lbnpPqQ"}, UnlinkPending, "accepted", "unlink"},
 
-	{situation{"LGVOBRD", "-ABj", "-", "x", "-x", "lbnpPqQ"}, LeaveKey, "rejected", ""},
-	{situation{"LGVOBD", "-", "-", "-", "x", "lbnpPqQ"}, LeaveKey, "waiting", ""},
-	{situation{"LGVOBRD", "j", "-", "-", "-x", "lbnpPqQ"}, UnlinkPending, "not-a-key", "unlink"},
+	{situation{"LGVOBERD", "-ABj", "-", "x", "-x", "lbnpPqQ"}, LeaveKey, "rejected", ""},
+	{situation{"LGVOBED", "-", "-", "-", "x", "lbnpPqQ"}, LeaveKey, "waiting", ""},
+	{situation{"LGVOBERD", "j", "-", "-", "-x", "lbnpPqQ"}, UnlinkPending, "not-a-key", "unlink"},
 	{situation{"LGVO", "AB", "-", "-", "-x", "lb"}, AcceptKey, "first-knock", ""},
 	{situation{"LGVO", "AB", "-", "-", "-x", "n"}, LeaveKey, "unproven", ""},
 	{situation{"LGVO", "A", "-", "-", "-x", "pP"}, AcceptKey, "proven", ""},
 	{situation{"LGVO", "B", "-", "-", "-x", "qQ"}, AcceptKey, "proven", ""},
 	{situation{"LGVO", "B", "-", "-", "-x", "pP"}, UnlinkPending, "other-proof", "unlink"},
 	{situation{"LGVO", "A", "-", "-", "-x", "qQ"}, UnlinkPending, "other-proof", "unlink"},
-	{situation{"BD", "A", "-", "-", "-x", "lbnpPqQ"}, AcceptKey, "bound-key", ""},
+	{situation{"BED", "A", "-", "-", "-x", "lbnpPqQ"}, AcceptKey, "bound-key", ""},
 	{situation{"R", "-A", "-", "-", "-x", "lbnpPqQ"}, ReportKey, "removed", ""},
-	{situation{"BRD", "B", "-", "-", "-x", "l"}, AcceptKey, "listed", "rebind"},
-	{situation{"BRD", "B", "-", "-", "-x", "bnpPqQ"}, UnlinkPending, "other-key", "unlink"},
+	{situation{"BERD", "B", "-", "-", "-x", "l"}, AcceptKey, "listed", "rebind"},
+	{situation{"BERD", "B", "-", "-", "-x", "bnpPqQ"}, UnlinkPending, "other-key", "unlink"},
 }
 
 func (s situation) covers(of situation) bool {
@@ -243,6 +249,21 @@ func TestG4NothingOfATerminatedInstanceStays(t *testing.T) {
 		}
 		if kept := v.Accepted.Present || v.Rejected.Present || v.Denied.Present; kept != (d.Act == DeleteKeys) {
 			t.Errorf("%v: %s", s, d.Act)
+		}
+	})
+}
+
+// G9: an accepted key gives way to another only where the row says that this very key
+// was replaced, and no key of the id is rejected.
+func TestG9OnlyTheReplacedKeyIsReplaced(t *testing.T) {
+	everySituation(func(s situation) {
+		d, v := s.decide(true), s.view(true)
+		if d.Act == ReplaceKey && (s.row != "E" || v.Accepted.Digest != "B" || v.Rejected.Present) {
+			t.Errorf("%v: %+v", s, d)
+		}
+		v.Row.KeySHA256 = "" // half a row
+		if d := Keys(s.rule(), v); d.Act == ReplaceKey {
+			t.Errorf("%v, and no key bound: %+v", s, d)
 		}
 	})
 }

@@ -37,13 +37,16 @@ const (
 )
 
 // called are calls that matter, by what a text must have to make them: SLS with Jinja,
-// Python, and command lines alike.
+// Python, and command lines alike. A command line may be a list of texts, and a key
+// object a variable (key = salt.key.get_key(opts); key.accept(id)).
 var called = []struct {
 	text *regexp.Regexp
 	is   string
 }{
-	{regexp.MustCompile(`\bkey\.accept|accept_dict|get_key\([^)]*\)\.accept|salt-key\b[^\n]*(\s-[a-zA-Z]*[aA]\b|--accept)`), callsAccept},
-	{regexp.MustCompile(`\bkey\.(delete|reject|timeout)|get_key\([^)]*\)\.(delete|reject)|salt-key\b[^\n]*(\s-[a-zA-Z]*[dDrR]\b|--delete|--reject)`), callsKeys},
+	{regexp.MustCompile(`\bkey\.accept|accept_dict|get_key\([^)]*\)\.accept|salt-key\b[^\n]*(\s-[a-zA-Z]*[aA]\b|--accept)|` +
+		`['"]salt-key['"]\s*,[^\])]{0,300}['"](-[a-zA-Z]*[aA]|--accept[a-z-]*)['"]|(?s:\bsalt\.key\b.*\.accept(_all|_dict)?\()`), callsAccept},
+	{regexp.MustCompile(`\bkey\.(delete|reject|timeout)|get_key\([^)]*\)\.(delete|reject)|salt-key\b[^\n]*(\s-[a-zA-Z]*[dDrR]\b|--delete|--reject)|` +
+		`['"]salt-key['"]\s*,[^\])]{0,300}['"](-[a-zA-Z]*[dDrR]|--(delete|reject)[a-z-]*)['"]|(?s:\bsalt\.key\b.*\.(delete|reject)(_key|_all|_dict)?\()`), callsKeys},
 	{regexp.MustCompile(`\bstate\.(highstate|apply|sls|orch\w*|top)\b`), callsStates},
 	{regexp.MustCompile(`\b(key_runner|highstate_runner)\b`), callsOld},
 }
@@ -121,7 +124,7 @@ func (s *scanner) read(check, on, path string) Actor {
 	text = withoutComments(text)
 	a.Ours = ours.Match(text)
 	a.Calls = callsOf(text)
-	for _, next := range s.named(text) {
+	for _, next := range s.named(text, filepath.Dir(path)) {
 		if text, err := files.Head(next, maxFile); err == nil {
 			for _, call := range callsOf(withoutComments(text)) {
 				if !slices.Contains(a.Calls, call) {
@@ -151,18 +154,26 @@ func callsOf(text []byte) (calls []string) {
 
 var (
 	runnerCall = regexp.MustCompile(`\brunner\.(\w+)\.\w+`)
-	modsOf     = regexp.MustCompile(`\bmods['"]?\s*:\s*['"]?([\w./-]+)`)
+	// jinjaOf are templates that a template takes in: {% from "x.jinja" import accept %}.
+	jinjaOf = regexp.MustCompile(`\{%-?\s*(?:from|import|include|extends)\s+['"](?:salt://)?([\w./-]+)['"]`)
+	modsOf  = regexp.MustCompile(`\bmods['"]?\s*:\s*['"]?([\w./-]+)`)
 	// ourRunners say what they do by themselves; see Runner.
 	ourRunners = []string{"key_runner", "highstate_runner", "phoenix"}
 )
 
-// named are the files that a text leads to.
-func (s *scanner) named(text []byte) (paths []string) {
+// named are the files that a text in a folder leads to.
+func (s *scanner) named(text []byte, dir string) (paths []string) {
 	for _, match := range runnerCall.FindAllSubmatch(text, maxFollowed) {
 		if name := string(match[1]); !slices.Contains(ourRunners, name) {
 			for _, dir := range append([]string{filepath.Join(s.c.ExtensionModules, "runners")}, s.c.RunnerDirs...) {
 				paths = append(paths, filepath.Join(dir, name+".py"))
 			}
+		}
+	}
+	for _, match := range jinjaOf.FindAllSubmatch(text, maxFollowed) {
+		name := filepath.Clean("/" + string(match[1]))
+		for _, root := range append(roots(s.c, "file_roots", "/srv/salt"), dir) {
+			paths = append(paths, filepath.Join(root, name))
 		}
 	}
 	for _, match := range modsOf.FindAllSubmatch(text, maxFollowed) {
@@ -234,7 +245,7 @@ func (s *scanner) schedule() {
 		}
 		text := []byte(fmt.Sprint(job))
 		a := Actor{Check: "master-schedule", On: name, Calls: callsOf(text)}
-		for _, path := range s.named(append(append([]byte(nil), "runner."+fmt.Sprint(options["function"])...), modsIn(job)...)) {
+		for _, path := range s.named(append(append([]byte(nil), "runner."+fmt.Sprint(options["function"])...), modsIn(job)...), "") {
 			if text, err := files.Head(path, maxFile); err == nil {
 				a.Calls = append(a.Calls, callsOf(withoutComments(text))...)
 			}

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"phoenix/bridge/salt"
@@ -29,6 +32,7 @@ func TestReactors(t *testing.T) {
 	shipped := filepath.Join("..", "..", "salt-extensions", "reactor")
 	write(t, dir, "runners/letin.py", "def now():\n    __salt__['salt.cmd']('cmd.run', 'salt-key --accept=x')\n")
 	served := write(t, dir, "states/orch/letin.sls", "x:\n  salt.wheel:\n    - name: key.accept\n")
+	write(t, dir, "macros/let.jinja", "{% macro let(id) %}x:\n  wheel.key.accept:\n    - match: {{ id }}\n{% endmacro %}\n")
 	put := func(name, text string) string { return write(t, dir, name, text) }
 	c := salt.Config{RunnerDirs: []string{filepath.Join(dir, "runners")},
 		Options: map[string]any{"file_roots": map[string]any{"base": []any{filepath.Join(dir, "states")}}}}
@@ -48,6 +52,11 @@ func TestReactors(t *testing.T) {
 		{"salt/job/*/ret/*", put("ret.sls", "x:\n  wheel.key.accept_dict: []"), Actor{Calls: []string{callsAccept}}},
 		{"salt/engine/sqs/*", put("py.sls", "#!py\ndef run():\n    __salt__['wheel.key.accept'](data['id'])\n    return {}\n"), Actor{Calls: []string{callsAccept}, Ear: true}},
 		{"salt/netapi/hook/*", put("cmd.sls", "x:\n  local.cmd.run:\n    - tgt: salt-1\n    - arg: ['salt-key -y -a {{ data.id }}']\n"), Actor{Calls: []string{callsAccept}, Ear: true}},
+		{"my/tag", put("list.sls", "#!py\ndef run():\n    subprocess.run(['salt-key',\n        '-y', '-a', data['id']])\n    return {}\n"), Actor{Calls: []string{callsAccept}}},
+		{"my/tag", put("listd.sls", "#!py\ndef run():\n    subprocess.run([\"salt-key\", \"--delete\", data['id']])\n"), Actor{Calls: []string{callsKeys}}},
+		{"my/tag", put("object.sls", "#!py\nimport salt.key\ndef run():\n    k = salt.key.get_key(__opts__)\n    k.accept(match=data['id'])\n"), Actor{Calls: []string{callsAccept}}},
+		{"my/tag", put("lists.sls", "#!py\ndef run():\n    subprocess.run(['salt-key', '-L'])\n    subprocess.run(['ls', '-a'])\n"), Actor{}},
+		{"my/tag", put("macro.sls", "{% from 'macros/let.jinja' import let %}\n{{ let(data['id']) }}\n"), Actor{Calls: []string{callsAccept}}},
 		{"my/tag", put("all.sls", "x:\n  local.cmd.run:\n    - arg: ['salt-key -yA']\n"), Actor{Calls: []string{callsAccept}}},
 		{"my/tag", put("del.sls", "x:\n  local.cmd.run:\n    - arg: ['salt-key -yd {{ data.id }}']\n"), Actor{Calls: []string{callsKeys}}},
 		{"minion_start", put("runner.sls", "x:\n  runner.letin.now: []\n"), Actor{Calls: []string{callsAccept}, Ear: true}},
@@ -148,5 +157,35 @@ func TestMounts(t *testing.T) {
 	found, err := mounts(path)
 	if err != nil || len(found) != 2 || on(found, "/mnt/a b/c").Kind != "nfs4" || on(found, "/mnt/a").Kind != "ext4" {
 		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// A job cache that root has written to keeps a master that runs as another user from
+// publishing; what doctor prints gives it back.
+func TestForeignJobs(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "jobs/0a/x/jid", "1")
+	write(t, dir, "jobs/file", "no folder")
+	c := salt.Config{Path: "/etc/salt/master", CacheDir: dir, User: "nobody"}
+	found := func() []Finding {
+		var r report
+		examineJobs(&r, Master{Config: c, ForeignJobs: foreignJobs(c)})
+		return slices.DeleteFunc(r.findings, func(f Finding) bool { return f.Severity != Error })
+	}
+	before := found()
+	if len(before) != 1 || len(before[0].Commands) != 1 || !strings.Contains(before[0].What, "2 folders") {
+		t.Fatalf("%+v", before)
+	}
+	if root := (salt.Config{CacheDir: dir, User: "root"}); len(foreignJobs(root)) != 0 {
+		t.Error("root can write everywhere")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	if out, err := exec.Command("sh", "-c", before[0].Commands[0]).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if after := found(); len(after) != 0 {
+		t.Errorf("after %s: %+v", before[0].Commands[0], after)
 	}
 }

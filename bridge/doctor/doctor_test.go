@@ -106,6 +106,7 @@ func TestFindings(t *testing.T) {
 		{"job-cache", Error, "generates its own jids", func(m *Master) {
 			m.Config.Options, m.Returner = map[string]any{"master_job_cache": "ours"}, Returner{Path: "/r/ours.py"}
 		}},
+		{"job-cache", Error, "1 folder of the job cache with another owner than salt", func(m *Master) { m.ForeignJobs = []string{"/var/cache/salt/master/jobs/0a"} }},
 		{"job-cache", Note, "the master gets none", func(m *Master) { m.Config.Options = map[string]any{"ext_job_cache": "mysql"} }},
 		{"publisher-blacklist", Error, "user salt, state.highstate, test.ping", func(m *Master) {
 			m.Config.Options = map[string]any{"publisher_acl_blacklist": map[string]any{"users": []any{"root", "s.*"}, "modules": []any{"state.*", "test\\.ping", "("}}}
@@ -170,6 +171,8 @@ func TestFindings(t *testing.T) {
 		{"master-key", Warning, "not PEM", func(m *Minion) { m.MasterKeyErr = errors.New("not PEM") }},
 		{"test-mode", Warning, "changes nothing", func(m *Minion) { m.Config.Options["test"] = true }},
 		{"file-client", Error, "is local", func(m *Minion) { m.Config.Options["file_client"] = "local" }},
+		{"modules", Error, "leaves out state.highstate", func(m *Minion) { m.Config.Options["disable_modules"] = []any{"state", "lowstate"} }},
+		{"modules", Error, "leaves out saltutil.find_job, saltutil.find_cached_job", func(m *Minion) { m.Config.Options["whitelist_modules"] = []any{"test", "state", "config"} }},
 		{"master-order", Warning, "random_master is on", func(m *Minion) { m.Config.Options["random_master"] = true }},
 		{"master-order", Warning, "master_failback is on", func(m *Minion) { m.Config.Options["master_failback"] = true }},
 		{"schedule", Warning, "at each start", func(m *Minion) {
@@ -200,6 +203,7 @@ func TestFindings(t *testing.T) {
 		{"relay", Error, "stay on this master: it does not sign", func(f *Fleet) { f.Bridge.Relay = &Relay{Deaf: "it does not sign"} }},
 		{"relay", Error, "minions of salt-2 (no route)", func(f *Fleet) { f.Bridge.Relay = &Relay{Away: []string{"salt-2 (no route)"}} }},
 		{"relay", Warning, "this master only: no cache", func(f *Fleet) { f.Bridge.Relay = &Relay{Data: "no cache"} }},
+		{"removed-keys", Warning, "2 accepted keys deleted by hand on this master: web-1, web-2", func(f *Fleet) { f.Bridge.Removed, f.Bridge.RemovedAll = []string{"web-1", "web-2"}, 2 }},
 		{"store", Note, "not exist", func(f *Fleet) { f.StoreErr = gone }},
 		{"store", Error, "damaged", func(f *Fleet) { f.StoreErr = errors.New("damaged") }},
 		{"store-rows", Error, "1 cannot be decoded, and are left out everywhere: row web-1 is damaged", func(f *Fleet) { f.BadRows = []error{errors.New("row web-1 is damaged")} }},

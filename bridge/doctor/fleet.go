@@ -52,6 +52,9 @@ type Bridge struct {
 	OverLimit int    // terminations that its limit stops
 	Breaker   string // why the circuit breaker of first highstates is open; empty: it is closed
 	Relay     *Relay // nil: there is none
+	// Removed are ids, the first of RemovedAll, whose keys were deleted here by hand.
+	Removed    []string
+	RemovedAll int
 }
 
 // Table is one of DynamoDB's.
@@ -107,6 +110,7 @@ func ExamineFleet(f Fleet) []Finding {
 	r.ok("configuration", "%s, store %s", quote(f.Config), quote(f.Store))
 	examineBridge(&r, f)
 	examineRelay(&r, f.Bridge)
+	examineRemoved(&r, f.Bridge)
 	if errors.Is(f.StoreErr, fs.ErrNotExist) { // SQLite's, before the first start
 		r.add(Note, "store", run("systemctl start phoenix-bridge"), "%s", oneLine(f.StoreErr))
 	} else if f.StoreErr != nil {
@@ -160,6 +164,23 @@ func examineBridge(r *report, f Fleet) {
 		r.add(Warning, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it is not ready: %s", b.Why)
 	default:
 		r.ok("bridge", "it answers on %s, and is ready", quote(f.Socket))
+	}
+}
+
+// examineRemoved names keys that the bridge does not write again, since an administrator
+// has deleted them.
+func examineRemoved(r *report, b *Bridge) {
+	switch {
+	case b == nil:
+	case b.RemovedAll == 0:
+		r.ok("removed-keys", "no accepted key was deleted by hand")
+	default:
+		ids := b.Removed[:min(len(b.Removed), shown)]
+		fix := say("phoenix keys restore ID, or, if it is gone for good: phoenix minions retire ID")
+		if list, ok := words(ids); ok {
+			fix = run("phoenix keys restore " + list).then("or, if they are gone for good: phoenix minions retire ID")
+		}
+		r.add(Warning, "removed-keys", fix, "%s deleted by hand on this master: %s", count(b.RemovedAll, "accepted key"), some(b.Removed))
 	}
 }
 

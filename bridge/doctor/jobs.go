@@ -2,10 +2,14 @@ package doctor
 
 import (
 	"bytes"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"phoenix/bridge/event"
 	"phoenix/bridge/files"
@@ -37,6 +41,33 @@ func readReturner(c salt.Config) Returner {
 	return Returner{}
 }
 
+// foreignJobs are the folders of the job cache that the master's user does not own: the
+// cache itself, and those for the first two digits of the hash of a jid. Salt stores no
+// job in them, and publishes none whose jid belongs there: "prep_jid could not store a jid
+// after 5 tries" (salt/returners/local_cache.py, 3007). A command that root ran makes them.
+func foreignJobs(c salt.Config) (found []string) {
+	u, err := user.Lookup(c.User)
+	if err != nil || u.Uid == "0" {
+		return nil // root may write everywhere
+	}
+	cache := filepath.Join(c.CacheDir, "jobs")
+	for _, path := range append([]string{cache}, joined(cache, names(cache))...) {
+		var stat unix.Stat_t
+		if unix.Lstat(path, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR && strconv.FormatUint(uint64(stat.Uid), 10) != u.Uid {
+			found = append(found, path)
+		}
+	}
+	return found
+}
+
+func joined(dir string, names []string) []string {
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = filepath.Join(dir, name)
+	}
+	return paths
+}
+
 // ourJobs are the functions of the jobs that a bridge publishes.
 var ourJobs = []string{"state.highstate", "test.ping", "saltutil.find_job", "saltutil.find_cached_job", "config.get"}
 
@@ -52,6 +83,14 @@ func examineJobs(r *report, m Master) {
 		r.add(Error, "job-cache", back, "master_job_cache %s (%s) generates its own jids", quote(name), quote(m.Returner.Path))
 	default:
 		r.add(Warning, "job-cache", back, "master_job_cache is %s: no job is published while it fails", quote(name))
+	}
+	if n := len(m.ForeignJobs); n > 0 {
+		fix := say("give them to " + quote(c.User) + ": chown -R")
+		if w, ok := words([]string{c.User, filepath.Join(c.CacheDir, "jobs")}); ok {
+			owner, path, _ := strings.Cut(w, " ")
+			fix = run("chown -R " + owner + " -- " + path)
+		}
+		r.add(Error, "job-cache", fix, "%s of the job cache with another owner than %s: no job is published whose job id belongs there: %s", count(n, "folder"), quote(c.User), some(m.ForeignJobs))
 	}
 	if dirs := list(c.Options["ext_job_cache"]); len(dirs) > 0 && dirs[0] != "" {
 		r.add(Note, "job-cache", say("see ext_job_cache in "+quote(filepath.Dir(c.Path))), "ext_job_cache is %s: minions send their returns there, and the master gets none: Phoenix asks each minion for its cached job", some(dirs))

@@ -29,7 +29,9 @@ type Master struct {
 	Runners  []Runner
 	Mounts   []Mount
 	Returner Returner
-	Queues   []string // sqs.queues of Phoenix's own configuration
+	// ForeignJobs are folders of the job cache that the master's user does not own.
+	ForeignJobs []string
+	Queues      []string // sqs.queues of Phoenix's own configuration
 
 	IDPattern string
 	ValidID   func(string) bool
@@ -194,7 +196,7 @@ func examinePlan(r *report, m Master) {
 	for _, act := range []struct {
 		act  decide.KeyAct
 		text string
-	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"}, {decide.ReportKey, "reported"}} {
+	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"}, {decide.ReplaceKey, "replaced by another"}, {decide.ReportKey, "reported"}} {
 		if n := plan.Acts[act.act]; n > 0 {
 			what = append(what, count(n, "key")+" "+act.text)
 		}

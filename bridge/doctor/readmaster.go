@@ -47,7 +47,7 @@ func ReadMaster(c salt.Config) Master {
 	m.AutosignFolder = names(filepath.Join(c.PKIDir, "minions_autosign"))
 	m.Actors = actors(c)
 	m.Mounts, _ = mounts(filepath.Join(h.proc, "self", "mountinfo"))
-	m.Returner = readReturner(c)
+	m.Returner, m.ForeignJobs = readReturner(c), foreignJobs(c)
 	m.Runners = readRunners(append([]string{filepath.Join(c.ExtensionModules, "runners")}, c.RunnerDirs...))
 	return m
 }

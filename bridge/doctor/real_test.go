@@ -75,6 +75,7 @@ func masterFaults() []fault {
 		{"shared-key", doctor.Error, map[string]string{pki + "minions/twin-1": one, pki + "minions/twin-2": one, pki + "minions_pre/twin-3": one}, nil, nil},
 		{"key-not-rsa", doctor.Warning, map[string]string{pki + "minions_pre/no-key": "no key\n"}, nil, nil},
 		{"odd-keys", doctor.Warning, map[string]string{pki + "minions/a-link": "->twin", pki + "minions_pre/it's": "->x y", pki + "minions_pre/empty": ""}, nil, nil},
+		{"id-pattern", doctor.Note, map[string]string{pki + "minions_pre/web+1": two}, without(pki + "minions_pre/web+1"), nil},
 		{"id-case", doctor.Warning, map[string]string{pki + "minions/case-1": one, pki + "minions_pre/CASE-1": two}, without(pki + "minions_pre/CASE-1"), []string{pki + "minions/case-1"}},
 		{"hidden-key", doctor.Warning, map[string]string{pki + "minions/hid-1": one, pki + "minions_pre/hid-1": two, pki + "minions_rejected/hid-1": two}, nil, []string{pki + "minions/hid-1"}},
 		{"rejected-keys", doctor.Note, map[string]string{pki + "minions_rejected/web-9": two}, nil, nil},
@@ -90,6 +91,8 @@ func minionFaults() []fault {
 		option("cache-jobs", doctor.Warning, "cache_jobs: False\n"),
 		option("test-mode", doctor.Warning, "test: True\n"),
 		option("file-client", doctor.Error, "file_client: local\n"),
+		{"modules", doctor.Error, map[string]string{mconf: "disable_modules: [state]\n"}, without(mconf), nil},
+		option("masters", doctor.Warning, "master: [127.0.0.1, localhost]\nmaster_type: distributed\n"),
 		option("startup-states", doctor.Warning, "startup_states: highstate\n"),
 		option("master-order", doctor.Warning, "random_master: True\n"),
 		option("master-order", doctor.Warning, "master_failback: True\n"),
@@ -250,6 +253,34 @@ func (p patient) heal(t *testing.T, f fault) {
 	for check := range maps.Keys(sound) {
 		if worst[check].Severity != sound[check].Severity {
 			t.Errorf("%s: after %q the check %s finds %+v, and found %+v", f.check, found.Mend, check, worst[check], sound[check])
+		}
+	}
+}
+
+// notPlanted are the checks on a master or a minion of which TestFixes plants no fault, and
+// why.
+var notPlanted = map[string]string{
+	"salt-master":           "it is ended at the end of TestFixes",
+	"salt-minion":           "it is ended at the end of TestFixes",
+	"event-bus":             "it is not there once the master has ended",
+	"request-port":          "nobody listens once the master has ended",
+	"key-store":             "root, whom the tests run as, can read all keys",
+	"shared-folders":        "no network file system is mounted here: TestFindings",
+	"what-phoenix-would-do": "it is no fault",
+	"unit":                  "systemd's folders are the machine's own: TestUnit",
+	"alive-schedule":        "the agent removes them: TestForgetsTheStaleOnly in package agent",
+	"master-key":            "its fix makes the minion trust whoever answers first: TestFindings",
+}
+
+// Each check on a master or a minion has a fault that is planted, or a reason why not.
+func TestEachCheckHasAFault(t *testing.T) {
+	planted := map[string]bool{}
+	for _, f := range append(masterFaults(), minionFaults()...) {
+		planted[f.check] = true
+	}
+	for _, c := range doctor.Checks() {
+		if why := notPlanted[c.Name]; c.Where != doctor.WithConfig && planted[c.Name] == (why != "") {
+			t.Errorf("%s: planted %v, and %q", c.Name, planted[c.Name], why)
 		}
 	}
 }

@@ -39,6 +39,7 @@ func examineStates(r *report, m Minion) {
 	if o["random_master"] != true && o["master_shuffle"] != true && o["master_failback"] != true {
 		r.ok("master-order", "the minion keeps to the order of its list of masters")
 	}
+	examineModules(r, m)
 	jobs := maps.Clone(m.Schedule)
 	if jobs == nil {
 		jobs = map[string]any{}
@@ -63,6 +64,26 @@ func examineStates(r *report, m Minion) {
 	}
 	if found == 0 {
 		r.ok("schedule", "the minion's schedule runs no states")
+	}
+}
+
+// examineModules says which functions of Phoenix's jobs the minion does not have
+// (salt/loader/lazy.py, alike in 3006 to 3008: a list of modules that are loaded, or not).
+func examineModules(r *report, m Minion) {
+	o := m.Config.Options
+	disabled, loaded := list(o["disable_modules"]), list(o["whitelist_modules"])
+	var lacks []string
+	for _, function := range ourJobs {
+		module, _, _ := strings.Cut(function, ".")
+		if slices.Contains(disabled, module) || len(loaded) > 0 && !slices.Contains(loaded, module) {
+			lacks = append(lacks, function)
+		}
+	}
+	if len(lacks) > 0 {
+		r.add(Error, "modules", say("correct disable_modules and whitelist_modules in "+quote(filepath.Dir(m.Config.Path))+", then: "+restartMinion),
+			"disable_modules or whitelist_modules leaves out %s", some(lacks))
+	} else {
+		r.ok("modules", "the minion has the functions of Phoenix's jobs")
 	}
 }
 

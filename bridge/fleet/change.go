@@ -163,12 +163,17 @@ func (c Tombstone) Apply(row Minion, found bool) (Minion, error) {
 // that the new one takes the place of: whoever decided saw that one, so a row that is
 // bound to another by now, or to none, refuses. The first highstate is then needed
 // again, unless the minion is adopted.
+//
+// Rebound is the digest of the key that every master is to replace where it has it
+// accepted, which is an administrator's decision, too. The row keeps it until another
+// key is bound.
 type Bind struct {
 	InstanceID string
 	MinionID   string // the Salt minion id, where it is not the instance id
 	KeySHA256  string
 	PublicKey  string
 	Replaces   string
+	Rebound    string
 }
 
 func (c Bind) Instance() string { return c.InstanceID }
@@ -192,7 +197,10 @@ func (c Bind) Apply(row Minion, found bool) (Minion, error) {
 	if row.MinionID == "" {
 		row.MinionID = c.MinionID
 	}
-	row.KeySHA256, row.PublicKey = c.KeySHA256, c.PublicKey
+	row.KeySHA256, row.PublicKey, row.ReplacedSHA256 = c.KeySHA256, c.PublicKey, ""
+	if c.Rebound != c.KeySHA256 {
+		row.ReplacedSHA256 = c.Rebound
+	}
 	return row, nil
 }
 

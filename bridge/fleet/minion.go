@@ -55,6 +55,7 @@ type Minion struct {
 	Expires          int64      `json:"expires,omitempty"` // Unix seconds (TTL); 0: never
 	HookName         string     `json:"hook_name"`         // lifecycle hook that waits, of the launch or of the termination
 	Inferred         bool       `json:"inferred"`          // TERMINATE was concluded from EC2; there was no message
+	ReplacedSHA256   string     `json:"replaced_sha256"`   // of the key that KeySHA256 replaced; see Bind.Rebound
 }
 
 // Adopted reports whether Phoenix does not run the minion's first highstate.

@@ -130,6 +130,25 @@ func TestG3BoundKeyStays(t *testing.T) {
 	})
 }
 
+// TestReplacedKeyIsAnother: a row names a replaced key only by an administrator's
+// rebinding, as long as that rebinding stands, and never its own key.
+func TestReplacedKeyIsAnother(t *testing.T) {
+	every(t, func(t *testing.T, c fleet.Change, before fleet.Minion, found bool) {
+		after, _ := c.Apply(before, found)
+		bind, _ := c.(fleet.Bind)
+		if after.ReplacedSHA256 != "" && (after.ReplacedSHA256 == after.KeySHA256 || after.KeySHA256 == "") {
+			t.Errorf("%.4s replaced %.4s", after.KeySHA256, after.ReplacedSHA256)
+		}
+		switch {
+		case after.ReplacedSHA256 == before.ReplacedSHA256 && after.KeySHA256 == before.KeySHA256:
+		case after.KeySHA256 == before.KeySHA256 && after.ReplacedSHA256 != "":
+			t.Errorf("%.4s replaced %.4s, and before %.4s", after.KeySHA256, after.ReplacedSHA256, before.ReplacedSHA256)
+		case after.ReplacedSHA256 != "" && after.ReplacedSHA256 != bind.Rebound:
+			t.Errorf("%.4s replaced %.4s, which nobody asked for", after.KeySHA256, after.ReplacedSHA256)
+		}
+	})
+}
+
 // TestG6AnyOrder: launch and termination, repeated and in any order, end alike.
 func TestG6AnyOrder(t *testing.T) {
 	add, retire := fleet.Add{InstanceID: "i", Group: "web"}, fleet.Retire{InstanceID: "i"}

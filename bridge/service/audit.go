@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
@@ -13,9 +14,10 @@ import (
 // unknown minion asks to be accepted every ten seconds.
 type Audit struct {
 	log       *slog.Logger
-	last      map[string]string // id -> rule of the last line about its keys
-	unlisted  int               // of those, of minions that the fleet does not list
-	unwritten int               // decisions about unlisted minions that got no line
+	last      map[string]string    // id -> rule of the last line about its keys
+	unlinked  map[string][][8]byte // the pending keys of an id that there is a line about
+	unlisted  int                  // of those, of minions that the fleet does not list
+	unwritten int                  // decisions about unlisted minions that got no line
 
 	counters *Counters
 }
@@ -23,6 +25,9 @@ type Audit struct {
 const (
 	// maxAudited bounds what is remembered so as not to repeat a line.
 	maxAudited = 200_000
+	// maxUnlinked bounds the lines about pending keys of one id that are unlinked by the
+	// same rule: anyone who reaches the master can send any number of them.
+	maxUnlinked = 8
 	// maxUnlisted bounds the lines about minions that the fleet does not list, one
 	// for each. Anyone who reaches the master can make up such ids.
 	maxUnlisted = 1_000
@@ -30,18 +35,23 @@ const (
 
 // NewAudit writes to log.
 func NewAudit(log *slog.Logger) *Audit {
-	return &Audit{log: log, last: map[string]string{}, counters: &Counters{}}
+	return &Audit{log: log, last: map[string]string{}, unlinked: map[string][][8]byte{}, counters: &Counters{}}
 }
 
 // Key records a decision about the keys of one id. Accepted records an acceptance,
 // after it was made.
 func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Minion) {
-	if !a.isNew(id, d.Rule) {
+	switch fresh := a.isNew(id, d.Rule); {
+	case fresh:
+		a.counters.decided(d)
+	case !a.otherUnlinked(id, d, digest):
 		return
 	}
-	a.counters.decided(d)
+	if d.Act == decide.UnlinkPending && a.last[id] == d.Rule {
+		a.unlinked[id] = append(a.unlinked[id], shortKey(digest))
+	}
 	switch d.Act {
-	case decide.LeaveKey, decide.AcceptKey, decide.DeleteKeys:
+	case decide.LeaveKey, decide.AcceptKey, decide.DeleteKeys, decide.ReplaceKey:
 		if leftPending(d) {
 			a.line(slog.LevelInfo, "key left pending", id, "rule", d.Rule, "reason", d.Reason, "key", digest)
 		}
@@ -54,6 +64,13 @@ func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Mi
 	case decide.ReportKey:
 		a.line(slog.LevelError, "key needs an operator", id, "rule", d.Rule, "reason", d.Reason, "bound", row.KeySHA256)
 	}
+}
+
+// otherUnlinked reports whether a pending key is unlinked by the rule of the last line
+// about the id, and is another than those that there is a line about.
+func (a *Audit) otherUnlinked(id string, d decide.KeyDecision, digest string) bool {
+	known := a.unlinked[id]
+	return d.Act == decide.UnlinkPending && a.last[id] == d.Rule && len(known) < maxUnlinked && !slices.Contains(known, shortKey(digest))
 }
 
 // leftPending reports whether a key was examined and left pending.
@@ -89,6 +106,7 @@ func (a *Audit) drop(id string) {
 		a.unlisted--
 	}
 	delete(a.last, id)
+	delete(a.unlinked, id)
 }
 
 func quiet(rule string) bool {
@@ -129,6 +147,12 @@ func (a *Audit) WrongKey(id, want, got string) {
 func (a *Audit) Deleted(id, rule string, row fleet.Minion) {
 	a.counters.deleted.Add(1)
 	a.line(slog.LevelInfo, "keys deleted", id, "rule", rule, "modified", row.Modified)
+}
+
+// Replaced records that an accepted key was deleted, since another was bound in its place.
+func (a *Audit) Replaced(id, digest string, row fleet.Minion) {
+	a.counters.deleted.Add(1)
+	a.line(slog.LevelWarn, "replaced key deleted", id, "rule", "rebound", "key", digest, "bound", row.KeySHA256)
 }
 
 // Unlinked counts a pending key that was removed; Key has recorded the reason.

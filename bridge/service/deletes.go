@@ -98,11 +98,14 @@ func (e *Engine) viewsToDelete(ctx context.Context, ids []string) (map[string]*k
 		}
 		v.Row, v.Known = rows[instances[id]], rows[instances[id]].InstanceID != ""
 		v.Former, v.Wrong = e.names.former(id, v.Accepted.Digest), e.isWrong(v)
-		if v.decision = decide.Keys(e.cfg.Admit, v.KeyView); v.decision.Act != decide.DeleteKeys || e.anothersKey(v) {
+		if v.decision = decide.Keys(e.cfg.Admit, v.KeyView); !v.deletes() || e.anothersKey(v) {
 			// Revived, another's key by now, or gone: decide from the current state.
 			e.cancelDeletion(id)
 			e.rows.drop(id)
 			e.queue.add(id, false)
+			if !v.any() && v.Row.ReplacedSHA256 != "" { // a call that failed was carried out
+				e.restoring[id] = true
+			}
 			continue
 		}
 		views[id] = v
@@ -114,14 +117,26 @@ func (e *Engine) viewsToDelete(ctx context.Context, ids []string) (map[string]*k
 // terminated instance had: where names are used again (id_from), it may be that of
 // a running instance, which only EC2 knows.
 func (e *Engine) anothersKey(v *keyView) bool {
-	return e.cfg.Names != nil && v.Accepted.Present && !v.Former && !v.Wrong && v.Accepted.Digest != v.Row.KeySHA256
+	return e.cfg.Names != nil && v.decision.Act != decide.ReplaceKey && v.Accepted.Present && !v.Former && !v.Wrong && v.Accepted.Digest != v.Row.KeySHA256
+}
+
+// deletes reports whether keys are to be deleted by a call of the master.
+func (v *keyView) deletes() bool {
+	return v.decision.Act == decide.DeleteKeys || v.decision.Act == decide.ReplaceKey
 }
 
 // deletable returns the keys that a call of the master deletes. A pending one is
 // unlinked: that rotates nothing.
 func (v *keyView) deletable() map[salt.State]decide.Key {
-	if v.decision.Rule == decide.RuleWrongKey {
+	switch {
+	case v.decision.Rule == decide.RuleWrongKey:
 		return map[salt.State]decide.Key{salt.Accepted: v.Accepted}
+	case v.decision.Act == decide.ReplaceKey:
+		keys := map[salt.State]decide.Key{salt.Accepted: v.Accepted}
+		if v.Denied.Digest == v.Row.KeySHA256 { // it is denied no more
+			keys[salt.Denied] = v.Denied
+		}
+		return keys
 	}
 	return map[salt.State]decide.Key{salt.Accepted: v.Accepted, salt.Rejected: v.Rejected, salt.Denied: v.Denied}
 }
@@ -132,7 +147,11 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 		if !key.Present {
 			continue
 		}
-		if _, err := e.keys.Read(id, state); !errors.Is(err, salt.ErrNoKey) {
+		text, err := e.keys.Read(id, state)
+		if digest, _ := fleet.KeyDigest(text); err == nil && v.decision.Act == decide.ReplaceKey && digest != "" && digest != key.Digest {
+			continue // an administrator's command, or the minion's next request, was quicker
+		}
+		if !errors.Is(err, salt.ErrNoKey) {
 			e.problem(Undeletable, id, fmt.Errorf("its %s key is still there after the master was told to delete it", state))
 			e.postponeDeletion(id)
 			return
@@ -140,6 +159,11 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 	}
 	e.cancelDeletion(id)
 	e.accepted.Remove(id)
+	if v.decision.Act == decide.ReplaceKey {
+		e.audit.Replaced(id, v.Accepted.Digest, v.Row)
+		e.restoring[id] = true // a row without the key's text: its minion's next request brings it
+		return
+	}
 	e.audit.Deleted(id, v.decision.Rule, v.Row)
 }
 

@@ -435,6 +435,15 @@ func TestAuditIsBounded(t *testing.T) {
 	if lines != before+1 {
 		t.Error("nothing was told of a minion of the fleet")
 	}
+	before = lines
+	for i := range 100 { // one machine after the other, or one that makes up keys
+		for range 2 {
+			a.Key("ours", decide.KeyDecision{Act: decide.UnlinkPending, Rule: "other-key"}, fmt.Sprintf("%016x%048x", i+1, 0), fleet.Minion{})
+		}
+	}
+	if n := lines - before; n < 2 || n > maxUnlinked {
+		t.Errorf("%d lines about 100 pending keys of one id", n)
+	}
 }
 
 type lineCounter int

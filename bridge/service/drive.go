@@ -156,7 +156,7 @@ func (d *driver) next() acts {
 	for _, id := range due {
 		c := d.highstates[id]
 		step := d.rule(d.cfg.Highstate, self, d.beats.OwnerLiveness(c.Row), c.HighstateView, now)
-		c.why = step.Reason
+		c.why, c.until = step.Reason, time.Time{}
 		switch step.Act {
 		case decide.Rest:
 			c.due = now.Add(jobsFor) // until something happens; the comparison checks it anyway
@@ -165,7 +165,7 @@ func (d *driver) next() acts {
 			}
 			continue
 		case decide.Wait:
-			c.due = step.At
+			c.due, c.until = step.At, step.At
 			continue
 		case decide.Queue:
 			c.queued = true
@@ -175,7 +175,7 @@ func (d *driver) next() acts {
 			continue
 		}
 		if until, why := d.waitUntil(c, needs(step.Act)); until.After(now) {
-			c.due, c.why = until, fmt.Sprintf("%s; held up: %s", step.Reason, why)
+			c.due, c.until, c.why = until, until, fmt.Sprintf("%s; held up: %s", step.Reason, why)
 			continue
 		}
 		switch step.Act {

@@ -34,6 +34,7 @@ type highstate struct {
 	halted bool      // waits for the circuit breaker
 	stale  bool      // a write ended in doubt: read the row before anything else
 	why    string    // the reason of the last step, for people
+	until  time.Time // when that step ends by itself; zero: something must happen
 
 	answers   salt.Answers   // to the last question after its job
 	answersTo time.Time      // when that was sent

@@ -87,9 +87,9 @@ func DryRun(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore, w
 		fmt.Fprintf(w, "%-8s %q: %s\n", "pass", p.Minion, p.What)
 	}
 	counts := plan.Acts
-	_, err = fmt.Fprintf(w, "keys: %d accept, %d bind, %d adopt, %d unlink, %d delete, %d report, %d leave; highstates: %d\n",
+	_, err = fmt.Fprintf(w, "keys: %d accept, %d bind, %d adopt, %d unlink, %d delete, %d replace, %d report, %d leave; highstates: %d\n",
 		counts[decide.AcceptKey], counts[decide.BindKey], counts[decide.AdoptKey], counts[decide.UnlinkPending],
-		counts[decide.DeleteKeys], counts[decide.ReportKey], counts[decide.LeaveKey], plan.Highstates)
+		counts[decide.DeleteKeys], counts[decide.ReplaceKey], counts[decide.ReportKey], counts[decide.LeaveKey], plan.Highstates)
 	return err
 }
 

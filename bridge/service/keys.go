@@ -151,9 +151,9 @@ func (e *Engine) view(id string, listing keyListing) (*keyView, error) {
 			return nil, fmt.Errorf("read %s key %s: %w", k.state, id, err)
 		}
 		k.key.Present = true
+		k.key.Digest, _ = fleet.KeyDigest(text) // no RSA key: no digest, and a rule for it
 		if k.text != nil {
 			*k.text = text
-			k.key.Digest, _ = fleet.KeyDigest(text) // no RSA key: no digest, and a rule for it
 		}
 	}
 	return v, nil
@@ -206,7 +206,7 @@ func (e *Engine) repairKey(v *keyView) {
 
 // listForDeletion puts keys on the list of those to be deleted, or takes them off.
 func (e *Engine) listForDeletion(v *keyView) {
-	if v.decision.Act != decide.DeleteKeys {
+	if !v.deletes() {
 		e.cancelDeletion(v.ID)
 		return
 	}

@@ -44,7 +44,8 @@ type Progress struct {
 	Owner   string           `json:"owner"`
 	JID     string           `json:"jid"`
 	Attempt int              `json:"attempt"`
-	Why     string           `json:"why"` // nothing more is done right now
+	Why     string           `json:"why"`             // nothing more is done right now
+	Until   *time.Time       `json:"until,omitempty"` // then the next step is decided; nil: when something happens
 }
 
 // maxProgress bounds the highstates in one status.
@@ -94,8 +95,12 @@ func (e *Engine) publishStatus() {
 			s.Halted++
 		}
 		if len(s.Highstate) < maxProgress {
-			s.Highstate = append(s.Highstate, Progress{Minion: id, State: c.Row.ClaimState, Owner: c.Row.ClaimOwner,
-				JID: c.Row.ClaimJID, Attempt: c.Row.Attempt, Why: c.why})
+			p := Progress{Minion: id, State: c.Row.ClaimState, Owner: c.Row.ClaimOwner,
+				JID: c.Row.ClaimJID, Attempt: c.Row.Attempt, Why: c.why}
+			if until := c.until; !until.IsZero() {
+				p.Until = &until
+			}
+			s.Highstate = append(s.Highstate, p)
 		}
 	}
 	e.beats.SetQueued(s.Queued)

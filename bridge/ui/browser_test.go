@@ -1,14 +1,11 @@
 package ui
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,40 +13,8 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/lab"
 )
-
-// browserWithin bounds one run of the browser: it starts in 2 s on a machine of its own.
-const browserWithin = 2 * time.Minute
-
-// chromium runs a headless Chromium with arguments.
-func chromium(t *testing.T, args ...string) string {
-	t.Helper()
-	program := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			program = path
-			break
-		}
-	}
-	if program == "" {
-		t.Skip("chromium is missing: apt-get install chromium")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), browserWithin)
-	defer cancel()
-	// As root there is no sandbox, and a container has a small /dev/shm.
-	base := []string{"--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
-		"--disable-background-networking", "--user-data-dir=" + t.TempDir()}
-	cmd := exec.CommandContext(ctx, program, append(base, args...)...)
-	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		t.Fatalf("chromium %v: %v\n%.2000s", args, err, exit.Stderr)
-	} else if err != nil {
-		t.Fatalf("chromium %v: %v", args, err)
-	}
-	return string(out)
-}
 
 // In a real browser the page brings itself up to date: the script runs under the policy
 // that the page sends, and the picture of a minion changes with its row.
@@ -85,7 +50,7 @@ func TestInBrowser(t *testing.T) {
 	}))
 	t.Cleanup(front.Close)
 	t.Cleanup(front.CloseClientConnections)
-	dom := chromium(t, "--dump-dom", front.URL+"/ui/")
+	dom := lab.Chromium(t, "--dump-dom", front.URL+"/ui/")
 	for _, want := range []string{`title="web-8: running"`, `title="web-61: listed"`, "first highstate failed"} {
 		if !strings.Contains(dom, want) {
 			t.Errorf("no %q in the page as the browser has it", want)
@@ -118,12 +83,12 @@ func TestScreenshots(t *testing.T) {
 				flags = append(flags, "--blink-settings=preferredColorScheme=1")
 			}
 			path := filepath.Join(dir, fmt.Sprintf("ui-%d-%s.png", n, scheme))
-			chromium(t, append(flags, "--screenshot="+path, s.URL+"/ui/")...)
+			lab.Chromium(t, append(flags, "--screenshot="+path, s.URL+"/ui/")...)
 			if info, err := os.Stat(path); err != nil || info.Size() < 20_000 {
 				t.Errorf("%s: %v, %v", path, info, err)
 			}
 			if n == 400 {
-				chromium(t, append(flags, "--window-size=1000,700", "--screenshot="+filepath.Join(dir, "ui-minion-"+scheme+".png"), s.URL+"/ui/minion?id=web-9")...)
+				lab.Chromium(t, append(flags, "--window-size=1000,700", "--screenshot="+filepath.Join(dir, "ui-minion-"+scheme+".png"), s.URL+"/ui/minion?id=web-9")...)
 			}
 		}
 	}

@@ -138,7 +138,7 @@ func TestUnreadKnowsTheChanges(t *testing.T) {
 	for change, want := range map[fleet.Change][]string{
 		fleet.Retire{}:    {"InstanceID", "Group", "HookName", "Inferred"},
 		fleet.Tombstone{}: {"InstanceID", "Expires"},
-		fleet.Bind{}:      {"InstanceID", "MinionID", "KeySHA256", "PublicKey", "Replaces"},
+		fleet.Bind{}:      {"InstanceID", "MinionID", "KeySHA256", "PublicKey", "Replaces", "Rebound"},
 		fleet.Claim{}:     {"InstanceID", "From", "Owner", "Incarnation", "JID", "Attempt"},
 		fleet.Finish{}:    {"InstanceID", "JID", "Outcome", "Retcode", "From"},
 	} {

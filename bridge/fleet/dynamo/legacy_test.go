@@ -177,7 +177,7 @@ func TestLenientRow(t *testing.T) {
 	s := created(t, ownTables(t))
 	list := &types.AttributeValueMemberL{}
 	for name, v := range map[string]types.AttributeValue{
-		"group": list, "expires": n("4102444800.25"), "modified": text("yesterday"), "public_key": list, "hook_name": list, "inferred": text("perhaps"), "retcode": n("1.5"),
+		"group": list, "expires": n("4102444800.25"), "modified": text("yesterday"), "public_key": list, "hook_name": list, "inferred": text("perhaps"), "replaced_sha256": list, "retcode": n("1.5"),
 	} {
 		id := "i-" + name
 		row := item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2026")}

@@ -67,7 +67,7 @@ func strip(c fleet.Tombstone) *write {
 }
 
 func bind(c fleet.Bind) *write {
-	if c.KeySHA256 == "" || c.Replaces != "" {
+	if c.KeySHA256 == "" || c.Replaces != "" || c.Rebound != "" {
 		return nil
 	}
 	w := &write{}

@@ -38,6 +38,9 @@ func States() []State {
 	rebind := func(id string) fleet.Change {
 		return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Replaces: keyA}
 	}
+	everywhere := func(id string) fleet.Change {
+		return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Replaces: keyA, Rebound: keyA}
+	}
 	adopt := func(id string) fleet.Change {
 		return fleet.Adopt{InstanceID: id, MinionID: "salt-" + id, KeySHA256: keyA, PublicKey: pem}
 	}
@@ -67,6 +70,7 @@ func States() []State {
 		state("done", add, bind, first, done),
 		state("again", add, bind, first, done, again),
 		state("rebound", add, bind, first, done, rebind),
+		state("rebound-everywhere", add, bind, first, done, everywhere),
 		state("adopted", adopt),
 		state("asked", adopt, again),
 		state("retired", add, bind, retire),
@@ -75,6 +79,7 @@ func States() []State {
 		state("retired-hooked", hooked, leaving),
 		state("retired-inferred", add, inferred),
 		state("stripped", add, bind, first, done, retire, strip),
+		state("stripped-rebound", add, bind, everywhere, retire, strip),
 		state("reborn", add, bind, first, done, retire, strip, reborn),
 	}
 }
@@ -159,6 +164,12 @@ func Inputs() []Input {
 		{"rebind A", bind(keyA, true)},
 		{"rebind B", bind(keyB, true)},
 		{"rebind none", bind("", true)},
+		{"rebind A everywhere", func(id string, row fleet.Minion) fleet.Change {
+			return fleet.Bind{InstanceID: id, KeySHA256: keyA, PublicKey: pem, Replaces: row.KeySHA256, Rebound: row.KeySHA256}
+		}},
+		{"bind B in the place of an accepted key", func(id string, _ fleet.Minion) fleet.Change {
+			return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Rebound: keyOther}
+		}},
 		{"rebind B, another seen", func(id string, _ fleet.Minion) fleet.Change {
 			return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Replaces: keyOther}
 		}},

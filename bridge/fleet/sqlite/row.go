@@ -22,7 +22,8 @@ type querier interface {
 // The columns, in the order of minionFields and masterFields.
 const (
 	minionColumns = `instanceid,status,modified,highstate_ran,highstate_runner,minion_id,"group",key_sha256,public_key,` +
-		`claim_version,claim_owner,claim_incarnation,claim_jid,claim_state,attempt,retcode,expires,hook_name,inferred`
+		`claim_version,claim_owner,claim_incarnation,claim_jid,claim_state,attempt,retcode,expires,hook_name,inferred,` +
+		`replaced_sha256`
 	masterColumns = `instanceid,status,modified,ipaddr,heartbeat,incarnation,ready,master_key_sha256,expires,cleared,` +
 		`draining,zone,publish_port,ret_port,relay,minions,connected,queued`
 
@@ -33,7 +34,7 @@ const (
 func minionFields(m *fleet.Minion) []any {
 	return []any{&m.InstanceID, &m.Status, &m.Modified, &m.HighstateRan, &m.HighstateRunner, &m.MinionID, &m.Group,
 		&m.KeySHA256, &m.PublicKey, &m.ClaimVersion, &m.ClaimOwner, &m.ClaimIncarnation, &m.ClaimJID, &m.ClaimState,
-		&m.Attempt, &m.Retcode, &m.Expires, &m.HookName, &m.Inferred}
+		&m.Attempt, &m.Retcode, &m.Expires, &m.HookName, &m.Inferred, &m.ReplacedSHA256}
 }
 
 func masterFields(m *fleet.Master) []any {
