@@ -31,9 +31,8 @@ type mover struct {
 
 // movesTo reports whether Salt moves the minion, soon after its master stops, to one of
 // these masters. A minion has room for one trusted key: such a one must keep the old key
-// until then. With the new key it would refuse that master, and end: a failover minion
-// that reaches none of its masters ends with exit code 0 (3006.30, 3007.17, 3008.5,
-// salt/minion.py and salt/cli/daemons.py).
+// until then. With the new key it would refuse that master, and its process would end
+// (salt/minion.py and salt/cli/daemons.py of 3006.30; lab/e2e has a test).
 func (m mover) movesTo(uris map[string]bool) bool {
 	if m.masterType != "failover" || m.alive <= 0 || m.alive > aliveMost {
 		return false
