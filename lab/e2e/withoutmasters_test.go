@@ -11,9 +11,9 @@ import (
 
 // TestMinionWithoutMasters pins what a failover minion does that no master serves. If all
 // its masters are away, it waits for them. If its master is away and it refuses the key of
-// the other, its process ends, and only the service manager brings it back: so masters that
-// change their key leave such a minion the key of the one that Salt moves it to, and the
-// package's drop-in starts it again.
+// the other, the process of one of 3006.30 ends, and only the service manager brings it
+// back: so masters that change their key leave such a minion the key of the one that Salt
+// moves it to, and the package's drop-in starts it again. 3007.17 and 3008.5 try on.
 func TestMinionWithoutMasters(t *testing.T) {
 	t.Parallel()
 	for _, version := range versions(lab.Salt3006) {
@@ -64,6 +64,9 @@ func TestMinionWithoutMasters(t *testing.T) {
 			}
 			first.Kill()
 			waits.Answers(second)
+			if version != lab.Salt3006 {
+				return
+			}
 			l.Eventually(within, "the minion ends that refuses the second master", func() (bool, string) {
 				return !refuses.Alive(), refuses.Tail()
 			})
