@@ -97,6 +97,9 @@ func (h *History) Merge(other *History, r ReadHistory) {
 		}
 	}
 	slices.SortStableFunc(h.Events, func(x, y Event) int { return x.Time.Compare(y.Time) })
+	for _, note := range other.Notes {
+		h.Notes = append(h.Notes, "merged: "+note)
+	}
 }
 
 // errEnough ends a listing.

@@ -18,7 +18,7 @@ type LastRun struct {
 }
 
 // maxRunPages bounds how many pages of runs are read: more than a bridge remembers.
-const maxRunPages = 100
+const maxRunPages = 250
 
 // LastRuns adds to rows the last state run of each minion: the one that the bridge of
 // this machine has seen, or the first highstate in the row, by whichever master it was

@@ -206,6 +206,8 @@ func (w *otherWatch) forbidden(ctx context.Context, k OtherKey) (string, error) 
 		return "", err
 	case !view.Known || view.Row.KeySHA256 == "":
 		return "no key is bound to it", nil
+	case view.Row.ReplacedSHA256 == k.Key: // by whichever master
+		return "it was bound before, and replaced", nil
 	case view.Rejected.Present:
 		return "an administrator rejected a key of it", nil
 	case decide.Admit(w.Config.Admit) == decide.Proven && view.Proof != k.Key:

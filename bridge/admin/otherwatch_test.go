@@ -182,4 +182,9 @@ func TestRebindLimit(t *testing.T) {
 		t.Fatalf("%v, %v", others, err)
 	}
 	forbidden("it was bound before")
+	// Another master has not recorded that; the row has.
+	if err := os.Remove(d.watch.Config.Audit.File); err != nil {
+		t.Fatal(err)
+	}
+	forbidden("it was bound before")
 }

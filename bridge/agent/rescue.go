@@ -23,10 +23,14 @@ func (a *Agent) rescue() {
 	if a.pending.Pending {
 		return // the restart for the changed list serves
 	}
+	// Its time begins when its master answers: Salt connects to one that returns by itself.
+	if !a.disconnectedSince.IsZero() && a.missed[a.current] > 0 {
+		a.disconnectedSince = time.Now()
+	}
 	stranded := a.stranded()
 	switch {
 	case !stranded && a.restart.Pending():
-		a.log.Info("minion is connected again; no restart needed")
+		a.log.Info("restart of the minion is not needed now", "connected", len(a.connected) > 0)
 		a.restart.Cancel()
 		a.urgency = 0
 	case stranded && !a.restart.Pending():

@@ -83,3 +83,22 @@ func TestUrgentRestartLooksAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestReturnOfTheOnlyMaster: minions whose only master was away for minutes connect to it by
+// themselves, and are not restarted for that.
+func TestReturnOfTheOnlyMaster(t *testing.T) {
+	settled(t, 1, nil, func(w *world, s *simAgent) {
+		list := addressesOf(must(s.file.Read()).Masters)
+		left := time.Now()
+		m := s.die(w, false)
+		s.minion.hang()
+		wait(5 * time.Minute)
+		w.set(func() { m.died = time.Time{} })
+		wait(40 * time.Second) // what Salt needs
+		s.minion.connect(list)
+		wait(10 * time.Minute)
+		if n := len(s.minion.since(left)); n != 0 || s.minion.master() == "" {
+			t.Errorf("%d restarts, on %q", n, s.minion.master())
+		}
+	})
+}

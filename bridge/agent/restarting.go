@@ -78,7 +78,7 @@ func (a *Agent) fleetLoad() FleetLoad {
 	if a.listed.Hot {
 		c.Follow = len(a.listed.Masters)
 	}
-	if len(a.pending.Running.Masters) == 0 && a.disconnected() {
+	if a.pending.Pending && len(a.pending.Running.Masters) == 0 && a.disconnected() {
 		c.Minions = 0
 	}
 	return c

@@ -39,7 +39,7 @@ func (r *rotator) change(ctx context.Context, fresh identity.Pair) error {
 		} else {
 			r.say("salt-master does not answer, %d times in a row: it was stopped already", provesMost)
 			if !alone { // minions may have been counted on to move before the command was killed
-				wait = aliveDefault + moveWithin
+				wait = aliveMost + moveWithin
 			}
 		}
 	}

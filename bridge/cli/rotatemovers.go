@@ -12,9 +12,6 @@ import (
 const (
 	// aliveMost is the longest master_alive_interval for which a master stays stopped.
 	aliveMost = 100 * time.Second
-	// aliveDefault is for minions that cannot be asked any more: the interval of Salt's own
-	// documentation of failover.
-	aliveDefault = 30 * time.Second
 	// moveWithin is what a failover minion needs to connect to another master, once it
 	// has noticed that its own is gone.
 	moveWithin = 10 * time.Second
@@ -79,7 +76,10 @@ func (r *rotator) movers(ctx context.Context, ids []string, uris map[string]bool
 	}
 	movers = map[string]bool{}
 	for id, answer := range lists {
-		m := mover{masterType: returned(answer, "config.option"), alive: seconds(intervals[id])}
+		m := mover{masterType: returned(answer, "config.option"), alive: aliveMost} // if it says nothing
+		if interval, said := intervals[id]; said {
+			m.alive = seconds(interval)
+		}
 		byName, _ := answer.(map[string]any)
 		list, _ := byName["config.get"].([]any)
 		for _, one := range list {

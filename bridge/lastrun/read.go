@@ -99,7 +99,7 @@ func firstText(body []byte) string {
 func cut(text string) string {
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " ")
 	if len(text) <= maxText {
-		return text
+		return strings.Clone(text) // it may be a part of a whole event
 	}
 	end := maxText
 	for !utf8.RuneStart(text[end]) {

@@ -43,8 +43,8 @@ const (
 	// generation is how many minions are remembered for certain. Twice as many are kept
 	// at most: of more, those whose runs are oldest are forgotten.
 	generation = 50_000
-	// page is how many runs one answer has: some 300 bytes each, in JSON.
-	page = 5_000
+	// page is how many runs one answer has: some 300 bytes each, in JSON, and up to 4 KB.
+	page = 1_000
 )
 
 // Record remembers runs. It implements bus.Handler.
@@ -135,7 +135,7 @@ var runs = []string{"apply", "highstate", "sls", "sls_id", "single", "top", "hig
 func stateFunction(fun string) (name string, of bool) {
 	for one := range strings.SplitSeq(fun, ",") {
 		if name, is := strings.CutPrefix(one, "state."); is && slices.Contains(runs, name) {
-			return one, true
+			return strings.Clone(one), true // not a part of a whole event
 		}
 	}
 	return "", false

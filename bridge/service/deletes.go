@@ -100,17 +100,24 @@ func (e *Engine) viewsToDelete(ctx context.Context, ids []string) (map[string]*k
 		v.Former, v.Wrong = e.names.former(id, v.Accepted.Digest), e.isWrong(v)
 		if v.decision = decide.Keys(e.cfg.Admit, v.KeyView); !v.deletes() || e.anothersKey(v) {
 			// Revived, another's key by now, or gone: decide from the current state.
+			e.replacedMeanwhile(v)
 			e.cancelDeletion(id)
 			e.rows.drop(id)
 			e.queue.add(id, false)
-			if !v.any() && v.Row.ReplacedSHA256 != "" { // a call that failed was carried out
-				e.restoring[id] = true
-			}
 			continue
 		}
 		views[id] = v
 	}
 	return views, nil
+}
+
+// replacedMeanwhile finishes a replacement whose call failed and was carried out
+// nevertheless: the bound key is still to be written.
+func (e *Engine) replacedMeanwhile(v *keyView) {
+	if _, listed := e.deletes[v.ID]; listed && !v.Accepted.Present && v.Row.Status == fleet.Launch && v.Row.ReplacedSHA256 != "" {
+		e.audit.Replaced(v.ID, v.Row.ReplacedSHA256, v.Row)
+		e.restoring[v.ID] = true
+	}
 }
 
 // anothersKey reports whether the accepted key of a name is not one that its

@@ -207,6 +207,7 @@ func (e *Engine) repairKey(v *keyView) {
 // listForDeletion puts keys on the list of those to be deleted, or takes them off.
 func (e *Engine) listForDeletion(v *keyView) {
 	if !v.deletes() {
+		e.replacedMeanwhile(v)
 		e.cancelDeletion(v.ID)
 		return
 	}

@@ -46,14 +46,17 @@ func (n *nameMap) learn(row fleet.Minion) {
 	if n.byName[row.MinionID] == "" {
 		n.byName[row.MinionID] = row.InstanceID
 	}
-	keys := n.ended[row.MinionID]
-	if row.KeySHA256 == "" || slices.Contains(keys, row.KeySHA256) {
-		return
+	// A master that has not replaced its former key yet has that one accepted.
+	for _, digest := range []string{row.ReplacedSHA256, row.KeySHA256} {
+		keys := n.ended[row.MinionID]
+		if digest == "" || slices.Contains(keys, digest) {
+			continue
+		}
+		if len(keys) == maxEnded {
+			keys = keys[1:]
+		}
+		n.ended[row.MinionID] = append(keys, digest)
 	}
-	if len(keys) == maxEnded {
-		keys = keys[1:]
-	}
-	n.ended[row.MinionID] = append(keys, row.KeySHA256)
 }
 
 // instances returns the instance of each id; ids that bear none are absent.

@@ -166,11 +166,19 @@ collect_logs() {
 		return 0
 	fi
 	systemctl enable --now rsyslog || say 'WARNING: rsyslog does not start'
-	[ -z "$PHOENIX_PROXY" ] || printf '# Written by phoenix-bootstrap.\n[proxy]\nhttp_proxy = "%s"\nhttps_proxy = "%s"\nno_proxy = "%s"\n' \
-		"$PHOENIX_PROXY" "$PHOENIX_PROXY" "$no_proxy" >$home/etc/common-config.toml
-	log_files >$config
+	# What fails within a condition does not end the bootstrap.
+	if ! { [ -z "$PHOENIX_PROXY" ] || log_proxy $home/etc/common-config.toml; } || ! log_files >$config; then
+		say 'WARNING: no logs are collected: the configuration of the CloudWatch agent cannot be written'
+		return 0
+	fi
 	# Beside what the image configures.
 	$home/bin/amazon-cloudwatch-agent-ctl -a append-config -m ec2 -c file:$config -s || say 'WARNING: no logs are collected: the CloudWatch agent does not start'
+}
+
+# log_proxy writes the proxy into the agent's file, unless the image names one there.
+log_proxy() { # FILE
+	grep -qs '^\[proxy\]' "$1" || printf '\n# Written by phoenix-bootstrap.\n[proxy]\nhttp_proxy = "%s"\nhttps_proxy = "%s"\nno_proxy = "%s"\n' \
+		"$PHOENIX_PROXY" "$PHOENIX_PROXY" "$no_proxy" >>"$1"
 }
 
 # log_files writes the configuration of the CloudWatch agent: which lines of which file

@@ -106,7 +106,7 @@ rest:
 	})
 	answers()
 	// One that is stopped stays so.
-	r.Run("systemctl stop salt-minion; sleep 12; ! systemctl is-active salt-minion")
+	r.Run("systemctl stop salt-minion; sleep 20; ! systemctl is-active salt-minion")
 	r.Run("systemctl start salt-minion")
 	answers()
 	if out := r.Run("cat /srv/rest; pgrep -fxc 'sleep 86399'"); out != "did\n1\n" {

@@ -145,6 +145,10 @@ func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining boo
 	return fmt.Errorf("master %s: %w", instanceID, fleet.ErrTerminated)
 }
 
+// newTable is the age up to which a table is a new fleet's, whatever is in it: DynamoDB
+// counts its rows every six hours only.
+const newTable = 24 * time.Hour
+
 // Since implements fleet.Store: the moment at which the minions table was made. The first
 // who asks writes it down, so that it stays when the table is restored from a backup, which
 // makes another table.
@@ -172,7 +176,8 @@ func (s *Store) Since(ctx context.Context) (time.Time, error) {
 // begin writes when the fleet began. The first bridge may start minutes after the
 // instances that one stack launches with its own: they are the fleet's, and are not to be
 // taken for such as were there before. A role that may not describe the table has the
-// present instead.
+// present instead, and so has an old table with rows: another program used it before, and
+// not every minion of its time has a row.
 func (s *Store) begin(ctx context.Context, table string) (item, error) {
 	since := s.now()
 	var out *dynamodb.DescribeTableOutput
@@ -186,7 +191,8 @@ func (s *Store) begin(ctx context.Context, table string) (item, error) {
 		return nil, err
 	default:
 		// EC2's launch times have whole seconds.
-		if made := aws.ToTime(out.Table.CreationDateTime).Truncate(time.Second); !made.IsZero() && made.Before(since) {
+		made := aws.ToTime(out.Table.CreationDateTime).Truncate(time.Second)
+		if !made.IsZero() && made.Before(since) && (since.Sub(made) < newTable || aws.ToInt64(out.Table.ItemCount) == 0) {
 			since = made
 		}
 	}

@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -60,5 +61,27 @@ func TestFleetBeginsWithoutDescribeTable(t *testing.T) {
 	}
 	if row, err := fleet.ApplyOne(t.Context(), s, fleet.Add{InstanceID: "i-1"}); err != nil || row.Adopted() {
 		t.Errorf("%+v %v", row, err)
+	}
+}
+
+// TestOldTable: in an old table of another program not every minion has a row, and those
+// without are not new. One that is empty waited for its fleet.
+func TestOldTable(t *testing.T) {
+	for _, empty := range []bool{true, false} {
+		c := ownTables(t)
+		c.MinionsTable += fmt.Sprint(empty)
+		c.MastersTable += fmt.Sprint(empty)
+		c.ProofsTable += fmt.Sprint(empty)
+		s := created(t, c)
+		if !empty {
+			if _, err := fleet.ApplyOne(t.Context(), s, fleet.Add{InstanceID: "i-1"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		later := time.Now().Add(2 * newTable).Truncate(time.Millisecond)
+		s.now = func() time.Time { return later }
+		if since, err := s.Since(t.Context()); err != nil || since.Equal(later) == empty {
+			t.Errorf("empty %v: the fleet began at %v (%v), asked at %v", empty, since, err, later)
+		}
 	}
 }

@@ -33,6 +33,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/retry"
 )
 
 const (
@@ -255,8 +256,12 @@ func inTx(ctx context.Context, db *sql.DB, wait time.Duration, f func(*sql.Tx) e
 func beginWrite(ctx context.Context, db *sql.DB, wait time.Duration) (*sql.Tx, error) {
 	for until := time.Now().Add(wait); ; {
 		tx, err := db.BeginTx(ctx, nil)
-		if err == nil || !isBusy(err) || ctx.Err() != nil || time.Now().After(until) {
+		if err == nil || !isBusy(err) || time.Now().After(until) {
 			return tx, err
+		}
+		// SQLite may refuse without a wait of its own.
+		if !retry.Sleep(ctx, time.Millisecond) {
+			return nil, err
 		}
 	}
 }
