@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func TestLastRuns(t *testing.T) {
 		"web-1": "state.apply failed 0s 5: a state with a rathe…", "web-2": "state.highstate succeeded 3h0m -",
 		"web-3": "state.highstate failed 3h0m -", "web-4": "state.apply succeeded 0s (test)",
 	} {
-		if line := lineOf(out, id); strings.Join(strings.Fields(line)[1:], " ") != want || len([]rune(line)) > 80 {
+		if line := lineOf(out, id); seconds.ReplaceAllString(strings.Join(strings.Fields(line)[1:], " "), " 0s ") != want || len([]rune(line)) > 80 {
 			t.Errorf("%q, not %q", line, want)
 		}
 	}
@@ -101,9 +102,15 @@ func TestLastRuns(t *testing.T) {
 	}
 	a.says(exitUsage, "minions list --outcome failed", "--outcome needs --last-run")
 	a.says(exitUsage, "minions list --last-run --outcome bad", "none of succeeded, failed, none")
-	a.says(exitOK, "minions explain web-1", "last run   state.apply failed 0s ago, job 20260101000000000009 5: a state with a rather long name 0")
+	out = a.says(exitOK, "minions explain web-1", "last run   state.apply failed ")
+	if !strings.Contains(out, " ago, job 20260101000000000009 5: a state with a rather long name 0") {
+		t.Error(out)
+	}
 	a.says(exitOK, "minions explain web-3", "last run   state.highstate failed 3h0m ago, job "+jid)
 }
+
+// seconds is an age of so many: the test takes some itself.
+var seconds = regexp.MustCompile(` [0-9]+s `)
 
 func lineOf(out, id string) string {
 	for line := range strings.Lines(out) {

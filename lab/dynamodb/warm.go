@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
@@ -15,7 +14,9 @@ import (
 func warm(url string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	client := dynamodb.New(dynamodb.Options{Region: "warm-up-1", BaseEndpoint: &url, Credentials: credentials.NewStaticCredentialsProvider("warm", "up", "")})
+	client := dynamodb.New(dynamodb.Options{Region: "warm-up-1", BaseEndpoint: &url, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "warm", SecretAccessKey: "up"}, nil
+	})})
 	name, key := aws.String("warm-up"), aws.String("id")
 	query := func() error {
 		_, err := client.Query(ctx, &dynamodb.QueryInput{TableName: name, KeyConditionExpression: aws.String("id = :id"),
