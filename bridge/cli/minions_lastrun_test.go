@@ -80,7 +80,7 @@ func TestLastRuns(t *testing.T) {
 		"web-1": "state.apply failed 0s 5: a state with a rathe…", "web-2": "state.highstate succeeded 3h0m -",
 		"web-3": "state.highstate failed 3h0m -", "web-4": "state.apply succeeded 0s (test)",
 	} {
-		if line := lineOf(out, id); seconds.ReplaceAllString(strings.Join(strings.Fields(line)[1:], " "), " 0s ") != want || len([]rune(line)) > 80 {
+		if line := lineOf(out, id); secondsAge.ReplaceAllString(strings.Join(strings.Fields(line)[1:], " "), " 0s ") != want || len([]rune(line)) > 80 {
 			t.Errorf("%q, not %q", line, want)
 		}
 	}
@@ -109,8 +109,8 @@ func TestLastRuns(t *testing.T) {
 	a.says(exitOK, "minions explain web-3", "last run   state.highstate failed 3h0m ago, job "+jid)
 }
 
-// seconds is an age of so many: the test takes some itself.
-var seconds = regexp.MustCompile(` [0-9]+s `)
+// secondsAge is an age of so many seconds: the test takes some itself.
+var secondsAge = regexp.MustCompile(` [0-9]+s `)
 
 func lineOf(out, id string) string {
 	for line := range strings.Lines(out) {
