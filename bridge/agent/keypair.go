@@ -41,7 +41,7 @@ const (
 func (l *Local) MakeKey() (made bool, err error) {
 	private, public := filepath.Join(l.minion.PKIDir, privateName), filepath.Join(l.minion.PKIDir, publicName)
 	size, ordinary := l.keySettings()
-	if !ordinary || l.pid() != 0 || exists(private) || exists(public) {
+	if !ordinary || l.pid() != 0 || exists(private) || exists(public) || l.starts() {
 		return false, nil
 	}
 	uid, err := l.minionUser()

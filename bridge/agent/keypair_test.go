@@ -71,6 +71,11 @@ func TestMakeKeyLeavesAlone(t *testing.T) {
 			put(t, filepath.Join(l.proc, "7", "cmdline"), "salt-minion")
 			put(t, l.minion.PIDFile, "7")
 		},
+		"a minion that starts": func(l *Local) {
+			l.proc = t.TempDir()
+			l.minion.Path = "/srv/salt/minion"
+			put(t, filepath.Join(l.proc, "7", "cmdline"), "/usr/bin/python3\x00/usr/bin/salt-minion\x00-c\x00/srv/salt\x00")
+		},
 		"a key in another place":  func(l *Local) { l.minion.Options = map[string]any{"keys.cache_driver": "consul"} },
 		"a size that is too much": func(l *Local) { l.minion.Options = map[string]any{"keysize": 1 << 20} },
 		"a size that is no size":  func(l *Local) { l.minion.Options = map[string]any{"keysize": "large"} },
@@ -87,6 +92,23 @@ func TestMakeKeyLeavesAlone(t *testing.T) {
 	l.minion = salt.MinionConfig{PKIDir: t.TempDir(), Options: map[string]any{"user": "nobody-of-that-name"}}
 	if made, err := l.MakeKey(); err == nil || made {
 		t.Errorf("a user who is not there: made %v, %v", made, err)
+	}
+}
+
+func TestRunsMinion(t *testing.T) {
+	for cmdline, want := range map[string]bool{
+		"/usr/bin/python3\x00/usr/bin/salt-minion\x00":                          true,
+		"/usr/bin/salt-minion\x00-d\x00":                                        true,
+		"/usr/bin/python3 /usr/bin/salt-minion MultiMinionProcessManager ":      true,
+		"/opt/python\x00/opt/salt-minion\x00-c\x00/etc/salt/\x00-l\x00info\x00": true,
+		"/opt/salt-minion\x00--config-dir=/srv/other\x00":                       false,
+		"systemctl\x00restart\x00salt-minion\x00":                               false,
+		"/usr/bin/python3\x00/usr/bin/salt-master\x00":                          false,
+		"": false,
+	} {
+		if got := runsMinion(cmdline, "/etc/salt"); got != want {
+			t.Errorf("%q: %v", cmdline, got)
+		}
 	}
 }
 
