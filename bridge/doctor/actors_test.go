@@ -167,6 +167,10 @@ func TestForeignJobs(t *testing.T) {
 	write(t, dir, "jobs/0a/x/jid", "1")
 	write(t, dir, "jobs/file", "no folder")
 	c := salt.Config{Path: "/etc/salt/master", CacheDir: dir, User: "nobody"}
+	if n := len(foreignJobs(c)); n != 0 {
+		t.Errorf("%d folders, and the master's user is not configured: it is not the caller", n)
+	}
+	c.Options = map[string]any{"user": "nobody"}
 	found := func() []Finding {
 		var r report
 		examineJobs(&r, Master{Config: c, ForeignJobs: foreignJobs(c)})
@@ -176,7 +180,7 @@ func TestForeignJobs(t *testing.T) {
 	if len(before) != 1 || len(before[0].Commands) != 1 || !strings.Contains(before[0].What, "2 folders") {
 		t.Fatalf("%+v", before)
 	}
-	if root := (salt.Config{CacheDir: dir, User: "root"}); len(foreignJobs(root)) != 0 {
+	if root := (salt.Config{CacheDir: dir, User: "root", Options: map[string]any{"user": "root"}}); len(foreignJobs(root)) != 0 {
 		t.Error("root can write everywhere")
 	}
 	if os.Geteuid() != 0 {
