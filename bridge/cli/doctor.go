@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -278,29 +277,5 @@ func (v *visit) askBridge(ctx context.Context) {
 func (v *visit) close() {
 	if v.store != nil {
 		_ = v.store.close()
-	}
-}
-
-func printFindings(c *cli.Context, findings []doctor.Finding) error {
-	if c.Bool("json") {
-		return printJSON(c.App.Writer, findings)
-	}
-	w := paint(c.App.Writer)
-	for _, f := range findings {
-		fmt.Fprintf(w, "%-8s %-22s %s\n", f.Severity, f.Check, plain(f.What))
-		printIndented(w, f.Why)
-		if f.Mend != "" {
-			printIndented(w, "fix: "+f.Mend)
-		}
-	}
-	n := doctor.Count(findings)
-	_, err := fmt.Fprintf(w, "errors: %d, warnings: %d, notes: %d, ok: %d; nothing was changed\n",
-		n[doctor.Error], n[doctor.Warning], n[doctor.Note], n[doctor.OK])
-	return err
-}
-
-func printIndented(w io.Writer, text string) {
-	if text != "" {
-		fmt.Fprintf(w, "%-31s %s\n", "", plain(text))
 	}
 }
