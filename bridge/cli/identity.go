@@ -65,7 +65,7 @@ func openIdentity(c *cli.Context) (*identity.Place, *identity.Bucket, error) {
 		return nil, nil, usageError(fmt.Errorf("salt_config: %w", err))
 	}
 	if _, err := salt.OpenKeys(master); err != nil {
-		return nil, nil, err
+		return nil, nil, usageError(fmt.Errorf("salt_config: %w", err))
 	}
 	own, err := identity.Open(identity.Config{PKIDir: master.PKIDir, User: master.User, ID: master.ID, Files: cfg.Identity.Files})
 	if err != nil {

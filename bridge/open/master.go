@@ -19,7 +19,7 @@ func Master(cfg config.Config) (salt.Config, *salt.Keys, *salt.Master, error) {
 	}
 	keys, err := salt.OpenKeys(master)
 	if err != nil {
-		return master, nil, nil, err
+		return master, nil, nil, config.Invalid(fmt.Errorf("salt_config: %w", err))
 	}
 	client, err := salt.NewMaster(master)
 	return master, keys, client, err

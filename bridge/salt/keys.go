@@ -31,8 +31,11 @@ const (
 const fileKeys = "localfs_key"
 
 var (
-	// ErrKeyStore is returned for a master whose keys are not in files.
-	ErrKeyStore = errors.New("only the key store in files (keys.cache_driver: localfs_key) is supported")
+	// ErrKeyStore is returned for a master whose keys are not in files. Up to 3008.5
+	// such a master serves no minion, with or without Phoenix: it looks for the key of
+	// who sends a request in pki_dir/minions, whatever the driver
+	// (salt/channel/server.py, validate_token).
+	ErrKeyStore = errors.New("only the key store in files (keys.cache_driver: localfs_key) is supported: with any other, Salt refuses the requests of accepted minions")
 	// ErrNoKey is returned when there is no key for an id in that state.
 	ErrNoKey = errors.New("no such key")
 	// ErrOtherKey is returned when another key for that id is accepted already.
