@@ -125,7 +125,7 @@ var checks = []Check{
 	{"retry-dns", OnMinion, "`retry_dns`",
 		"failover needs 0: otherwise Salt waits for the name of a master that is gone, and never tries the next"},
 	{"unit", OnMinion, "`KillMode` and `TimeoutStopSec` of the minion's systemd unit",
-		"an agent restarts the minion when its masters change; systemd then also kills its jobs, including a highstate"},
+		"an agent restarts the minion when its masters change; with KillMode=control-group or mixed systemd then also kills its jobs, including a highstate, and with a long TimeoutStopSec the minion is away for that long"},
 	{"drop-in", OnMinion, "the agent's `99-phoenix.conf`, and whether another file changes what it says",
 		"it shows the minion which masters are alive"},
 	{"alive-schedule", OnMinion, "`__master_alive_` jobs of masters that are not on the list, in `_schedule.conf`",

@@ -182,7 +182,9 @@ func TestFindings(t *testing.T) {
 		{"schedule", Note, "by its schedule", func(m *Minion) {
 			m.Schedule = map[string]any{"high": map[string]any{"function": "state.highstate", "minutes": 60}}
 		}},
-		{"unit", Warning, "after 5 s (KillMode=mixed", func(m *Minion) { m.Unit = Unit{"/lib/salt-minion.service", "mixed", 5} }},
+		{"unit", Warning, "(KillMode=mixed, TimeoutStopSec=90)", func(m *Minion) { m.Unit = Unit{"/lib/salt-minion.service", "mixed", 90} }},
+		{"unit", Warning, "(KillMode=control-group, TimeoutStopSec=systemd's own)", func(m *Minion) { m.Unit = Unit{Path: "/lib/salt-minion.service"} }},
+		{"unit", Note, "ignores SIGTERM", func(m *Minion) { m.Unit = Unit{"/lib/salt-minion.service", "process", 0} }},
 		{"master-names", Warning, "no address is known for nowhere", func(m *Minion) { m.Reach = map[string]Reach{"nowhere": {NameErr: gone}} }},
 		{"master-ports", Warning, "nothing answers at salt port 4505", func(m *Minion) { m.Reach = map[string]Reach{"salt": {Closed: []int{4505}}} }},
 		{"startup-states", Warning, "highstate", func(m *Minion) { m.Config.Options["startup_states"] = "highstate" }},

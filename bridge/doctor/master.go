@@ -32,6 +32,8 @@ type Master struct {
 	// ForeignJobs are folders of the job cache that the master's user does not own.
 	ForeignJobs []string
 	Queues      []string // sqs.queues of Phoenix's own configuration
+	// OptionSets are the files besides the main one that set each option.
+	OptionSets map[string][]optionSet
 
 	IDPattern string
 	ValidID   func(string) bool
@@ -126,7 +128,7 @@ func examineSalt(r *report, m Master) {
 		}
 	}
 	if c.Options["auth_events"] == false {
-		r.add(Warning, "auth-events", setOption(c.DropIns, "auth_events", "True", restartMaster), "auth_events is off")
+		r.add(Warning, "auth-events", m.options().set("auth_events", "True"), "auth_events is off")
 	} else {
 		r.ok("auth-events", "auth_events is on")
 	}
@@ -144,7 +146,7 @@ func examineSigning(r *report, m Master) {
 		{"permissive-pki", "permissive_pki_access", "", c.PermissivePKI, Warning},
 	} {
 		if o.on {
-			r.add(o.severity, o.check, setOption(c.DropIns, o.option, "False", restartMaster), "%s is on%s", o.option, o.what)
+			r.add(o.severity, o.check, m.options().set(o.option, "False"), "%s is on%s", o.option, o.what)
 		} else {
 			r.ok(o.check, "%s is off", o.option)
 		}

@@ -48,6 +48,7 @@ func ReadMaster(c salt.Config) Master {
 	m.Actors = actors(c)
 	m.Mounts, _ = mounts(filepath.Join(h.proc, "self", "mountinfo"))
 	m.Returner, m.ForeignJobs = readReturner(c), foreignJobs(c)
+	m.OptionSets = readOptionSets(c.Path, c.DropIns)
 	m.Runners = readRunners(append([]string{filepath.Join(c.ExtensionModules, "runners")}, c.RunnerDirs...))
 	return m
 }

@@ -46,7 +46,8 @@ const minute = time.Minute
 const (
 	pki   = "etc/salt/pki/master/"
 	conf  = "etc/salt/master.d/planted.conf"
-	mconf = "etc/salt/minion.d/planted.conf"
+	mconf = "etc/salt/minion.d/10-planted.conf"
+	late  = "etc/salt/minion.d/planted.conf" // read after the agent's file
 )
 
 func masterFaults() []fault {
@@ -89,7 +90,8 @@ func minionFaults() []fault {
 	}
 	return []fault{
 		option("cache-jobs", doctor.Warning, "cache_jobs: False\n"),
-		option("test-mode", doctor.Warning, "test: True\n"),
+		{"cache-jobs", doctor.Warning, map[string]string{late: "cache_jobs: False\n"}, without(late), nil},
+		{"test-mode", doctor.Warning, map[string]string{late: "test: True\n"}, nil, []string{late}},
 		option("file-client", doctor.Error, "file_client: local\n"),
 		{"modules", doctor.Error, map[string]string{mconf: "disable_modules: [state]\n"}, without(mconf), nil},
 		option("masters", doctor.Warning, "master: [127.0.0.1, localhost]\nmaster_type: distributed\n"),
@@ -235,7 +237,7 @@ func (p patient) heal(t *testing.T, f fault) {
 	}
 	after := p.tree(t)
 	for name := range after {
-		if before[name] != after[name] && !slices.Contains(f.left, name) && !strings.HasPrefix(filepath.Base(name), "zz-") {
+		if before[name] != after[name] && !slices.Contains(f.left, name) && !ofAFix(filepath.Base(name)) {
 			t.Errorf("%s: %q has changed %s", f.check, found.Mend, name)
 		}
 	}
@@ -257,6 +259,11 @@ func (p patient) heal(t *testing.T, f fault) {
 	}
 }
 
+// ofAFix reports whether a file is one by which fixes set options.
+func ofAFix(name string) bool {
+	return strings.HasPrefix(name, "zz-") || strings.HasPrefix(name, "99-doctor-")
+}
+
 // notPlanted are the checks on a master or a minion of which TestFixes plants no fault, and
 // why.
 var notPlanted = map[string]string{
@@ -267,7 +274,7 @@ var notPlanted = map[string]string{
 	"key-store":             "root, whom the tests run as, can read all keys",
 	"shared-folders":        "no network file system is mounted here: TestFindings",
 	"what-phoenix-would-do": "it is no fault",
-	"unit":                  "systemd's folders are the machine's own: TestUnit",
+	"unit":                  "systemd's folders are the machine's own: TestUnitFix",
 	"alive-schedule":        "the agent removes them: TestForgetsTheStaleOnly in package agent",
 	"master-key":            "its fix makes the minion trust whoever answers first: TestFindings",
 }
