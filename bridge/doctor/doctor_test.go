@@ -192,6 +192,7 @@ func TestFindings(t *testing.T) {
 		{"configuration", Note, "only Salt", func(f *Fleet) { f.Config = "" }},
 		{"configuration", Error, "unknown key x", func(f *Fleet) { f.ConfigErr = errors.New("unknown key x") }},
 		{"bridge", Note, "none answers", func(f *Fleet) { f.Bridge, f.BridgeErr = nil, gone }},
+		{"bridge", Note, "none answers", func(f *Fleet) { f.Bridge, f.BridgeErr, f.Foreign = nil, gone, 3 }},
 		{"bridge", Error, "does not reach", func(f *Fleet) { f.Bridge.Reach = false }},
 		{"bridge", Warning, "does not receive events: away", func(f *Fleet) { f.Bridge.Bus = "away" }},
 		{"bridge", Warning, "delayed: x", func(f *Fleet) { f.Bridge.Held = "x" }},

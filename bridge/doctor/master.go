@@ -205,9 +205,17 @@ func examinePlan(r *report, m Master) {
 	}
 	severity, fix := OK, Fix{}
 	if plan.Foreign > 0 {
-		severity, fix = Note, say("phoenix adopt --dry-run says which of them would become part of the fleet")
+		severity, fix = Note, say("phoenix adopt --dry-run says which of them would become part of the fleet; phoenix adopt adds them")
 	}
 	r.add(severity, "what-phoenix-would-do", fix, "%s (%s)", strings.Join(what, "; "), by)
+}
+
+// Foreign is how many accepted keys the store does not know.
+func (m Master) Foreign() int {
+	if m.Plan == nil {
+		return without(m).Foreign
+	}
+	return m.Plan.Foreign
 }
 
 // without is what the rules say where no key has a row.
