@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -370,5 +371,24 @@ func TestDoctorAdoptsFirst(t *testing.T) {
 	}
 	if found := examined(t, args...); found["bridge"][0].Mend != "systemctl start phoenix-bridge" {
 		t.Errorf("adopted: %+v", found["bridge"])
+	}
+}
+
+// A minion without a list looks for a host named salt, and so does doctor.
+func TestDoctorLooksForSaltsDefaultMaster(t *testing.T) {
+	for text, want := range map[string]int{"id: web-1\n": 1, "master: []\n": 1, "master_type: disable\n": 0} {
+		path := filepath.Join(t.TempDir(), "minion")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := salt.ReadMinionConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // the network has nothing to say here
+		if reach := reachMasters(ctx, c); len(reach) != want || want == 1 && reach["salt"].NameErr == nil {
+			t.Errorf("%q: %+v", text, reach)
+		}
 	}
 }

@@ -114,6 +114,14 @@ func TestFindings(t *testing.T) {
 		{"shared-folders", Warning, "cachedir /var/cache/salt is on nfs4 (fs-1:/)", func(m *Master) {
 			m.Config.CacheDir, m.Mounts = "/var/cache/salt", []Mount{{"/", "ext4", "/dev/a"}, {"/var/cache", "nfs4", "fs-1:/"}, {"/var/cache/sal", "ext4", "/dev/b"}}
 		}},
+		{"shared-folders", Warning, "cachedir /var/cache/salt is the one of another master on this machine, too (/srv/b/master)", func(m *Master) {
+			m.Config.CacheDir, m.Shared = "/var/cache/salt", []SharedFolder{{"cachedir", "/srv/b/master"}}
+		}},
+		{"cron", Error, "accepts keys", func(m *Master) {
+			m.Cron = []CronJob{{File: "/etc/cron.d/salt", Line: "* * * * * root salt-key -yA", Calls: []string{callsAccept}}, {Calls: []string{callsStates}, Minion: true}}
+		}},
+		{"cron", Warning, "runs states", func(m *Master) { m.Cron = []CronJob{{File: "/etc/crontab", Calls: []string{callsStates}}} }},
+		{"cron", Note, "not all crontabs", func(m *Master) { m.CronErr = fs.ErrPermission }},
 		{"old-runners", Error, "/r/key_runner.py", func(m *Master) { m.Runners = []Runner{{Path: "/r/key_runner.py"}, {Path: "/r/phoenix.py", Ours: true}} }},
 		{"shared-key", Error, "3 ids have one key (ddd…): a, b, c", func(m *Master) {
 			m.Keys = []Key{key("a", salt.Accepted, "ddd"), key("b", salt.Accepted, "ddd"), key("c", salt.Pending, "ddd"), key("d", salt.Accepted, "e")}
@@ -181,6 +189,9 @@ func TestFindings(t *testing.T) {
 		}},
 		{"schedule", Note, "by its schedule", func(m *Minion) {
 			m.Schedule = map[string]any{"high": map[string]any{"function": "state.highstate", "minutes": 60}}
+		}},
+		{"schedule", Warning, "when the machine starts", func(m *Minion) {
+			m.Cron = []CronJob{{File: "/etc/crontab", Line: "@reboot root salt-call state.apply", Calls: []string{callsStates}, Boot: true, Minion: true}, {Calls: []string{callsAccept}}}
 		}},
 		{"unit", Warning, "(KillMode=mixed, TimeoutStopSec=90)", func(m *Minion) { m.Unit = Unit{"/lib/salt-minion.service", "mixed", 90} }},
 		{"unit", Warning, "(KillMode=control-group, TimeoutStopSec=systemd's own)", func(m *Minion) { m.Unit = Unit{Path: "/lib/salt-minion.service"} }},

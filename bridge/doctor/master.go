@@ -28,6 +28,9 @@ type Master struct {
 	Actors   []Actor
 	Runners  []Runner
 	Mounts   []Mount
+	Shared   []SharedFolder // with other masters of this machine
+	Cron     []CronJob
+	CronErr  error // of crontabs that were not read
 	Returner Returner
 	// ForeignJobs are folders of the job cache that the master's user does not own.
 	ForeignJobs []string
@@ -87,6 +90,7 @@ func ExamineMaster(m Master) []Finding {
 	examineActors(&r, m)
 	examineJobs(&r, m)
 	examineMounts(&r, m)
+	examineCron(&r, m)
 	if m.KeysErr != nil {
 		r.add(Error, "key-store", say("run phoenix doctor as root; see keys.cache_driver in "+quote(m.Config.Path)), "%s", oneLine(m.KeysErr))
 	} else {

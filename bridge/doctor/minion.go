@@ -42,6 +42,7 @@ type Minion struct {
 	Key          string // digest of its own key
 
 	Schedule map[string]any   // jobs of _schedule.conf, which Salt writes
+	Cron     []CronJob        // what cron runs on this machine
 	Unit     Unit             // how systemd ends the service
 	Reach    map[string]Reach // what became of each master that was asked for
 	// OptionSets are the files besides the main one that set each option.
@@ -68,6 +69,7 @@ func ReadMinion(c salt.MinionConfig) Minion {
 	m.Key, _ = digestOf(filepath.Join(c.PKIDir, "minion.pub"))
 	m.Unit = readUnit("salt-minion.service", unitFolders)
 	m.OptionSets = readOptionSets(c.Path, c.DropIns)
+	m.Cron, _ = cronJobs("/")
 	return m
 }
 

@@ -62,8 +62,19 @@ func examineStates(r *report, m Minion) {
 		r.add(severity, "schedule", say("set run_on_start: False for "+quote(name)+" in schedule in "+quote(filepath.Dir(m.Config.Path))+" or in the pillar, then: "+restartMinion),
 			"the scheduled job %s runs %v %s", quote(name), job["function"], when)
 	}
+	for _, job := range m.Cron {
+		if !job.Minion {
+			continue
+		}
+		found++
+		severity, when := Note, "by cron"
+		if job.Boot {
+			severity, when = Warning, "when the machine starts"
+		}
+		r.add(severity, "schedule", say("take it out of "+quote(job.File)), "%s runs states %s: %s", quote(job.File), when, quote(job.Line))
+	}
 	if found == 0 {
-		r.ok("schedule", "the minion's schedule runs no states")
+		r.ok("schedule", "neither the minion's schedule nor cron runs states")
 	}
 }
 
