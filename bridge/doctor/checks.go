@@ -130,6 +130,8 @@ var checks = []Check{
 		"an agent restarts the minion when its masters change; with KillMode=control-group or mixed systemd then also kills its jobs, including a highstate, and with a long TimeoutStopSec the minion is away for that long"},
 	{"drop-in", OnMinion, "the agent's `99-phoenix.conf`, and whether another file changes what it says",
 		"it shows the minion which masters are alive"},
+	{"agent", OnMinion, "whether an agent runs where one has written the list of masters",
+		"without it the list stays as it is: the minion is left with masters that are gone, and does not learn of new ones"},
 	{"alive-schedule", OnMinion, "`__master_alive_` jobs of masters that are not on the list, in `_schedule.conf`",
 		"Salt does not remove them: each still checks a master that is gone, and makes the minion fail over"},
 	{"master-key", OnMinion, "`minion_master.pub`, the key that the minion trusts",

@@ -53,6 +53,25 @@ func TestCron(t *testing.T) {
 	}
 }
 
+// An agent is found by its command line; a dry run is none.
+func TestAgentThatHasEnded(t *testing.T) {
+	dir := t.TempDir()
+	h := host{proc: dir}
+	if runs, known := h.agentRuns(); runs || known {
+		t.Errorf("nothing can be seen: %v, %v", runs, known)
+	}
+	write(t, dir, "1/cmdline", "/sbin/init")
+	write(t, dir, "7/cmdline", "/usr/bin/phoenix\x00agent\x00--dry-run")
+	write(t, dir, "8/cmdline", "/usr/bin/phoenix\x00bridge")
+	if runs, known := h.agentRuns(); runs || !known {
+		t.Errorf("none runs: %v, %v", runs, known)
+	}
+	write(t, dir, "9/cmdline", "/usr/bin/phoenix\x00--config\x00/etc/phoenix/phoenix.yaml\x00agent")
+	if runs, _ := h.agentRuns(); !runs {
+		t.Error("one runs")
+	}
+}
+
 // Another master that runs on this machine is found by its command line, and what it shares
 // by its configuration. The processes are entries of a folder that stands for /proc.
 func TestSharedWithAnotherMaster(t *testing.T) {

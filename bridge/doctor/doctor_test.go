@@ -36,7 +36,7 @@ func plainMinion() Minion {
 	return Minion{
 		Config: salt.MinionConfig{Path: "/etc/salt/minion", ID: "web-1", DropIns: "/etc/salt/minion.d", MasterType: "failover",
 			Masters: []string{"10.0.0.1", "10.0.0.2"}, Options: maps.Clone(settings)},
-		Version: "3007.15", PID: 8, DropIn: settings, MasterKey: strings.Repeat("a", 64), Key: strings.Repeat("b", 64),
+		Version: "3007.15", PID: 8, DropIn: settings, AgentRuns: true, AgentKnown: true, MasterKey: strings.Repeat("a", 64), Key: strings.Repeat("b", 64),
 	}
 }
 
@@ -173,6 +173,7 @@ func TestFindings(t *testing.T) {
 		{"drop-in", Note, "no agent", func(m *Minion) { m.DropIn = nil }},
 		{"drop-in", Error, "broken", func(m *Minion) { m.DropInErr = errors.New("broken") }},
 		{"drop-in", Warning, "what it says of master", func(m *Minion) { m.Config.Options["master"] = "x" }},
+		{"agent", Warning, "does not run", func(m *Minion) { m.AgentRuns = false }},
 		{"alive-schedule", Warning, "10.0.0.9", func(m *Minion) { m.Alive = []string{"10.0.0.1", "10.0.0.9"} }},
 		{"alive-schedule", Warning, "cannot be read", func(m *Minion) { m.AliveErr = errors.New("broken") }},
 		{"master-key", Note, "no master yet", func(m *Minion) { m.MasterKeyErr = gone }},

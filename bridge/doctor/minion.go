@@ -41,6 +41,8 @@ type Minion struct {
 	MasterKeyErr error
 	Key          string // digest of its own key
 
+	AgentRuns, AgentKnown bool // whether an agent runs, and whether that is known
+
 	Schedule map[string]any   // jobs of _schedule.conf, which Salt writes
 	Cron     []CronJob        // what cron runs on this machine
 	Unit     Unit             // how systemd ends the service
@@ -70,6 +72,7 @@ func ReadMinion(c salt.MinionConfig) Minion {
 	m.Unit = readUnit("salt-minion.service", unitFolders)
 	m.OptionSets = readOptionSets(c.Path, c.DropIns)
 	m.Cron, _ = cronJobs("/")
+	m.AgentRuns, m.AgentKnown = h.agentRuns()
 	return m
 }
 
@@ -236,6 +239,14 @@ func examineDropIn(r *report, m Minion) {
 		} else {
 			r.ok("drop-in", "the minion sees it as it is")
 		}
+	}
+	switch {
+	case m.AgentRuns:
+		r.ok("agent", "an agent runs")
+	case m.DropIn != nil && m.DropInErr == nil && m.AgentKnown:
+		r.add(Warning, "agent", run("systemctl start phoenix-agent").then("or, if the minion is to have no agent any more: remove "+quote(path)+" and restart it"), "the agent has written a list of masters, and does not run")
+	default:
+		r.ok("agent", "no agent is missing")
 	}
 	hosts := make([]string, len(c.Masters)) // without ports, as Salt names the jobs
 	for i, master := range c.Masters {

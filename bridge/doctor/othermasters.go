@@ -2,10 +2,8 @@ package doctor
 
 import (
 	"cmp"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"phoenix/bridge/salt"
@@ -39,23 +37,9 @@ func (h host) sharedFolders(c salt.Config) (shared []SharedFolder) {
 	return shared
 }
 
-// maxProcesses bounds how many processes are examined.
-const maxProcesses = 100_000
-
 // masters are the configuration files of the masters that run. Each has many processes.
 func (h host) masters() (paths []string) {
-	folder, err := os.Open(h.proc)
-	if err != nil {
-		return nil
-	}
-	defer folder.Close()
-	entries, _ := folder.Readdirnames(maxProcesses)
-	for _, name := range entries {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		words := h.command(pid)
+	for words := range h.commands() {
 		if !slices.ContainsFunc(words, func(word string) bool { return filepath.Base(word) == "salt-master" }) {
 			continue
 		}

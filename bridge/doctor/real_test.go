@@ -66,6 +66,8 @@ func masterFaults() []fault {
 		{"autosign-grains", doctor.Error, map[string]string{conf: "autosign_grains_dir: ROOT/etc/salt/grains\n", "etc/salt/grains/role": "web\n"}, nil, []string{conf, "etc/salt/grains.off/role"}},
 		{"autosign-folder", doctor.Error, map[string]string{pki + "minions_autosign/web-7": ""}, nil, nil},
 		{"salt-config", doctor.Warning, map[string]string{conf: "a: b: c\n"}, word, nil},
+		{"salt-config", doctor.Error, map[string]string{conf: "transport: ws\n"}, word, nil},
+		{"salt-config", doctor.Error, map[string]string{conf: "cluster_id: one\n"}, word, nil},
 		{"reactor", doctor.Error, map[string]string{conf: "reactor:\n  - 'salt/engine/sqs/*': [ROOT/srv/let.sls]\n", "srv/let.sls": let}, word, []string{"srv/let.sls"}},
 		{"reactor", doctor.Error, map[string]string{conf: "reactor:\n  - 'my/tag': [ROOT/srv/py.sls]\n", "srv/py.sls": "#!py\ndef run():\n  return {'x': {'wheel.key.accept_dict': []}}\n"}, word, []string{"srv/py.sls"}},
 		{"engines", doctor.Warning, map[string]string{conf: "engines:\n  - sqs_events: {queue: fleet}\n"}, word, nil},
@@ -276,6 +278,7 @@ var notPlanted = map[string]string{
 	"cron":                  "crontabs are the machine's own: TestCron",
 	"what-phoenix-would-do": "it is no fault",
 	"unit":                  "systemd's folders are the machine's own: TestUnitFix",
+	"agent":                 "processes are the machine's own: TestAgentThatHasEnded",
 	"alive-schedule":        "the agent removes them: TestForgetsTheStaleOnly in package agent",
 	"master-key":            "its fix makes the minion trust whoever answers first: TestFindings",
 }
