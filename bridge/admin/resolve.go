@@ -15,9 +15,10 @@ import (
 )
 
 // resolveInstances returns the instance of each minion id, under which its row
-// lies. With id_from that is EC2's answer for instances that live; after it that of
-// the rows, for instances that EC2 has forgotten; then the id itself, for machines
-// that EC2 never knew, and for an instance's own id, which an administrator may give.
+// lies. With id_from that is EC2's answer for instances that live, or what the expression
+// finds in the id; after it that of the rows, for instances that EC2 has forgotten; then
+// the id itself, for machines that EC2 never knew, and for an instance's own id, which an
+// administrator may give.
 func (a Admin) resolveInstances(ctx context.Context, ids []string) (map[string]string, error) {
 	out := make(map[string]string, len(ids))
 	left := map[string]bool{}
@@ -29,11 +30,15 @@ func (a Admin) resolveInstances(ctx context.Context, ids []string) (map[string]s
 	if len(left) == 0 {
 		return out, nil
 	}
-	loaded, err := awsenv.Load(ctx, a.Config)
-	if err != nil {
-		return nil, err
+	var api autoscaling.EC2
+	if !autoscaling.ByExpression(a.Config.IDFrom) {
+		loaded, err := awsenv.Load(ctx, a.Config)
+		if err != nil {
+			return nil, err
+		}
+		api = awsenv.EC2(loaded)
 	}
-	names, err := autoscaling.NewNames(a.Config.IDFrom, awsenv.EC2(loaded), a.log())
+	names, err := autoscaling.NewNames(a.Config.IDFrom, api, a.log())
 	if err != nil {
 		return nil, config.Invalid(fmt.Errorf("id_from: %w", err))
 	}
@@ -61,6 +66,12 @@ func (a Admin) resolveInstances(ctx context.Context, ids []string) (map[string]s
 	return out, nil
 }
 
+// otherName reports whether a row is bound to another id, which names the same instance;
+// an administrator may give the instance's id, too.
+func (a Admin) otherName(id string, row fleet.Minion) bool {
+	return autoscaling.ByExpression(a.Config.IDFrom) && row.MinionID != "" && row.MinionID != id && row.InstanceID != id
+}
+
 // rowsOf reads the rows of minion ids, by these. If some cannot be decoded it
 // returns the others, and an error that names those by their instances.
 func (a Admin) rowsOf(ctx context.Context, ids []string) (instances map[string]string, rows map[string]fleet.Minion, err error) {
@@ -72,7 +83,7 @@ func (a Admin) rowsOf(ctx context.Context, ids []string) (instances map[string]s
 	done()
 	rows = make(map[string]fleet.Minion, len(found))
 	for id, instance := range instances {
-		if row, known := found[instance]; known {
+		if row, known := found[instance]; known && !a.otherName(id, row) {
 			rows[id] = row
 		}
 	}

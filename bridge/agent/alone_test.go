@@ -47,7 +47,7 @@ func fleetIn(zones string) (masters []Master) {
 }
 
 // TestAloneAfterDeaths: how many minions of 10,000 have no master left, at the
-// moment when one dies, or two, or all of a zone. docs/agent.md has the table.
+// moment when one dies, or two, or all of a zone. docs/agent-behaviour.md has the table.
 func TestAloneAfterDeaths(t *testing.T) {
 	for _, zones := range []string{"ab", "aab", "abc", "aabb", "aabc", "aabbcc"} {
 		masters, unknown := fleetIn(zones), fleetIn(strings.Repeat("-", len(zones)))

@@ -39,7 +39,7 @@ const (
 )
 
 // sampled is how many agents of the fleet are run: a fiftieth in "make
-// test"; PHOENIX_AGENTS=10000 runs all, for the table in docs/agent.md (minutes).
+// test"; PHOENIX_AGENTS=10000 runs all, for the table in docs/agent-behaviour.md (minutes).
 func sampled() int {
 	if n, err := strconv.Atoi(os.Getenv("PHOENIX_AGENTS")); err == nil && n >= atOnce {
 		return n
@@ -175,7 +175,7 @@ func (f *thousands) figures(act int) (n figures) {
 }
 
 // TestThousandAgents: what agents of a fleet of ten thousand do to it when masters
-// join, die, come back, drain and are replaced. docs/agent.md has the table.
+// join, die, come back, drain and are replaced. docs/agent-behaviour.md has the table.
 func TestThousandAgents(t *testing.T) {
 	needs.More(t, "minutes of a core")
 	for _, follow := range []Follow{FollowOne, 2} {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,7 +38,7 @@ func doctorCommand() *cli.Command {
 			"Exit code 0: nothing worse than a note; 1: warnings or errors.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.BoolFlag{Name: "salt-only", Usage: "check Salt only, and ignore the configuration of Phoenix"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show problems only"}},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show problems only; print nothing where there are none"}},
 		Action: runDoctor,
 	}
 }
@@ -70,7 +71,7 @@ func faultOf(findings []doctor.Finding) error {
 		return nil
 	}
 	n := doctor.Count(findings)
-	return fmt.Errorf("examine Salt: %w (errors: %d, warnings: %d)", errFindings, n[doctor.Error], n[doctor.Warning])
+	return fmt.Errorf("examine Salt: %w (errors: %d, warnings: %d, notes: %d)", errFindings, n[doctor.Error], n[doctor.Warning], n[doctor.Note])
 }
 
 // bridgeDoctor returns the operation of the socket: it examines the bridge's own
@@ -224,6 +225,9 @@ func (v *visit) master(ctx context.Context, path string) {
 			v.lookAtIdentity(ctx)
 		}
 		v.fleet.OwnKey, _ = salt.MasterKeyDigest(c)
+		if v.store != nil || errors.Is(v.fleet.StoreErr, fs.ErrNotExist) {
+			v.fleet.Foreign = m.Foreign()
+		}
 	}
 	v.findings = append(v.findings, doctor.ExamineMaster(m)...)
 }

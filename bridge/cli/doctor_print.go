@@ -21,9 +21,22 @@ func printFindings(c *cli.Context, findings []doctor.Finding) error {
 			printIndented(w, "fix: "+f.Mend)
 		}
 	}
+	return printSummary(w, c.Bool("quiet"), findings)
+}
+
+// printSummary prints how many findings there are of each severity. With --quiet there is
+// one such line at most: none where nothing was found, nor where the error with which
+// doctor ends has the numbers.
+func printSummary(w io.Writer, quiet bool, findings []doctor.Finding) error {
 	n := doctor.Count(findings)
-	_, err := fmt.Fprintf(w, "errors: %d, warnings: %d, notes: %d, ok: %d; nothing was changed\n",
-		n[doctor.Error], n[doctor.Warning], n[doctor.Note], n[doctor.OK])
+	var err error
+	switch {
+	case !quiet:
+		_, err = fmt.Fprintf(w, "errors: %d, warnings: %d, notes: %d, ok: %d; nothing was changed\n",
+			n[doctor.Error], n[doctor.Warning], n[doctor.Note], n[doctor.OK])
+	case faultOf(findings) == nil && len(findings) > 0:
+		_, err = fmt.Fprintf(w, "errors: 0, warnings: 0, notes: %d; nothing was changed\n", n[doctor.Note])
+	}
 	return err
 }
 

@@ -24,7 +24,11 @@ func reachMasters(ctx context.Context, c salt.MinionConfig) map[string]doctor.Re
 	out := map[string]doctor.Reach{}
 	var mu sync.Mutex
 	var asked sync.WaitGroup
-	for _, master := range c.Masters[:min(len(c.Masters), reachMost)] {
+	masters := c.Masters
+	if len(masters) == 0 && (c.MasterType == "str" || c.MasterType == "failover") {
+		masters = []string{"salt"} // Salt's default
+	}
+	for _, master := range masters[:min(len(masters), reachMost)] {
 		asked.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, 2*reachWithin)
 			defer cancel()

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -296,5 +297,98 @@ func TestDatesTellHowFarTheClockIsOff(t *testing.T) {
 	response.Body.Close()
 	if off, known := d.off(); !known || (off+10*time.Minute).Abs() > 5*time.Second {
 		t.Errorf("%v, %v", off, known)
+	}
+}
+
+// A quiet run prints nothing where all is well, and else the findings and one line that
+// counts them.
+func TestQuietDoctor(t *testing.T) {
+	note := doctor.Finding{Severity: doctor.Note, Check: "jid-queue", What: "few"}
+	warning := doctor.Finding{Severity: doctor.Warning, Check: "test-mode", What: "on"}
+	well := doctor.Finding{Severity: doctor.OK, Check: "masters", What: "two"}
+	for _, test := range []struct {
+		quiet    bool
+		findings []doctor.Finding
+		want     string
+	}{
+		{true, nil, ""},
+		{true, []doctor.Finding{note}, "errors: 0, warnings: 0, notes: 1; nothing was changed\n"},
+		{true, []doctor.Finding{warning, note}, ""}, // the error has the numbers
+		{false, []doctor.Finding{warning, note, well}, "errors: 0, warnings: 1, notes: 1, ok: 1; nothing was changed\n"},
+	} {
+		var out bytes.Buffer
+		if err := printSummary(&out, test.quiet, test.findings); err != nil || out.String() != test.want {
+			t.Errorf("quiet %v, %v: %q, %v", test.quiet, test.findings, out.String(), err)
+		}
+	}
+	master, _ := stillMaster(t)
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"phoenix", "doctor", "-q", "--salt-only", "--salt-config", master}, &out, &errs); code != exitFailed {
+		t.Errorf("exit %d", code)
+	}
+	if text := out.String() + errs.String(); strings.Contains(text, "ok") || strings.Count(text, "errors: ") != 1 || strings.Count(errs.String(), "\n") != 1 {
+		t.Errorf("quiet:\n%s", text)
+	}
+}
+
+// Where keys are accepted that the store does not know, doctor says what README, quickstart
+// and deploy say: adopt, and then start. Once they are adopted it says to start.
+func TestDoctorAdoptsFirst(t *testing.T) {
+	inOrder := func(name, text, starts string) {
+		t.Helper()
+		dry := strings.Index(text, "phoenix adopt --dry-run")
+		adopt := strings.Index(strings.Replace(text, "phoenix adopt --dry-run", strings.Repeat("-", len("phoenix adopt --dry-run")), 1), "phoenix adopt")
+		if start := strings.Index(text, starts); dry < 0 || adopt < dry || start < adopt {
+			t.Errorf("%s: dry run at %d, adopt at %d, start at %d", name, dry, adopt, start)
+		}
+	}
+	for name, starts := range map[string]string{"README.md": "phoenix bridge #", "docs/quickstart.md": "enable --now phoenix-bridge", "docs/deploy.md": "enable --now phoenix-bridge"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, section, _ := strings.Cut(string(text), map[string]string{"README.md": "## Use it on an existing master", "docs/deploy.md": "## Adopt an existing Salt"}[name])
+		inOrder(name, strings.Join(strings.Fields(section), " "), starts)
+	}
+	master, pki := stillMaster(t)
+	dir := t.TempDir()
+	args := []string{"--salt-config", master, "--store", "sqlite:" + filepath.Join(dir, "fleet.db"), "--socket", filepath.Join(dir, "s")}
+	putKey(t, pki, "minions_pre", "web-2", lab.UnknownKey())
+	if found := examined(t, args...); found["bridge"][0].Mend != "systemctl start phoenix-bridge" || len(found["store"][0].Commands) != 1 {
+		t.Errorf("nothing is accepted: %+v %+v", found["bridge"], found["store"])
+	}
+	putKey(t, pki, "minions", "web-1", lab.UnknownKey())
+	found := examined(t, args...)
+	for _, check := range []string{"bridge", "store"} {
+		inOrder(check, found[check][0].Mend, "systemctl enable --now phoenix-bridge")
+		if len(found[check][0].Commands) > 0 {
+			t.Errorf("%s: a person decides on adoption: %+v", check, found[check])
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), append([]string{"phoenix", "adopt", "--config", "/dev/null"}, args...), &out, &errs); code != exitOK {
+		t.Fatalf("adopt before the first start: exit %d: %s", code, errs.String())
+	}
+	if found := examined(t, args...); found["bridge"][0].Mend != "systemctl start phoenix-bridge" {
+		t.Errorf("adopted: %+v", found["bridge"])
+	}
+}
+
+// A minion without a list looks for a host named salt, and so does doctor.
+func TestDoctorLooksForSaltsDefaultMaster(t *testing.T) {
+	for text, want := range map[string]int{"id: web-1\n": 1, "master: []\n": 1, "master_type: disable\n": 0} {
+		path := filepath.Join(t.TempDir(), "minion")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := salt.ReadMinionConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // the network has nothing to say here
+		if reach := reachMasters(ctx, c); len(reach) != want || want == 1 && reach["salt"].NameErr == nil {
+			t.Errorf("%q: %+v", text, reach)
+		}
 	}
 }

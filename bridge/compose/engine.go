@@ -63,7 +63,14 @@ func engineConfig(cfg config.Config) (service.Config, error) {
 	if err != nil {
 		return service.Config{}, config.Invalid(fmt.Errorf("highstate.breaker: %w", err))
 	}
+	var names service.Names // EC2's follow in engineOnAWS
+	if autoscaling.ByExpression(cfg.IDFrom) {
+		if names, err = autoscaling.NewNames(cfg.IDFrom, nil, nil); err != nil {
+			return service.Config{}, config.Invalid(fmt.Errorf("id_from: %w", err))
+		}
+	}
 	return service.Config{
+		Names: names, FirstName: names != nil,
 		InstanceID: cfg.InstanceID, Incarnation: hex.EncodeToString(id),
 		Admit: decide.Admit(cfg.Admit), ValidID: cfg.ValidID(),
 		Highstate: decide.Policy{Enabled: h.Enabled, Attempts: h.Attempts, Lease: h.Lease, Breaker: breaker},

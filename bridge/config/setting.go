@@ -28,6 +28,9 @@ func (s Setting) Variable() string {
 // set reads the value from YAML text.
 func (s Setting) set(text string) error {
 	if p, ok := s.value.(*string); ok {
+		if err := s.checkBlank(text); err != nil {
+			return err
+		}
 		*p = text // no quotes needed for a string that YAML would take for a number
 		return nil
 	}
@@ -41,17 +44,44 @@ func (s Setting) set(text string) error {
 	return s.decode(node.Content[0])
 }
 
-// decode reads the value from a YAML node.
+// checkBlank refuses a text that is blank, except an empty one where that is the default.
+func (s Setting) checkBlank(text string) error {
+	if strings.TrimSpace(text) != "" {
+		return nil
+	}
+	c := Default()
+	for _, d := range c.Settings() {
+		switch def := d.Text(); {
+		case d.Key != s.Key:
+		case def != "":
+			return fmt.Errorf("%q is empty (leave it out for the default, %s)", text, def)
+		case text != "":
+			return fmt.Errorf("%q is blank", text)
+		}
+	}
+	return nil
+}
+
+// decode reads the value from a YAML node. A key without a value, or with null, is as one
+// that is left out.
 func (s Setting) decode(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
+		return nil
+	}
+	if _, ok := s.value.(*string); ok && node.Kind == yaml.ScalarNode {
+		if err := s.checkBlank(node.Value); err != nil {
+			return err
+		}
+	}
 	if p, ok := s.value.(*time.Duration); ok {
 		d, err := time.ParseDuration(node.Value)
 		if err != nil {
-			return fmt.Errorf("%q is not a duration like 30s", node.Value)
+			return fmt.Errorf("%s is not a duration like 30s", describe(node))
 		}
 		*p = d
 		return nil
 	}
-	if p, ok := s.value.(*[]string); ok && node.Kind == yaml.ScalarNode && node.Value != "" {
+	if p, ok := s.value.(*[]string); ok && node.Kind == yaml.ScalarNode && strings.TrimSpace(node.Value) != "" {
 		*p = strings.Fields(node.Value)
 		return nil
 	}

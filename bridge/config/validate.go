@@ -91,6 +91,14 @@ func (c *Config) Validate() error {
 	if (len(c.Ready.Top) > 0 || len(c.Ready.Pillar) > 0) && filepath.Base(c.SaltConfig) != "master" {
 		fault("salt_config", "ready.top and ready.pillar need one that is called master, as salt-run does")
 	}
+	if len(c.Ready.Command) > 0 && c.Ready.Command[0] == "" {
+		fault("ready.command", "the program is empty")
+	}
+	for key, items := range map[string][]string{"ready.pillar": c.Ready.Pillar, "identity.files": c.Identity.Files} {
+		if slices.Contains(items, "") {
+			fault(key, "an item is empty")
+		}
+	}
 	if c.Heal.After != 0 && (c.Heal.After < minHeal || c.Heal.After > 24*time.Hour) {
 		fault("heal.after", "%v is neither 0 nor between %v and 24h", c.Heal.After, minHeal)
 	}

@@ -149,6 +149,40 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// The fix of a unit is a drop-in after which nothing is found. The test writes it to a
+// folder of its own, since /etc/systemd is the machine's, and systemctl does nothing.
+func TestUnitFix(t *testing.T) {
+	for _, text := range []string{"[Service]\nKillMode=mixed\n", "[Service]\n", "[Service]\nKillMode=process\n"} {
+		dir := t.TempDir()
+		folders := []string{filepath.Join(dir, "etc"), filepath.Join(dir, "lib")}
+		write(t, dir, "lib/salt-minion.service", text)
+		write(t, dir, "etc/salt-minion.service.d/override.conf", "[Service]\nTimeoutStopSec=5min\n")
+		bin := t.TempDir()
+		if err := os.Symlink("/bin/true", filepath.Join(bin, "systemctl")); err != nil {
+			t.Fatal(err)
+		}
+		find := func() Finding {
+			var r report
+			examineUnit(&r, Minion{Unit: readUnit("salt-minion.service", folders)})
+			return r.findings[0]
+		}
+		found := find()
+		if len(found.Commands) == 0 {
+			t.Fatalf("%q: no command: %+v", text, found)
+		}
+		for _, command := range found.Commands {
+			cmd := exec.Command("sh", "-c", strings.ReplaceAll(command, "/etc/systemd/system", folders[0]))
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v: %s", command, err, out)
+			}
+		}
+		if now := find(); now.Severity != OK {
+			t.Errorf("%q: after %q: %+v", text, found.Mend, now)
+		}
+	}
+}
+
 // What the kernel lists is read as it writes it. No network file system can be mounted
 // here, so its line is the one of proc_pid_mountinfo(5) with another kind.
 func TestMounts(t *testing.T) {

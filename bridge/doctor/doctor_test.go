@@ -36,7 +36,7 @@ func plainMinion() Minion {
 	return Minion{
 		Config: salt.MinionConfig{Path: "/etc/salt/minion", ID: "web-1", DropIns: "/etc/salt/minion.d", MasterType: "failover",
 			Masters: []string{"10.0.0.1", "10.0.0.2"}, Options: maps.Clone(settings)},
-		Version: "3007.15", PID: 8, DropIn: settings, MasterKey: strings.Repeat("a", 64), Key: strings.Repeat("b", 64),
+		Version: "3007.15", PID: 8, DropIn: settings, AgentRuns: true, AgentKnown: true, MasterKey: strings.Repeat("a", 64), Key: strings.Repeat("b", 64),
 	}
 }
 
@@ -114,6 +114,14 @@ func TestFindings(t *testing.T) {
 		{"shared-folders", Warning, "cachedir /var/cache/salt is on nfs4 (fs-1:/)", func(m *Master) {
 			m.Config.CacheDir, m.Mounts = "/var/cache/salt", []Mount{{"/", "ext4", "/dev/a"}, {"/var/cache", "nfs4", "fs-1:/"}, {"/var/cache/sal", "ext4", "/dev/b"}}
 		}},
+		{"shared-folders", Warning, "cachedir /var/cache/salt is the one of another master on this machine, too (/srv/b/master)", func(m *Master) {
+			m.Config.CacheDir, m.Shared = "/var/cache/salt", []SharedFolder{{"cachedir", "/srv/b/master"}}
+		}},
+		{"cron", Error, "accepts keys", func(m *Master) {
+			m.Cron = []CronJob{{File: "/etc/cron.d/salt", Line: "* * * * * root salt-key -yA", Calls: []string{callsAccept}}, {Calls: []string{callsStates}, Minion: true}}
+		}},
+		{"cron", Warning, "runs states", func(m *Master) { m.Cron = []CronJob{{File: "/etc/crontab", Calls: []string{callsStates}}} }},
+		{"cron", Note, "not all crontabs", func(m *Master) { m.CronErr = fs.ErrPermission }},
 		{"old-runners", Error, "/r/key_runner.py", func(m *Master) { m.Runners = []Runner{{Path: "/r/key_runner.py"}, {Path: "/r/phoenix.py", Ours: true}} }},
 		{"shared-key", Error, "3 ids have one key (ddd…): a, b, c", func(m *Master) {
 			m.Keys = []Key{key("a", salt.Accepted, "ddd"), key("b", salt.Accepted, "ddd"), key("c", salt.Pending, "ddd"), key("d", salt.Accepted, "e")}
@@ -165,6 +173,7 @@ func TestFindings(t *testing.T) {
 		{"drop-in", Note, "no agent", func(m *Minion) { m.DropIn = nil }},
 		{"drop-in", Error, "broken", func(m *Minion) { m.DropInErr = errors.New("broken") }},
 		{"drop-in", Warning, "what it says of master", func(m *Minion) { m.Config.Options["master"] = "x" }},
+		{"agent", Warning, "does not run", func(m *Minion) { m.AgentRuns = false }},
 		{"alive-schedule", Warning, "10.0.0.9", func(m *Minion) { m.Alive = []string{"10.0.0.1", "10.0.0.9"} }},
 		{"alive-schedule", Warning, "cannot be read", func(m *Minion) { m.AliveErr = errors.New("broken") }},
 		{"master-key", Note, "no master yet", func(m *Minion) { m.MasterKeyErr = gone }},
@@ -182,7 +191,12 @@ func TestFindings(t *testing.T) {
 		{"schedule", Note, "by its schedule", func(m *Minion) {
 			m.Schedule = map[string]any{"high": map[string]any{"function": "state.highstate", "minutes": 60}}
 		}},
-		{"unit", Warning, "after 5 s (KillMode=mixed", func(m *Minion) { m.Unit = Unit{"/lib/salt-minion.service", "mixed", 5} }},
+		{"schedule", Warning, "when the machine starts", func(m *Minion) {
+			m.Cron = []CronJob{{File: "/etc/crontab", Line: "@reboot root salt-call state.apply", Calls: []string{callsStates}, Boot: true, Minion: true}, {Calls: []string{callsAccept}}}
+		}},
+		{"unit", Warning, "(KillMode=mixed, TimeoutStopSec=90)", func(m *Minion) { m.Unit = Unit{"/lib/salt-minion.service", "mixed", 90} }},
+		{"unit", Warning, "(KillMode=control-group, TimeoutStopSec=systemd's own)", func(m *Minion) { m.Unit = Unit{Path: "/lib/salt-minion.service"} }},
+		{"unit", Note, "ignores SIGTERM", func(m *Minion) { m.Unit = Unit{"/lib/salt-minion.service", "process", 0} }},
 		{"master-names", Warning, "no address is known for nowhere", func(m *Minion) { m.Reach = map[string]Reach{"nowhere": {NameErr: gone}} }},
 		{"master-ports", Warning, "nothing answers at salt port 4505", func(m *Minion) { m.Reach = map[string]Reach{"salt": {Closed: []int{4505}}} }},
 		{"startup-states", Warning, "highstate", func(m *Minion) { m.Config.Options["startup_states"] = "highstate" }},
@@ -190,6 +204,7 @@ func TestFindings(t *testing.T) {
 		{"configuration", Note, "only Salt", func(f *Fleet) { f.Config = "" }},
 		{"configuration", Error, "unknown key x", func(f *Fleet) { f.ConfigErr = errors.New("unknown key x") }},
 		{"bridge", Note, "none answers", func(f *Fleet) { f.Bridge, f.BridgeErr = nil, gone }},
+		{"bridge", Note, "none answers", func(f *Fleet) { f.Bridge, f.BridgeErr, f.Foreign = nil, gone, 3 }},
 		{"bridge", Error, "does not reach", func(f *Fleet) { f.Bridge.Reach = false }},
 		{"bridge", Warning, "does not receive events: away", func(f *Fleet) { f.Bridge.Bus = "away" }},
 		{"bridge", Warning, "delayed: x", func(f *Fleet) { f.Bridge.Held = "x" }},

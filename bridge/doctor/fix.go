@@ -85,16 +85,6 @@ func remove(command string, paths []string) Fix {
 
 const restartMaster, restartMinion = "systemctl restart salt-master", "systemctl restart salt-minion"
 
-// setOption sets an option by a file of its own that Salt reads after all others of
-// that folder, and restarts the service.
-func setOption(folder, option, value, restart string) Fix {
-	w, ok := word(folder)
-	if !ok {
-		return say("set " + option + ": " + value + " in the configuration, then: " + restart)
-	}
-	return run("mkdir -p "+w, "echo '"+option+": "+value+"' > "+filepath.Join(w, "zz-"+option+".conf"), restart)
-}
-
 // phoenix is the program, with the configuration that doctor was asked to read.
 func (m Master) phoenix() string {
 	if path, ok := word(m.Config.Path); ok && m.Config.Path != "/etc/salt/master" {

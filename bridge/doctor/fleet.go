@@ -26,8 +26,11 @@ type Fleet struct {
 
 	Store    string
 	StoreErr error
-	BadRows  []error // of the store, one for each that cannot be decoded
-	Tables   []Table
+	// Foreign are the accepted keys of this master that the store does not know; 0 where
+	// the store cannot be read.
+	Foreign int
+	BadRows []error // of the store, one for each that cannot be decoded
+	Tables  []Table
 
 	Queues, Groups []Reached
 	Calls          []Call
@@ -112,7 +115,7 @@ func ExamineFleet(f Fleet) []Finding {
 	examineRelay(&r, f.Bridge)
 	examineRemoved(&r, f.Bridge)
 	if errors.Is(f.StoreErr, fs.ErrNotExist) { // SQLite's, before the first start
-		r.add(Note, "store", run("systemctl start phoenix-bridge"), "%s", oneLine(f.StoreErr))
+		r.add(Note, "store", f.start(), "%s", oneLine(f.StoreErr))
 	} else if f.StoreErr != nil {
 		r.add(Error, "store", say("phoenix status"), "%s", oneLine(f.StoreErr))
 	} else {
@@ -140,12 +143,21 @@ func ExamineFleet(f Fleet) []Finding {
 	return r.findings
 }
 
+// start starts the bridge. An existing fleet is adopted first (docs/deploy.md): then the key
+// of each minion is bound before the bridge decides on any.
+func (f Fleet) start() Fix {
+	if f.Foreign > 0 {
+		return say("first adopt " + count(f.Foreign, "accepted key") + ": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
+	}
+	return run("systemctl start phoenix-bridge")
+}
+
 func examineBridge(r *report, f Fleet) {
 	b := f.Bridge
 	switch {
 	case f.Socket == "": // beside a minion
 	case b == nil:
-		r.add(Note, "bridge", run("systemctl start phoenix-bridge"), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
+		r.add(Note, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
 		r.add(Error, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it does not reach its store")
 	case !b.Ready && b.Unproven:

@@ -79,7 +79,7 @@ var ourJobs = []string{"state.highstate", "test.ping", "saltutil.find_job", "sal
 func examineJobs(r *report, m Master) {
 	c := m.Config
 	name, _ := c.Options["master_job_cache"].(string)
-	back := setOption(c.DropIns, "master_job_cache", localCache, restartMaster)
+	back := m.options().set("master_job_cache", localCache)
 	switch {
 	case name == "" || name == localCache:
 		r.ok("job-cache", "master_job_cache is Salt's own, in files")

@@ -28,10 +28,15 @@ type Master struct {
 	Actors   []Actor
 	Runners  []Runner
 	Mounts   []Mount
+	Shared   []SharedFolder // with other masters of this machine
+	Cron     []CronJob
+	CronErr  error // of crontabs that were not read
 	Returner Returner
 	// ForeignJobs are folders of the job cache that the master's user does not own.
 	ForeignJobs []string
 	Queues      []string // sqs.queues of Phoenix's own configuration
+	// OptionSets are the files besides the main one that set each option.
+	OptionSets map[string][]optionSet
 
 	IDPattern string
 	ValidID   func(string) bool
@@ -85,6 +90,7 @@ func ExamineMaster(m Master) []Finding {
 	examineActors(&r, m)
 	examineJobs(&r, m)
 	examineMounts(&r, m)
+	examineCron(&r, m)
 	if m.KeysErr != nil {
 		r.add(Error, "key-store", say("run phoenix doctor as root; see keys.cache_driver in "+quote(m.Config.Path)), "%s", oneLine(m.KeysErr))
 	} else {
@@ -126,7 +132,7 @@ func examineSalt(r *report, m Master) {
 		}
 	}
 	if c.Options["auth_events"] == false {
-		r.add(Warning, "auth-events", setOption(c.DropIns, "auth_events", "True", restartMaster), "auth_events is off")
+		r.add(Warning, "auth-events", m.options().set("auth_events", "True"), "auth_events is off")
 	} else {
 		r.ok("auth-events", "auth_events is on")
 	}
@@ -144,7 +150,7 @@ func examineSigning(r *report, m Master) {
 		{"permissive-pki", "permissive_pki_access", "", c.PermissivePKI, Warning},
 	} {
 		if o.on {
-			r.add(o.severity, o.check, setOption(c.DropIns, o.option, "False", restartMaster), "%s is on%s", o.option, o.what)
+			r.add(o.severity, o.check, m.options().set(o.option, "False"), "%s is on%s", o.option, o.what)
 		} else {
 			r.ok(o.check, "%s is off", o.option)
 		}
@@ -203,9 +209,17 @@ func examinePlan(r *report, m Master) {
 	}
 	severity, fix := OK, Fix{}
 	if plan.Foreign > 0 {
-		severity, fix = Note, say("phoenix adopt --dry-run says which of them would become part of the fleet")
+		severity, fix = Note, say("phoenix adopt --dry-run says which of them would become part of the fleet; phoenix adopt adds them")
 	}
 	r.add(severity, "what-phoenix-would-do", fix, "%s (%s)", strings.Join(what, "; "), by)
+}
+
+// Foreign is how many accepted keys the store does not know.
+func (m Master) Foreign() int {
+	if m.Plan == nil {
+		return without(m).Foreign
+	}
+	return m.Plan.Foreign
 }
 
 // without is what the rules say where no key has a row.

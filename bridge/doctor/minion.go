@@ -41,9 +41,14 @@ type Minion struct {
 	MasterKeyErr error
 	Key          string // digest of its own key
 
+	AgentRuns, AgentKnown bool // whether an agent runs, and whether that is known
+
 	Schedule map[string]any   // jobs of _schedule.conf, which Salt writes
+	Cron     []CronJob        // what cron runs on this machine
 	Unit     Unit             // how systemd ends the service
 	Reach    map[string]Reach // what became of each master that was asked for
+	// OptionSets are the files besides the main one that set each option.
+	OptionSets map[string][]optionSet
 }
 
 // ReadMinion reads what there is to know of a minion so configured, but for Reach. It
@@ -65,6 +70,9 @@ func ReadMinion(c salt.MinionConfig) Minion {
 	m.MasterKey, m.MasterKeyErr = digestOf(filepath.Join(c.PKIDir, "minion_master.pub"))
 	m.Key, _ = digestOf(filepath.Join(c.PKIDir, "minion.pub"))
 	m.Unit = readUnit("salt-minion.service", unitFolders)
+	m.OptionSets = readOptionSets(c.Path, c.DropIns)
+	m.Cron, _ = cronJobs("/")
+	m.AgentRuns, m.AgentKnown = h.agentRuns()
 	return m
 }
 
@@ -134,7 +142,7 @@ func examineMasters(r *report, m Minion) {
 		r.add(Note, "masters", say("set agent.follow to all (as it is), to a number, or to 1 (one at a time, with failover)"),
 			"follows %d at once by its own configuration: %s; an agent leaves it so until agent.follow is set", len(c.Masters), list)
 	case c.MasterType != "failover":
-		r.add(Warning, "masters", m.set("master_type", "failover"), "masters %s, and master_type is %s", list, quote(c.MasterType))
+		r.add(Warning, "masters", m.options().set("master_type", "failover"), "masters %s, and master_type is %s", list, quote(c.MasterType))
 	default:
 		r.ok("masters", "fails over among %s", list)
 	}
@@ -151,17 +159,20 @@ func examineSettings(r *report, m Minion) {
 	if o["cache_jobs"] == true {
 		r.ok("cache-jobs", "cache_jobs is on")
 	} else {
-		r.add(Warning, "cache-jobs", m.set("cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that received it")
+		r.add(Warning, "cache-jobs", m.options().set("cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that received it")
 	}
 	if n := whole(o, "minion_jid_queue_hwm", 100); n >= jidQueue {
 		r.ok("jid-queue", "the minion remembers %d job ids", n)
 	} else {
-		r.add(Note, "jid-queue", m.set("minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)), "the minion remembers %d job ids (minion_jid_queue_hwm)", n)
+		r.add(Note, "jid-queue", m.options().set("minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)), "the minion remembers %d job ids (minion_jid_queue_hwm)", n)
 	}
 	if n := whole(o, "master_alive_interval", 0); n > 0 {
 		r.ok("alive-interval", "master_alive_interval is %d s", n)
+	} else if set, ok := m.DropIn["master_alive_interval"]; ok && set == o["master_alive_interval"] {
+		// Masters with different publish ports, or several at once: see package agent.
+		r.ok("alive-interval", "master_alive_interval is off, as the agent sets it")
 	} else {
-		r.add(among(failover), "alive-interval", m.set("master_alive_interval", "15"), "master_alive_interval is off")
+		r.add(among(failover), "alive-interval", m.options().set("master_alive_interval", "15"), "master_alive_interval is off")
 	}
 	idle, cnt, intvl := whole(o, "tcp_keepalive_idle", 300), whole(o, "tcp_keepalive_cnt", -1), whole(o, "tcp_keepalive_intvl", -1)
 	if cnt < 0 { // the kernel's own (net.ipv4.tcp_keepalive_*)
@@ -175,21 +186,21 @@ func examineSettings(r *report, m Minion) {
 	}
 	switch after := idle + cnt*intvl; {
 	case o["tcp_keepalive"] == false:
-		r.add(among(failover), "keep-alive", m.set("tcp_keepalive", "True"), "tcp_keepalive is off")
+		r.add(among(failover), "keep-alive", m.options().set("tcp_keepalive", "True"), "tcp_keepalive is off")
 	case after > aliveMost:
-		r.add(among(failover), "keep-alive", m.setAll("tcp_keepalive_idle: 30", "tcp_keepalive_cnt: 3", "tcp_keepalive_intvl: 10"), "a dead connection ends after %d s", after)
+		r.add(among(failover), "keep-alive", m.options().setAll("tcp_keepalive_idle: 30", "tcp_keepalive_cnt: 3", "tcp_keepalive_intvl: 10"), "a dead connection ends after %d s", after)
 	default:
 		r.ok("keep-alive", "a dead connection ends after %d s", after)
 	}
 	if o["rejected_retry"] == true {
 		r.ok("rejected-retry", "rejected_retry is on")
 	} else {
-		r.add(Note, "rejected-retry", m.set("rejected_retry", "True"), "rejected_retry is off")
+		r.add(Note, "rejected-retry", m.options().set("rejected_retry", "True"), "rejected_retry is off")
 	}
 	if n := whole(o, "retry_dns", 30); n == 0 || !failover {
 		r.ok("retry-dns", "retry_dns is %d", n)
 	} else {
-		r.add(Warning, "retry-dns", m.set("retry_dns", "0"), "retry_dns is %d, and master_type is failover", n)
+		r.add(Warning, "retry-dns", m.options().set("retry_dns", "0"), "retry_dns is %d, and master_type is failover", n)
 	}
 }
 
@@ -220,10 +231,22 @@ func examineDropIn(r *report, m Minion) {
 		r.add(Note, "drop-in", say("phoenix agent --dry-run"), "there is none: no agent has run here")
 	default:
 		if changed := overridden(m.DropIn, c.Options); len(changed) > 0 {
-			r.add(Warning, "drop-in", say("take it out of the other file: grep -rnE "+quote(strings.Join(changed, "|"))+" "+quote(c.Path)+" "+quote(c.DropIns)), "another file changes what it says of %s", some(changed))
+			other := "the other file: grep -rnE " + quote(strings.Join(changed, "|")) + " " + quote(c.Path) + " " + quote(c.DropIns)
+			if paths := m.overriders(changed); len(paths) > 0 {
+				other = some(paths) + ", then: " + restartMinion
+			}
+			r.add(Warning, "drop-in", say("take it out of "+other), "another file changes what it says of %s", some(changed))
 		} else {
 			r.ok("drop-in", "the minion sees it as it is")
 		}
+	}
+	switch {
+	case m.AgentRuns:
+		r.ok("agent", "an agent runs")
+	case m.DropIn != nil && m.DropInErr == nil && m.AgentKnown:
+		r.add(Warning, "agent", run("systemctl start phoenix-agent").then("or, if the minion is to have no agent any more: remove "+quote(path)+" and restart it"), "the agent has written a list of masters, and does not run")
+	default:
+		r.ok("agent", "no agent is missing")
 	}
 	hosts := make([]string, len(c.Masters)) // without ports, as Salt names the jobs
 	for i, master := range c.Masters {
@@ -251,25 +274,6 @@ func overridden(dropIn, seen map[string]any) (changed []string) {
 	}
 	slices.Sort(changed)
 	return changed
-}
-
-// set sets an option of the minion, and restarts it.
-func (m Minion) set(option, value string) Fix {
-	return setOption(m.Config.DropIns, option, value, restartMinion)
-}
-
-// setAll sets several options, given as "name: value".
-func (m Minion) setAll(options ...string) Fix {
-	var f Fix
-	for _, option := range options {
-		name, value, _ := strings.Cut(option, ": ")
-		one := m.set(name, value)
-		if f.commands = append(f.commands, one.commands[:max(0, len(one.commands)-1)]...); one.commands == nil {
-			return one
-		}
-	}
-	f.commands = append(f.commands, restartMinion)
-	return f
 }
 
 func orNone(text, otherwise string) string {

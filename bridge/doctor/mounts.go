@@ -46,7 +46,7 @@ func on(mounts []Mount, path string) (at Mount) {
 
 func examineMounts(r *report, m Master) {
 	shared := 0
-	for _, dir := range []struct {
+	folders := []struct {
 		option, path string
 		severity     Severity
 		then         string
@@ -54,13 +54,22 @@ func examineMounts(r *report, m Master) {
 		{"cachedir", m.Config.CacheDir, Warning, "give each master a cachedir of its own, on a local disk"},
 		{"sock_dir", m.Config.SockDir, Error, "give each master a sock_dir of its own, on a local disk"},
 		{"pki_dir", m.Config.PKIDir, Note, "that works if each master of it has a bridge of its own; else give each master its own"},
-	} {
+	}
+	for _, dir := range folders {
 		if at := on(m.Mounts, dir.path); slices.Contains(overNetwork, at.Kind) {
 			shared++
 			r.add(dir.severity, "shared-folders", say(dir.then), "%s %s is on %s (%s)", dir.option, quote(dir.path), at.Kind, quote(at.Source))
 		}
 	}
+	for _, f := range m.Shared {
+		for _, dir := range folders {
+			if dir.option == f.Option {
+				shared++
+				r.add(dir.severity, "shared-folders", say(dir.then), "%s %s is the one of another master on this machine, too (%s)", dir.option, quote(dir.path), quote(f.With))
+			}
+		}
+	}
 	if shared == 0 {
-		r.ok("shared-folders", "cachedir, sock_dir and pki_dir are on local file systems")
+		r.ok("shared-folders", "cachedir, sock_dir and pki_dir are on local file systems, and no other master here has them")
 	}
 }

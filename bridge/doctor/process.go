@@ -3,8 +3,10 @@ package doctor
 import (
 	"bufio"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,6 +55,37 @@ func (h host) command(pid int) []string {
 	}
 	// setproctitle, which Salt uses, writes one text over it.
 	return strings.FieldsFunc(string(text), func(r rune) bool { return r == 0 || r == ' ' })
+}
+
+// maxProcesses bounds how many processes are examined.
+const maxProcesses = 100_000
+
+// commands are the command lines of all processes.
+func (h host) commands() iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		folder, err := os.Open(h.proc)
+		if err != nil {
+			return
+		}
+		defer folder.Close()
+		entries, _ := folder.Readdirnames(maxProcesses)
+		for _, name := range entries {
+			if pid, err := strconv.Atoi(name); err == nil && !yield(h.command(pid)) {
+				return
+			}
+		}
+	}
+}
+
+// agentRuns reports whether a phoenix agent runs on this machine; known is false where
+// the processes of others cannot be seen (hidepid).
+func (h host) agentRuns() (runs, known bool) {
+	for words := range h.commands() {
+		if len(words) > 1 && filepath.Base(words[0]) == "phoenix" && slices.Contains(words[1:], "agent") && !slices.Contains(words, "--dry-run") {
+			return true, true
+		}
+	}
+	return false, len(h.command(1)) > 0
 }
 
 // homes are where packages put Salt.

@@ -47,7 +47,10 @@ func ReadMaster(c salt.Config) Master {
 	m.AutosignFolder = names(filepath.Join(c.PKIDir, "minions_autosign"))
 	m.Actors = actors(c)
 	m.Mounts, _ = mounts(filepath.Join(h.proc, "self", "mountinfo"))
+	m.Shared = h.sharedFolders(c)
+	m.Cron, m.CronErr = cronJobs("/")
 	m.Returner, m.ForeignJobs = readReturner(c), foreignJobs(c)
+	m.OptionSets = readOptionSets(c.Path, c.DropIns)
 	m.Runners = readRunners(append([]string{filepath.Join(c.ExtensionModules, "runners")}, c.RunnerDirs...))
 	return m
 }

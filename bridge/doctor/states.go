@@ -13,17 +13,17 @@ import (
 func examineStates(r *report, m Minion) {
 	o := m.Config.Options
 	if states := o["startup_states"]; states != nil && states != "" {
-		r.add(Warning, "startup-states", m.set("startup_states", "''"), "startup_states is %v", states)
+		r.add(Warning, "startup-states", m.options().set("startup_states", "''"), "startup_states is %v", states)
 	} else {
 		r.ok("startup-states", "startup_states is not set")
 	}
 	if o["test"] == true {
-		r.add(Warning, "test-mode", m.set("test", "False"), "test is on: a highstate changes nothing and counts as a success, unless it is run with test=False, as first highstates are")
+		r.add(Warning, "test-mode", m.options().set("test", "False"), "test is on: a highstate changes nothing and counts as a success, unless it is run with test=False, as first highstates are")
 	} else {
 		r.ok("test-mode", "test is off")
 	}
 	if o["file_client"] == "local" {
-		r.add(Error, "file-client", m.set("file_client", "remote"), "file_client is local: states come from this machine, and not from the master")
+		r.add(Error, "file-client", m.options().set("file_client", "remote"), "file_client is local: states come from this machine, and not from the master")
 	} else {
 		r.ok("file-client", "states come from the master")
 	}
@@ -33,7 +33,7 @@ func examineStates(r *report, m Minion) {
 		{"master_failback", "the minion goes back to the first master of its list by itself"},
 	} {
 		if o[option.name] == true {
-			r.add(Warning, "master-order", m.set(option.name, "False"), "%s is on: %s", option.name, option.says)
+			r.add(Warning, "master-order", m.options().set(option.name, "False"), "%s is on: %s", option.name, option.says)
 		}
 	}
 	if o["random_master"] != true && o["master_shuffle"] != true && o["master_failback"] != true {
@@ -62,8 +62,19 @@ func examineStates(r *report, m Minion) {
 		r.add(severity, "schedule", say("set run_on_start: False for "+quote(name)+" in schedule in "+quote(filepath.Dir(m.Config.Path))+" or in the pillar, then: "+restartMinion),
 			"the scheduled job %s runs %v %s", quote(name), job["function"], when)
 	}
+	for _, job := range m.Cron {
+		if !job.Minion {
+			continue
+		}
+		found++
+		severity, when := Note, "by cron"
+		if job.Boot {
+			severity, when = Warning, "when the machine starts"
+		}
+		r.add(severity, "schedule", say("take it out of "+quote(job.File)), "%s runs states %s: %s", quote(job.File), when, quote(job.Line))
+	}
 	if found == 0 {
-		r.ok("schedule", "the minion's schedule runs no states")
+		r.ok("schedule", "neither the minion's schedule nor cron runs states")
 	}
 }
 
@@ -87,21 +98,25 @@ func examineModules(r *report, m Minion) {
 	}
 }
 
-// stopLeast is how long a minion needs to end what it was asked to, in seconds.
-const stopLeast = 30
+// stopMost is how long a restart of the minion may take, in seconds. A minion often ignores
+// SIGTERM (3007), and systemd then waits for TimeoutStopSec, 90 s by default.
+const stopMost = 30
 
 func examineUnit(r *report, m Minion) {
 	u := m.Unit
-	switch kills := u.KillMode == "" || u.KillMode == "control-group" || u.KillMode == "mixed"; {
+	folder := "/etc/systemd/system/" + filepath.Base(u.Path) + ".d"
+	fix := run("mkdir -p "+folder, `printf '[Service]\nKillMode=process\nTimeoutStopSec=10\n' > `+folder+"/zz-phoenix.conf", "systemctl daemon-reload").
+		then("Phoenix's package has such a drop-in, 40-phoenix-restart.conf")
+	settings := "KillMode=" + orDefault(u.KillMode, "control-group") + ", TimeoutStopSec=" + seconds(u.TimeoutStopSec)
+	switch {
 	case u.Path == "":
 		r.ok("unit", "systemd has no unit of the minion here")
-	case kills && u.TimeoutStopSec > 0 && u.TimeoutStopSec < stopLeast:
-		folder := "/etc/systemd/system/" + filepath.Base(u.Path) + ".d"
-		r.add(Warning, "unit", run("mkdir -p "+folder, `printf '[Service]\nTimeoutStopSec=90\n' > `+folder+"/zz-phoenix.conf", "systemctl daemon-reload").
-			then("or KillMode=process, with which jobs live on"),
-			"a restart kills what the minion's jobs have started after %d s (KillMode=%s, TimeoutStopSec=%d)", u.TimeoutStopSec, orDefault(u.KillMode, "control-group"), u.TimeoutStopSec)
+	case u.KillMode != "process" && u.KillMode != "none":
+		r.add(Warning, "unit", fix, "a restart kills what the minion's jobs have started (%s)", settings)
+	case u.TimeoutStopSec == 0 || u.TimeoutStopSec > stopMost:
+		r.add(Note, "unit", fix, "a restart may take as long as a minion that ignores SIGTERM is waited for (%s)", settings)
 	default:
-		r.ok("unit", "KillMode=%s, TimeoutStopSec=%s", orDefault(u.KillMode, "control-group"), seconds(u.TimeoutStopSec))
+		r.ok("unit", "%s", settings)
 	}
 }
 

@@ -28,6 +28,9 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 	var bound []*keyView
 	for i, r := range results {
 		v := views[i]
+		if r.Err == nil && e.otherName(v.ID, r.Row) {
+			r.Err = fmt.Errorf("the row is bound to the id %s", r.Row.MinionID)
+		}
 		if r.Err != nil {
 			// Another master, or an admin, was quicker: decide again from the current state.
 			// A row that goes on saying no is asked less and less.

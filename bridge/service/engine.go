@@ -72,8 +72,11 @@ type Config struct {
 
 	Breakers fleet.Breakers // nil: no circuit breaker
 
-	Names  Names  // nil: a minion's id is its instance's
-	Proofs Proofs // nil unless Admit is Proven
+	Names Names // nil: a minion's id is its instance's
+	// FirstName: Names goes by what minions call themselves, and several ids may name one
+	// instance. The first one that a row is bound to is the instance's for good.
+	FirstName bool
+	Proofs    Proofs // nil unless Admit is Proven
 
 	Accepted AcceptedKeys     // nil: remembered until the process ends
 	Wall     func() time.Time // the time of day; nil: the engine's own clock

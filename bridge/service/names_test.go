@@ -57,14 +57,19 @@ func (p park) names(idFrom string) *autoscaling.Names {
 	return n
 }
 
-func (p park) rig(idFrom string) *rig {
+func (p park) emptyStore() *sqlite.Store {
 	p.t.Helper()
 	store, err := sqlite.Open(p.t.Context(), filepath.Join(p.t.TempDir(), "fleet.db"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { _ = store.Close() })
-	return newRig(p.t, store, func(c *Config) { c.Names, c.PollEvery = p.names(idFrom), time.Minute })
+	return store
+}
+
+func (p park) rig(idFrom string) *rig {
+	p.t.Helper()
+	return newRig(p.t, p.emptyStore(), func(c *Config) { c.Names, c.PollEvery = p.names(idFrom), time.Minute })
 }
 
 func (r *rig) accepted(id string) bool { return r.salt.keys[salt.Accepted][id] != nil }

@@ -90,6 +90,9 @@ func (e *Engine) lookupRows(ctx context.Context, ids []string, unnamed func(id s
 				continue
 			}
 			row, there := found[instances[id]]
+			if there && e.otherName(id, row) {
+				row, there = fleet.Minion{}, false
+			}
 			l := cachedRow{row: row, found: there, until: now.Add(knownFor)}
 			if !there {
 				l.until = now.Add(e.cfg.UnknownFor)
@@ -99,6 +102,12 @@ func (e *Engine) lookupRows(ctx context.Context, ids []string, unnamed func(id s
 		}
 	}
 	return rows, bad, nil
+}
+
+// otherName reports whether a row is bound to another id than this one, which names the
+// same instance.
+func (e *Engine) otherName(id string, row fleet.Minion) bool {
+	return e.cfg.FirstName && row.MinionID != "" && row.MinionID != id
 }
 
 // readRows reads rows as they are now. bad are those that cannot be decoded, by

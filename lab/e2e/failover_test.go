@@ -9,7 +9,7 @@ import (
 	"phoenix/lab/failover"
 )
 
-// awayAtMost is far from what "make kills" measures (docs/agent.md): tests of
+// awayAtMost is far from what "make kills" measures (docs/agent-behaviour.md): tests of
 // other packages share the machine.
 const awayAtMost = 2 * time.Minute
 

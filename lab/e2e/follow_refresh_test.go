@@ -103,7 +103,7 @@ func (f *following) refresh() {
 	}
 }
 
-// followTable is what TestFollowSeveral measures, for docs/agent.md.
+// followTable is what TestFollowSeveral measures, for docs/agent-behaviour.md.
 type followTable struct{ rows []followRow }
 
 type followRow struct {

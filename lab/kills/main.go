@@ -1,6 +1,6 @@
 // Command kills measures how long minions are without a master that dies, on real
 // masters and minions, and what Salt's own failover takes beside it. It prints one
-// table, and docs/agent.md explains it.
+// table, and docs/agent-behaviour.md explains it.
 //
 //	make kills                        20 moves for each way to die, on two Salts
 //	go run ./lab/kills -moves 4 -patience 2m 3008.5

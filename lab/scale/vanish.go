@@ -14,7 +14,7 @@ import (
 
 // noticed is how long a minion is on a master that is silent: an agent needs some 10 s
 // to be sure that its minion's master is dead, and restarts the minion within some
-// seconds more (docs/agent.md).
+// seconds more (docs/agent-behaviour.md).
 const noticed = 15 * time.Second
 
 // vanish lets one of two masters fall silent under a fleet that has had its
