@@ -84,7 +84,6 @@ func TestAgentDryRun(t *testing.T) {
 // alone until agent.follow says what it is to be. One that an agent has been
 // beside already is not asked about.
 func TestAgentLeavesHotMinionsAlone(t *testing.T) {
-	t.Parallel() // it waits
 	dir := t.TempDir()
 	path := filepath.Join(dir, "fleet.db")
 	store, err := sqlite.Open(t.Context(), path)

@@ -26,7 +26,9 @@ func Main(build string) int {
 	return run(ctx, os.Args, os.Stdout, os.Stderr)
 }
 
-// run is the whole program: arguments in, exit code out.
+// run is the whole program: arguments in, exit code out. Two of them at once in one process
+// race: the flags --help and --version and the command help of urfave/cli (v2.27.7) are
+// variables of its package, which each run writes.
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	app := newApp(out, errs)
 	err := app.RunContext(ctx, arrange(args, app))

@@ -103,7 +103,6 @@ func TestEventsForPeopleAndPrograms(t *testing.T) {
 
 // A gap is told, and an end before enough was heard fails.
 func TestEventsTellGapsAndTooFew(t *testing.T) {
-	t.Parallel() // it waits
 	b := newEventBus(t)
 	var speaking sync.WaitGroup
 	speaking.Go(func() {

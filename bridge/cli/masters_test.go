@@ -46,7 +46,6 @@ func beat(t *testing.T, store fleet.Store, id string) {
 }
 
 func TestMastersDrainAndRetire(t *testing.T) {
-	t.Parallel() // it waits
 	store, phoenix := masters(t)
 	row := func(id string) fleet.Master {
 		t.Helper()
