@@ -22,23 +22,28 @@ const (
 	listening   = "0A"
 )
 
-// Left counts the minions that are connected to a master: each holds one connection to
-// its publish port, for as long as it follows it. The master's own minion, which comes
-// from the address that it goes to, is left out. It is an error if nothing listens
+// Connected counts the minions that are connected to a master: each holds one connection
+// to its publish port, for as long as it follows it. It is an error if nothing listens
 // there: then the master runs elsewhere, or not. Of several masters on one machine the
 // interface, as in Salt's configuration, identifies the right one.
-func Left(address string, port int) func() (minions int, err error) {
-	return func() (int, error) { return left(tcpTables, address, port) }
+func Connected(address string, port int) func() (minions int, err error) {
+	return func() (int, error) { return connections(tcpTables, address, port, true) }
 }
 
-func left(dir, address string, port int) (minions int, err error) {
+// Left is Connected without the minion of the master's own host, which comes from the
+// address that it goes to: it ends with the master, and has nowhere to go.
+func Left(address string, port int) func() (minions int, err error) {
+	return func() (int, error) { return connections(tcpTables, address, port, false) }
+}
+
+func connections(dir, address string, port int, own bool) (minions int, err error) {
 	at, err := netip.ParseAddr(address)
 	if err != nil || at.IsUnspecified() {
 		at = netip.Addr{} // a name, or all addresses
 	}
 	served := false
 	for _, name := range []string{"tcp", "tcp6"} {
-		n, listens, err := count(filepath.Join(dir, name), at.Unmap(), port)
+		n, listens, err := count(filepath.Join(dir, name), at.Unmap(), port, own)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without IPv6 has no tcp6
 		}
@@ -54,8 +59,8 @@ func left(dir, address string, port int) (minions int, err error) {
 }
 
 // count reads one table: a line of titles, and one for each socket. The zero address
-// stands for all.
-func count(name string, at netip.Addr, port int) (minions int, listens bool, err error) {
+// stands for all; own is whether minions of the same host count.
+func count(name string, at netip.Addr, port int, own bool) (minions int, listens bool, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return 0, false, err
@@ -82,7 +87,7 @@ func count(name string, at netip.Addr, port int) (minions int, listens bool, err
 			if err != nil {
 				return 0, false, err
 			}
-			if remote.Addr() != local.Addr() {
+			if own || remote.Addr() != local.Addr() {
 				minions++
 			}
 		}

@@ -285,8 +285,14 @@ func TestLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got, err := left(dir, c.at, 4505); got != c.want || (err != nil) != c.fails {
+		if got, err := connections(dir, c.at, 4505, false); got != c.want || (err != nil) != c.fails {
 			t.Errorf("%s: %d, %v", name, got, err)
+		}
+		if name == "its own minion" { // each of them, by any of its addresses
+			c.want = 2
+		}
+		if got, err := connections(dir, c.at, 4505, true); got != c.want || (err != nil) != c.fails {
+			t.Errorf("%s: %d connected, %v", name, got, err)
 		}
 	}
 }

@@ -86,8 +86,9 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	trail := audit.New(cfg.Audit.File, log)
 	decisions := decisionLog(log, trail, engine.InstanceID)
 	b := &bridge{version: o.Version, bus: events, trail: trail, counters: counters, log: log,
-		left: autoscaling.Left(master.Interface, master.PublishPort)}
-	b.queue, err = openQueue(cfg, loaded, store, autoscaling.Config{Left: b.left, Halted: halted(engine),
+		connected: autoscaling.Connected(master.Interface, master.PublishPort)}
+	left := autoscaling.Left(master.Interface, master.PublishPort)
+	b.queue, err = openQueue(cfg, loaded, store, autoscaling.Config{Left: left, Halted: halted(engine),
 		Changed: inbox.Upsert, Age: counters.Durations.Message, Decisions: decisions}, log)
 	if err != nil {
 		return config.Invalid(err)
@@ -106,7 +107,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	b.service, err = service.New(engine,
 		fleet.Beat{IPAddr: cfg.Address, Relay: relayAt, Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
 		service.Parts{Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Prober: client, Bus: events, Inbox: inbox,
-			Checks: checks(cfg), MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }, Connections: b.left,
+			Checks: checks(cfg), MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }, Connections: b.connected,
 			Counters: counters, Log: log, Decisions: decisions})
 	if err != nil {
 		return err
@@ -144,7 +145,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	if o.Watch != nil {
 		b.add(func(ctx context.Context) error { return o.Watch(ctx, cfg, store) })
 	}
-	b.add(func(ctx context.Context) error { return publishMetrics(ctx, cfg, loaded, b.report, b.left, log) })
+	b.add(func(ctx context.Context) error { return publishMetrics(ctx, cfg, loaded, b.report, b.connected, log) })
 	b.add(func(ctx context.Context) error {
 		Attend(ctx, b.service.LastStep, log) // it serves: what it waits for, status says
 		return api.Serve(ctx, listener, api.Bridge{Invalidate: inbox.Invalidate, Restore: inbox.Restore, Hint: hint(inbox), Runs: lastRuns(cfg, runs),

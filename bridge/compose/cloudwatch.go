@@ -15,7 +15,7 @@ import (
 
 // publishMetrics publishes what alarms and scaling policies need, until ctx ends. It
 // returns at once where cloudwatch.namespace names nothing.
-func publishMetrics(ctx context.Context, cfg config.Config, loaded aws.Config, report func() service.Report, left func() (int, error), log *slog.Logger) error {
+func publishMetrics(ctx context.Context, cfg config.Config, loaded aws.Config, report func() service.Report, connected func() (int, error), log *slog.Logger) error {
 	if cfg.CloudWatch.Namespace == "" {
 		return nil
 	}
@@ -26,7 +26,7 @@ func publishMetrics(ctx context.Context, cfg config.Config, loaded aws.Config, r
 		}
 	}
 	publisher, err := cloudwatch.New(cfg.CloudWatch.Namespace, awsenv.CloudWatch(cfg, loaded).PutMetricData, func() cloudwatch.Values {
-		return metricValues(report(), left)
+		return metricValues(report(), connected)
 	}, log)
 	if err != nil {
 		return err
@@ -35,7 +35,7 @@ func publishMetrics(ctx context.Context, cfg config.Config, loaded aws.Config, r
 }
 
 // metricValues are the metrics that the alarms and policies of cloudformation name.
-func metricValues(r service.Report, left func() (int, error)) cloudwatch.Values {
+func metricValues(r service.Report, connected func() (int, error)) cloudwatch.Values {
 	v := cloudwatch.Values{
 		Now:   map[string]float64{"Ready": 0, "BreakerOpen": 0},
 		Total: map[string]float64{"HighstatesFailed": float64(r.Counts.Ended[fleet.Erred])},
@@ -47,7 +47,7 @@ func metricValues(r service.Report, left func() (int, error)) cloudwatch.Values 
 		v.Now["BreakerOpen"] = 1
 	}
 	// A master that stops is not counted as one without minions: that would add none.
-	if minions, err := left(); err == nil {
+	if minions, err := connected(); err == nil {
 		v.Now["Minions"] = float64(minions)
 	}
 	if q := r.Queue; q != nil {

@@ -18,15 +18,15 @@ import (
 
 // bridge is the parts of a bridge that outlive its start, and its loops.
 type bridge struct {
-	version  string
-	service  *service.Service
-	bus      eventBus
-	queue    *autoscaling.Queue // nil: neither queue nor group is named
-	relay    *relay.Relay       // nil: relay.listen is not set
-	trail    *audit.Trail
-	counters *service.Counters
-	left     func() (int, error) // counts the minions that are connected
-	log      *slog.Logger
+	version   string
+	service   *service.Service
+	bus       eventBus
+	queue     *autoscaling.Queue // nil: neither queue nor group is named
+	relay     *relay.Relay       // nil: relay.listen is not set
+	trail     *audit.Trail
+	counters  *service.Counters
+	connected func() (int, error) // counts the minions that are connected
+	log       *slog.Logger
 
 	loops []func(ctx context.Context) error
 }

@@ -3,7 +3,7 @@ package fleet
 // Following counts who is served by how many masters, as far as the masters know.
 type Following struct {
 	Masters     int `json:"masters"`     // that serve
-	Minions     int `json:"minions"`     // of which they hold keys
+	Minions     int `json:"minions"`     // whose keys they have accepted
 	Connections int `json:"connections"` // of minions to masters
 }
 

@@ -17,7 +17,7 @@ type Master struct {
 	PublishPort     int    `json:"publish_port,omitempty"` // Salt's publish_port; 0: written by an older bridge
 	RetPort         int    `json:"ret_port,omitempty"`     // Salt's ret_port; 0: written by an older bridge
 	Relay           string `json:"relay,omitempty"`        // ADDRESS:PORT of its relay; empty: none
-	Minions         int    `json:"minions,omitempty"`      // ids that it has keys of; 0: not known yet
+	Minions         int    `json:"minions,omitempty"`      // ids whose keys it has accepted; 0: not known yet
 	Connected       int    `json:"connected,omitempty"`    // minions that are connected to it; 0: none, or not known
 	Queued          int    `json:"queued,omitempty"`       // minions whose first highstate waits for a slot of it
 	// Cleared is written by bridges of older versions, and read by nothing. It stays

@@ -243,7 +243,7 @@ func (b *Heartbeats) Row() fleet.Master {
 	return b.row
 }
 
-// SetMinions says in the next beat of how many ids this master holds a key: agents
+// SetMinions says in the next beat of how many ids this master has accepted a key: agents
 // spread their restarts by it.
 func (b *Heartbeats) SetMinions(n int) {
 	b.mu.Lock()

@@ -88,14 +88,19 @@ func (p *plain) knock(id string, key []byte) {
 }
 
 // beating is a heartbeat that reaches the store.
-type beating struct{}
+type beating struct{ minions *int } // that it counts; nil: nobody asks
 
 func (beating) LeaseValid(time.Time) bool                  { return true }
 func (beating) Draining() bool                             { return false }
 func (beating) OwnerLiveness(fleet.Minion) decide.Liveness { return decide.Beating }
-func (beating) SetMinions(int)                             {}
 func (beating) SetQueued(int)                              {}
 func (beating) Changed() <-chan struct{}                   { return nil }
+
+func (b beating) SetMinions(n int) {
+	if b.minions != nil {
+		*b.minions = n
+	}
+}
 
 // rig is an engine whose clock stands until a test moves it.
 type rig struct {
@@ -106,6 +111,8 @@ type rig struct {
 	engine *Engine
 	clock  time.Time
 	told   []string // of problems and blocked stages, by status
+
+	minions int // that the heartbeat counts
 }
 
 func newRig(t *testing.T, store fleet.Store, edit func(*Config)) *rig {
@@ -119,7 +126,7 @@ func newRigOn(t *testing.T, p *plain, store fleet.Store, edit func(*Config)) *ri
 		ResyncEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}
 	edit(&cfg)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	r.engine = NewEngine(cfg, store, r.salt, r.salt, beating{}, r.inbox, NewAudit(log), func() time.Time { return r.clock }, log)
+	r.engine = NewEngine(cfg, store, r.salt, r.salt, beating{&r.minions}, r.inbox, NewAudit(log), func() time.Time { return r.clock }, log)
 	r.step() // warm, compare, poll
 	return r
 }

@@ -101,6 +101,18 @@ func (e *Engine) beginResync(ctx context.Context) error {
 	return nil
 }
 
+// accepted counts the ids with an accepted key: a minion whose key is pending has no
+// connection to the publish port, and is no minion of the master yet.
+func (s *resyncRun) accepted() int {
+	n := 0
+	for _, states := range s.listing {
+		if slices.Contains(states, salt.Accepted) {
+			n++
+		}
+	}
+	return n
+}
+
 func (e *Engine) endResync() {
 	s := e.resyncs.running
 	e.resyncs.running = nil
@@ -123,7 +135,7 @@ func (e *Engine) endResync() {
 		return here || e.problems.has(KeyRemoved, id) // it is checked, and reported once
 	})
 	e.resyncs.census = s.census
-	e.beats.SetMinions(s.keys)
+	e.beats.SetMinions(s.accepted())
 	e.resyncs.readAt = s.wall
 	if !s.begun.Before(e.resyncs.fullAt) {
 		e.resyncs.fullAt = s.begun.Add(fullEvery)

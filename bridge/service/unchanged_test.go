@@ -79,6 +79,17 @@ func settledRig(t *testing.T) (*rig, *noted) {
 	return r, store
 }
 
+// TestPendingKeyIsNoMinion: the heartbeat counts the ids whose keys are accepted. A
+// minion whose key is only pending is connected to no master.
+func TestPendingKeyIsNoMinion(t *testing.T) {
+	r, _ := settledRig(t)
+	r.salt.knock("stranger", []byte(lab.UnknownKey()))
+	r.compares()
+	if len(r.salt.keys[salt.Pending]) != 1 || r.minions != 2 {
+		t.Errorf("%d minions, and %d pending keys", r.minions, len(r.salt.keys[salt.Pending]))
+	}
+}
+
 // compares lets the next comparison come.
 func (r *rig) compares() {
 	r.t.Helper()
