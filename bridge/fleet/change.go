@@ -153,9 +153,10 @@ func (c Tombstone) Apply(row Minion, found bool) (Minion, error) {
 		return row, nil
 	}
 	// The claim's version stays, see Add.Revive, and so does the key's digest, by
-	// which a master that was down recognises the key, where ids are used again.
-	return Minion{InstanceID: row.InstanceID, Status: Terminate, MinionID: row.MinionID,
-		KeySHA256: row.KeySHA256, ClaimVersion: row.ClaimVersion, Expires: c.Expires}, nil
+	// which a master that was down recognises the key, where ids are used again; and that
+	// of the key which it replaced, which such a master may still have accepted.
+	return Minion{InstanceID: row.InstanceID, Status: Terminate, MinionID: row.MinionID, KeySHA256: row.KeySHA256,
+		ReplacedSHA256: row.ReplacedSHA256, ClaimVersion: row.ClaimVersion, Expires: c.Expires}, nil
 }
 
 // Bind binds a key to a row that has none. The first to bind wins; the same key again
@@ -165,8 +166,8 @@ func (c Tombstone) Apply(row Minion, found bool) (Minion, error) {
 // again, unless the minion is adopted.
 //
 // Rebound is the digest of the key that every master is to replace where it has it
-// accepted, which is an administrator's decision, too. The row keeps it until another
-// key is bound.
+// accepted, which is an administrator's decision, too: also of a row that has the new key
+// already. The row keeps it until another key is bound, or another one is named so.
 type Bind struct {
 	InstanceID string
 	MinionID   string // the Salt minion id, where it is not the instance id
@@ -187,6 +188,9 @@ func (c Bind) Apply(row Minion, found bool) (Minion, error) {
 	case row.Status == Terminate:
 		return row, ErrTerminated
 	case row.KeySHA256 == c.KeySHA256:
+		if c.Rebound != "" && c.Rebound != c.KeySHA256 {
+			row.ReplacedSHA256 = c.Rebound // one more key that masters may have accepted
+		}
 		return row, nil
 	case row.KeySHA256 != c.Replaces:
 		return row, ErrOtherKey

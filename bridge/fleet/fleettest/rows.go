@@ -167,6 +167,9 @@ func Inputs() []Input {
 		{"rebind A everywhere", func(id string, row fleet.Minion) fleet.Change {
 			return fleet.Bind{InstanceID: id, KeySHA256: keyA, PublicKey: pem, Replaces: row.KeySHA256, Rebound: row.KeySHA256}
 		}},
+		{"rebind B once more", func(id string, row fleet.Minion) fleet.Change {
+			return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Replaces: row.KeySHA256, Rebound: keyOther}
+		}},
 		{"bind B in the place of an accepted key", func(id string, _ fleet.Minion) fleet.Change {
 			return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Rebound: keyOther}
 		}},
