@@ -50,6 +50,9 @@ func (l *Lab) NewBridge(o BridgeOptions) *Bridge {
 		"address":     o.Master.Addr,
 		"socket":      filepath.Join(b.Dir, "bridge.sock"),
 	}
+	if !strings.HasPrefix(o.Store, "sqlite:") { // beside the file of that one, by default
+		base["audit"] = map[string]any{"file": filepath.Join(b.Dir, "audit.log")}
+	}
 	if err := writeConfig(b.ConfigPath(), base, o.Config); err != nil {
 		l.tb.Fatalf("%v", err)
 	}
