@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
@@ -113,10 +112,7 @@ func (a Admin) bridgeReport(ctx context.Context) (report service.Report) {
 func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView) string {
 	for _, p := range report.Engine.Highstate {
 		if p.Minion == v.ID {
-			if p.Until != nil {
-				return fmt.Sprintf("%s, until %s UTC", p.Why, p.Until.UTC().Format(time.TimeOnly))
-			}
-			return p.Why
+			return p.Why + nextStep(p)
 		}
 	}
 	standing := decide.PhaseOf(v.Row, v.Known, v.Accepted.Present)
@@ -141,6 +137,17 @@ func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView)
 		return "wanted: starts when the minion connects"
 	}
 	return "wanted: starts when its key is accepted and it connects"
+}
+
+// nextStep says what happens next, and when, if that is known.
+func nextStep(p service.Progress) string {
+	switch {
+	case p.Until == nil:
+		return ""
+	case p.State == fleet.Failed:
+		return "; the next attempt is due at " + TimeOfDay(*p.Until)
+	}
+	return "; it is checked again at " + TimeOfDay(*p.Until)
 }
 
 // wanted says that a highstate has not begun, or how the last attempt failed.

@@ -36,12 +36,18 @@ func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]Highstate, e
 	if err != nil {
 		return nil, err
 	}
-	report, rows := a.bridgeReport(ctx), []Highstate{}
+	report, rows, adopted := a.bridgeReport(ctx), []Highstate{}, 0
 	for _, row := range all {
+		if decide.PhaseOf(row, true, false) == decide.PhaseAdopted {
+			adopted++
+		}
 		if row.WantsHighstate() || r.All && row.HighstateRan {
 			why := explainHighstate(report, breaker, decide.KeyView{ID: row.SaltID(), Known: true, Row: row})
 			rows = append(rows, Highstate{row, why})
 		}
+	}
+	if adopted > 0 {
+		a.note("adopted minions left out, since no first highstate is wanted for them: %d (phoenix minions list --phase adopted, phoenix highstate run ID)", adopted)
 	}
 	return rows, fleet.BadRows(bad)
 }
@@ -70,6 +76,11 @@ func (a Admin) RunHighstate(ctx context.Context, r RunHighstates) ([]fleet.Minio
 	}
 	return a.apply(ctx, "ask for highstates", "highstate asked for", changes)
 }
+
+// awaited marks an error as ErrAwaited.
+type awaited struct{ error }
+
+func (awaited) Is(target error) bool { return target == ErrAwaited }
 
 // pollHighstates is how often rows are read while somebody waits.
 const pollHighstates = time.Second
@@ -113,7 +124,7 @@ func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Dura
 		case open == 0:
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("%d of %d highstates have not ended within %v", open, len(ids), wait)
+			return awaited{fmt.Errorf("%d of %d highstates have not ended within %v (phoenix highstate list)", open, len(ids), wait)}
 		}
 		if !retry.Sleep(ctx, pollHighstates) {
 			return ctx.Err()

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,13 +12,26 @@ import (
 	"phoenix/bridge/audit"
 	"phoenix/bridge/config"
 	"phoenix/bridge/decide"
+	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
 )
 
 // ReadHistory is the request of History.
 type ReadHistory struct {
 	Since, Until time.Time
-	IDs          []string // of minions; none: all
+	IDs          []string // of minions, or globs; none: all
+}
+
+// matcher reports whether an id is asked for.
+func (r ReadHistory) matcher() func(id string) bool {
+	globs := make([]func([]byte) bool, len(r.IDs))
+	for i, glob := range r.IDs {
+		globs[i] = event.Glob(glob)
+	}
+	return func(id string) bool {
+		return len(r.IDs) == 0 || slices.Contains(r.IDs, id) ||
+			id != "" && slices.ContainsFunc(globs, func(match func([]byte) bool) bool { return match([]byte(id)) })
+	}
 }
 
 // Event is one thing that happened.
@@ -32,7 +46,14 @@ type Event struct {
 
 // History is what happened in some time, in one order.
 type History struct {
-	Events []Event `json:"events"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+	Master string    `json:"master"` // whose audit trail was read
+	// Oldest is the first entry of that audit trail; nil: it has none.
+	Oldest *time.Time `json:"oldest,omitempty"`
+	// Others are masters whose decisions are not among the events.
+	Others []string `json:"other_masters"`
+	Events []Event  `json:"events"`
 	// Notes say what the events leave out.
 	Notes []string `json:"notes"`
 }
@@ -48,17 +69,14 @@ const storeSource = "store"
 // machine: those of the other masters are not read, and the notes say so.
 func (a Admin) History(ctx context.Context, r ReadHistory) (*History, error) {
 	if !r.Since.Before(r.Until) {
-		return nil, config.Invalid(fmt.Errorf("--since %s is not before --until %s", r.Since.Format(time.DateTime), r.Until.Format(time.DateTime)))
+		return nil, config.Invalid(fmt.Errorf("--since %s is not before --until %s", Clock(r.Since), Clock(r.Until)))
 	}
-	h := &History{Events: []Event{}, Notes: []string{}}
-	self := a.bridgeReport(ctx).InstanceID
-	if self == "" {
-		self = a.Config.InstanceID
+	self := cmp.Or(a.bridgeReport(ctx).InstanceID, a.Config.InstanceID, thisMachine)
+	h := &History{Since: r.Since, Until: r.Until, Master: self, Others: []string{}, Events: []Event{}, Notes: []string{}}
+	wanted := r.matcher()
+	if oldest, err := audit.Oldest(a.Config.Audit.File); err == nil { // else it cannot be read below, either
+		h.Oldest = oldest
 	}
-	if self == "" {
-		self = "this machine"
-	}
-	wanted := func(id string) bool { return len(r.IDs) == 0 || slices.Contains(r.IDs, id) }
 	lines, err := audit.Between(a.Config.Audit.File, r.Since, r.Until, maxHistory)
 	switch {
 	case err != nil:
@@ -75,31 +93,73 @@ func (a Admin) History(ctx context.Context, r ReadHistory) (*History, error) {
 		return nil, err
 	}
 	slices.SortStableFunc(h.Events, func(x, y Event) int { return x.Time.Compare(y.Time) })
+	switch {
+	case h.Oldest == nil && err == nil:
+		h.Notes = append(h.Notes, fmt.Sprintf("the audit trail of %s is empty (audit.file is %s)", self, a.Config.Audit.File))
+	case h.Oldest != nil && h.Oldest.After(r.Since):
+		h.Notes = append(h.Notes, fmt.Sprintf("the audit trail of %s begins at %s", self, Clock(*h.Oldest)))
+	}
+	h.noteOthers()
 	return h, nil
+}
+
+// thisMachine is the source of decisions where no master's id is known.
+const thisMachine = "this machine"
+
+// othersNote is how the note begins that says whose decisions are left out.
+const othersNote = "the decisions of other masters are not here, only the last change of each row"
+
+// noteOthers notes whose decisions are left out.
+func (h *History) noteOthers() {
+	h.Notes = slices.DeleteFunc(h.Notes, func(note string) bool { return strings.HasPrefix(note, othersNote) })
+	if n := len(h.Others); n > 0 {
+		shown := strings.Join(h.Others[:min(n, maxNamed)], ", ")
+		if n > maxNamed {
+			shown += ", …"
+		}
+		h.Notes = append(h.Notes, fmt.Sprintf("%s: run phoenix history on them (%s)", othersNote, shown))
+	}
+}
+
+// maxNamed is how many masters a note names.
+const maxNamed = 5
+
+// UTC puts all times in UTC.
+func (h *History) UTC() {
+	h.Since, h.Until = h.Since.UTC(), h.Until.UTC()
+	if h.Oldest != nil {
+		*h.Oldest = h.Oldest.UTC()
+	}
+	for i := range h.Events {
+		h.Events[i].Time = h.Events[i].Time.UTC()
+	}
 }
 
 // Merge adds the decisions of another master: its own history of the same time. What both
 // have, as from the store, is there once.
 func (h *History) Merge(other *History, r ReadHistory) {
-	type event struct {
+	type occurrence struct {
 		at                   int64
 		source, what, minion string
 	}
-	keyOf := func(e Event) event { return event{e.Time.UnixNano(), e.Source, e.What, e.Minion} }
-	seen := map[event]bool{}
+	keyOf := func(e Event) occurrence { return occurrence{e.Time.UnixNano(), e.Source, e.What, e.Minion} }
+	seen, wanted := map[occurrence]bool{}, r.matcher()
 	for _, e := range h.Events {
 		seen[keyOf(e)] = true
 	}
 	for _, e := range other.Events {
-		named := len(r.IDs) == 0 || slices.Contains(r.IDs, e.Minion)
-		if e.Source != storeSource && named && !seen[keyOf(e)] && !e.Time.Before(r.Since) && e.Time.Before(r.Until) {
+		if e.Source != storeSource && wanted(e.Minion) && !seen[keyOf(e)] && !e.Time.Before(r.Since) && e.Time.Before(r.Until) {
 			h.Events = append(h.Events, e)
 		}
 	}
 	slices.SortStableFunc(h.Events, func(x, y Event) int { return x.Time.Compare(y.Time) })
 	for _, note := range other.Notes {
-		h.Notes = append(h.Notes, "merged: "+note)
+		if !strings.HasPrefix(note, othersNote) {
+			h.Notes = append(h.Notes, "merged: "+note)
+		}
 	}
+	h.Others = slices.DeleteFunc(h.Others, func(id string) bool { return id == other.Master })
+	h.noteOthers()
 }
 
 // errEnough ends a listing.
@@ -146,11 +206,10 @@ func (a Admin) storeHistory(ctx context.Context, r ReadHistory, h *History, want
 	if _, err := fleet.WithoutBadRows(err); err != nil {
 		return fmt.Errorf("read history: %w", err)
 	}
-	others := 0
 	now := time.Now()
 	for _, m := range masters {
-		if m.InstanceID != a.Config.InstanceID && m.Status == fleet.Launch {
-			others++
+		if m.InstanceID != h.Master && m.Status == fleet.Launch {
+			h.Others = append(h.Others, m.InstanceID)
 		}
 		at, err := fleet.ParseTime(m.Modified)
 		if err != nil || at.Before(r.Since) || !at.Before(r.Until) || len(r.IDs) > 0 {
@@ -163,8 +222,8 @@ func (a Admin) storeHistory(ctx context.Context, r ReadHistory, h *History, want
 			h.Events = append(h.Events, Event{Time: at, Source: storeSource, Master: m.InstanceID, What: "last heartbeat of a master that is stale"})
 		}
 	}
-	if others > 0 {
-		h.Notes = append(h.Notes, fmt.Sprintf("of the other masters there is only the last change of each row: run phoenix history on them for their decisions (%d)", others))
+	if h.Master == thisMachine && len(h.Others) == 1 {
+		h.Others = []string{} // the one master there is runs here, whatever its id
 	}
 	return nil
 }

@@ -158,28 +158,43 @@ type RestoreKeys struct {
 }
 
 // Restore has the bridge of this machine write keys as accepted again that were
-// deleted by hand: the bridge knows what was accepted here. It returns the ids.
+// deleted by hand: the bridge knows what was accepted here. It returns the ids; an error is
+// about the others.
 func (a Admin) Restore(ctx context.Context, r RestoreKeys) ([]string, error) {
 	if err := a.checkIDs(r.IDs); err != nil {
 		return nil, err
 	}
-	_, rows, err := a.rowsOf(ctx, r.IDs)
+	instances, rows, err := a.rowsOf(ctx, r.IDs)
+	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return nil, fmt.Errorf("restore keys: %w", err)
 	}
+	var faults []error
+	var ids []string
 	for _, id := range r.IDs {
+		var fault error
 		switch row, known := rows[id]; {
+		case bad[instances[id]] != nil:
+			fault = bad[instances[id]]
 		case !known:
-			return nil, fmt.Errorf("restore key %s: %w", id, fleet.ErrNotFound)
+			fault = fleet.ErrNotFound
 		case row.Status == fleet.Terminate:
-			return nil, fmt.Errorf("restore key %s: %w%s", id, fleet.ErrTerminated, hint(fleet.ErrTerminated))
+			fault = fmt.Errorf("%w%s", fleet.ErrTerminated, hint(fleet.ErrTerminated))
 		case row.PublicKey == "":
-			return nil, fmt.Errorf("restore key %s: no key is bound to it (phoenix keys accept %s when it is pending)", id, id)
+			fault = fmt.Errorf("no key is bound to it (phoenix keys accept %s when it is pending)", id)
 		}
+		if fault != nil {
+			faults = append(faults, fmt.Errorf("restore key %s: %w", id, fault))
+			continue
+		}
+		ids = append(ids, id)
 	}
-	if err := api.NewClient(a.Config.Socket).Restore(ctx, r.IDs); err != nil {
-		return nil, fmt.Errorf("restore keys: %w", err)
+	if len(ids) == 0 {
+		return nil, errors.Join(faults...)
 	}
-	a.Record("key restored", r.IDs...)
-	return r.IDs, nil
+	if err := api.NewClient(a.Config.Socket).Restore(ctx, ids); err != nil {
+		return nil, errors.Join(append(faults, fmt.Errorf("restore keys: %w", err))...)
+	}
+	a.Record("key restored", ids...)
+	return ids, errors.Join(faults...)
 }

@@ -15,6 +15,9 @@ import (
 type LastRun struct {
 	fleet.Minion
 	Run *lastrun.Run `json:"last_run"` // nil: none is known
+	// Since is when the bridge of this machine began to remember runs: of those before it,
+	// first highstates alone are known. Nil: no bridge answers, or one that does not say.
+	Since *time.Time `json:"last_run_known_since"`
 }
 
 // maxRunPages bounds how many pages of runs are read: more than a bridge remembers.
@@ -24,22 +27,29 @@ const maxRunPages = 250
 // this machine has seen, or the first highstate in the row, by whichever master it was
 // run.
 func (a Admin) LastRuns(ctx context.Context, rows []fleet.Minion) []LastRun {
-	seen := a.seenRuns(ctx)
+	seen, since := a.seenRuns(ctx)
 	out := make([]LastRun, len(rows))
 	for i, row := range rows {
-		out[i] = LastRun{Minion: row, Run: newest(seen[row.SaltID()], a.runOf(row))}
+		out[i] = LastRun{Minion: row, Run: newest(seen[row.SaltID()], a.runOf(row)), Since: since}
+	}
+	if since != nil {
+		a.note("the bridge of this machine has read returns since %s: of state runs before, first highstates alone are known", Clock(*since))
 	}
 	return out
 }
 
-// seenRuns are the runs that the bridge of this machine has seen, by minion.
-func (a Admin) seenRuns(ctx context.Context) map[string]*lastrun.Run {
+// seenRuns are the runs that the bridge of this machine has seen, by minion, and since
+// when it reads returns.
+func (a Admin) seenRuns(ctx context.Context) (runs map[string]*lastrun.Run, since *time.Time) {
 	bridge, seen, after := api.NewClient(a.Config.Socket), map[string]*lastrun.Run{}, ""
 	for range maxRunPages {
 		var p lastrun.Page
 		if err := bridge.Runs(ctx, "", after, &p); err != nil {
 			a.note("only first highstates are known here: %v", err)
-			return seen
+			return seen, since
+		}
+		if !p.Since.IsZero() {
+			since = &p.Since
 		}
 		for _, run := range p.Runs {
 			seen[run.Minion], after = &run, run.Minion
@@ -48,7 +58,7 @@ func (a Admin) seenRuns(ctx context.Context) map[string]*lastrun.Run {
 			break
 		}
 	}
-	return seen
+	return seen, since
 }
 
 // lastRun is the last state run of one minion.

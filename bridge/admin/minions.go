@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -80,33 +81,38 @@ type RetireMinions struct {
 	DryRun  bool     `json:"dry_run"` // return the rows as they are, and change nothing
 }
 
-// Retire records that minions were terminated, for good, and returns their rows.
+// Retire records that minions were terminated, for good, and returns their rows. Ids that
+// the fleet does not know are an error, beside the rows of the others.
 func (a Admin) Retire(ctx context.Context, r RetireMinions) ([]fleet.Minion, error) {
 	if err := a.checkIDs(r.IDs); err != nil {
 		return nil, err
 	}
-	instances, rows, err := a.rowsOf(ctx, r.IDs)
+	instances, known, err := a.rowsOf(ctx, r.IDs)
 	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return nil, fmt.Errorf("retire minions: %w", err)
 	}
 	changes := make([]fleet.Change, 0, len(r.IDs))
+	found, missing := []fleet.Minion{}, []string{}
 	for _, id := range r.IDs {
-		if _, known := rows[id]; !known && bad[instances[id]] == nil && !r.Unknown {
-			return nil, fmt.Errorf("retire %s: %w (--unknown to retire it all the same)", id, fleet.ErrNotFound)
+		row, there := known[id]
+		if !there && bad[instances[id]] == nil && !r.Unknown {
+			missing = append(missing, id)
+			continue
 		}
+		row.InstanceID = instances[id]
+		found = append(found, row)
 		changes = append(changes, fleet.Retire{InstanceID: instances[id]})
 	}
-	if r.DryRun {
-		found := []fleet.Minion{}
-		for _, id := range r.IDs {
-			row := rows[id]
-			row.InstanceID = instances[id]
-			found = append(found, row)
-		}
-		return found, nil
+	unknown := Unknown("retire", missing)
+	if unknown != nil {
+		unknown = fmt.Errorf("%w (--unknown to retire it all the same)", unknown)
 	}
-	return a.apply(ctx, "retire minions", "minion retired", changes)
+	if r.DryRun || len(changes) == 0 {
+		return found, unknown
+	}
+	rows, err := a.apply(ctx, "retire minions", "minion retired", changes)
+	return rows, errors.Join(unknown, err)
 }
 
 // RetireHeld has the bridge of this machine retire the minions whose terminations

@@ -25,7 +25,7 @@ type OtherKey struct {
 
 // String says it in one line, with both digests.
 func (k OtherKey) String() string {
-	return fmt.Sprintf("another key is %s since %s: %.12s…, and the known one is %.12s…", k.State, k.Since.UTC().Format(time.DateTime), k.Key, k.Known)
+	return fmt.Sprintf("another key is %s since %s: %.12s…, and the known one is %.12s…", k.State, Clock(k.Since), k.Key, k.Known)
 }
 
 // maxOtherKeys bounds how many are read: anyone can make a master deny keys.

@@ -35,6 +35,10 @@ const Unlinked = "unlinked"
 // ErrNoOtherKey is returned when no other key than the bound one was seen for an id.
 var ErrNoOtherKey = errors.New("no other key was seen for it")
 
+// ErrAwaited is returned when an operation is done, and what it then waits for has not
+// happened in time.
+var ErrAwaited = errors.New("it is done, and what follows has not happened yet")
+
 // rebindPause is the time between two looks at the key store while a minion's next
 // auth request is awaited: each is some small files. A minion sends one every
 // acceptance_wait_time, 10 s by default.

@@ -23,6 +23,7 @@ const (
 	exitRootKey  = 6
 	exitNotFound = 7
 	exitRunning  = 8
+	exitAwaited  = 9
 )
 
 // exitCodes say what each means, for people.
@@ -39,6 +40,7 @@ var exitCodes = []struct {
 	{exitRootKey, "the Salt master refuses the root key"},
 	{exitNotFound, "no such minion, or no such key"},
 	{exitRunning, "a bridge is running already"},
+	{exitAwaited, "it is done, and what it waits for has not happened within --wait: the minion has not answered, or its highstate has not ended"},
 }
 
 type markedError struct{ mark, err error }
@@ -64,6 +66,7 @@ func exitCode(err error) int {
 		{fleet.ErrUnavailable, exitStore},
 		{fleet.ErrNotFound, exitNotFound},
 		{identity.ErrNone, exitNotFound},
+		{admin.ErrAwaited, exitAwaited},
 		{salt.ErrNoKey, exitNotFound},
 		{fs.ErrPermission, exitDenied},
 	} {

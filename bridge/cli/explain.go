@@ -54,7 +54,7 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	if x.Row == nil {
 		fmt.Fprintln(w, "fleet      no row")
 	} else {
-		fmt.Fprintf(w, "fleet      %s, changed %s\n", x.Row.Status, x.Row.Modified)
+		fmt.Fprintf(w, "fleet      %s, changed %s\n", x.Row.Status, stamped(x.Row.Modified))
 		if x.Row.KeySHA256 != "" {
 			fmt.Fprintf(w, "bound key  %s\n", x.Row.KeySHA256)
 		}
@@ -101,6 +101,6 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 
 // decided is one line of the audit trail, for people.
 func decided(line audit.Line) string {
-	words := append([]string{line.Time.UTC().Format("2006-01-02 15:04:05Z"), "", line.Text}, line.More...)
+	words := append([]string{admin.Clock(line.Time), "", line.Text}, line.More...)
 	return plain(strings.Join(words, " "))
 }

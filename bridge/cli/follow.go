@@ -23,6 +23,14 @@ func followed(follow string, masters int) int {
 	return n
 }
 
+// count is a number of things, for people.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // describeFollowing says how many masters minions are connected to; empty while no
 // master knows of a minion.
 func describeFollowing(f fleet.Following, follow string) string {
@@ -30,17 +38,17 @@ func describeFollowing(f fleet.Following, follow string) string {
 		return ""
 	}
 	n := followed(follow, f.Masters)
-	text := fmt.Sprintf("connections: %d, of %d minions to %d masters (agent.follow here: %d)", f.Connections, f.Minions, f.Masters, n)
+	text := fmt.Sprintf("connections: %d, of %s with an accepted key to %s (agent.follow here: %d)", f.Connections, count(f.Minions, "minion"), count(f.Masters, "master"), n)
 	missing := f.Missing(n)
 	switch {
 	case missing == 0:
 		return text
 	case n == 1:
-		return text + fmt.Sprintf("; %d minions are connected to none", missing)
+		return text + fmt.Sprintf("; not connected, or switched off: %s", count(missing, "minion"))
 	case f.Masters == 1:
-		return text + "; all minions are down to one master"
+		return text + "; each minion has one master left"
 	}
-	return text + fmt.Sprintf("; %d are missing: up to %d minions are down to one master", missing, min(missing, f.Minions))
+	return text + fmt.Sprintf("; %d are missing: up to %s may have one master left", missing, count(min(missing, f.Minions), "minion"))
 }
 
 // follow is what doctor is given of it.

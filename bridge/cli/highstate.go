@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,13 +45,15 @@ const whyCells = 44
 func listHighstates(c *cli.Context, a admin.Admin) error {
 	rows, err := a.Highstates(c.Context, admin.ListHighstates{All: c.Bool("all")})
 	if c.Bool("wide") {
-		columns := []string{"MINION", "STANDING", "ATTEMPT", "JOB", "BY", "RETCODE", "CHANGED", "WHY"}
+		clock := newClock(time.Now())
+		columns := []string{"MINION", "PHASE", "ATTEMPT", "JOB", "BY", "RETCODE", clock.title("CHANGED"), "WHY"}
 		return printRows(c, rows, err, columns, func(r admin.Highstate) []any {
-			return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r.Minion), r.Modified, r.Why}
+			return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r.Minion), clock.stamp(r.Modified), r.Why}
 		})
 	}
-	return printRows(c, rows, err, []string{"MINION", "STANDING", "ATTEMPT", "WHY"}, func(r admin.Highstate) []any {
-		return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, clip(r.Why, whyCells)}
+	width := room(c.App.Writer, whyCells)
+	return printRows(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "WHY"}, func(r admin.Highstate) []any {
+		return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, clip(r.Why, width)}
 	})
 }
 
@@ -62,12 +66,16 @@ func runHighstate(c *cli.Context, a admin.Admin) error {
 	err = printChanged(c, rows, err, func(fleet.Minion) string {
 		return "asked for: it starts when a master sees the minion connected"
 	})
-	if err != nil || c.Duration("wait") == 0 {
+	if len(rows) == 0 || c.Duration("wait") == 0 {
 		return err
+	}
+	ids = ids[:0] // the others are named in err
+	for _, row := range rows {
+		ids = append(ids, row.SaltID())
 	}
 	changed := func(id string, now decide.Phase) { fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), now) }
 	if c.Bool("json") {
 		changed = nil
 	}
-	return a.AwaitHighstates(c.Context, ids, c.Duration("wait"), changed)
+	return errors.Join(err, a.AwaitHighstates(c.Context, ids, c.Duration("wait"), changed))
 }

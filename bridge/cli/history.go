@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -34,7 +35,8 @@ func historyCommand() *cli.Command {
 }
 
 func showHistory(c *cli.Context, a admin.Admin) error {
-	now := time.Now()
+	zone := newClock(time.Now())
+	now := time.Now().In(zone.zone) // what is printed can be typed
 	r := admin.ReadHistory{Since: now.Add(-historyOf), Until: now, IDs: c.Args().Slice()}
 	for _, flag := range []struct {
 		name string
@@ -62,9 +64,14 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 		h.Merge(other, r)
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, h)
+		h.UTC()
+		return cmp.Or(printJSON(c.App.Writer, h), a.CheckKnown(c.Context, "read history", h.Missing(c.Args().Slice())))
 	}
-	t := newTable(c.App.Writer, "TIME", "SOURCE", "MINION", "WHAT")
+	if len(h.Events) == 0 {
+		fmt.Fprintf(c.App.Writer, "nothing happened from %s to %s\n", admin.Clock(r.Since), admin.Clock(r.Until))
+		return finishHistory(c, a, h)
+	}
+	t := newTable(c.App.Writer, zone.title("TIME"), "SOURCE", "MINION", "WHAT")
 	for _, e := range h.Events {
 		what := e.What
 		if e.Master != "" {
@@ -73,15 +80,20 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 		if len(e.More) > 0 {
 			what += "  " + strings.Join(e.More, " ")
 		}
-		t.row(e.Time.Local().Format("01-02 15:04:05"), e.Source, e.Minion, what)
+		t.row(zone.at(e.Time), e.Source, e.Minion, what)
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
+	return finishHistory(c, a, h)
+}
+
+// finishHistory prints what is left out, and names ids that nobody knows.
+func finishHistory(c *cli.Context, a admin.Admin, h *admin.History) error {
 	for _, note := range h.Notes {
 		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", plain(note))
 	}
-	return nil
+	return a.CheckKnown(c.Context, "read history", h.Missing(c.Args().Slice()))
 }
 
 // maxMerged bounds the history of another master: 20,000 events are some MB.

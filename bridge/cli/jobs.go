@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/api"
 	"phoenix/bridge/relay"
 )
@@ -87,7 +88,7 @@ func showJob(c *cli.Context) error {
 		return printJSON(c.App.Writer, j)
 	}
 	w := c.App.Writer
-	fmt.Fprintf(w, "%s: %s on %s, by %s, %s\n\n", j.JID, plain(j.Function), plain(j.Target), plain(j.User), j.At.Format(time.RFC3339))
+	fmt.Fprintf(w, "%s: %s on %s, by %s, %s\n\n", j.JID, plain(j.Function), plain(j.Target), plain(j.User), admin.Clock(j.At))
 	t := newTable(w, "MASTER", "STATE", "ITS MINIONS", "WHY")
 	for _, p := range j.Peers {
 		t.row(p.Master, p.State, p.Minions, p.Why)

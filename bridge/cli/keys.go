@@ -28,7 +28,8 @@ func keysCommand() *cli.Command {
 					"minion is accepted only with --rebind, for a machine that was rebuilt. --rebind takes the key that is pending,\n" +
 					"denied, or was unlinked by the bridge; with --key-sha256, only that key. It prints the digests of both keys, asks for\n" +
 					"confirmation (with --yes it does not), and exits when the minion\n" +
-					"answers. The highstate of the minion then runs again. The bridges of the other masters replace the old key, too,\n" +
+					"answers. Exit code 9: the key is accepted, and the minion has not answered within --wait. The highstate of the\n" +
+					"minion then runs again. The bridges of the other masters replace the old key, too,\n" +
 					"within two minutes.",
 				Flags:  append([]cli.Flag{jsonFlag}, acceptFlags...),
 				Action: makingStore(performing(acceptKeys)),
@@ -50,7 +51,7 @@ func keysCommand() *cli.Command {
 
 func listKeys(c *cli.Context, a admin.Admin) error {
 	keys, err := a.Keys(c.Context)
-	return printRows(c, keys, err, []string{"MINION", "STATE", "STANDING", "KEY", "BOUND"}, func(k admin.Key) []any {
+	return printRows(c, keys, err, []string{"MINION", "STATE", "PHASE", "KEY", "BOUND"}, func(k admin.Key) []any {
 		return []any{k.ID, k.State, k.Phase, short(k.Digest), k.Bound}
 	})
 }
@@ -83,14 +84,12 @@ func restoreKeys(c *cli.Context, a admin.Admin) error {
 	if err != nil {
 		return err
 	}
-	if ids, err = a.Restore(c.Context, admin.RestoreKeys{IDs: ids}); err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		return printJSON(c.App.Writer, ids)
+	ids, err = a.Restore(c.Context, admin.RestoreKeys{IDs: ids})
+	if c.Bool("json") && len(ids) > 0 {
+		return errors.Join(err, printJSON(c.App.Writer, ids))
 	}
 	for _, id := range ids {
 		fmt.Fprintf(c.App.Writer, "%s  its key is written again\n", plain(id))
 	}
-	return nil
+	return err
 }

@@ -41,7 +41,7 @@ func rebindKey(c *cli.Context, a admin.Admin, id string) error {
 		}
 		fmt.Fprintf(c.App.Writer, "%s  bound: %s\n%s  new:   %s (%s", plain(id), old, plain(id), r.New, r.State)
 		if r.Since != nil {
-			fmt.Fprintf(c.App.Writer, " since %s", r.Since.UTC().Format(time.DateTime))
+			fmt.Fprintf(c.App.Writer, " since %s", admin.Clock(*r.Since))
 		}
 		fmt.Fprintln(c.App.Writer, ")")
 	}
@@ -52,22 +52,37 @@ func rebindKey(c *cli.Context, a admin.Admin, id string) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return printJSON(c.App.Writer, r)
+	if !c.Bool("json") {
+		fmt.Fprintf(c.App.Writer, "%s  bound to the new key\n", plain(id))
 	}
-	fmt.Fprintf(c.App.Writer, "%s  bound to the new key\n", plain(id))
-	if row.Adopted() || !a.Config.Highstate.Enabled {
-		return nil
+	if row.Adopted() || !a.Config.Highstate.Enabled { // nothing tells when it answers
+		if c.Bool("json") {
+			return printJSON(c.App.Writer, rebindResult{Rebinding: r})
+		}
+		_, err = fmt.Fprintf(c.App.Writer, "%s  no highstate is run again; phoenix minions where %s asks whether it answers\n", plain(id), plain(id))
+		return err
 	}
 	ctx, cancel = context.WithTimeout(c.Context, c.Duration("wait"))
 	defer cancel()
 	answered, err := a.AwaitHighstate(ctx, r)
-	switch {
-	case err != nil:
-		return err
-	case !answered:
-		return fmt.Errorf("await %s: it has not answered within %v (on the machine: systemctl restart salt-minion; then phoenix minions explain %s)", id, c.Duration("wait"), id)
+	if err != nil {
+		return fmt.Errorf("the new key is bound: %w", err)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s  answers: its first highstate is run again\n", plain(id))
+	switch {
+	case c.Bool("json"):
+		err = printJSON(c.App.Writer, rebindResult{r, &answered})
+	case answered:
+		_, err = fmt.Fprintf(c.App.Writer, "%s  answers: its first highstate is run again\n", plain(id))
+	}
+	if err == nil && !answered {
+		err = markedError{admin.ErrAwaited, fmt.Errorf("await %s: the new key is bound, and the minion has not answered within %v. "+
+			"If it is up, on the machine: systemctl restart salt-minion; then phoenix minions explain %s", id, c.Duration("wait"), id)}
+	}
 	return err
+}
+
+// rebindResult is what keys accept --rebind --json prints.
+type rebindResult struct {
+	*admin.Rebinding
+	Answered *bool `json:"answered,omitempty"` // absent: no highstate is run, so nobody waits
 }

@@ -100,6 +100,8 @@ func oneMaster(c *cli.Context, cfg config.Config) (string, error) {
 		return cfg.InstanceID, err
 	case self, len(ids) > 1:
 		return "", usageError(errors.New("one master, please: ID or --self"))
+	case len(ids) == 0 && has(c.Command.Flags, "self"):
+		return "", usageError(errors.New("no master's id (phoenix masters list); --self is the master of this machine"))
 	case len(ids) == 0:
 		return "", usageError(errors.New("no master's id (phoenix masters list)"))
 	}

@@ -18,8 +18,8 @@ func mastersCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "check",
 		Usage:     "report whether a master can be restarted now: which minions move, what runs, which masters serve",
-		ArgsUsage: "ID",
-		Description: "Exit code 0: another master serves, and no first highstate runs from this one. 1: it is not safe, and the\n" +
+		ArgsUsage: "[ID]",
+		Description: "Without an id it is about the master of this machine. Exit code 0: another master serves, and no first highstate runs from this one. 1: it is not safe, and the\n" +
 			"reasons are printed. It changes nothing; phoenix masters drain does.",
 		Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "self", Usage: "the master of this machine"}},
 		Action: withStore(checkMaster),
@@ -27,6 +27,11 @@ func mastersCheckCommand() *cli.Command {
 }
 
 func checkMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
+	if !c.Args().Present() && !c.Bool("self") {
+		if err := c.Set("self", "true"); err != nil {
+			return err
+		}
+	}
 	id, err := oneMaster(c, cfg)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -73,9 +74,10 @@ func listMinions(c *cli.Context, a admin.Admin) error {
 		return err
 	}
 	rows, err := a.Minions(c.Context, admin.ListMinions{Status: c.String("status")})
+	var unknown error
 	if rows != nil {
 		var fault error
-		if rows, fault = filterMinions(c, rows); fault != nil {
+		if rows, unknown, fault = filterMinions(c, rows); fault != nil {
 			return fault
 		}
 		if master := c.String("on"); master != "" {
@@ -84,17 +86,25 @@ func listMinions(c *cli.Context, a admin.Admin) error {
 			}
 		}
 	}
+	if nobody := len(rows) == 0 && err == nil; nobody && unknown != nil {
+		return unknown
+	}
+	return cmp.Or(printMinions(c, a, rows, err), unknown)
+}
+
+func printMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion, err error) error {
 	if c.Bool("last-run") {
 		return listLastRuns(c, a, rows, err)
 	}
+	clock := newClock(time.Now())
 	if !c.Bool("wide") && !c.Bool("json") {
-		return printRows(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "RETCODE", "CHANGED"}, func(r fleet.Minion) []any {
-			return []any{r.SaltID(), decide.PhaseOf(r, true, false), r.Attempt, retcode(r), strings.Replace(strings.TrimSuffix(r.Modified, "Z"), "T", " ", 1)}
+		return printRows(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "RETCODE", clock.title("CHANGED")}, func(r fleet.Minion) []any {
+			return []any{r.SaltID(), decide.PhaseOf(r, true, false), r.Attempt, retcode(r), clock.stamp(r.Modified)}
 		})
 	}
-	columns := []string{"MINION", "STATUS", "STANDING", "HIGHSTATE BY", "ATTEMPT", "RETCODE", "KEY", "MODIFIED"}
+	columns := []string{"MINION", "STATUS", "PHASE", "HIGHSTATE BY", "ATTEMPT", "RETCODE", "KEY", clock.title("CHANGED")}
 	return printRows(c, rows, err, columns, func(r fleet.Minion) []any {
-		return []any{r.SaltID(), r.Status, decide.PhaseOf(r, true, false), r.HighstateRunner, r.Attempt, retcode(r), short(r.KeySHA256), r.Modified}
+		return []any{r.SaltID(), r.Status, decide.PhaseOf(r, true, false), r.HighstateRunner, r.Attempt, retcode(r), short(r.KeySHA256), clock.stamp(r.Modified)}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
@@ -18,16 +19,17 @@ var listFilter = []cli.Flag{
 	&cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"},
 }
 
-// filterMinions keeps the rows that the operands (ids or globs) and --phase name. An id
-// that is named and not there is an error.
-func filterMinions(c *cli.Context, rows []fleet.Minion) ([]fleet.Minion, error) {
+// filterMinions keeps the rows that the operands (ids or globs) and --phase name. Unknown
+// are the ids that are named and not there: an error for the end, after all others are
+// shown.
+func filterMinions(c *cli.Context, rows []fleet.Minion) (kept []fleet.Minion, unknown, err error) {
 	phases := c.StringSlice("phase")
 	for _, p := range phases {
 		if _, known := meaning[decide.Phase(p)]; !known {
-			return nil, usageError(fmt.Errorf("--phase %s is no phase", p))
+			return nil, nil, usageError(fmt.Errorf("--phase %s is no phase", p))
 		}
 	}
-	kept := []fleet.Minion{}
+	kept = []fleet.Minion{}
 	found := map[string]bool{}
 	patterns := c.Args().Slice()
 	match := make([]func([]byte) bool, len(patterns))
@@ -45,17 +47,20 @@ func filterMinions(c *cli.Context, rows []fleet.Minion) ([]fleet.Minion, error) 
 			kept = append(kept, row)
 		}
 	}
+	var missing []string
 	for _, p := range patterns {
-		if !found[p] && !strings.ContainsAny(p, "*?[") {
-			for _, row := range rows {
-				if strings.EqualFold(row.SaltID(), p) {
-					return nil, fmt.Errorf("list %s: %w (%s is)", p, fleet.ErrNotFound, row.SaltID())
-				}
-			}
-			return nil, fmt.Errorf("list %s: %w", p, fleet.ErrNotFound)
+		if found[p] || strings.ContainsAny(p, "*?[") {
+			continue
 		}
+		for _, row := range rows {
+			if strings.EqualFold(row.SaltID(), p) {
+				p += " (" + row.SaltID() + " is)"
+				break
+			}
+		}
+		missing = append(missing, p)
 	}
-	return kept, nil
+	return kept, admin.Unknown("list", missing), nil
 }
 
 // glossary defines the words of minions explain: phases, and rules with their reasons.

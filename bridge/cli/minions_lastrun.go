@@ -3,11 +3,14 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"phoenix/bridge/admin"
 	"phoenix/bridge/fleet"
@@ -43,14 +46,14 @@ func listLastRuns(c *cli.Context, a admin.Admin, rows []fleet.Minion, err error)
 		rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return r.Status == fleet.Terminate })
 	}
 	runs := slices.DeleteFunc(a.LastRuns(c.Context, rows), func(r admin.LastRun) bool { return outcome != "" && outcomeOf(r.Run) != outcome })
-	now := time.Now()
+	now, width := time.Now(), room(c.App.Writer, failedCells)
 	return printRows(c, runs, err, []string{"MINION", "FUNCTION", "OUTCOME", "AGE", "FAILED"}, func(r admin.LastRun) []any {
 		if r.Run == nil {
 			return []any{r.SaltID(), "", noRun, "", ""}
 		}
 		failed := failedStates(r.Run)
 		if !c.Bool("wide") {
-			failed = clip(failed, failedCells)
+			failed = clip(failed, width)
 		}
 		return []any{r.SaltID(), r.Run.Function, outcomeOf(r.Run), age(now.Sub(r.Run.At)), failed}
 	})
@@ -81,9 +84,22 @@ func failedStates(r *lastrun.Run) string {
 	return text
 }
 
-// clip shortens a text to n characters.
+// room is the space for the last column of a table that has n cells for it in 80: all
+// that is left of a terminal's width, and 0, which is no limit, in a pipe or a file.
+func room(w io.Writer, n int) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > helpWidth {
+		n += width - helpWidth
+	}
+	return n
+}
+
+// clip shortens a text to n characters, unless n is 0.
 func clip(text string, n int) string {
-	if runes := []rune(text); len(runes) > n {
+	if runes := []rune(text); n > 0 && len(runes) > n {
 		return string(runes[:n-1]) + "…"
 	}
 	return text

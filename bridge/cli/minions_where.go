@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -161,8 +162,12 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 	if err != nil {
 		return err
 	}
-	if rows, err = filterMinions(c, rows); err != nil {
+	rows, unknown, err := filterMinions(c, rows)
+	if err != nil {
 		return err
+	}
+	if len(rows) == 0 && unknown != nil {
+		return unknown
 	}
 	if !c.Args().Present() { // those that are gone are asked for by their ids alone
 		rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return r.Status == fleet.Terminate })
@@ -189,7 +194,7 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 	if err == nil {
 		err = silent(c.Args().Slice(), places)
 	}
-	return cmp.Or(err, nameBad(c, bad))
+	return errors.Join(unknown, err, nameBad(c, bad))
 }
 
 // say says what the answer leaves out.

@@ -1,10 +1,30 @@
 package cli
 
 import (
+	"bytes"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
+
+// Where there is no terminal, a line every ten seconds says that a command goes on.
+func TestWhatTakesLongIsToldInALog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		w, done := progressLines(&log, "waiting for the next auth request of web-1")
+		time.Sleep(25 * time.Second)
+		fmt.Fprintln(w, "note: another line")
+		done()
+		const want = "waiting for the next auth request of web-1 … 10 s\n" +
+			"waiting for the next auth request of web-1 … 20 s\nnote: another line\n"
+		if log.String() != want {
+			t.Errorf("%s", log.String())
+		}
+	})
+}
 
 // A store that takes its time is no reason to wonder whether the command hangs.
 func TestWhatTakesLongIsTold(t *testing.T) {

@@ -115,23 +115,25 @@ func TestHistory(t *testing.T) {
 	a.apply(fleet.Add{InstanceID: "web-1", Group: "web"}, fleet.Add{InstanceID: "db-1"}, fleet.Retire{InstanceID: "db-1"})
 	a.beat("salt-1", true, 0)
 	a.beat("salt-2", true, 0)
-	all := a.says(exitOK, "history", "key accepted  rule=listed", "key refused", "row is listed  group=web", "row is terminated", "run phoenix history on them")
+	all := a.says(exitOK, "history", "key accepted  rule=listed", "key refused", "row is listed  group=web", "row is terminated", "run phoenix history on them (salt-2)", "the audit trail of salt-1 begins at ")
 	if strings.Index(all, "key accepted") > strings.Index(all, "row is terminated") {
 		t.Errorf("not in order: %s", all)
 	}
 	if one := a.says(exitOK, "history web-1", "key accepted"); strings.Contains(one, "web-2") || strings.Contains(one, "db-1") {
 		t.Errorf("of others, too: %s", one)
 	}
-	if none := a.says(exitOK, "history --since 3h --until 2h"); strings.Contains(none, "web-1") {
+	if none := a.says(exitOK, "history --since 3h --until 2h", "nothing happened from "); strings.Contains(none, "web-1") {
 		t.Errorf("of another time: %s", none)
 	}
+	a.says(exitNotFound, "history web-1 web-9", "key accepted", "read history web-9: not in the fleet")
 	a.says(exitUsage, "history --since soon", `"soon" is no time`)
 	a.says(exitUsage, "history --since 1h --until 2h", "is not before")
 	var h admin.History
-	if err := json.Unmarshal([]byte(a.jsonOf("history --json --since 1h")), &h); err != nil || len(h.Events) != 4 || len(h.Notes) != 1 {
+	if err := json.Unmarshal([]byte(a.jsonOf("history --json --since 1h")), &h); err != nil || len(h.Events) != 4 || len(h.Notes) != 2 || len(h.Others) != 1 || h.Oldest == nil {
 		t.Errorf("%+v, %v", h, err)
 	}
 	// The decisions of another master, between those of this one.
+	h.Master, h.Others = "salt-2", []string{"salt-1"}
 	h.Events = append(h.Events, admin.Event{Time: h.Events[0].Time.Add(time.Nanosecond), Source: "salt-2", What: "highstate claimed", Minion: "web-1"},
 		admin.Event{Time: time.Now().Add(-10 * time.Hour), Source: "salt-2", What: "long before", Minion: "web-1"})
 	other, err := json.Marshal(h)
@@ -152,6 +154,9 @@ func TestHistory(t *testing.T) {
 	if claimed := slices.Index(events, "salt-2 highstate claimed"); claimed < 1 || slices.Index(events, "salt-1 key refused") < claimed ||
 		slices.Contains(events, "salt-2 long before") || len(events) != 5 {
 		t.Errorf("merged: %v", events)
+	}
+	if len(merged.Others) != 0 || strings.Contains(strings.Join(merged.Notes, " "), "run phoenix history") {
+		t.Errorf("both are read: %v, %v", merged.Others, merged.Notes)
 	}
 	a.says(exitFailed, "history --merge "+filepath.Join(a.dir, "none.json"), "merge history ")
 	now := time.Date(2026, 11, 26, 3, 0, 0, 0, time.UTC)

@@ -113,6 +113,23 @@ func TestG3_RebindNamesTheKey(t *testing.T) {
 	}
 }
 
+// TestRebindWithoutAnAnswer: the key is accepted, and the minion does not answer in time.
+// A script can tell that from a failure.
+func TestRebindWithoutAnAnswer(t *testing.T) {
+	r := newRebuilt(t)
+	putKey(t, r.pki, "minions", "web-1", r.new)
+	if err := os.Remove(filepath.Join(r.pki, "minions_denied", "web-1")); err != nil {
+		t.Fatal(err)
+	}
+	r.says(exitAwaited, "keys accept --rebind --yes --wait 1ms web-1", "web-1  bound to the new key", "has not answered within 1ms", "systemctl restart salt-minion", "phoenix minions explain web-1")
+	if r.bound() != r.digest(r.new) {
+		t.Errorf("bound is %s", r.bound())
+	}
+	r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.known), PublicKey: r.known, Replaces: r.digest(r.new)})
+	r.says(exitAwaited, "keys accept --rebind --yes --wait 1ms --json web-1", `"answered": false`)
+	r.says(exitFailed, "keys accept --rebind --yes --wait 1ms web-1", "no other key was seen for it within 1ms")
+}
+
 // TestG3_RebindOverAChange: what changed after the keys were shown is not replaced.
 func TestG3_RebindOverAChange(t *testing.T) {
 	for what, want := range map[string]error{"bound": fleet.ErrOtherKey, "unbound": fleet.ErrOtherKey, "accepted": salt.ErrChanged, "denied": salt.ErrChanged} {

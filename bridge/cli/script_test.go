@@ -58,6 +58,7 @@ func program() {
 
 var (
 	timestamp = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
+	datetime  = regexp.MustCompile(`\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b`)
 	monthday  = regexp.MustCompile(`\b\d\d-\d\d \d\d:\d\d:\d\d\b`)
 	fraction  = regexp.MustCompile(`\b01-01 00:00:00\.\d{3}\b`)
 	ago       = regexp.MustCompile(`\b\d[0-9.dhmsµ]* ago\b`)
@@ -74,6 +75,7 @@ func constant(text string) string {
 	text = timestamp.ReplaceAllStringFunc(text, func(s string) string {
 		return "2026-01-01T00:00:00.000000000000Z"[:len(s)-1] + "Z"
 	})
+	text = datetime.ReplaceAllString(text, "2026-01-01 00:00:00")
 	text = monthday.ReplaceAllString(text, "01-01 00:00:00")
 	text = fraction.ReplaceAllString(text, "01-01 00:00:00.000")
 	return up.ReplaceAllString(ago.ReplaceAllString(text, "1s ago"), "up 1s")
@@ -120,6 +122,7 @@ func setUp(env *testscript.Env) error {
 		}
 	}
 	env.Setenv("PHOENIX_CONFIG", "phoenix.yaml")
+	env.Setenv("TZ", "UTC")
 	env.Setenv("SUDO_USER", "alice")
 	env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	env.Setenv("AWS_CONFIG_FILE", os.DevNull)
@@ -189,6 +192,12 @@ func seedRow(ts *testscript.TestScript, store fleet.Store, words []string) error
 			return err
 		}
 		return apply(fleet.Add{InstanceID: id, MinionID: id}, fleet.Bind{InstanceID: id, MinionID: id, KeySHA256: digest, PublicKey: text})
+	case "adopted": // ID FILE
+		digest, err := fleet.KeyDigest([]byte(ts.ReadFile(more[0])))
+		if err != nil {
+			return err
+		}
+		return apply(fleet.Adopt{InstanceID: id, MinionID: id, KeySHA256: digest, PublicKey: ts.ReadFile(more[0])})
 	case "running": // ID
 		return apply(fleet.Add{InstanceID: id, MinionID: id}, claim)
 	case "ran": // ID

@@ -119,7 +119,7 @@ func printBreaker(w io.Writer, o *admin.Overview) {
 	}
 	fmt.Fprintf(w, "NO NEW FIRST HIGHSTATES: the circuit breaker is open: %s (phoenix highstate resume)\n", plain(b.Reason))
 	if b.Opened != "" {
-		fmt.Fprintf(w, "  since %s, by %s; failed: %s\n", plain(b.Opened), plain(b.OpenedBy), plain(strings.Join(b.Failed[:min(len(b.Failed), shownIDs)], " ")))
+		fmt.Fprintf(w, "  since %s, by %s; failed: %s\n", plain(stamped(b.Opened)), plain(b.OpenedBy), plain(strings.Join(b.Failed[:min(len(b.Failed), shownIDs)], " ")))
 	}
 	if o.Bridge != nil && o.Bridge.Engine.Halted > 0 {
 		fmt.Fprintf(w, "  minions of this master that wait: %d\n", o.Bridge.Engine.Halted)
