@@ -46,6 +46,9 @@ func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]Highstate, e
 			rows = append(rows, Highstate{row, why})
 		}
 	}
+	if len(rows) == 0 && len(bad) == 0 {
+		a.note("no first highstate is wanted, running or failed")
+	}
 	if adopted > 0 {
 		a.note("adopted minions left out, since no first highstate is wanted for them: %d (phoenix minions list --phase adopted, phoenix highstate run ID)", adopted)
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,11 @@ func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult
 	h := &HighstateResult{ID: id, JID: row.ClaimJID, Master: row.ClaimOwner, Retcode: row.Retcode, Failed: []salt.StateResult{}}
 	states, text, err := salt.ReadReturn(master, row.ClaimJID, id)
 	if errors.Is(err, salt.ErrNoReturn) {
-		return nil, fmt.Errorf("read highstate of %s: job %s: %w; %s ran it", id, row.ClaimJID, err, row.ClaimOwner)
+		where := "run this on " + row.ClaimOwner + ", which ran it"
+		if row.ClaimOwner == cmp.Or(a.bridgeReport(ctx).InstanceID, a.Config.InstanceID) {
+			where = "it has not come, or is older than keep_jobs_seconds"
+		}
+		return nil, fmt.Errorf("read highstate of %s: job %s: %w (%s)", id, row.ClaimJID, err, where)
 	}
 	if err != nil {
 		return nil, err

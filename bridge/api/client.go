@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -111,6 +112,9 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 		return err
 	}
 	resp, err := c.http.Do(req)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return failed.Err // the URL is ours alone; the cause has the socket's path
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package autoscaling
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -238,6 +239,28 @@ func retireMaster(t *testing.T, x *keeper, n int) {
 	t.Helper()
 	if err := x.store.RetireMaster(t.Context(), instance(n)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOwnMinionIsConnected: a minion of the master's own host is connected, and is not
+// left when the master goes.
+func TestOwnMinionIsConnected(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	minion, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer minion.Close()
+	if n, err := Connected("127.0.0.1", port)(); n != 1 || err != nil {
+		t.Errorf("%d connected, %v", n, err)
+	}
+	if n, err := Left("127.0.0.1", port)(); n != 0 || err != nil {
+		t.Errorf("%d left, %v", n, err)
 	}
 }
 

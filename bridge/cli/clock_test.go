@@ -37,7 +37,7 @@ func TestOneZone(t *testing.T) {
 	for _, command := range []string{"minions list", "minions list --wide", "highstate list --wide"} {
 		a.says(exitOK, command, "CHANGED (JST)", local(changed))
 	}
-	a.says(exitOK, "minions explain web-1", "changed "+local(changed)+" JST", local(at)+" JST  key refused")
+	a.says(exitOK, "minions explain web-1", "changed "+local(changed)+" JST", "decisions (JST):", local(at)+"  key refused")
 	a.says(exitOK, "history", "TIME (JST)", local(at), local(changed))
 	clock := local(at)[len("2006-01-02 "):]
 	if one := a.says(exitOK, "history --since "+clock+" --until "+local(at.Add(time.Second))[len("2006-01-02 "):], local(at)); strings.Contains(one, "row is") {

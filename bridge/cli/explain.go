@@ -11,6 +11,7 @@ import (
 
 	"phoenix/bridge/admin"
 	"phoenix/bridge/audit"
+	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 )
 
@@ -71,6 +72,9 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 		fmt.Fprintf(w, "ANOTHER    %s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s\n", x.Other, plain(x.ID), plain(x.ID), x.Other.State)
 	}
 	fmt.Fprintf(w, "highstate  %s\n", x.Highstate)
+	if x.Phase == decide.PhaseFailed {
+		fmt.Fprintf(w, "           phoenix highstate show %s names the states, phoenix highstate run %s runs it again\n", plain(x.ID), plain(x.ID))
+	}
 	if r := x.LastRun; r != nil {
 		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s %s", r.Function, r.Outcome, age(time.Since(r.At)), plain(r.JID), plain(failedStates(r))), " "))
 	}
@@ -79,28 +83,33 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			x.Row.ClaimVersion, x.Row.Attempt, plain(x.Row.ClaimJID))
 	}
 	fmt.Fprintln(w)
+	var before []string
 	for _, r := range x.Rules {
-		mark, reason := "  ", ""
-		if r.Decides {
-			mark, reason = "->", r.Reason
+		if !r.Decides {
+			before = append(before, r.Rule)
+			continue
 		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %-20s %s", mark, r.Rule, reason), " "))
+		if len(before) > 0 {
+			fmt.Fprintf(w, "rules that do not apply:\n%s", paragraph(strings.Join(before, ", "), 3))
+		}
+		fmt.Fprintf(w, "-> %s: %s\n", r.Rule, r.Reason)
 	}
-	fmt.Fprintf(w, "\nso: %s (%s)\n", x.Decision, x.Reason)
+	fmt.Fprintf(w, "so: %s\n", x.Decision)
 	switch {
 	case x.NoAudit != "":
 		fmt.Fprintf(w, "\nwhat was decided is not shown: %s\n", x.NoAudit)
 	case len(x.Audit) > 0:
-		fmt.Fprintln(w)
+		zone := newClock(time.Now())
+		fmt.Fprintf(w, "\n%s:\n", zone.title("decisions"))
 		for _, line := range x.Audit {
-			fmt.Fprintln(w, decided(line))
+			fmt.Fprintln(w, zone.decided(line))
 		}
 	}
 	return nil
 }
 
 // decided is one line of the audit trail, for people.
-func decided(line audit.Line) string {
-	words := append([]string{admin.Clock(line.Time), "", line.Text}, line.More...)
+func (c clock) decided(line audit.Line) string {
+	words := append([]string{c.at(line.Time), "", line.Text}, line.More...)
 	return plain(strings.Join(words, " "))
 }

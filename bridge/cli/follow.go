@@ -38,7 +38,7 @@ func describeFollowing(f fleet.Following, follow string) string {
 		return ""
 	}
 	n := followed(follow, f.Masters)
-	text := fmt.Sprintf("connections: %d, of %s with an accepted key to %s (agent.follow here: %d)", f.Connections, count(f.Minions, "minion"), count(f.Masters, "master"), n)
+	text := fmt.Sprintf("connections: %d, of %s with an accepted key to %s (agent.follow here: %d)", f.Connections, count(f.Minions, "minion"), count(f.Masters, "ready master"), n)
 	missing := f.Missing(n)
 	switch {
 	case missing == 0:

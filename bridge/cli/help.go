@@ -21,6 +21,7 @@ type topic struct {
 	args        string
 	description string
 	flags       []topicFlag
+	examples    []example
 	glossary    []terms
 	commands    []topic
 }
@@ -43,6 +44,7 @@ type topicFlag struct {
 func topicOf(c *cli.Command, above string) topic {
 	t := topic{name: strings.TrimSpace(above + " " + c.Name), usage: c.Usage, args: c.ArgsUsage,
 		description: strings.Join(strings.Fields(c.Description), " ")}
+	t.examples = examples[t.name]
 	if t.name == "minions explain" {
 		t.glossary = glossary()
 	}
@@ -187,6 +189,12 @@ func helpOf(t topic) string {
 		b.WriteString("\nFlags:\n")
 		for _, f := range t.flags {
 			b.WriteString(listed(f.synopsis(), f.text()))
+		}
+	}
+	if len(t.examples) > 0 {
+		b.WriteString("\nExamples:\n")
+		for _, e := range t.examples {
+			b.WriteString("  " + e.line + "\n" + paragraph(e.meaning, 8))
 		}
 	}
 	for _, g := range t.glossary {

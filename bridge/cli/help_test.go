@@ -100,6 +100,43 @@ func TestHelpFitsATerminal(t *testing.T) {
 	}
 }
 
+// Each command has an example, which can be typed as it stands.
+func TestExamples(t *testing.T) {
+	app := newApp(nil, nil)
+	all := leaves(topics(app))
+	for _, topic := range all {
+		if len(topic.examples) == 0 {
+			t.Errorf("%s has no example", topic.name)
+		}
+		for _, e := range topic.examples {
+			named := false
+			for part := range strings.SplitSeq(e.line, "|") {
+				_, args, is := strings.Cut(part, "phoenix "+topic.name)
+				named = named || is
+				if !is {
+					continue
+				}
+				args, _, _ = strings.Cut(args, "&&")
+				for _, word := range strings.Fields(args) {
+					name, _, _ := strings.Cut(word, "=")
+					if strings.HasPrefix(name, "-") && name != "-" && !has(app.Flags, name) &&
+						!slices.ContainsFunc(topic.flags, func(f topicFlag) bool { return slices.Contains(f.names, strings.TrimLeft(name, "-")) }) {
+						t.Errorf("%q: no flag %s", e.line, name)
+					}
+				}
+			}
+			if !named {
+				t.Errorf("%q is no example of %s", e.line, topic.name)
+			}
+		}
+	}
+	for name := range examples {
+		if !slices.ContainsFunc(all, func(t topic) bool { return t.name == name }) {
+			t.Errorf("an example of %s, which is no command", name)
+		}
+	}
+}
+
 // README's table has no key that is none, no default that is another, and is short.
 func TestREADMEAgreesWithTheCode(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")

@@ -14,7 +14,7 @@ import (
 	"phoenix/bridge/files"
 )
 
-// historyOf is the time that history shows where nothing else is said.
+// historyOf is how long before --until history begins where nothing else is said.
 const historyOf = time.Hour
 
 func historyCommand() *cli.Command {
@@ -27,7 +27,7 @@ func historyCommand() *cli.Command {
 			"the last 24 hours), 2026-11-26 02:00, 2026-11-26T02:00:00Z, or 90m (90 minutes ago). For the decisions of\n" +
 			"several masters in one order: ssh salt-2 phoenix history --since 02:00 --json | phoenix history --since 02:00 --merge -",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.StringFlag{Name: "since", Usage: "start at this `TIME`", DefaultText: "1h"},
+			&cli.StringFlag{Name: "since", Usage: "start at this `TIME`", DefaultText: "1h before --until"},
 			&cli.StringFlag{Name: "until", Usage: "end before this `TIME`", DefaultText: "now"},
 			&cli.StringSliceFlag{Name: "merge", Usage: "add what phoenix history --json printed on another master, from `FILE` or from standard input (-)"}},
 		Action: withStore(performing(showHistory)),
@@ -37,7 +37,7 @@ func historyCommand() *cli.Command {
 func showHistory(c *cli.Context, a admin.Admin) error {
 	zone := newClock(time.Now())
 	now := time.Now().In(zone.zone) // what is printed can be typed
-	r := admin.ReadHistory{Since: now.Add(-historyOf), Until: now, IDs: c.Args().Slice()}
+	r := admin.ReadHistory{Until: now, IDs: c.Args().Slice()}
 	for _, flag := range []struct {
 		name string
 		at   *time.Time
@@ -51,6 +51,9 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 			return usageError(fmt.Errorf("--%s: %w", flag.name, err))
 		}
 		*flag.at = at
+	}
+	if r.Since.IsZero() {
+		r.Since = r.Until.Add(-historyOf)
 	}
 	h, err := a.History(c.Context, r)
 	if err != nil {

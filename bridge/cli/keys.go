@@ -23,7 +23,7 @@ func keysCommand() *cli.Command {
 			{
 				Name:      "accept",
 				Usage:     "accept and bind a pending key by hand",
-				ArgsUsage: "ID",
+				ArgsUsage: "ID… | -",
 				Description: "Adds the minion to the fleet if it is not there. A key that differs from the one bound to the\n" +
 					"minion is accepted only with --rebind, for a machine that was rebuilt. --rebind takes the key that is pending,\n" +
 					"denied, or was unlinked by the bridge; with --key-sha256, only that key. It prints the digests of both keys, asks for\n" +

@@ -58,6 +58,9 @@ func manual(app *cli.App) string {
 		for _, f := range t.flags {
 			tagged(&b, f.synopsis(), f.text())
 		}
+		for _, e := range t.examples {
+			tagged(&b, e.line, e.meaning)
+		}
 		for _, g := range t.glossary {
 			fmt.Fprintf(&b, ".PP\n%s:\n", roff(g.title))
 			for _, w := range g.list {

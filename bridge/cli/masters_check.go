@@ -44,10 +44,15 @@ func checkMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		err = printJSON(c.App.Writer, check)
 	} else {
 		t := newTable(c.App.Writer, "MASTER", id)
+		verdict := "safe"
+		if !check.Safe {
+			verdict = "NOT SAFE: " + strings.Join(check.Why, "; ")
+		}
+		t.row("a restart now is", verdict)
 		t.row("others that serve", strings.Join(check.Ready, ", "))
 		t.row("minions connected to it", check.Connected)
-		t.row("first highstates from it", strings.Join(check.Running, ", "))
-		t.row("first highstates that wait", check.Waiting)
+		t.row("first highstates it runs", strings.Join(check.Running, ", "))
+		t.row("first highstates that wait, of all masters", check.Waiting)
 		t.row("drained", map[bool]string{true: "yes", false: "no (phoenix masters drain " + id + ")"}[check.Draining])
 		err = t.flush()
 	}

@@ -86,8 +86,11 @@ func listMinions(c *cli.Context, a admin.Admin) error {
 			}
 		}
 	}
-	if nobody := len(rows) == 0 && err == nil; nobody && unknown != nil {
+	switch nobody := len(rows) == 0 && err == nil; {
+	case nobody && unknown != nil:
 		return unknown
+	case nobody && a.Note != nil:
+		a.Note("no minion matches")
 	}
 	return cmp.Or(printMinions(c, a, rows, err), unknown)
 }
@@ -158,7 +161,7 @@ func addMinions(c *cli.Context, a admin.Admin) error {
 		if r.Adopted() {
 			return "adopted: its key was accepted before; no highstate is run"
 		}
-		return "expected"
+		return "listed: its key is accepted when it comes"
 	})
 }
 

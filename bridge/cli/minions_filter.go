@@ -13,9 +13,12 @@ import (
 	"phoenix/bridge/fleet"
 )
 
+// phaseList are the phases of minions of the fleet.
+const phaseList = "listed, accepted, running, done, failed, adopted, terminated"
+
 // listFilter are the flags of a list of minions.
 var listFilter = []cli.Flag{
-	&cli.StringSliceFlag{Name: "phase", Usage: "only minions in `PHASE` (may be given several times): listed, accepted, running, done, failed, adopted, terminated"},
+	&cli.StringSliceFlag{Name: "phase", Usage: "only minions in `PHASE` (may be given several times): " + phaseList},
 	&cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"},
 }
 
@@ -26,7 +29,7 @@ func filterMinions(c *cli.Context, rows []fleet.Minion) (kept []fleet.Minion, un
 	phases := c.StringSlice("phase")
 	for _, p := range phases {
 		if _, known := meaning[decide.Phase(p)]; !known {
-			return nil, nil, usageError(fmt.Errorf("--phase %s is no phase", p))
+			return nil, nil, usageError(fmt.Errorf("--phase %s is no phase: %s", p, phaseList))
 		}
 	}
 	kept = []fleet.Minion{}

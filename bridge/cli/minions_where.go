@@ -56,6 +56,7 @@ type place struct {
 // whereabouts are places of minions, as far as this master reaches.
 type whereabouts struct {
 	self    string
+	asked   bool // any: they can answer
 	relayed bool // the relay asked the minions of the other masters
 	places  map[string]place
 }
@@ -87,6 +88,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 	if len(ids) == 0 {
 		return w, nil
 	}
+	w.asked = true
 	master, _, client, err := open.Master(cfg)
 	if err != nil {
 		return nil, err
@@ -199,7 +201,7 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 
 // say says what the answer leaves out.
 func (w *whereabouts) say(a admin.Admin) {
-	if !w.relayed && a.Note != nil {
+	if w.asked && !w.relayed && a.Note != nil {
 		a.Note("minions of other masters are not asked: no relay runs here (relay.listen); run this on them")
 	}
 }

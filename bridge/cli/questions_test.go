@@ -268,7 +268,7 @@ func TestAnotherKeyIsShown(t *testing.T) {
 	for _, command := range []string{"status", "minions explain web-1"} {
 		a.says(exitOK, command, "another key is denied since "+since, digest(other)[:12], digest(known)[:12], "phoenix keys accept --rebind web-1")
 	}
-	a.says(exitFailed, "status --check", "no bridge answers on this machine", "1 ids with another key")
+	a.says(exitFailed, "status --check", "no bridge answers on this machine", "1 id with another key")
 	found := examined(t, "--salt-only", "--salt-config", a.args[len(a.args)-3])
 	told(t, found, "denied-keys", "warning", "web-1 (denied "+digest(other)[:12]+"…, accepted "+digest(known)[:12]+"…)")
 	a.says(exitOK, "keys delete web-2 --state denied", "denied key deleted")

@@ -27,6 +27,13 @@ func reference(app *cli.App) string {
 		for _, f := range t.flags {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.synopsis(), code(f.def), cell(f.usage))
 		}
+		if len(t.examples) > 0 {
+			b.WriteString("\n```\n")
+			for _, e := range t.examples {
+				fmt.Fprintf(&b, "%s    # %s\n", e.line, e.meaning)
+			}
+			b.WriteString("```\n")
+		}
 		for _, g := range t.glossary {
 			fmt.Fprintf(&b, "\n%s:\n\n| | |\n|---|---|\n", g.title)
 			for _, w := range g.list {

@@ -35,10 +35,10 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 		why = append(why, "no new first highstate begins: "+b.Reason)
 	}
 	if n := len(o.OtherKeys); n > 0 {
-		why = append(why, fmt.Sprintf("%d ids with another key", n))
+		why = append(why, count(n, "id")+" with another key")
 	}
 	if n := len(o.BadRows); n > 0 {
-		why = append(why, fmt.Sprintf("%d rows that cannot be decoded", n))
+		why = append(why, count(n, "row")+" that cannot be decoded")
 	}
 	if len(why) == 0 {
 		return nil

@@ -156,7 +156,8 @@ func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Du
 	if err != nil {
 		fmt.Fprintf(&b, "%s\n", plain(describeError(err)))
 	}
-	fmt.Fprintln(&b, "\nlast decisions:")
+	zone := newClock(time.Now())
+	fmt.Fprintf(&b, "\n%s:\n", zone.title("last decisions"))
 	lines, err := audit.Last(cfg.Audit.File, "", watchRead)
 	switch {
 	case err != nil:
@@ -166,7 +167,7 @@ func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Du
 	}
 	shown := fold(lines)
 	for i := len(shown) - 1; i >= max(len(shown)-decisions, 0); i-- { // the newest is the last to be cut
-		fmt.Fprintf(&b, "  %s\n", shown[i])
+		fmt.Fprintf(&b, "  %s\n", shown[i].line(zone))
 	}
 	return b.String()
 }

@@ -54,12 +54,12 @@ func kind(line audit.Line) string {
 	return strings.Join(words, "\x00")
 }
 
-// String says it as decided does a line.
-func (f folded) String() string {
+// line says it as decided does a line.
+func (f folded) line(zone clock) string {
 	line := f.last
 	if f.count == 1 {
 		line.Text = line.Minion + ": " + line.Text
-		return decided(line)
+		return zone.decided(line)
 	}
 	more := ""
 	if f.count > len(f.named) {
@@ -68,5 +68,5 @@ func (f folded) String() string {
 	words := strings.Split(kind(line), "\x00")
 	line.Text = fmt.Sprintf("%d times: %s (%s%s)", f.count, strings.Join(words, " "), strings.Join(f.named, ", "), more)
 	line.More = nil
-	return decided(line)
+	return zone.decided(line)
 }

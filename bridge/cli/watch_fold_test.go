@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix/bridge/audit"
 )
@@ -33,8 +34,8 @@ func TestFold(t *testing.T) {
 		t.Fatalf("%d lines", len(got))
 	}
 	for i, want := range []string{"400 times: key accepted rule=bound (web-0, web-1, web-2, …)", "db-1: key accepted rule=listed", "db-1: highstate erred jid=1 retcode=2"} {
-		if !strings.HasSuffix(got[i].String(), want) {
-			t.Errorf("%q, not %q", got[i], want)
+		if line := got[i].line(newClock(time.Now())); !strings.HasSuffix(line, want) {
+			t.Errorf("%q, not %q", line, want)
 		}
 	}
 }

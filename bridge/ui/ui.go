@@ -67,6 +67,15 @@ func newServer(a admin.Admin, every time.Duration, log *slog.Logger) http.Handle
 	s := &server{reader: &reader{admin: a, every: every, now: time.Now}, every: every, live: make(chan struct{}, maxLive), log: log}
 	s.pages = template.Must(template.New("").Funcs(template.FuncMap{
 		"clock": func(t time.Time) string { return t.Local().Format("15:04:05") },
+		"when":  admin.Clock,
+		"stamp": func(text string) string {
+			if at, err := fleet.ParseTime(text); err == nil {
+				return admin.Clock(at)
+			}
+			return text
+		},
+		// The reader's machine may be in another zone.
+		"zone": func() string { name, _ := time.Now().Zone(); return name },
 		"join": func(list []string) string {
 			return digest.ReplaceAllStringFunc(strings.Join(list, " "), func(key string) string { return key[:12] + "…" })
 		},
