@@ -27,7 +27,8 @@ var lastRunFlags = []cli.Flag{
 
 // lastRunHelp is the part of the help of minions list that is about --last-run.
 const lastRunHelp = "--last-run shows state runs that were started in any way: by salt, a schedule, salt-call. The bridge of this\n" +
-	"machine remembers those whose returns it has read since its start, at no cost to the store. Runs on other masters are\n" +
+	"machine remembers those whose returns it has read since its start, at no cost to the store. For up to 20 minions, the\n" +
+	"job cache of this master is searched for others (keep_jobs_seconds, a day by default). Runs on other masters are\n" +
 	"seen there, and here if the relay passes them on. First highstates, which are in the store, are shown for all masters.\n" +
 	"An accepted minion can send a return in another's name."
 

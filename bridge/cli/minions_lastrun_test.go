@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -103,6 +104,13 @@ func TestLastRuns(t *testing.T) {
 			t.Errorf("%+v, %+v", r.Minion, r.Run)
 		}
 	}
+	// What the bridge has not seen is in the job cache of this master, of few minions.
+	a.cached("web-2", "20260101000000000077", "state.sls", map[string]any{"return": map[string]any{"test_|-b_|-b_|-nop": map[string]any{"result": false, "changes": map[string]any{}, "__id__": "b"}}, "retcode": 2, "success": false})
+	out = a.says(exitOK, "minions list --last-run web-2", "besides, the job cache of this master and first highstates are known")
+	if line := strings.Join(strings.Fields(lineOf(out, "web-2"))[1:], " "); !strings.HasPrefix(line, "state.sls failed ") || !strings.HasSuffix(line, " 1: b") {
+		t.Errorf("%q", line)
+	}
+	a.says(exitOK, "minions explain web-2", "last run   state.sls failed ", "job 20260101000000000077 1: b")
 	a.says(exitUsage, "minions list --outcome failed", "--outcome needs --last-run")
 	a.says(exitUsage, "minions list --last-run --outcome bad", "none of succeeded, failed, none")
 	out = a.says(exitOK, "minions explain web-1", "last run   state.apply failed ")
@@ -110,6 +118,24 @@ func TestLastRuns(t *testing.T) {
 		t.Error(out)
 	}
 	a.says(exitOK, "minions explain web-3", "last run   state.highstate failed 3h0m ago, job "+jid)
+}
+
+// cached writes a job and a return of it into the job cache of the master.
+func (a asker) cached(id, jid, fun string, returned map[string]any) {
+	a.t.Helper()
+	folder := filepath.Join(a.dir, "var/cache/salt/master/jobs/00", jid)
+	for name, value := range map[string]any{".load.p": map[string]any{"jid": jid, "fun": fun, "arg": []any{}}, id + "/return.p": returned} {
+		raw, err := msgpack.Marshal(value)
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(folder, filepath.Dir(name)), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, name), raw, 0o600)
+		}
+		if err != nil {
+			a.t.Fatal(err)
+		}
+	}
 }
 
 // secondsAge is an age of so many seconds: the test takes some itself.

@@ -176,7 +176,7 @@ func TestHighstateShow(t *testing.T) {
 	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: strings.Repeat("a", 64)})
 	a.says(exitUsage, "highstate show web-1", "none was run for it")
 	a.apply(fleet.Claim{InstanceID: "web-1", Owner: "salt-2", Incarnation: "1", JID: jid, Attempt: 1})
-	a.says(exitFailed, "highstate show web-1", "no return of it in its job cache", "salt-2 ran it")
+	a.says(exitFailed, "highstate show web-1", "no return of it in its job cache", "run this on salt-2, which ran it")
 	load, err := msgpack.Marshal(map[string]any{"id": "web-1", "jid": jid, "retcode": 2, "return": map[string]any{
 		"pkg_|-web server_|-nginx_|-installed": map[string]any{"result": false, "comment": "no such\npackage", "__id__": "web server", "__sls__": "web", "changes": map[string]any{}},
 		"file_|-motd_|-/etc/motd_|-managed":    map[string]any{"result": true, "comment": "ok", "__id__": "motd", "__sls__": "base", "changes": map[string]any{"diff": "x"}}}})
