@@ -45,7 +45,11 @@ func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *
 	if err != nil {
 		return row, fmt.Errorf("%w%s", err, hint(err))
 	}
-	return row, acceptPending(ctx, keys, master, id, digest)
+	if err := acceptPending(ctx, keys, master, id, digest); err != nil {
+		// The row is right: a bridge accepts the key when the master answers.
+		return row, fmt.Errorf("its key is bound, and not accepted here yet: %w", err)
+	}
+	return row, nil
 }
 
 // acceptPending accepts the pending key that was bound.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"phoenix/bridge/api"
@@ -53,12 +55,36 @@ func (a Admin) Add(ctx context.Context, r AddMinions) ([]fleet.Minion, error) {
 	if err != nil {
 		return nil, fmt.Errorf("add minions: %w", err)
 	}
+	ended, err := a.ended(ctx, r, instances)
+	if err != nil {
+		return nil, fmt.Errorf("add minions: %w", err)
+	}
 	changes := make([]fleet.Change, 0, len(r.IDs))
 	for _, id := range r.IDs {
-		changes = append(changes, addOrAdopt(keys, fleet.Add{InstanceID: instances[id], MinionID: a.minionID(id),
-			Group: r.Group, Revive: r.Again}))
+		add := fleet.Add{InstanceID: instances[id], MinionID: a.minionID(id), Group: r.Group, Revive: r.Again}
+		if ended[instances[id]] { // a key that is accepted here may be the former machine's
+			changes = append(changes, add)
+			continue
+		}
+		changes = append(changes, addOrAdopt(keys, add))
 	}
 	return a.apply(ctx, "add minions", "minion added", changes)
+}
+
+// ended returns the instances that were terminated, of those that are to be revived.
+func (a Admin) ended(ctx context.Context, r AddMinions, instances map[string]string) (map[string]bool, error) {
+	if !r.Again {
+		return nil, nil
+	}
+	rows, err := a.Store.Minions(ctx, slices.Collect(maps.Values(instances)))
+	if _, err := fleet.WithoutBadRows(err); err != nil { // a bad row is named when it is written
+		return nil, err
+	}
+	ended := map[string]bool{}
+	for instance, row := range rows {
+		ended[instance] = row.Status == fleet.Terminate
+	}
+	return ended, nil
 }
 
 // addOrAdopt returns the change for a new minion. One whose key is accepted already

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"phoenix/bridge/files"
@@ -113,7 +115,11 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 	}
 	resp, err := c.http.Do(req)
 	if failed, ok := errors.AsType[*url.Error](err); ok {
-		return failed.Err // the URL is ours alone; the cause has the socket's path
+		err := failed.Err // the URL is ours alone; the cause has the socket's path
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			err = fmt.Errorf("%w (is phoenix-bridge running?)", err)
+		}
+		return err
 	}
 	if err != nil {
 		return err
