@@ -14,7 +14,8 @@ import (
 
 // ListHighstates is the request of Highstates.
 type ListHighstates struct {
-	All bool `json:"all"` // those that are done, too
+	All     bool `json:"all"`     // those that are done, too
+	Adopted bool `json:"adopted"` // adopted minions, too, of which none is wanted
 }
 
 // Highstate is a minion's row, and how far its first highstate is.
@@ -38,10 +39,11 @@ func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]Highstate, e
 	}
 	report, rows, adopted := a.bridgeReport(ctx), []Highstate{}, 0
 	for _, row := range all {
-		if decide.PhaseOf(row, true, false) == decide.PhaseAdopted {
+		isAdopted := decide.PhaseOf(row, true, false) == decide.PhaseAdopted
+		if isAdopted {
 			adopted++
 		}
-		if row.WantsHighstate() || r.All && row.HighstateRan {
+		if row.WantsHighstate() || r.All && row.HighstateRan || r.Adopted && isAdopted {
 			why := explainHighstate(report, breaker, decide.KeyView{ID: row.SaltID(), Known: true, Row: row})
 			rows = append(rows, Highstate{row, why})
 		}
@@ -49,7 +51,7 @@ func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]Highstate, e
 	if len(rows) == 0 && len(bad) == 0 {
 		a.note("no first highstate is wanted, running or failed")
 	}
-	if adopted > 0 {
+	if adopted > 0 && !r.Adopted {
 		a.note("adopted minions left out, since no first highstate is wanted for them: %d (phoenix minions list --phase adopted, phoenix highstate run ID)", adopted)
 	}
 	return rows, fleet.BadRows(bad)

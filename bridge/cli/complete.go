@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,7 @@ func completed(c *cli.Context, words []string) []string {
 	before, last := words[:len(words)-1], words[len(words)-1]
 	commands := c.App.Commands
 	var command *cli.Command
+	group := "" // the first command
 	flags := slices.Clone(c.App.Flags)
 	var out []string
 	for i, word := range before {
@@ -90,6 +92,7 @@ func completed(c *cli.Context, words []string) []string {
 		}
 		if found := find(word, commands); found != nil {
 			command, commands = found, found.Subcommands
+			group = cmp.Or(group, found.Name)
 			flags = append(flags, found.Flags...)
 		}
 	}
@@ -113,9 +116,13 @@ func completed(c *cli.Context, words []string) []string {
 				out = append(out, sub.Name)
 			}
 		}
-	case command != nil && strings.HasPrefix(command.ArgsUsage, "ID"):
+	case command != nil && strings.HasPrefix(strings.TrimPrefix(command.ArgsUsage, "["), "ID"):
 		configure(c, before)
-		out = minionIDs(c, command, last)
+		if group == "masters" {
+			out = masterIDs(c)
+		} else {
+			out = minionIDs(c, command, last)
+		}
 	}
 	out = slices.DeleteFunc(out, func(word string) bool { return !strings.HasPrefix(word, last) || slices.Contains(before, word) })
 	slices.Sort(out)
@@ -137,6 +144,28 @@ func configure(c *cli.Context, words []string) {
 	}
 }
 
+// masterIDs gives the ids of the masters that are not gone, where a read costs nothing.
+func masterIDs(c *cli.Context) (ids []string) {
+	cfg, err := readConfig(c)
+	if err != nil || cfg.OnDynamoDB() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.Context, completeWithin)
+	defer cancel()
+	store, err := open.Store(ctx, cfg, open.Fail, nil)
+	if err != nil {
+		return nil
+	}
+	defer store.Close()
+	masters, _ := store.Masters(ctx) // one that cannot be read is left out
+	for _, m := range masters {
+		if m.Status == fleet.Launch {
+			ids = append(ids, m.InstanceID)
+		}
+	}
+	return ids
+}
+
 // maxCompleted is more than anybody reads.
 const maxCompleted = 1000
 
@@ -154,6 +183,9 @@ func minionIDs(c *cli.Context, command *cli.Command, prefix string) (ids []strin
 	if _, keys, _, err := open.Master(cfg); err == nil {
 		if list, err := keys.List(); err == nil {
 			ids = append(ids, list.Pending...)
+			if command.Name == "accept" || command.Name == "delete" { // accept --rebind takes such a key
+				ids = append(ids, list.Denied...)
+			}
 			if command.Name != "accept" { // what is accepted needs no accepting
 				ids = append(ids, list.Accepted...)
 			}

@@ -45,7 +45,10 @@ var examples = map[string][]example{
 		{"phoenix masters drain --self --undo", "after it"},
 	},
 	"masters retire": {{"phoenix masters retire salt-1", "it will not come back"}},
-	"keys list":      {{"phoenix keys list --json | jq -r '.[] | select(.state == \"denied\").id'", "ids with a denied key"}},
+	"keys list": {
+		{"phoenix keys list --state denied", "keys that Salt denied, since another one of the id is accepted"},
+		{"phoenix keys list 'web-*'", "all keys of some minions"},
+	},
 	"keys accept": {
 		{"phoenix keys accept web-1", "accept its pending key"},
 		{"phoenix keys accept --rebind web-1", "its machine was rebuilt: take the new key"},
@@ -55,6 +58,7 @@ var examples = map[string][]example{
 	"keys delete":  {{"phoenix keys delete web-1 --state denied", "this one key"}},
 	"highstate list": {
 		{"phoenix highstate list", "who has no first highstate yet, and why"},
+		{"phoenix highstate list web-1", "this one, whatever became of it"},
 		{"phoenix highstate list --all --wide", "also those that are done, with jobs and times"},
 	},
 	"highstate show":   {{"phoenix highstate show web-1", "which of its states failed"}},

@@ -258,6 +258,8 @@ func TestBashCompletes(t *testing.T) {
 		"--store x minions explain w":    "",      // of another store
 		"minions explain --json we":      "web-1",
 		"minions explain web-1 ":         "",
+		"minions list we":                "web-1",
+		"masters drain ":                 "master-1", // and no minion
 		"status --inter":                 "--interval",
 		"--config " + cfg + " minions a": "add",
 		"events --tag ":                  "",

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -18,8 +19,11 @@ func highstateCommand() *cli.Command {
 		Usage: "first highstates",
 		Subcommands: []*cli.Command{
 			{
-				Name:  "list",
-				Usage: "show the highstates that are wanted, running or failed, and why they are not done (--all: also those that are done)",
+				Name:      "list",
+				Usage:     "show the highstates that are wanted, running or failed, and why they are not done (--all: also those that are done)",
+				ArgsUsage: "[ID | GLOB…]",
+				Description: "Minions that are named are shown in any case. Others are left out if they were adopted, since no first\n" +
+					"highstate is wanted for them, or are done (--all).",
 				Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show those that are done"},
 					&cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"}},
 				Action: withStore(performing(listHighstates)),
@@ -43,7 +47,19 @@ func highstateCommand() *cli.Command {
 const whyCells = 44
 
 func listHighstates(c *cli.Context, a admin.Admin) error {
-	rows, err := a.Highstates(c.Context, admin.ListHighstates{All: c.Bool("all")})
+	asked := c.Args().Present() // of these, everything is said
+	rows, err := a.Highstates(c.Context, admin.ListHighstates{All: c.Bool("all") || asked, Adopted: asked})
+	if rows == nil {
+		return err
+	}
+	rows, unknown := named(c, rows, func(r admin.Highstate) []string { return []string{r.SaltID(), r.InstanceID} })
+	if len(rows) == 0 && unknown != nil {
+		return unknown
+	}
+	return cmp.Or(printHighstates(c, rows, err), unknown)
+}
+
+func printHighstates(c *cli.Context, rows []admin.Highstate, err error) error {
 	if c.Bool("wide") {
 		clock := newClock(time.Now())
 		columns := []string{"MINION", "PHASE", "ATTEMPT", "JOB", "BY", "RETCODE", clock.title("CHANGED"), "WHY"}

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/admin"
+	"phoenix/bridge/salt"
 )
 
 func keysCommand() *cli.Command {
@@ -15,9 +18,11 @@ func keysCommand() *cli.Command {
 		Usage: "the keys on this master",
 		Subcommands: []*cli.Command{
 			{
-				Name:   "list",
-				Usage:  "show this master's keys, and the state of each in Phoenix",
-				Flags:  []cli.Flag{jsonFlag},
+				Name:      "list",
+				Usage:     "show this master's keys, and the state of each in Phoenix",
+				ArgsUsage: "[ID | GLOB…]",
+				Flags: []cli.Flag{jsonFlag,
+					&cli.StringFlag{Name: "state", Usage: "only keys in `STATE`: pending, accepted, denied or rejected"}},
 				Action: withStore(performing(listKeys)),
 			},
 			{
@@ -50,7 +55,26 @@ func keysCommand() *cli.Command {
 }
 
 func listKeys(c *cli.Context, a admin.Admin) error {
+	state := c.String("state")
+	if _, is := salt.States[state]; state != "" && !is {
+		return usageError(fmt.Errorf("--state %s is none of pending, accepted, denied, rejected", state))
+	}
 	keys, err := a.Keys(c.Context)
+	if keys == nil {
+		return err
+	}
+	keys, unknown := named(c, keys, func(k admin.Key) []string { return []string{k.ID} })
+	keys = slices.DeleteFunc(keys, func(k admin.Key) bool { return state != "" && k.State != state })
+	switch nobody := len(keys) == 0 && err == nil; {
+	case nobody && unknown != nil:
+		return unknown
+	case nobody && a.Note != nil:
+		a.Note("no key matches")
+	}
+	return cmp.Or(printKeys(c, keys, err), unknown)
+}
+
+func printKeys(c *cli.Context, keys []admin.Key, err error) error {
 	return printRows(c, keys, err, []string{"MINION", "STATE", "PHASE", "KEY", "BOUND"}, func(k admin.Key) []any {
 		return []any{k.ID, k.State, k.Phase, short(k.Digest), k.Bound}
 	})

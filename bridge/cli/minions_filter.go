@@ -32,21 +32,30 @@ func filterMinions(c *cli.Context, rows []fleet.Minion) (kept []fleet.Minion, un
 			return nil, nil, usageError(fmt.Errorf("--phase %s is no phase: %s", p, phaseList))
 		}
 	}
-	kept = []fleet.Minion{}
-	found := map[string]bool{}
+	kept, unknown = named(c, rows, func(r fleet.Minion) []string { return []string{r.SaltID(), r.InstanceID} })
+	kept = slices.DeleteFunc(kept, func(r fleet.Minion) bool {
+		return len(phases) > 0 && !slices.Contains(phases, string(decide.PhaseOf(r, true, false)))
+	})
+	return kept, unknown, nil
+}
+
+// named keeps the rows that the operands name: by ids, or by globs that match the first of
+// a row's names. Without operands it keeps all. Unknown names the ids that no row has.
+func named[R any](c *cli.Context, rows []R, names func(R) []string) (kept []R, unknown error) {
 	patterns := c.Args().Slice()
-	match := make([]func([]byte) bool, len(patterns))
+	match, found := make([]func([]byte) bool, len(patterns)), map[string]bool{}
 	for i, p := range patterns {
 		match[i] = event.Glob(p)
 	}
+	kept = []R{}
 	for _, row := range rows {
-		named := len(patterns) == 0
+		keep, of := len(patterns) == 0, names(row)
 		for i, p := range patterns {
-			if p == row.SaltID() || p == row.InstanceID || match[i]([]byte(row.SaltID())) {
-				named, found[p] = true, true
+			if slices.Contains(of, p) || match[i]([]byte(of[0])) {
+				keep, found[p] = true, true
 			}
 		}
-		if named && (len(phases) == 0 || slices.Contains(phases, string(decide.PhaseOf(row, true, false)))) {
+		if keep {
 			kept = append(kept, row)
 		}
 	}
@@ -56,14 +65,14 @@ func filterMinions(c *cli.Context, rows []fleet.Minion) (kept []fleet.Minion, un
 			continue
 		}
 		for _, row := range rows {
-			if strings.EqualFold(row.SaltID(), p) {
-				p += " (" + row.SaltID() + " is)"
+			if id := names(row)[0]; strings.EqualFold(id, p) {
+				p += " (" + id + " is)"
 				break
 			}
 		}
 		missing = append(missing, p)
 	}
-	return kept, admin.Unknown("list", missing), nil
+	return kept, admin.Unknown("list", missing)
 }
 
 // glossary defines the words of minions explain: phases, and rules with their reasons.
