@@ -35,7 +35,7 @@ var examples = map[string][]example{
 		{"phoenix minions explain web-1 -n 50", "with its last 50 decisions"},
 	},
 	"adopt":        {{"phoenix adopt --dry-run", "which accepted keys would become minions of the fleet"}},
-	"masters list": {{"phoenix masters list", "all masters, and what they serve"}},
+	"masters list": {{"phoenix masters list", "all masters, and how many minions each serves"}},
 	"masters check": {
 		{"phoenix masters check && systemctl restart salt-master", "restart this master only if that is safe"},
 		{"phoenix masters check salt-2", "another one"},

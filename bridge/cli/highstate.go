@@ -24,8 +24,7 @@ func highstateCommand() *cli.Command {
 				ArgsUsage: "[ID | GLOB…]",
 				Description: "Minions that are named are shown in any case. Others are left out if they were adopted, since no first\n" +
 					"highstate is wanted for them, or are done (--all).",
-				Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show those that are done"},
-					&cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"}},
+				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show those that are done"}, wideFlag},
 				Action: withStore(performing(listHighstates)),
 			},
 			highstateShowCommand(),

@@ -22,7 +22,7 @@ func mastersCommand() *cli.Command {
 			{
 				Name:   "list",
 				Usage:  "show the fleet's masters",
-				Flags:  []cli.Flag{jsonFlag},
+				Flags:  []cli.Flag{jsonFlag, wideFlag},
 				Action: withStore(listMasters),
 			},
 			mastersCheckCommand(),
@@ -53,6 +53,11 @@ func mastersCommand() *cli.Command {
 func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	masters, err := newAdmin(c, cfg, store).Masters(c.Context)
 	now, relays := time.Now(), relayStates(c.Context, cfg.Socket)
+	if !c.Bool("wide") {
+		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "SEEN"}, func(m fleet.Master) []any {
+			return []any{m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, relayState(m, relays), m.Connected, seenAgo(m, now)}
+		})
+	}
 	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEAT", "SEEN"}, func(m fleet.Master) []any {
 		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), m.Connected, m.Heartbeat, seenAgo(m, now)}
 	})

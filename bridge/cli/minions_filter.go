@@ -19,8 +19,10 @@ const phaseList = "listed, accepted, running, done, failed, adopted, terminated"
 // listFilter are the flags of a list of minions.
 var listFilter = []cli.Flag{
 	&cli.StringSliceFlag{Name: "phase", Usage: "only minions in `PHASE` (may be given several times): " + phaseList},
-	&cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"},
+	wideFlag,
 }
+
+var wideFlag = &cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"}
 
 // filterMinions keeps the rows that the operands (ids or globs) and --phase name. Unknown
 // are the ids that are named and not there: an error for the end, after all others are

@@ -58,10 +58,10 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 
 func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	w = paint(w)
-	t := newTable(w, "MASTER", "STATUS", "STATE", "ADDRESS", "CONNECTED", "HEARTBEAT", "SEEN")
+	t := newTable(w, "MASTER", "STATE", "ADDRESS", "CONNECTED", "SEEN")
 	now := time.Now()
 	for _, m := range o.Masters {
-		t.row(m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Connected, m.Heartbeat, seenAgo(m, now))
+		t.row(m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Connected, seenAgo(m, now))
 	}
 	if err := t.flush(); err != nil {
 		return err
