@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,11 +56,11 @@ func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	now, relays := time.Now(), relayStates(c.Context, cfg.Socket)
 	if !c.Bool("wide") {
 		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "SEEN"}, func(m fleet.Master) []any {
-			return []any{m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, relayState(m, relays), m.Connected, seenAgo(m, now)}
+			return []any{m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, relayState(m, relays), connected(m, cfg.Highstate.Lease, now), seenAgo(m, now)}
 		})
 	}
 	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEAT", "SEEN"}, func(m fleet.Master) []any {
-		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), m.Connected, m.Heartbeat, seenAgo(m, now)}
+		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), connected(m, cfg.Highstate.Lease, now), m.Heartbeat, seenAgo(m, now)}
 	})
 }
 
@@ -81,6 +82,15 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 		words = append(words, "draining")
 	}
 	return strings.Join(words, ", ")
+}
+
+// connected is how many minions are connected to a master; nothing where its row is too
+// old to say so.
+func connected(m fleet.Master, lease time.Duration, now time.Time) string {
+	if m.Status == fleet.Terminate || admin.Stale(m, lease, now) {
+		return ""
+	}
+	return strconv.Itoa(m.Connected)
 }
 
 // seenAgo is how long ago a master's row was written, as far as clocks agree.

@@ -123,5 +123,10 @@ func TestMasterState(t *testing.T) {
 		if state, seen := masterState(c.row, 30*time.Second, now), seenAgo(c.row, now); state != c.state || seen != c.seen {
 			t.Errorf("%+v: %q, %q; want %q, %q", c.row, state, seen, c.state, c.seen)
 		}
+		c.row.Connected = 7
+		known := c.row.Status == fleet.Launch && !strings.HasPrefix(c.state, "STALE")
+		if n := connected(c.row, 30*time.Second, now); (n == "7") != known || !known && n != "" {
+			t.Errorf("%+v: connected %q", c.row, n)
+		}
 	}
 }

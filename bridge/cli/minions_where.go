@@ -186,7 +186,7 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 	if c.Bool("json") {
 		err = printJSON(c.App.Writer, places)
 	} else {
-		t := newTable(c.App.Writer, "MINION", "MASTER", "LAST SEEN", "WHY NOT")
+		t := newTable(c.App.Writer, "MINION", "MASTER", "LAST SEEN ON", "WHY NOT")
 		for _, p := range places {
 			t.row(p.ID, p.Master, p.Last, p.Why)
 		}

@@ -61,7 +61,7 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	t := newTable(w, "MASTER", "STATE", "ADDRESS", "CONNECTED", "SEEN")
 	now := time.Now()
 	for _, m := range o.Masters {
-		t.row(m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Connected, seenAgo(m, now))
+		t.row(m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, connected(m, cfg.Highstate.Lease, now), seenAgo(m, now))
 	}
 	if err := t.flush(); err != nil {
 		return err
