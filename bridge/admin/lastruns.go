@@ -64,7 +64,7 @@ func (a Admin) noteKnown(since *time.Time, err error, searched bool) {
 
 const (
 	// maxSearched is for how many minions the job cache of this master is searched: each
-	// costs a look into each job's folder.
+	// costs a stat in each job's folder.
 	maxSearched = 20
 	// searchWithin bounds the search: 20,000 jobs take 0.4 s on two busy cores.
 	searchWithin = 2 * time.Second

@@ -25,12 +25,12 @@ const (
 )
 
 // FromJobCache finds the last state runs of minions in the job cache of a master, whoever
-// started them: what a record does not have that began later. A master keeps returns for
+// started them, also those that a record does not have because it began later. A master keeps returns for
 // keep_jobs_seconds, a day by default.
 //
 // The cache has no index by minion (salt/returners/local_cache.py, of 3006 to 3008: one
 // folder a job, jobs/XX/YY…, with .load.p and ID/return.p for each return; a job that a
-// minion began by itself has no file jid there), so all its folders are looked into. If ctx
+// minion began by itself has no file jid there), so all its folders are searched. If ctx
 // ends first, what was found is not returned: the last run may be among the rest.
 func FromJobCache(ctx context.Context, cachedir string, ids []string) (map[string]Run, error) {
 	found, err := findReturns(ctx, filepath.Join(cachedir, "jobs"), ids)
