@@ -1,10 +1,12 @@
 package autoscaling
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -243,7 +245,7 @@ func retireMaster(t *testing.T, x *keeper, n int) {
 }
 
 // TestOwnMinionIsConnected: a minion of the master's own host is connected, and is not
-// left when the master goes.
+// left when the master goes. The bridge's own connection is that of no minion.
 func TestOwnMinionIsConnected(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -251,11 +253,27 @@ func TestOwnMinionIsConnected(t *testing.T) {
 	}
 	defer l.Close()
 	port := l.Addr().(*net.TCPAddr).Port
-	minion, err := net.Dial("tcp", l.Addr().String())
+	relay, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer minion.Close()
+	defer relay.Close()
+	minion := exec.Command("bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d && echo connected && read", port))
+	input, err := minion.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := minion.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := minion.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { input.Close(); _ = minion.Wait() })
+	if said, err := bufio.NewReader(output).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", said, err)
+	}
 	if n, err := Connected("127.0.0.1", port)(); n != 1 || err != nil {
 		t.Errorf("%d connected, %v", n, err)
 	}
