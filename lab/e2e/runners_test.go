@@ -409,12 +409,16 @@ func (s *saltSide) output(t *testing.T, command ...string) string {
 // errors: one line, exit code 1, and no traceback.
 func (s *saltSide) errors(t *testing.T) {
 	python := s.master.Salt.Python()
+	if out, stderr, code := s.saltRun(t, python, "phoenix.add", "gone-1"); code != 0 {
+		t.Fatalf("salt-run phoenix.add: exit %d\n%s%s", code, out, stderr)
+	}
 	for _, fault := range []struct {
 		says string
 		args []string
 		stop bool
 	}{
-		{says: "retire web-9", args: []string{"phoenix.retire", "web-9"}},
+		{says: "retire web-9: not in the fleet (unknown=True to retire it all the same)", args: []string{"phoenix.retire", "web-9"}},
+		{says: "retire web-9: not in the fleet (unknown=True to retire it all the same); done: gone-1", args: []string{"phoenix.retire", "gone-1", "web-9"}},
 		{says: "is not a map with an id", args: []string{"key_runner.main", "web-1"}},
 		{says: "decode key: malformed: no id", args: []string{"highstate_runner.manage", "{}"}},
 		{says: "none answers on " + s.socket, args: []string{"phoenix.status"}, stop: true},

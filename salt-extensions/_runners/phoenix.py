@@ -16,6 +16,7 @@ the reason, and ``salt-run`` exits with 1.
 
 import http.client
 import json
+import re
 import socket
 
 import salt.exceptions
@@ -83,9 +84,30 @@ def _ask(operation, **arguments):
 
 def _perform(operation, **arguments):
     answer = _ask(operation, **arguments)
-    if answer["code"]:
-        raise _Refused(answer["error"])
-    return answer["answer"]
+    if not answer["code"]:
+        return answer["answer"]
+    reason = _as_arguments(answer["error"])
+    done = _changed(answer["answer"])
+    if done:
+        reason += "; done: " + ", ".join(done)
+    raise _Refused(reason)
+
+
+def _as_arguments(reason):
+    # The bridge names the flags of its command: "(--unknown to retire it all the same)".
+    return re.sub(r"--([a-z-]+)(?= to )", r"\1=True", re.sub("^--", "", reason))
+
+
+def _changed(rows):
+    # An operation on several minions returns the rows of those that it did change, beside
+    # the reason why it did not change the others.
+    if not isinstance(rows, list):
+        return []
+    return [
+        row.get("minion_id") or row.get("instanceid") or "?"
+        for row in rows
+        if isinstance(row, dict)
+    ]
 
 
 def _ids(minions):
