@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,8 +59,8 @@ type phaseCount struct {
 
 type master struct {
 	ID, State, Class, Address, Zone, Seen string
-	Connected                             int
-	Running                               int // first highstates that it runs
+	Connected                             string // how many minions are; empty: not known
+	Running                               int    // first highstates that it runs
 }
 
 // cell is one minion of the grid.
@@ -196,15 +197,16 @@ func (s *snapshot) attendAll(ids []string, what, each, all string) {
 }
 
 func (s *snapshot) master(m fleet.Master, lease time.Duration, now time.Time, running int) master {
-	out := master{ID: m.InstanceID, Address: m.IPAddr, Zone: m.Zone, Connected: m.Connected, Running: running, State: "ready", Class: "ok"}
+	out := master{ID: m.InstanceID, Address: m.IPAddr, Zone: m.Zone, Connected: strconv.Itoa(m.Connected), Running: running, State: "ready", Class: "ok"}
 	if at, err := fleet.ParseTime(m.Modified); err == nil {
 		out.Seen = max(now.Sub(at).Round(time.Second), 0).String() + " ago"
 	}
 	switch {
 	case m.Status == fleet.Terminate:
-		out.State, out.Class = "terminated", "off"
+		out.State, out.Class, out.Connected = "terminated", "off", ""
 	case admin.Stale(m, lease, now):
 		out.State, out.Class = "STALE: no heartbeat for "+strings.TrimSuffix(out.Seen, " ago"), "bad"
+		out.Connected = "" // its row is too old to say so
 		s.attend("bad", m.InstanceID, "no heartbeat for "+strings.TrimSuffix(out.Seen, " ago"), "systemctl status phoenix-bridge (there); phoenix masters retire "+m.InstanceID)
 	case m.Draining:
 		out.State, out.Class = "draining", "warn"

@@ -329,3 +329,14 @@ func TestTenThousand(t *testing.T) {
 		t.Errorf("%d, %d minions, %d bytes", code, n, len(page))
 	}
 }
+
+// The row of a master without heartbeats is too old to say how many minions it serves.
+func TestStaleMasterHasNoCount(t *testing.T) {
+	now := time.Now()
+	for want, beat := range map[string]time.Time{"5": now, "": now.Add(-time.Hour)} {
+		row := fleet.Master{InstanceID: "salt-1", Status: fleet.Launch, Ready: true, Connected: 5, Modified: fleet.FormatTime(beat)}
+		if m := new(snapshot).master(row, time.Minute, now, 0); m.Connected != want {
+			t.Errorf("%+v, not %q", m, want)
+		}
+	}
+}
