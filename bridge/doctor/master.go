@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 
@@ -92,7 +93,11 @@ func ExamineMaster(m Master) []Finding {
 	examineMounts(&r, m)
 	examineCron(&r, m)
 	if m.KeysErr != nil {
-		r.add(Error, "key-store", say("run phoenix doctor as root; see keys.cache_driver in "+quote(m.Config.Path)), "%s", oneLine(m.KeysErr))
+		fix := "run phoenix doctor as root or as the master's user"
+		if errors.Is(m.KeysErr, salt.ErrKeyStore) {
+			fix = "set keys.cache_driver: localfs_key in " + quote(m.Config.Path) + ", and restart salt-master"
+		}
+		r.add(Error, "key-store", say(fix), "%s", oneLine(m.KeysErr))
 	} else {
 		examineKeys(&r, m)
 		examinePlan(&r, m)
