@@ -1,12 +1,14 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -14,9 +16,9 @@ const (
 	// askedEvery: how often the lab looks whether an agent wants its minion
 	// restarted.
 	askedEvery = 50 * time.Millisecond
-	// obeyWithin is how long a minion has to end by SIGTERM when its agent restarts
-	// it, as TimeoutStopSec would say: one of 3007.15 often takes no notice.
-	obeyWithin = 3 * time.Second
+	// stopWithin bounds what stops a minion: packaging/stop-minion waits for 3 s, and a
+	// busy machine takes its time.
+	stopWithin = time.Minute
 )
 
 // AgentOptions say how an agent differs from the lab's plain one.
@@ -138,15 +140,30 @@ func (a *Agent) serve(stop <-chan struct{}) error {
 	}
 }
 
-// again restarts the minion as systemd would.
+// again restarts the minion as systemd does with the package's drop-in: by its own
+// stop-minion, which leaves the jobs alone that run.
 func (m *Minion) again() error {
-	if cmd, done := m.running(); isOpen(done) {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // gone already: fine
-		select {
-		case <-done:
-		case <-time.After(obeyWithin):
-		}
+	cmd, done := m.running()
+	if !isOpen(done) {
+		m.Kill()
+		return m.begin()
 	}
-	m.Kill()
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	pid := cmd.Process.Pid
+	stop := exec.CommandContext(ctx, filepath.Join(root, "packaging", "stop-minion"), strconv.Itoa(pid))
+	if out, err := stop.CombinedOutput(); err != nil {
+		return fmt.Errorf("stop minion: %w: %s", err, out)
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("stop minion: process %d: %w", pid, ctx.Err())
+	}
+	go buryGroup(pid) // until the last job of it has ended
 	return m.begin()
 }
