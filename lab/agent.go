@@ -155,7 +155,7 @@ func (m *Minion) again() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	pid := cmd.Process.Pid
-	stop := exec.CommandContext(ctx, filepath.Join(root, "packaging", "stop-minion"), strconv.Itoa(pid))
+	stop := exec.CommandContext(ctx, "sh", filepath.Join(root, "packaging", "stop-minion"), strconv.Itoa(pid))
 	if out, err := stop.CombinedOutput(); err != nil {
 		return fmt.Errorf("stop minion: %w: %s", err, out)
 	}
