@@ -104,6 +104,7 @@ func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 		row.PublicKey = ""
 		c = &highstate{opened: now}
 		c.UpdateRow(row, now)
+		c.KeyAt, c.Accepted, c.anew = now, true, row.ReplacedSHA256 != ""
 		e.highstates[id] = c
 		e.rows.drop(id)
 		e.inbox.subscribe(row.ClaimJID)
@@ -114,7 +115,13 @@ func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 			c.acceptedAt = now
 		}
 	}
+	if accepted && !c.Accepted {
+		c.KeyChanged(now)
+	}
 	c.Accepted = accepted
+	// A start event that was read together with a change of the key may be of the machine
+	// that had the former one: the minion is asked instead.
+	connected, c.anew = connected && !c.anew, false
 	if connected && accepted {
 		c.ConnectedAt = now
 		if c.firstConnected.IsZero() {

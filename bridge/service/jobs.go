@@ -132,6 +132,9 @@ func (d *driver) handleReturns(returns []event.Return, now time.Time) {
 
 // handleAnswer records an answer to one of our jobs.
 func (d *driver) handleAnswer(c *highstate, asked job, r event.Return, now time.Time) error {
+	if !c.Counts(asked.sent) {
+		return nil
+	}
 	c.ConnectedAt = now
 	switch asked.kind {
 	case decide.Ask:
