@@ -81,8 +81,12 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	if view.Known {
 		x.Row = &view.Row
 	}
+	var suspect []string
+	if d.OtherAccepted() {
+		suspect = []string{r.ID}
+	}
 	x.LastRun = a.lastRun(ctx, r.ID, view.Row)
-	if others, err := a.otherKeys(ctx, keys, listingOf(view)); err == nil && len(others) > 0 {
+	if others, err := a.otherKeys(ctx, keys, listingOf(view), suspect); err == nil && len(others) > 0 {
 		x.Other = &others[0]
 	}
 	x.Audit, err = audit.Last(a.Config.Audit.File, r.ID, lines)

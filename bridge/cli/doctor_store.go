@@ -157,5 +157,5 @@ func (v *visit) plan(ctx context.Context, master salt.Config) (*doctor.Plan, err
 	if err != nil {
 		return nil, err
 	}
-	return &doctor.Plan{Foreign: plan.Foreign, Highstates: plan.Highstates, Acts: plan.Acts}, nil
+	return &doctor.Plan{Foreign: plan.Foreign, Highstates: plan.Highstates, Acts: plan.Acts, OtherKeys: plan.OtherKeys}, nil
 }

@@ -158,10 +158,13 @@ const shownProblems = 10
 // printProblems names minions that are passed over, while all others are served.
 func printProblems(w io.Writer, e service.Status) {
 	all := 0
-	for _, n := range e.Problem {
-		all += n
+	for kind, n := range e.Problem {
+		if kind != service.OtherKey { // they are listed as other keys
+			all += n
+		}
 	}
-	for _, p := range e.Problems[:min(len(e.Problems), shownProblems)] {
+	problems := slices.DeleteFunc(slices.Clone(e.Problems), func(p service.Problem) bool { return p.Kind == service.OtherKey })
+	for _, p := range problems[:min(len(problems), shownProblems)] {
 		fmt.Fprintf(w, "passed over: %s: %s\n", plain(p.Minion), plain(p.What))
 	}
 	if more := all - shownProblems; more > 0 {

@@ -148,6 +148,7 @@ func TestFindings(t *testing.T) {
 		}},
 		{"rejected-keys", Note, "1 key rejected: a", func(m *Master) { m.Keys = []Key{key("a", salt.Rejected, "")} }},
 		{"denied-keys", Warning, "1 key denied: a", func(m *Master) { m.Keys = []Key{key("a", salt.Denied, "")} }},
+		{"what-phoenix-would-do", Warning, "the accepted key is not the one that is bound to the minion: web-1", func(m *Master) { m.Plan = &Plan{OtherKeys: []string{"web-1"}} }},
 		{"what-phoenix-would-do", Note, "0 highstates; 0 deletions; 1 foreign key, never touched", func(m *Master) { m.Keys = []Key{key("a", salt.Accepted, "1"), key("b", salt.Pending, "2")} }},
 		{"what-phoenix-would-do", Note, "2 highstates; 3 deletions; 1 foreign key, never touched; 4 keys accepted", func(m *Master) {
 			m.Plan = &Plan{Foreign: 1, Highstates: 2, Acts: map[decide.KeyAct]int{decide.DeleteKeys: 3, decide.AcceptKey: 4}}

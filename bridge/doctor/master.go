@@ -81,6 +81,7 @@ type Plan struct {
 	Foreign    int // accepted, without a row
 	Highstates int
 	Acts       map[decide.KeyAct]int
+	OtherKeys  []string // ids whose accepted key is not the bound one
 }
 
 // ExamineMaster makes findings of facts.
@@ -215,6 +216,10 @@ func examinePlan(r *report, m Master) {
 	severity, fix := OK, Fix{}
 	if plan.Foreign > 0 {
 		severity, fix = Note, say("phoenix adopt --dry-run says which of them would become part of the fleet; phoenix adopt adds them")
+	}
+	if ids := plan.OtherKeys; len(ids) > 0 { // as after the restore of an older copy of the store
+		r.add(Warning, "what-phoenix-would-do", say("for each: phoenix keys accept --rebind ID if the accepted key is the right one, or phoenix keys delete ID --state accepted"),
+			"the accepted key is not the one that is bound to the minion: %s", some(ids))
 	}
 	r.add(severity, "what-phoenix-would-do", fix, "%s (%s)", strings.Join(what, "; "), by)
 }

@@ -85,6 +85,16 @@ func (e *Engine) removed(v *keyView) {
 	e.problems.over(KeyRemoved, v.ID)
 }
 
+// otherAccepted reports an accepted key that is not the bound one, as after the restore of
+// an older copy of the store. The audit trail has a line about it.
+func (e *Engine) otherAccepted(v *keyView) {
+	if v.decision.OtherAccepted() {
+		e.problems.report(OtherKey, v.ID, v.decision.Reason)
+	} else {
+		e.problems.over(OtherKey, v.ID)
+	}
+}
+
 // trackHighstate opens, or goes on with, the highstate of a minion that wants a highstate.
 func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 	accepted := v.Accepted.Present && v.Accepted.Digest == v.Row.KeySHA256 && v.Row.KeySHA256 != ""

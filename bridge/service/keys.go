@@ -68,6 +68,7 @@ func (e *Engine) processKeys(ctx context.Context, ids []string, listing keyListi
 		}
 		e.queue.done(id)
 		e.removed(v)
+		e.otherAccepted(v)
 		e.trackHighstate(id, v, connected[id])
 		e.markUnchanged(id, v)
 	}

@@ -135,3 +135,33 @@ func TestReboundIsNotRemovedByHand(t *testing.T) {
 		})
 	}
 }
+
+// TestOtherAcceptedKeyIsReported: after the restore of an older copy of the store another
+// key is bound than the one that this master has accepted. The bridge reports it until an
+// administrator has said which is right.
+func TestOtherAcceptedKeyIsReported(t *testing.T) {
+	r := newRig(t, openSQLite(t), func(c *Config) { c.ResyncEvery = ResyncEvery })
+	key := r.bearer("web-1")
+	other := []byte(lab.UnknownKey())
+	r.salt.keys[salt.Accepted]["web-1"] = other
+	r.compares()
+	if p := r.engine.Status().Problems; len(p) != 1 || p[0].Kind != OtherKey || p[0].Minion != "web-1" {
+		t.Fatalf("problems: %v", p)
+	}
+	plan, err := MakePlan(t.Context(), r.engine.cfg, r.store, r.salt, nil)
+	if err != nil || len(plan.OtherKeys) != 1 {
+		t.Errorf("plan: %+v, %v", plan, err)
+	}
+	delete(r.salt.keys[salt.Accepted], "web-1") // and the event of it is lost
+	r.compares()
+	if p := r.engine.Status().Problem[OtherKey]; p != 0 {
+		t.Errorf("the key is gone: %v", r.engine.Status().Problems)
+	}
+	r.salt.keys[salt.Accepted]["web-1"] = other
+	r.compares()
+	r.salt.keys[salt.Accepted]["web-1"] = key
+	r.compares()
+	if p := r.engine.Status().Problem[OtherKey]; p != 0 {
+		t.Errorf("the right key is accepted: %v", r.engine.Status().Problems)
+	}
+}

@@ -231,6 +231,9 @@ func (s *snapshot) bridge(r *service.Report, hint string) {
 		s.attend("warn", r.InstanceID, "work is delayed: "+r.Engine.Fault, "phoenix status")
 	}
 	for _, p := range r.Engine.Problems {
+		if p.Kind == service.OtherKey { // it is among the other keys
+			continue
+		}
 		s.attend("warn", p.Minion, p.What, "phoenix minions explain "+p.Minion)
 	}
 }
