@@ -166,6 +166,7 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 	}
 	e.cancelDeletion(id)
 	e.accepted.Remove(id)
+	e.recount = true
 	if v.decision.Act == decide.ReplaceKey {
 		e.audit.Replaced(id, v.Accepted.Digest, v.Row)
 		e.restoring[id] = true // a row without the key's text: its minion's next request brings it

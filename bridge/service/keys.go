@@ -26,6 +26,7 @@ func (e *Engine) processIDs(ctx context.Context, connected map[string]bool) erro
 // a name, a proof) does not delay other ids; the error is for what all of them need,
 // which is the store.
 func (e *Engine) processKeys(ctx context.Context, ids []string, listing keyListing, connected map[string]bool) error {
+	e.recount = e.recount || listing == nil // an event; a comparison counts them itself
 	views := e.views(ids, listing, connected)
 	if err := e.addRows(ctx, views, connected); err != nil {
 		return err

@@ -64,6 +64,7 @@ func (e *Engine) writeAccepted(rows []fleet.Minion, listing keyListing) error {
 		return nil
 	}
 	written, faults, err := e.keys.WriteAccepted(keys)
+	e.recount = e.recount || len(written) > 0
 	for _, id := range written {
 		e.accepted.Add(id, digests[id])
 		e.cancelDeletion(id) // by the name of a former machine
