@@ -119,6 +119,13 @@ func awaitAnswer(ctx context.Context, a admin.Admin, r *admin.Rebinding, beside 
 	defer ask.Stop()
 	defer look.Stop()
 	jid, seen := "", ""
+	lookBeside := func() {
+		if k, err := a.KeyBeside(ctx, r); err == nil && k != nil && k.Key != seen {
+			seen = k.Key
+			beside(*k)
+		}
+	}
+	lookBeside()
 	for {
 		select {
 		case <-ctx.Done():
@@ -126,10 +133,7 @@ func awaitAnswer(ctx context.Context, a admin.Admin, r *admin.Rebinding, beside 
 		case <-w.heard:
 			return true, nil
 		case <-look.C:
-			if k, err := a.KeyBeside(ctx, r); err == nil && k != nil && k.Key != seen {
-				seen = k.Key
-				beside(*k)
-			}
+			lookBeside()
 			continue
 		case <-w.started:
 		case <-ask.C:
