@@ -72,7 +72,7 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 	}
 	var words []string
 	if admin.Stale(m, lease, now) {
-		words = append(words, "STALE, no heartbeat")
+		words = append(words, "STALE, no heartbeat from its bridge")
 	} else if m.Ready {
 		words = append(words, "ready")
 	} else {

@@ -116,7 +116,7 @@ func TestMasterState(t *testing.T) {
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(4 * time.Second)}, "ready", "4s ago"},
 		{fleet.Master{Status: fleet.Launch, Ready: true, Draining: true, Modified: at(0)}, "ready, draining", "0s ago"},
 		{fleet.Master{Status: fleet.Launch, Modified: at(-time.Minute)}, "NOT READY", "now"}, // another clock
-		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(31 * time.Second)}, "STALE, no heartbeat", "31s ago"},
+		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(31 * time.Second)}, "STALE, no heartbeat from its bridge", "31s ago"},
 		{fleet.Master{Status: fleet.Terminate, Modified: at(time.Hour)}, "terminated", "1h0m0s ago"},
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: "odd"}, "ready", "odd"},
 	} {

@@ -105,7 +105,7 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	}
 	fmt.Fprintln(w)
 	if o.Bridge == nil {
-		_, err := fmt.Fprintf(w, "bridge: none answers on %s\n", cfg.Socket)
+		_, err := fmt.Fprintf(w, "bridge: none answers on %s (systemctl status phoenix-bridge)\n", cfg.Socket)
 		return err
 	}
 	return printBridge(w, *o.Bridge)
