@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
@@ -71,9 +70,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	if err != nil {
 		return nil, err
 	}
-	view.Removed = slices.ContainsFunc(report.Engine.Problems, func(p service.Problem) bool {
-		return p.Minion == r.ID && p.Kind == service.KeyRemoved
-	})
+	view.Removed = removedByHand(report)[r.ID]
 	d := decide.Keys(decide.Admit(a.Config.Admit), view)
 	x := &Explanation{ID: r.ID, Phase: decide.PhaseOf(view.Row, view.Known, view.Accepted.Present),
 		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
