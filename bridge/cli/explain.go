@@ -51,6 +51,9 @@ func otherCase(ctx context.Context, a admin.Admin, id string) string {
 
 func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	w := paint(c.App.Writer)
+	if needs := attention(x); needs != "" {
+		fmt.Fprintf(w, "ATTENTION  %s\n\n", needs)
+	}
 	fmt.Fprintf(w, "%s: %s\n\n", plain(x.ID), x.Phase)
 	if x.Row == nil {
 		fmt.Fprintln(w, "fleet      no row")
@@ -67,9 +70,6 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			}
 			fmt.Fprintf(w, "%-10s %s\n", state, digest)
 		}
-	}
-	if x.Other != nil {
-		fmt.Fprintf(w, "ANOTHER    %s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s\n", x.Other, plain(x.ID), plain(x.ID), x.Other.State)
 	}
 	fmt.Fprintf(w, "highstate  %s\n", x.Highstate)
 	if x.Phase == decide.PhaseFailed {
@@ -94,7 +94,11 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 		}
 		fmt.Fprintf(w, "-> %s: %s\n", r.Rule, r.Reason)
 	}
-	fmt.Fprintf(w, "so: %s\n", x.Decision)
+	fmt.Fprintf(w, "so: %s", x.Decision)
+	if x.Other != nil && x.Other.State != "accepted" {
+		fmt.Fprintf(w, "; the %s key is left to an operator", x.Other.State)
+	}
+	fmt.Fprintln(w)
 	switch {
 	case x.NoAudit != "":
 		fmt.Fprintf(w, "\nwhat was decided is not shown: %s\n", x.NoAudit)
@@ -106,6 +110,21 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 		}
 	}
 	return nil
+}
+
+// attention is what an operator has to decide about a minion, and how; empty: nothing.
+func attention(x *admin.Explanation) string {
+	switch k := x.Other; {
+	case k == nil && x.Decision == decide.ReportKey:
+		return x.Reason
+	case k == nil:
+		return ""
+	case k.State == "accepted":
+		return fmt.Sprintf("%s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state accepted", k, plain(x.ID), plain(x.ID))
+	default:
+		return fmt.Sprintf("%s\n           The machine with it is not let in. If it was rebuilt: phoenix keys accept --rebind %s; else: phoenix keys delete %s --state %s",
+			k, plain(x.ID), plain(x.ID), k.State)
+	}
 }
 
 // decided is one line of the audit trail, for people.
