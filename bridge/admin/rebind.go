@@ -98,7 +98,7 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) 
 	if r.Old == "" {
 		r.Old = view.Accepted.Digest
 	}
-	if bound := view.Row.KeySHA256; bound != "" && view.Accepted.Digest != "" && view.Accepted.Digest != bound &&
+	if bound := view.Row.KeySHA256; bound != "" && view.Accepted.Digest != "" && view.Accepted.Digest != bound && view.Accepted.Digest != seen &&
 		(view.Denied.Digest == bound || view.Pending.Digest == bound) {
 		r.Old = view.Accepted.Digest // it was rebound on another master; the old key is accepted here
 	}
