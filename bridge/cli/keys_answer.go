@@ -77,7 +77,9 @@ func (w *answerWait) wake() {
 }
 
 // ping asks once. The questions are sent after the new key was accepted, and Salt checks
-// the token of a return with the accepted key (3006.12, 3007.4 and later).
+// the token of a return with the accepted key (salt/channel/server.py, 3006.28, 3007.15,
+// 3008.3; 3006.9 and 3007.1 have no such check: there the AES key, which changes, keeps out
+// the former machine).
 func (w *answerWait) ping(ctx context.Context, last string) (jid string, err error) {
 	w.mu.Lock()
 	linked := w.linked
