@@ -11,6 +11,7 @@ func (c *HighstateView) UpdateRow(row fleet.Minion, now time.Time) {
 	news := c.RowAt.IsZero() || row.ClaimVersion != c.Row.ClaimVersion
 	if !c.RowAt.IsZero() && row.KeySHA256 != c.Row.KeySHA256 {
 		c.KeyChanged(now)
+		c.Accepted = false // until its keys have been checked: this master may have the former one
 	}
 	c.Row, c.RowAt = row, now
 	if news {

@@ -114,6 +114,7 @@ func (d *driver) apply(ctx context.Context, verb string, ids []string, changes [
 		d.log.Debug("change did not apply", "minion", id, "change", verb, "err", r.Err)
 		c.stale = false
 		c.UpdateRow(r.Row, d.now())
+		c.stale = c.anew // its keys are to be checked: see rowRead
 		d.inbox.subscribe(r.Row.ClaimJID)
 		if errors.Is(r.Err, fleet.ErrPrecondition) || c.Ended != nil {
 			// The rules thought that it would apply, the row says no: no other

@@ -107,6 +107,30 @@ func TestReboundElsewhere(t *testing.T) {
 	}
 }
 
+// TestReboundElsewhereUnnoticed: the same where the former machine still runs and answers
+// here, and the bridge learns of the new key because its claim is refused. Nothing is
+// published to the former machine; its key is replaced at once.
+func TestReboundElsewhereUnnoticed(t *testing.T) {
+	r, _, rebind := reboundRig(t)
+	r.elsewhere(rebind)
+	for range 100 {
+		r.step()
+		if string(r.salt.keys[salt.Accepted]["web-1"]) == rebind.PublicKey {
+			break
+		}
+		for jid := range r.engine.jobs {
+			r.inbox.Return(event.Return{ID: "web-1", JID: jid, Fun: "test.ping"})
+		}
+		r.pass(time.Second)
+	}
+	if string(r.salt.keys[salt.Accepted]["web-1"]) != rebind.PublicKey {
+		t.Error("the former machine's key is still accepted")
+	}
+	if len(r.salt.published) != 1 {
+		t.Errorf("published: %v", r.salt.published)
+	}
+}
+
 // TestReboundIsNotRemovedByHand: keys accept --rebind binds the new key, and has the master
 // delete the old one before it notifies the bridge. The master's event comes first; the
 // bridge reads the row before it says that somebody deleted the key by hand.

@@ -135,6 +135,9 @@ func (e *Engine) updateRow(id string, l cachedRow) {
 		c.UpdateRow(l.row, now)
 		e.inbox.subscribe(l.row.ClaimJID)
 		c.stale, c.due = false, time.Time{}
+		if c.anew {
+			e.queue.add(id, false) // is the new key accepted here?
+		}
 		return
 	}
 	if l.until.IsZero() {
