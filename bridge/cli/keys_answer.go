@@ -22,6 +22,8 @@ const (
 	// besideEvery is how often the key store is read for one more key of the id, which
 	// reads the row, too.
 	besideEvery = 2 * time.Second
+	// lastCall: a call that fails that shortly before the end of the wait was cut off by it.
+	lastCall = 100 * time.Millisecond
 	// beginsWithin bounds the wait for the first highstate of a minion that answers.
 	beginsWithin = 15 * time.Second
 )
@@ -128,6 +130,7 @@ func awaitAnswer(ctx context.Context, a admin.Admin, r *admin.Rebinding, beside 
 		}
 	}
 	lookBeside()
+	w.wake()
 	for {
 		select {
 		case <-ctx.Done():
@@ -140,8 +143,9 @@ func awaitAnswer(ctx context.Context, a admin.Admin, r *admin.Rebinding, beside 
 		case <-w.started:
 		case <-ask.C:
 		}
-		if jid, err = w.ping(ctx, jid); ctx.Err() == nil {
-			fault = err
+		jid, err = w.ping(ctx, jid)
+		if until, ends := ctx.Deadline(); ctx.Err() == nil && (!ends || time.Until(until) > lastCall) {
+			fault = err // else the wait was over before the call was
 		}
 		if errors.Is(fault, salt.ErrRefused) {
 			fault = nil // its key is not accepted yet: its next auth request brings it

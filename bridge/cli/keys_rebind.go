@@ -112,7 +112,7 @@ func notAnswered(c *cli.Context, r *admin.Rebinding, fault error) error {
 	err := fmt.Errorf("await %s: the new key is bound, and the minion has not answered within %v. "+
 		"If it is up, on the machine: systemctl restart salt-minion; then phoenix minions explain %s", r.ID, c.Duration("wait"), r.ID)
 	if fault != nil {
-		err = fmt.Errorf("%w (it could not be asked: %w)", err, fault)
+		err = fmt.Errorf("%w (it could not be asked: %v)", err, fault)
 	}
 	return markedError{admin.ErrAwaited, err}
 }
