@@ -158,7 +158,7 @@ func TestRebindSaysWhatItWaitsFor(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.pki, "minions_denied", "web-1")); err != nil {
 		t.Fatal(err)
 	}
-	r.says(exitFailed, "keys accept --rebind --yes --wait 1ms web-1", "waiting for the next auth request of web-1: the machine may be switched on now", "systemctl restart salt-minion")
+	r.says(exitFailed, "keys accept --rebind --yes --wait 500ms web-1", "waiting for the next auth request of web-1: the machine may be switched on now", "systemctl restart salt-minion")
 }
 
 // TestG3_RebindOverAChange: what changed after the keys were shown is not replaced.
