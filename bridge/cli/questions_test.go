@@ -82,10 +82,12 @@ func TestMastersCheck(t *testing.T) {
 	a.beat("salt-1", true, 7)
 	a.says(exitFailed, "masters check salt-1", "minions connected to it", "7", "no other master serves")
 	a.beat("salt-2", true, 0)
+	a.says(exitFailed, "masters check --self", "others that serve", "salt-2", "safe only for minions that have an agent or several masters")
+	a.beat("salt-1", true, 0)
 	a.says(exitOK, "masters check --self", "others that serve", "salt-2")
 	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: strings.Repeat("a", 64)}, fleet.Add{InstanceID: "web-2"},
 		fleet.Claim{InstanceID: "web-1", Owner: "salt-1", Incarnation: "1", JID: "20261126020000000000", Attempt: 1})
-	a.says(exitFailed, "masters check salt-1", "web-1", "1 first highstates run from it")
+	a.says(exitFailed, "masters check salt-1", "web-1", "it runs 1 first highstate")
 	var c admin.MasterCheck
 	if err := json.Unmarshal([]byte(a.jsonOf("masters check salt-2 --json")), &c); err != nil || !c.Safe || c.Waiting != 1 || len(c.Ready) != 1 {
 		t.Errorf("%+v, %v", c, err)
@@ -93,7 +95,7 @@ func TestMastersCheck(t *testing.T) {
 	if err := a.store.DrainMaster(t.Context(), "salt-2", true); err != nil {
 		t.Fatal(err)
 	}
-	a.says(exitFailed, "masters check salt-1", "the other masters that serve are drained")
+	a.says(exitFailed, "masters check salt-1", "the other masters that serve are draining")
 }
 
 func (a asker) jsonOf(args string) string {
