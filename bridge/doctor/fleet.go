@@ -26,6 +26,7 @@ type Fleet struct {
 
 	Store    string
 	StoreErr error
+	Rows     bool // the store has rows of masters or minions
 	// Foreign are the accepted keys of this master that the store does not know; 0 where
 	// the store cannot be read.
 	Foreign int
@@ -157,7 +158,11 @@ func examineBridge(r *report, f Fleet) {
 	switch {
 	case f.Socket == "": // beside a minion
 	case b == nil:
-		r.add(Note, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
+		severity := Note // nothing has begun
+		if f.Rows {
+			severity = Warning
+		}
+		r.add(severity, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
 		r.add(Error, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it does not reach its store")
 	case !b.Ready && b.Unproven:

@@ -139,8 +139,21 @@ func examineDenied(r *report, m Master, f keyFacts) {
 	if more := len(denied) - shown; more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
-	r.add(Warning, "denied-keys", m.deleteKeys(denied).then("or, for a machine that was rebuilt: phoenix keys accept --rebind ID"),
-		"%s denied: %s", count(len(denied), "key"), strings.Join(lines, ", "))
+	r.add(Warning, "denied-keys", m.decideOn(denied), "%s denied: %s", count(len(denied), "key"), strings.Join(lines, ", "))
+}
+
+// decideOn names the commands for denied keys, in words: whoever deletes the key of a
+// machine that was rebuilt deletes what is to be accepted, so a person must look first.
+func (m Master) decideOn(denied []Key) Fix {
+	id, remove := "ID", m.deleteKeys(denied)
+	if one, ok := word(denied[0].ID); ok && len(denied) == 1 {
+		id = one
+	}
+	if len(remove.commands) == 0 { // ids that cannot be typed
+		return remove
+	}
+	return say("look first: " + m.phoenix() + " minions explain " + id + "; if the machine was rebuilt: " + m.phoenix() + " keys accept --rebind " + id +
+		"; if no machine is to have that key: " + strings.Join(remove.commands, "; "))
 }
 
 func idsOf(keys []Key) []string {

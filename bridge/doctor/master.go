@@ -44,6 +44,9 @@ type Master struct {
 	// Plan is what a bridge with its store would do; nil: there is no store, and
 	// so no row for any key.
 	Plan *Plan
+	// Phoenix is the program with the flags that doctor was called with, as commands name
+	// it; empty: with the configuration of Salt, if it is not the usual one.
+	Phoenix string
 }
 
 // Socket is where something should listen.
@@ -107,7 +110,7 @@ func ExamineMaster(m Master) []Finding {
 
 func examineSalt(r *report, m Master) {
 	c := m.Config
-	what := "Salt " + orUnknown(m.Version) + ", user " + quote(c.User) + ", configuration " + quote(c.Path)
+	what := saltOf(m.Version) + ", user " + quote(c.User) + ", configuration " + quote(c.Path)
 	dead := m.PID == 0 && m.RequestPort.Err == nil && !m.RequestPort.Listening
 	switch {
 	case m.PID > 0:
@@ -259,12 +262,9 @@ func without(m Master) *Plan {
 	return plan
 }
 
-func orUnknown(version string) string {
-	if version == "" {
-		return "of an unknown version"
-	}
-	return version
-}
+// saltOf names Salt with its version, where that is known: a master that does not run and
+// is installed in no usual place does not tell it.
+func saltOf(version string) string { return strings.TrimSpace("Salt " + version) }
 
 func oneLine(err error) string {
 	return strings.Join(strings.Fields(err.Error()), " ")
