@@ -20,7 +20,7 @@ import (
 // just after: Salt says nothing of a file that it could not remove (3006.28,
 // 3007.15, 3008.3; tried).
 func (e *Engine) deleteKeys(ctx context.Context) error {
-	if len(e.deletes) == 0 || e.now().Before(e.deleteAt) {
+	if len(e.deletes) == 0 {
 		return nil
 	}
 	ids := e.nextDeletions()
