@@ -149,3 +149,18 @@ func lineOf(out, id string) string {
 	}
 	return id
 }
+
+// Explain names the states that failed in words after the job's id.
+func TestStatesOfARun(t *testing.T) {
+	for want, r := range map[string]lastrun.Run{
+		"":                               {Outcome: lastrun.Succeeded, Text: "ok"},
+		", 1 state failed: broken-pkg":   {Failed: 1, Names: []string{"broken-pkg"}},
+		", 3 states failed: a, b, …":     {Failed: 3, Names: []string{"a", "b"}},
+		", as a test, 1 state failed: a": {Failed: 1, Names: []string{"a"}, Test: true},
+		": Rendering SLS failed":         {Outcome: lastrun.Failed, Text: "Rendering SLS failed"},
+	} {
+		if got := statesOf(&r); got != want {
+			t.Errorf("%+v: %q, not %q", r, got, want)
+		}
+	}
+}

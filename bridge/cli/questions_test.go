@@ -168,6 +168,21 @@ func TestHistory(t *testing.T) {
 			t.Errorf("%s is %s, %v", text, at, err)
 		}
 	}
+	now = time.Date(2026, 11, 26, 3, 49, 44, 0, time.UTC)
+	for _, p := range []struct{ since, until, want string }{
+		{"03:48", "03:50", "26 03:48:00 to 26 03:49:44"}, // just ahead is today, and no end is in the future
+		{"23:00", "06:00", "25 23:00:00 to 26 03:49:44"}, // the first six o'clock after eleven at night
+		{"23:00", "02:00", "25 23:00:00 to 26 02:00:00"},
+		{"", "03:55", "26 02:49:44 to 26 03:49:44"},
+		{"04:30", "", "25 04:30:00 to 26 03:49:44"},
+		{"2026-11-25 01:00", "2026-11-27 01:00", "25 01:00:00 to 26 03:49:44"},
+		{"1h", "2h", "26 02:49:44 to 26 01:49:44"}, // an error of History
+	} {
+		since, until, err := period(p.since, p.until, now)
+		if got := since.Format("02 15:04:05") + " to " + until.Format("02 15:04:05"); err != nil || got != p.want {
+			t.Errorf("since %q until %q: %s, %v", p.since, p.until, got, err)
+		}
+	}
 }
 
 // What did the last highstate of a minion do?
@@ -197,7 +212,7 @@ func TestHighstateShow(t *testing.T) {
 		}
 	}
 	put(load)
-	a.says(exitFailed, "highstate show web-1", "2 states, 1 changed, 1 failed", "web server", "pkg.installed", "no such package", "states failed (1)")
+	a.says(exitFailed, "highstate show web-1", "2 states, 1 changed, 1 failed", "changed: motd\n", "salt-run jobs.lookup_jid "+jid, "web server", "pkg.installed", "no such package", "states failed (1)")
 	if load, err = msgpack.Marshal(map[string]any{"return": []string{"Rendering SLS 'base:web' failed"}}); err != nil {
 		t.Fatal(err)
 	}
