@@ -87,8 +87,7 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	if x.Other != nil {
 		fmt.Fprintf(w, "ANOTHER    %s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s\n", x.Other, plain(x.ID), plain(x.ID), x.Other.State)
 	}
-	const margin = 11
-	fmt.Fprintf(w, "highstate  %s", strings.TrimPrefix(paragraph(plain(x.Highstate), margin), strings.Repeat(" ", margin)))
+	fmt.Fprintf(w, "highstate  %s\n", x.Highstate)
 	if x.Phase == decide.PhaseFailed {
 		fmt.Fprintf(w, "           phoenix highstate show %s names the states, phoenix highstate run %s runs it again\n", plain(x.ID), plain(x.ID))
 	}

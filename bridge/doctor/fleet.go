@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"phoenix/bridge/plural"
 )
 
 // maxBadRows is as many as a finding names.
@@ -148,7 +150,7 @@ func ExamineFleet(f Fleet) []Finding {
 // of each minion is bound before the bridge decides on any.
 func (f Fleet) start() Fix {
 	if f.Foreign > 0 {
-		return say("first adopt " + count(f.Foreign, "accepted key") + ": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
+		return say("first adopt " + plural.Of(f.Foreign, "accepted key") + ": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
 	}
 	return run("systemctl start phoenix-bridge")
 }
@@ -174,7 +176,7 @@ func examineBridge(r *report, f Fleet) {
 	case b.Held != "":
 		r.add(Warning, "bridge", say("journalctl -u phoenix-bridge"), "its work is delayed: %s", b.Held)
 	case b.OverLimit > 0:
-		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", count(b.OverLimit, "termination"))
+		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", plural.Of(b.OverLimit, "termination"))
 	case b.Breaker != "":
 		r.add(Warning, "bridge", say("repair the states, then phoenix highstate resume"), "no new first highstate starts: %s", b.Breaker)
 	case !b.Ready:
@@ -197,7 +199,7 @@ func examineRemoved(r *report, b *Bridge) {
 		if list, ok := words(ids); ok {
 			fix = run("phoenix keys restore " + list).then("or, if they are gone for good: phoenix minions retire ID")
 		}
-		r.add(Warning, "removed-keys", fix, "%s deleted by hand on this master: %s", count(b.RemovedAll, "accepted key"), some(b.Removed))
+		r.add(Warning, "removed-keys", fix, "%s deleted by hand on this master: %s", plural.Of(b.RemovedAll, "accepted key"), some(b.Removed))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"phoenix/bridge/decide"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -205,14 +206,14 @@ func examinePlan(r *report, m Master) {
 	if plan == nil {
 		plan, by = without(m), "without a store, which knows of no minion"
 	}
-	what := []string{count(plan.Highstates, "highstate"), count(plan.Acts[decide.DeleteKeys], "deletion"),
-		count(plan.Foreign, "foreign key") + ", never touched"}
+	what := []string{plural.Of(plan.Highstates, "highstate"), plural.Of(plan.Acts[decide.DeleteKeys], "deletion"),
+		plural.Of(plan.Foreign, "foreign key") + ", never touched"}
 	for _, act := range []struct {
 		act  decide.KeyAct
 		text string
 	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"}, {decide.ReplaceKey, "replaced by another"}, {decide.ReportKey, "reported"}} {
 		if n := plan.Acts[act.act]; n > 0 {
-			what = append(what, count(n, "key")+" "+act.text)
+			what = append(what, plural.Of(n, "key")+" "+act.text)
 		}
 	}
 	severity, fix := OK, Fix{}

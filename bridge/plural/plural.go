@@ -7,7 +7,7 @@ import (
 )
 
 // Of returns "1 key" or "3 keys". Only the last word of noun changes: "first highstate".
-func Of(n int, noun string) string {
+func Of[N int | int64 | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
