@@ -110,11 +110,11 @@ func TestLastRuns(t *testing.T) {
 	if line := strings.Join(strings.Fields(lineOf(out, "web-2"))[1:], " "); !strings.HasPrefix(line, "state.sls failed ") || !strings.HasSuffix(line, " 1: b") {
 		t.Errorf("%q", line)
 	}
-	a.says(exitOK, "minions explain web-2", "last run   state.sls failed ", "job 20260101000000000077 1: b")
+	a.says(exitOK, "minions explain web-2", "last run   state.sls failed ", "job 20260101000000000077, 1 state failed: b")
 	a.says(exitUsage, "minions list --outcome failed", "--outcome needs --last-run")
 	a.says(exitUsage, "minions list --last-run --outcome bad", "none of succeeded, failed, none")
 	out = a.says(exitOK, "minions explain web-1", "last run   state.apply failed ")
-	if !strings.Contains(out, " ago, job 20260101000000000009 5: a state with a rather long name 0") {
+	if !strings.Contains(out, " ago, job 20260101000000000009, 5 states failed: a state with a rather long name 0") {
 		t.Error(out)
 	}
 	a.says(exitOK, "minions explain web-3", "last run   state.highstate failed 3h0m ago, job "+jid)
