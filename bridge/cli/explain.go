@@ -13,6 +13,8 @@ import (
 	"phoenix/bridge/audit"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/lastrun"
+	"phoenix/bridge/plural"
 )
 
 func explainMinion(c *cli.Context, a admin.Admin) error {
@@ -33,6 +35,20 @@ func explainMinion(c *cli.Context, a admin.Admin) error {
 		err = fmt.Errorf("explain %s: %w%s", x.ID, fleet.ErrNotFound, otherCase(c.Context, a, x.ID))
 	}
 	return err
+}
+
+// statesOf says in words which states of a run failed.
+func statesOf(r *lastrun.Run) string {
+	text := failedStates(r)
+	switch _, names, _ := strings.Cut(text, ": "); {
+	case text == "":
+		return ""
+	case r.Failed > 0 && !r.Test:
+		return ", " + plural.Of(r.Failed, "state") + " failed: " + names
+	case r.Failed > 0:
+		return ", as a test, " + plural.Of(r.Failed, "state") + " failed: " + names
+	}
+	return ": " + text
 }
 
 // otherCase names the minion whose id differs in case alone, if there is one: Salt's ids
@@ -76,7 +92,7 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 		fmt.Fprintf(w, "           phoenix highstate show %s names the states, phoenix highstate run %s runs it again\n", plain(x.ID), plain(x.ID))
 	}
 	if r := x.LastRun; r != nil {
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s %s", r.Function, r.Outcome, age(time.Since(r.At)), plain(r.JID), plain(failedStates(r))), " "))
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s%s", r.Function, r.Outcome, age(time.Since(r.At)), plain(r.JID), plain(statesOf(r))), " "))
 	}
 	if x.Row != nil && x.Row.ClaimState != "" {
 		fmt.Fprintf(w, "claim      %s by %s, version %d, attempt %d, job %s\n", x.Row.ClaimState, plain(x.Row.ClaimOwner),

@@ -78,8 +78,8 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 	} else {
 		words = append(words, "NOT READY")
 	}
-	if m.Draining {
-		words = append(words, "draining")
+	if drain := admin.DrainState(m, lease, now); drain != "" {
+		words = append(words, drain)
 	}
 	return strings.Join(words, ", ")
 }
@@ -129,7 +129,7 @@ func drainMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		return err
 	}
 	now, err := newAdmin(c, cfg, store).DrainMaster(c.Context, admin.DrainMaster{ID: id, Undo: c.Bool("undo")})
-	text := "is drained: minions leave it where another master is ready"
+	text := "drains: minions that have an agent leave it if another master is ready (phoenix masters check)"
 	if !now.Draining {
 		text = "is drained no more: minions may come"
 	}

@@ -16,6 +16,7 @@ import (
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/relay"
 	"phoenix/bridge/service"
 )
@@ -108,7 +109,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 		return nil, err
 	}
 	jobs.quiet = c.Duration("wait")
-	defer progress(c, fmt.Sprintf("asking %d minions", len(ids)))()
+	defer progress(c, fmt.Sprintf("asking %s", plural.Of(len(ids), "minion")))()
 	for chunk := range slices.Chunk(ids, whereChunk) {
 		answers, err := jobs.once(ctx, chunk, call("test.ping"))
 		if err != nil {

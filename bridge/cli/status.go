@@ -16,6 +16,7 @@ import (
 	"phoenix/bridge/config"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/service"
 )
 
@@ -51,6 +52,10 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		err = printStatus(c.App.Writer, cfg, o)
 	}
 	if err == nil && c.Bool("check") {
+		// A failed first highstate is no reason for exit code 1, and is not left out either.
+		if n := o.Minions[decide.PhaseFailed]; n > 0 {
+			fmt.Fprintf(c.App.ErrWriter, "note: %s (phoenix highstate list)\n", plural.Of(n, "failed first highstate"))
+		}
 		err = checkStatus(cfg, o)
 	}
 	return err
@@ -136,13 +141,8 @@ func printBridge(w io.Writer, r service.Report) error {
 	if r.NotReady != "" {
 		fmt.Fprintf(w, "NOT READY: %s\n", plain(r.NotReady))
 	}
-	state := "NOT connected: " + r.Bus.Error
-	if r.Bus.Connected {
-		state = "connected, framing " + r.Bus.Framing
-	}
-	fmt.Fprintf(w, "bus: %s; %d events, %d gaps\n", state, r.Bus.Events, r.Bus.Gaps)
-	fmt.Fprintf(w, "waiting: %d looked at next, %d highstates run here, %d queued, %d keys to delete\n",
-		e.Waiting, e.Running, e.Queued, e.Deletes)
+	fmt.Fprintf(w, "bus: %s\n", plain(busOf(r.Bus)))
+	fmt.Fprintf(w, "work: %s\n", workOf(e))
 	printQueue(w, r.Queue)
 	printRelay(w, r.Relay)
 	for _, stage := range slices.Sorted(maps.Keys(e.Stages)) {
@@ -150,6 +150,43 @@ func printBridge(w io.Writer, r service.Report) error {
 	}
 	printProblems(w, e)
 	return nil
+}
+
+// busOf says in words how the event bus is doing.
+func busOf(b service.BusReport) string {
+	words := []string{"connected"}
+	if !b.Connected {
+		words[0] = "NOT connected: " + b.Error
+	}
+	switch {
+	case b.Events > 0 && b.Framing != "":
+		words = append(words, fmt.Sprintf("%s read (framing: %s)", plural.Of(b.Events, "event"), b.Framing))
+	case b.Events > 0:
+		words = append(words, plural.Of(b.Events, "event")+" read")
+	case b.Connected:
+		words = append(words, "no event yet")
+	}
+	if gaps := int(b.Gaps) - 1; gaps > 0 { // the first connection is none
+		words = append(words, plural.Of(gaps, "gap")+", after which keys and fleet were compared")
+	}
+	return strings.Join(words, "; ")
+}
+
+// workOf says what an engine has to do.
+func workOf(e service.Status) string {
+	var words []string
+	for _, of := range []struct {
+		n          int
+		noun, rest string
+	}{{e.Waiting, "minion", "to check"}, {e.Running, "first highstate", "under way here"}, {e.Queued, "first highstate", "queued"}, {e.Deletes, "minion", "whose keys are to be deleted"}} {
+		if of.n > 0 {
+			words = append(words, plural.Of(of.n, of.noun)+" "+of.rest)
+		}
+	}
+	if len(words) == 0 {
+		return "nothing waits"
+	}
+	return strings.Join(words, ", ")
 }
 
 // shownProblems is as many as fit a screen; --json has them all.
@@ -178,8 +215,8 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 		return
 	}
 	if m := q.Messages; m != nil {
-		fmt.Fprintf(w, "queues: %d messages: %d applied, %d passed over, %d refuted, %d malformed, %d to come again; %d hooks wait\n",
-			m.Received, m.Applied, m.Ignored, m.Refuted, m.Malformed, m.Transient, q.Hooks)
+		fmt.Fprintf(w, "queues: %s: %d applied, %d passed over, %d refuted, %d malformed, %d to come again; hooks that wait: %d\n",
+			plural.Of(m.Received, "message"), m.Applied, m.Ignored, m.Refuted, m.Malformed, m.Transient, q.Hooks)
 	}
 	list := func(what string, ids []string) {
 		if len(ids) > 0 {

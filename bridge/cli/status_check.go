@@ -9,6 +9,7 @@ import (
 	"phoenix/bridge/admin"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/service"
 )
 
@@ -36,10 +37,10 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 		why = append(why, "no new first highstate begins: "+b.Reason)
 	}
 	if n := otherKeys(o); n > 0 {
-		why = append(why, count(n, "id")+" with another key")
+		why = append(why, plural.Of(n, "id")+" with another key")
 	}
 	if n := len(o.BadRows); n > 0 {
-		why = append(why, count(n, "row")+" that cannot be decoded")
+		why = append(why, plural.Of(n, "row")+" that cannot be decoded")
 	}
 	if len(why) == 0 {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"phoenix/bridge/decide"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -44,6 +45,9 @@ type Master struct {
 	// Plan is what a bridge with its store would do; nil: there is no store, and
 	// so no row for any key.
 	Plan *Plan
+	// Phoenix is the program with the flags that doctor was called with, as commands name
+	// it; empty: with the configuration of Salt, if it is not the usual one.
+	Phoenix string
 }
 
 // Socket is where something should listen.
@@ -108,7 +112,7 @@ func ExamineMaster(m Master) []Finding {
 
 func examineSalt(r *report, m Master) {
 	c := m.Config
-	what := "Salt " + orUnknown(m.Version) + ", user " + quote(c.User) + ", configuration " + quote(c.Path)
+	what := saltOf(m.Version) + ", user " + quote(c.User) + ", configuration " + quote(c.Path)
 	dead := m.PID == 0 && m.RequestPort.Err == nil && !m.RequestPort.Listening
 	switch {
 	case m.PID > 0:
@@ -203,14 +207,14 @@ func examinePlan(r *report, m Master) {
 	if plan == nil {
 		plan, by = without(m), "without a store, which knows of no minion"
 	}
-	what := []string{count(plan.Highstates, "highstate"), count(plan.Acts[decide.DeleteKeys], "deletion"),
-		count(plan.Foreign, "foreign key") + ", never touched"}
+	what := []string{plural.Of(plan.Highstates, "highstate"), plural.Of(plan.Acts[decide.DeleteKeys], "deletion"),
+		plural.Of(plan.Foreign, "foreign key") + ", never touched"}
 	for _, act := range []struct {
 		act  decide.KeyAct
 		text string
 	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"}, {decide.ReplaceKey, "replaced by another"}, {decide.ReportKey, "reported"}} {
 		if n := plan.Acts[act.act]; n > 0 {
-			what = append(what, count(n, "key")+" "+act.text)
+			what = append(what, plural.Of(n, "key")+" "+act.text)
 		}
 	}
 	severity, fix := OK, Fix{}
@@ -264,12 +268,9 @@ func without(m Master) *Plan {
 	return plan
 }
 
-func orUnknown(version string) string {
-	if version == "" {
-		return "of an unknown version"
-	}
-	return version
-}
+// saltOf names Salt with its version, where that is known: a master that does not run and
+// is installed in no usual place does not tell it.
+func saltOf(version string) string { return strings.TrimSpace("Salt " + version) }
 
 func oneLine(err error) string {
 	return strings.Join(strings.Fields(err.Error()), " ")

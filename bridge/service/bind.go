@@ -7,6 +7,7 @@ import (
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // bind writes keys to rows, and returns those whose pending key may be accepted.
@@ -23,7 +24,7 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 		for _, v := range views {
 			e.invalidate(v.ID) // whether it was written is not known
 		}
-		return nil, fmt.Errorf("bind %d keys: %w", len(changes), err)
+		return nil, fmt.Errorf("bind %s: %w", plural.Of(len(changes), "key"), err)
 	}
 	var bound []*keyView
 	for i, r := range results {

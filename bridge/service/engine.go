@@ -254,7 +254,9 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	if err := e.drive(ctx); ctx.Err() == nil {
 		e.reportStage(stageHighstates, err)
 	}
-	e.runStage(ctx, stageDeletes, e.deleteKeys)
+	if len(e.deletes) == 0 || !e.now().Before(e.deleteAt) {
+		e.runStage(ctx, stageDeletes, e.deleteKeys)
+	}
 	if now := e.now(); now.Sub(e.jobsDroppedAt) >= jobsFor {
 		e.dropOldJobs(now) // though no comparison can be ended
 	}

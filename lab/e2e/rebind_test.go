@@ -99,7 +99,7 @@ func TestRebindLimit(t *testing.T) {
 	l.StartMinion(options)
 	l.Eventually(within, "the second one is refused", func() (bool, string) {
 		out := bridge.Phoenix("minions", "explain", "web-1")
-		return strings.Contains(out, "key not rebound") && strings.Contains(out, "rebind.limit: 1 keys were rebound"), out
+		return strings.Contains(out, "key not rebound") && strings.Contains(out, "rebind.limit: 1 key rebound"), out
 	})
 	if row := bridge.Minions()["web-1"]; row.KeySHA256 != after.KeySHA256 {
 		t.Errorf("bound past the limit: %s", row.KeySHA256)
