@@ -51,7 +51,7 @@ var examples = map[string][]example{
 	},
 	"keys accept": {
 		{"phoenix keys accept web-1", "accept its pending key"},
-		{"phoenix keys accept --rebind web-1", "its machine was rebuilt: take the new key"},
+		{"phoenix keys accept --rebind web-1", "its machine was rebuilt: accept its new key; it may be started before the machine is"},
 		{"phoenix keys accept --rebind --yes --key-sha256 DIGEST web-1", "in a script: that key and no other"},
 	},
 	"keys restore": {{"phoenix keys restore web-1", "after salt-key -d web-1"}},
@@ -84,8 +84,8 @@ var examples = map[string][]example{
 	"identity import":  {{"phoenix identity import", "share this master's key pair"}},
 	"identity install": {{"phoenix identity install", "give this master the shared key pair"}},
 	"identity rotate":  {{"phoenix identity rotate --start", "replace the key pair of all masters"}},
-	"store backup":     {{"phoenix store backup /backup/fleet.db", "while bridges run"}},
-	"store restore":    {{"phoenix store restore /backup/fleet.db", "while no bridge runs here"}},
+	"store backup":     {{"phoenix store backup /var/backups/phoenix-$(date +%F).db", "while bridges run"}},
+	"store restore":    {{"phoenix store restore /var/backups/phoenix-2026-01-31.db", "while no bridge runs here"}},
 	"doctor": {
 		{"phoenix doctor", "all checks"},
 		{"phoenix doctor --quiet", "findings alone"},

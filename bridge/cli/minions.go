@@ -30,13 +30,13 @@ func minionsCommand() *cli.Command {
 				Description: lastRunHelp,
 				Flags: slices.Concat([]cli.Flag{jsonFlag,
 					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"},
-					&cli.StringFlag{Name: "on", Usage: "only minions that `MASTER` serves: they are asked (see minions where)"}, waitFlag}, listFilter, lastRunFlags),
+					&cli.StringFlag{Name: "on", Usage: "only minions that `MASTER` serves, by a test.ping (see minions where)"}, waitFlag}, listFilter, lastRunFlags),
 				Action: withStore(performing(listMinions)),
 			},
 			whereCommand(),
 			{
 				Name:      "add",
-				Usage:     "add minions to the fleet: their keys are accepted, and their first highstate runs once",
+				Usage:     "add minions to the fleet: their keys are accepted, and their first highstate is run",
 				ArgsUsage: "ID… | -",
 				Description: "A minion whose key this master has already accepted is adopted: no highstate runs.\n" +
 					"With -, ids are read from standard input, one per line.",
@@ -58,7 +58,7 @@ func minionsCommand() *cli.Command {
 			},
 			{
 				Name:        "explain",
-				Usage:       "show what is known of a minion, each rule, which one decides, and past decisions",
+				Usage:       "show the state of a minion, the rule that decides about its key, and past decisions",
 				ArgsUsage:   "ID",
 				Description: "Exit code 7: neither the fleet nor this master knows the id.",
 				Flags: []cli.Flag{jsonFlag,

@@ -30,12 +30,12 @@ const (
 	recordWithin = 2 * time.Second
 )
 
-var waitFlag = &cli.DurationFlag{Name: "wait", Value: whereWait, Usage: "minions that do not answer are given up once nobody has answered for so long"}
+var waitFlag = &cli.DurationFlag{Name: "wait", Value: whereWait, Usage: "stop waiting for answers when none has come for this time"}
 
 func whereCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "where",
-		Usage:     "say which master serves minions: they are asked (test.ping)",
+		Usage:     "show which master serves each minion, by a test.ping",
 		ArgsUsage: "[ID | GLOB…]",
 		Description: "The question is published on this master; where the relay runs (relay.listen), on all others, too. Else only\n" +
 			"minions of this master answer. One that follows several masters is shown with the one whose question it got\n" +

@@ -86,7 +86,7 @@ func noCommand(name string, commands []*cli.Command, above string) error {
 	perhaps := ""
 	for _, c := range commands {
 		if !c.Hidden && 2*distance(name, c.Name) < len(name) {
-			perhaps = fmt.Sprintf(" (%s?)", c.Name)
+			perhaps = fmt.Sprintf(" (did you mean %s?)", c.Name)
 		}
 	}
 	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, perhaps, above))

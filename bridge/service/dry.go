@@ -19,6 +19,7 @@ import (
 type Plan struct {
 	Acts       map[decide.KeyAct]int
 	Foreign    int // ids that are accepted, and have no row
+	Unlisted   int // ids that wait for acceptance, and have no row
 	Highstates int // first highstates, of minions that are connected or will be
 	// Problems are ids that would be passed over; see Status.Problems.
 	Problems []Problem
@@ -58,8 +59,11 @@ func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 func (p *Plan) add(cfg Config, v *keyView, report func(id string, d decide.KeyDecision, highstate bool)) {
 	d := decide.Keys(cfg.Admit, v.KeyView)
 	p.Acts[d.Act]++
-	if decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) == decide.PhaseForeign {
+	switch decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) {
+	case decide.PhaseForeign:
 		p.Foreign++
+	case decide.PhaseUnlisted:
+		p.Unlisted++
 	}
 	highstate := wants(d, v, cfg)
 	if highstate {
@@ -84,12 +88,12 @@ func DryRun(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore, w
 		return err
 	}
 	for _, p := range plan.Problems {
-		fmt.Fprintf(w, "%-8s %q: %s\n", "pass", p.Minion, p.What)
+		fmt.Fprintf(w, "%-8s %q: %s\n", "skip", p.Minion, p.What)
 	}
 	counts := plan.Acts
-	_, err = fmt.Fprintf(w, "keys: %d accept, %d bind, %d adopt, %d unlink, %d delete, %d replace, %d report, %d leave; highstates: %d\n",
+	_, err = fmt.Fprintf(w, "keys: %d accept, %d bind, %d adopt, %d unlink, %d delete, %d replace, %d report, %d leave (%d foreign, %d unlisted); highstates: %d\n",
 		counts[decide.AcceptKey], counts[decide.BindKey], counts[decide.AdoptKey], counts[decide.UnlinkPending],
-		counts[decide.DeleteKeys], counts[decide.ReplaceKey], counts[decide.ReportKey], counts[decide.LeaveKey], plan.Highstates)
+		counts[decide.DeleteKeys], counts[decide.ReplaceKey], counts[decide.ReportKey], counts[decide.LeaveKey], plan.Foreign, plan.Unlisted, plan.Highstates)
 	return err
 }
 
