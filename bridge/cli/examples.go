@@ -21,7 +21,7 @@ var examples = map[string][]example{
 	},
 	"minions where": {{"phoenix minions where web-3 'db-*'", "which masters serve these"}},
 	"minions add": {
-		{"phoenix minions add web-1 web-2", "their keys are accepted when they come"},
+		{"phoenix minions add web-1 web-2", "their keys are accepted once the minions send them"},
 		{"phoenix minions add --again web-1", "its name is used again, for another machine"},
 		{"cut -d, -f1 hosts.csv | phoenix minions add -", "ids from standard input"},
 	},

@@ -76,7 +76,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 		case row.Status == fleet.Terminate:
 			p.Why = "its instance was terminated"
 		case row.KeySHA256 == "":
-			p.Why = fmt.Sprintf("%s: no key of it is known", phase)
+			p.Why = fmt.Sprintf("%s: no key is bound to it", phase)
 		case !valid(p.ID):
 			p.Why = "its id does not match id_pattern"
 		default:

@@ -33,6 +33,6 @@ func prune(c *cli.Context, a admin.Admin) error {
 	if c.Bool("json") {
 		return cmp.Or(printJSON(c.App.Writer, out), nameBad(c, bad))
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%d stripped, %d deleted, %d terminated are left\n", out.Stripped, out.Deleted, out.Left)
+	_, err = fmt.Fprintf(c.App.Writer, "%d reduced, %d deleted, %d terminated are left\n", out.Stripped, out.Deleted, out.Left)
 	return cmp.Or(err, nameBad(c, bad))
 }
