@@ -22,13 +22,13 @@ var examples = map[string][]example{
 	"minions where": {{"phoenix minions where web-3 'db-*'", "which masters serve these"}},
 	"minions add": {
 		{"phoenix minions add web-1 web-2", "their keys are accepted once the minions send them"},
-		{"phoenix minions add --again web-1", "its name is used again, for another machine"},
+		{"phoenix minions add --again web-1", "another machine has this name now"},
 		{"cut -d, -f1 hosts.csv | phoenix minions add -", "ids from standard input"},
 	},
 	"minions retire": {
 		{"phoenix minions retire web-2 --dry-run", "its row and key; nothing is changed"},
 		{"phoenix minions retire web-2", "it is gone for good"},
-		{"phoenix minions retire --held", "terminations that the limit holds back"},
+		{"phoenix minions retire --held", "those whose terminations wait for an operator"},
 	},
 	"minions explain": {
 		{"phoenix minions explain web-1", "why it is served or not"},
@@ -58,7 +58,7 @@ var examples = map[string][]example{
 	"keys delete":  {{"phoenix keys delete web-1 --state denied", "this one key"}},
 	"highstate list": {
 		{"phoenix highstate list", "who has no first highstate yet, and why"},
-		{"phoenix highstate list web-1", "this one, whatever became of it"},
+		{"phoenix highstate list web-1", "this one, also if its highstate is done"},
 		{"phoenix highstate list --all --wide", "also those that are done, with jobs and times"},
 	},
 	"highstate show":   {{"phoenix highstate show web-1", "which of its states failed"}},

@@ -37,9 +37,10 @@ func whereCommand() *cli.Command {
 		Name:      "where",
 		Usage:     "show which master serves each minion, by a test.ping",
 		ArgsUsage: "[ID | GLOB…]",
-		Description: "The question is published on this master; where the relay runs (relay.listen), on all others, too. Else only\n" +
-			"minions of this master answer. One that follows several masters is shown with the one whose question it got\n" +
-			"first. Exit code 1: a minion that was named by its id did not answer.",
+		Description: "The test.ping is published on this master and, if its relay runs (relay.listen), on all others. Without the relay\n" +
+			"only minions of this master answer: run the command on the other masters, too. A minion that follows several\n" +
+			"masters is shown with the one whose ping it received first. Exit code 1: a minion that was named by its id did\n" +
+			"not answer.",
 		Flags:  []cli.Flag{jsonFlag, waitFlag},
 		Action: withStore(performing(whereMinions)),
 	}

@@ -163,7 +163,7 @@ func (c *Config) Settings() []Setting {
 		{"ready.command", "must exit 0 before minions are sent here (a YAML list: the program and its arguments)", &c.Ready.Command},
 		{"ready.top", "files that the master's file server must have before that (a YAML list of SALTENV/PATH, such as base/top.sls)", &c.Ready.Top},
 		{"ready.pillar", "minion whose pillar must render without errors before that (a YAML list: the id, which need not exist, then GRAIN=VALUE)", &c.Ready.Pillar},
-		{"heal.after", "time without an answer after which a master that served before reports its instance as unhealthy, so that AutoScaling replaces it; only if another master is ready and it does not drain (0: never)", &c.Heal.After},
+		{"heal.after", "time without an answer after which a master that served before reports its instance as unhealthy, so that AutoScaling replaces it; only if another master is ready and this one is not draining (0: never)", &c.Heal.After},
 		{"dynamodb.region", "AWS region of the tables (default: as the AWS command line finds it)", &c.DynamoDB.Region},
 		{"dynamodb.endpoint", "URL of DynamoDB (default: AWS's own for the region)", &c.DynamoDB.Endpoint},
 		{"dynamodb.minions_table", "name of the table of minions", &c.DynamoDB.MinionsTable},
