@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -55,7 +56,11 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	if x.Row == nil {
 		fmt.Fprintln(w, "fleet      no row")
 	} else {
-		fmt.Fprintf(w, "fleet      %s, changed %s\n", x.Row.Status, stamped(x.Row.Modified))
+		standing := "listed"
+		if x.Row.Status == fleet.Terminate {
+			standing = "terminated"
+		}
+		fmt.Fprintf(w, "fleet      %s (status %s), changed %s\n", standing, x.Row.Status, stamped(x.Row.Modified))
 		if x.Row.KeySHA256 != "" {
 			fmt.Fprintf(w, "bound key  %s\n", x.Row.KeySHA256)
 		}
@@ -83,18 +88,7 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			x.Row.ClaimVersion, x.Row.Attempt, plain(x.Row.ClaimJID))
 	}
 	fmt.Fprintln(w)
-	var before []string
-	for _, r := range x.Rules {
-		if !r.Decides {
-			before = append(before, r.Rule)
-			continue
-		}
-		if len(before) > 0 {
-			fmt.Fprintf(w, "rules that do not apply:\n%s", paragraph(strings.Join(before, ", "), 3))
-		}
-		fmt.Fprintf(w, "-> %s: %s\n", r.Rule, r.Reason)
-	}
-	fmt.Fprintf(w, "so: %s\n", x.Decision)
+	printRules(c, w, x)
 	switch {
 	case x.NoAudit != "":
 		fmt.Fprintf(w, "\nwhat was decided is not shown: %s\n", x.NoAudit)
@@ -105,7 +99,25 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			fmt.Fprintln(w, zone.decided(line))
 		}
 	}
+	fmt.Fprintln(w, "\nphoenix minions explain --help explains phases, decisions and rules")
 	return nil
+}
+
+// printRules prints what is decided about the keys, and by which rule; with --rules also
+// those that were tried before.
+func printRules(c *cli.Context, w io.Writer, x *admin.Explanation) {
+	fmt.Fprintf(w, "decision   %s: %s\n", x.Decision, decide.MeaningOf(x.Decision))
+	var before []string
+	for _, r := range x.Rules {
+		if r.Decides {
+			fmt.Fprintf(w, "rule       %s: %s\n", r.Rule, r.Reason)
+		} else {
+			before = append(before, r.Rule)
+		}
+	}
+	if c.Bool("rules") && len(before) > 0 {
+		fmt.Fprintf(w, "rules that were tried before and do not apply:\n%s", paragraph(strings.Join(before, ", "), 3))
+	}
 }
 
 // decided is one line of the audit trail, for people.

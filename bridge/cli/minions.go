@@ -62,6 +62,7 @@ func minionsCommand() *cli.Command {
 				ArgsUsage:   "ID",
 				Description: "Exit code 7: neither the fleet nor this master knows the id.",
 				Flags: []cli.Flag{jsonFlag,
+					&cli.BoolFlag{Name: "rules", Usage: "also show the rules that were tried and do not apply"},
 					&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: admin.DefaultLines, Usage: "show the last `N` decisions of this machine's bridge"}},
 				Action: withStore(performing(explainMinion)),
 			},

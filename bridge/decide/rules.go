@@ -24,10 +24,20 @@ func KeyActs() []KeyActMeaning {
 		{AdoptKey, "bind the key that is accepted already; no highstate is run"},
 		{BindKey, "bind the key that is accepted already; the first highstate is run"},
 		{WriteKey, "bind the key that the instance wrote as proof, and write it as accepted"},
-		{UnlinkPending, "remove the pending key, so that the right machine can send its own"},
+		{UnlinkPending, "remove the pending key; the minion may send another one"},
 		{DeleteKeys, "delete the keys of the id, except a pending one"},
 		{ReplaceKey, "delete the accepted key, and write the bound key as accepted"},
-		{ReportKey, "change nothing, and tell the operator (phoenix status, log)"},
+		{ReportKey, "change nothing, and report it to operators (phoenix status, log)"},
 		{LeaveKey, "change nothing"},
 	}
+}
+
+// MeaningOf returns what an act does, for people.
+func MeaningOf(act KeyAct) string {
+	for _, a := range KeyActs() {
+		if a.Act == act {
+			return a.Meaning
+		}
+	}
+	return ""
 }
