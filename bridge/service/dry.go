@@ -19,10 +19,10 @@ import (
 type Plan struct {
 	Acts       map[decide.KeyAct]int
 	Foreign    int // ids that are accepted, and have no row
-	Unlisted   int // ids that wait for acceptance, and have no row
 	Highstates int // first highstates, of minions that are connected or will be
 	// Problems are ids that would be passed over; see Status.Problems.
 	Problems []Problem
+	Unlisted int // ids that wait for acceptance, and have no row
 }
 
 // MakePlan makes the plan, and does nothing. report is called with each id for which a
@@ -59,10 +59,10 @@ func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 func (p *Plan) add(cfg Config, v *keyView, report func(id string, d decide.KeyDecision, highstate bool)) {
 	d := decide.Keys(cfg.Admit, v.KeyView)
 	p.Acts[d.Act]++
-	switch decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) {
-	case decide.PhaseForeign:
+	if decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) == decide.PhaseForeign {
 		p.Foreign++
-	case decide.PhaseUnlisted:
+	}
+	if decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) == decide.PhaseUnlisted {
 		p.Unlisted++
 	}
 	highstate := wants(d, v, cfg)
