@@ -65,7 +65,7 @@ var examples = map[string][]example{
 	"highstate resume": {{"phoenix highstate resume", "after the states are repaired"}},
 	"highstate run": {
 		{"phoenix highstate run web-1 --wait 10m", "once more, and wait for its end"},
-		{"phoenix highstate run web-1 --force", "although one is under way"},
+		{"phoenix highstate run web-1 --force", "abandon the one that is running, and run another"},
 	},
 	"jobs list": {{"phoenix jobs list", "the last jobs, and how many minions returned"}},
 	"jobs show": {{"phoenix jobs show 20260102030407165673", "who returned, who is missing, and why"}},

@@ -144,7 +144,7 @@ func (c *Config) Settings() []Setting {
 		{"address", "the address at which minions reach this master (default: its own, on AWS the private one)", &c.Address},
 		{"admit", "which keys are accepted: listed (any key of an id in the fleet), bound (only the first key that is sent for such an id) or proven (only the key that its instance wrote to the proofs table)", &c.Admit},
 		{"id_pattern", "regular expression of the minion ids whose keys may be accepted (default: host names; with dynamodb and id_from instance-id: instance ids)", &c.IDPattern},
-		{"id_from", "what a minion's id is: instance-id; private-dns or tag:KEY of its instance, for which the bridge asks EC2; or regex:EXPRESSION, whose one group is the instance id in the minion's", &c.IDFrom},
+		{"id_from", "what a minion's id is: instance-id; private-dns or tag:KEY of its instance, for which the bridge asks EC2; or regex:EXPRESSION, whose only group matches the instance id within the minion id", &c.IDFrom},
 		{"bus", "whether to read the master's event bus: auto; or off, if the master's reactor sends its events", &c.Bus},
 		{"socket", "Unix socket of the bridge, for commands on this machine", &c.Socket},
 		{"http_listen", "TCP address of metrics and health, such as 127.0.0.1:9180 (default: none)", &c.HTTPListen},
