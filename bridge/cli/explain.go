@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -88,7 +87,18 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			x.Row.ClaimVersion, x.Row.Attempt, plain(x.Row.ClaimJID))
 	}
 	fmt.Fprintln(w)
-	printRules(c, w, x)
+	var before []string
+	for _, r := range x.Rules {
+		if !r.Decides {
+			before = append(before, r.Rule)
+			continue
+		}
+		if c.Bool("rules") && len(before) > 0 {
+			fmt.Fprintf(w, "rules that do not apply:\n%s", paragraph(strings.Join(before, ", "), 3))
+		}
+		fmt.Fprintf(w, "rule       %s: %s\n", r.Rule, r.Reason)
+	}
+	fmt.Fprintf(w, "so: %s\n", x.Decision)
 	switch {
 	case x.NoAudit != "":
 		fmt.Fprintf(w, "\nwhat was decided is not shown: %s\n", x.NoAudit)
@@ -101,23 +111,6 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	}
 	fmt.Fprintln(w, "\nphoenix minions explain --help explains phases, decisions and rules")
 	return nil
-}
-
-// printRules prints what is decided about the keys, and by which rule; with --rules also
-// those that were tried before.
-func printRules(c *cli.Context, w io.Writer, x *admin.Explanation) {
-	fmt.Fprintf(w, "decision   %s: %s\n", x.Decision, decide.MeaningOf(x.Decision))
-	var before []string
-	for _, r := range x.Rules {
-		if r.Decides {
-			fmt.Fprintf(w, "rule       %s: %s\n", r.Rule, r.Reason)
-		} else {
-			before = append(before, r.Rule)
-		}
-	}
-	if c.Bool("rules") && len(before) > 0 {
-		fmt.Fprintf(w, "rules that were tried before and do not apply:\n%s", paragraph(strings.Join(before, ", "), 3))
-	}
 }
 
 // decided is one line of the audit trail, for people.

@@ -30,13 +30,12 @@ func keysCommand() *cli.Command {
 				Usage:     "accept and bind a pending key by hand",
 				ArgsUsage: "ID… | -",
 				Description: "Adds the minion to the fleet if it is not there. A key that differs from the one bound to the\n" +
-					"minion is accepted only with --rebind, for a machine that was rebuilt. --rebind may be started before that\n" +
-					"machine is switched on: it waits for the new key (--wait). It takes the key that is pending, denied, or was\n" +
-					"unlinked by the bridge; with --key-sha256, only that key. It prints the digests of both keys, asks for\n" +
-					"confirmation (with --yes it does not), and exits when the minion answers. The highstate of the minion then\n" +
-					"runs again. The bridges of the other masters replace the old key, too, within two minutes. Exit code 9: the\n" +
-					"key is accepted, and the minion has not answered within --wait. A minion without rejected_retry: True exits\n" +
-					"when it is denied: start it again.",
+					"minion is accepted only with --rebind, for a machine that was rebuilt. --rebind takes the key that is pending,\n" +
+					"denied, or was unlinked by the bridge; with --key-sha256, only that key. It prints the digests of both keys, asks for\n" +
+					"confirmation (with --yes it does not), and exits when the minion\n" +
+					"answers. Exit code 9: the key is accepted, and the minion has not answered within --wait. The highstate of the\n" +
+					"minion then runs again. The bridges of the other masters replace the old key, too,\n" +
+					"within two minutes.",
 				Flags:  append([]cli.Flag{jsonFlag}, acceptFlags...),
 				Action: makingStore(performing(acceptKeys)),
 			},

@@ -162,7 +162,7 @@ func addMinions(c *cli.Context, a admin.Admin) error {
 		if r.Adopted() {
 			return "adopted: its key was accepted before; no highstate is run"
 		}
-		return "listed: its key is accepted once the minion sends it"
+		return "listed: its key is accepted when it comes"
 	})
 }
 

@@ -31,13 +31,3 @@ func KeyActs() []KeyActMeaning {
 		{LeaveKey, "change nothing"},
 	}
 }
-
-// MeaningOf returns what an act does, for people.
-func MeaningOf(act KeyAct) string {
-	for _, a := range KeyActs() {
-		if a.Act == act {
-			return a.Meaning
-		}
-	}
-	return ""
-}
