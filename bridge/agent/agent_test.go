@@ -360,7 +360,7 @@ func TestDryRunDoesNothing(t *testing.T) {
 		if err := a.DryRun(t.Context(), d.Path(), &out); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"i-00000001 at 10.0.0.1: would join", "i-00000003 at 10.0.0.3: has another key", "i-00000004 at 10.0.0.4: is not ready", "would write", "would run"} {
+		for _, want := range []string{"i-00000001 at 10.0.0.1: would be added", "i-00000003 at 10.0.0.3: has another key", "i-00000004 at 10.0.0.4: is not ready", "would write", "would run"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("does not say %q:\n%s", want, &out)
 			}

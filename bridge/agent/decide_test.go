@@ -160,12 +160,12 @@ func TestRules(t *testing.T) {
 		{"leaves when its key is another", scene{masters: "Abar1, Bbar2"}, once, "a"},
 
 		{"the last one stays, not ready and silent as it is", scene{masters: "Ab-n1"}, long, "hold: no master would be left: a is not ready and does not answer"},
-		{"the last one stays, dead as it is", scene{masters: "As-r1"}, long, "hold: no master would be left: a its heartbeat stands still and it does not answer"},
+		{"the last one stays, dead as it is", scene{masters: "As-r1"}, long, "hold: no master would be left: a its heartbeat has stopped and it does not answer"},
 		{"and terminated as it is", scene{masters: "AbaT1"}, long, "hold: no master would be left: a terminated"},
 		{"but goes when another comes", scene{masters: "AbaT1, bbar1"}, once, "b"},
 		{"two at once are held", scene{masters: "AbaT1, BbaT1, Cbar1"}, once, "hold: 2 masters would leave at once, which must be seen twice: a terminated, b terminated"},
 		{"and go when seen twice", scene{masters: "AbaT1, BbaT1, Cbar1"}, twice, "c"},
-		{"two dead are held when first seen", scene{masters: "As-r1, Bs-r1, Cbar1"}, 3, "hold: 2 masters would leave at once, which must be seen twice: a its heartbeat stands still and it does not answer, b its heartbeat stands still and it does not answer"},
+		{"two dead are held when first seen", scene{masters: "As-r1, Bs-r1, Cbar1"}, 3, "hold: 2 masters would leave at once, which must be seen twice: a its heartbeat has stopped and it does not answer, b its heartbeat has stopped and it does not answer"},
 		{"nobody joins meanwhile", scene{masters: "AbaT1, BbaT1, cbar1"}, once, "hold: 2 masters would leave at once, which must be seen twice: a terminated, b terminated"},
 
 		{"no table", scene{}, long, "hold: the fleet's table of masters is empty"},
@@ -335,7 +335,7 @@ func TestFollowsSeveral(t *testing.T) {
 		{"one that comes first joins, and another leaves", scene{masters: "Bbar1, Cbar1, abar1", follow: "2"}, "a b"},
 		{"one that comes later does not", scene{masters: "Abar1, Bbar1, cbar1", follow: "2"}, "a b"},
 		{"one that does not answer goes last", scene{masters: "Ab-r1, bbar1", follow: "2"}, "b a"},
-		{"the last one stays", scene{masters: "As-r1", follow: "2"}, "hold: no master would be left: a its heartbeat stands still and it does not answer"},
+		{"the last one stays", scene{masters: "As-r1", follow: "2"}, "hold: no master would be left: a its heartbeat has stopped and it does not answer"},
 	} {
 		d := test.scene.seen(t, Sorted, 4)
 		got := strings.Join(d.List.Addresses(), " ")

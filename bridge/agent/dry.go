@@ -40,7 +40,7 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 	}
 	line("trusts", "%s", cmp.Or(s.Trusted, "(has met no master yet)"))
 	for _, id := range slices.Sorted(maps.Keys(s.Bad)) {
-		line("passed over", "%s", s.Bad[id])
+		line("skipped", "%s", s.Bad[id])
 	}
 	s.Answers = a.probe(ctx, a.watch.Probes(s))
 	d := a.watch.Decide(s, time.Now())
@@ -78,9 +78,9 @@ func (a *Agent) standing(m fleet.Master, s Observation, d Decision) string {
 	case err != nil:
 		return err.Error()
 	case d.Joined[m.IPAddr] != "":
-		return "would join"
+		return "would be added"
 	case d.Left[m.IPAddr] != "":
-		return "would leave: " + d.Left[m.IPAddr]
+		return "would be removed: " + d.Left[m.IPAddr]
 	case listed:
 		return "is on the list"
 	case m.Status == fleet.Terminate:

@@ -67,7 +67,7 @@ func (w *Watch) removal(row fleet.Master, o Observation) string {
 	case !w.beats(row) && !row.Ready && !o.Answers[row.IPAddr]:
 		return unresponsive
 	case !w.beats(row) && !o.Answers[row.IPAddr]:
-		return "its heartbeat stands still and it does not answer"
+		return "its heartbeat has stopped and it does not answer"
 	}
 	return ""
 }

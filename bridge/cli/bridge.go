@@ -23,7 +23,9 @@ func bridgeCommand() *cli.Command {
 		Name:  bridgeName,
 		Usage: "run beside a Salt master: accept keys, run first highstates (a service)",
 		Description: "Runs as root or as the master's user until it is stopped. While the master or the store does not\n" +
-			"answer, it waits and tries again; nothing is lost.",
+			"answer, it waits and tries again; nothing is lost. --dry-run names each id for which it would act, and counts\n" +
+			"all. Of the keys that it leaves as they are, foreign ones are accepted and not in the fleet, unlisted ones are\n" +
+			"pending and not in the fleet.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "show what would be done now, change nothing, and exit"}},
 		Action: makingStore(runBridge),
 	}

@@ -48,7 +48,7 @@ func newApp(out, errs io.Writer) *cli.App {
 		Usage:   "accept keys and run first highstates of Salt minions, even if masters fail",
 		Version: version,
 		Description: "The bridge runs beside each Salt master. It accepts the keys of the minions that the fleet lists, " +
-			"runs the first highstate of each exactly once, and deletes the keys of terminated minions.",
+			"runs the first highstate of each until it succeeds (at most highstate.attempts times), and deletes the keys of terminated minions.",
 		Flags:     configFlags(),
 		Writer:    out,
 		ErrWriter: errs,

@@ -22,7 +22,7 @@ func confirm(c *cli.Context, question string) error {
 		return nil
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return usageError(fmt.Errorf("%s --yes is needed where there is no terminal to ask on", question))
+		return usageError(fmt.Errorf("%s --yes is needed: standard input is not a terminal", question))
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s [y/N] ", plain(question))
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')

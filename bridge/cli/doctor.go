@@ -38,7 +38,7 @@ func doctorCommand() *cli.Command {
 			"Exit code 0: nothing worse than a note; 1: warnings or errors.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.BoolFlag{Name: "salt-only", Usage: "check Salt only, and ignore the configuration of Phoenix"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show problems only; print nothing where there are none"}},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show problems only; print nothing if there are none"}},
 		Action: runDoctor,
 	}
 }

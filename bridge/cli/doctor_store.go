@@ -122,7 +122,7 @@ func openCopy(ctx context.Context, path string) (*openedStore, error) {
 	}
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w (the first phoenix bridge, or phoenix minions add, makes it)", err)
+			err = fmt.Errorf("%w (phoenix adopt, phoenix minions add and phoenix bridge create it)", err)
 		}
 		return nil, errors.Join(fmt.Errorf("read store sqlite:%s: %w", path, err), remove())
 	}

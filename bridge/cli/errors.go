@@ -31,16 +31,16 @@ var exitCodes = []struct {
 	code    int
 	meaning string
 }{
-	{exitOK, "it is done"},
-	{exitFailed, "what was asked for did not happen; doctor, masters check or highstate show found something"},
-	{exitUsage, "command line or configuration"},
-	{exitStore, "the store is damaged, or does not answer"},
+	{exitOK, "success"},
+	{exitFailed, "failure; or doctor, status --check, masters check or highstate show found a problem"},
+	{exitUsage, "the command line or the configuration is wrong"},
+	{exitStore, "the store is damaged, is missing, or does not answer"},
 	{exitDenied, "not allowed: run as root or as the master's user"},
 	{exitNoMaster, "the Salt master does not answer"},
 	{exitRootKey, "the Salt master refuses the root key"},
 	{exitNotFound, "no such minion, or no such key"},
 	{exitRunning, "a bridge is running already"},
-	{exitAwaited, "it is done, and what it waits for has not happened within --wait: the minion has not answered, or its highstate has not ended"},
+	{exitAwaited, "the change was made, but what --wait waits for did not happen in time: the minion has not answered, or its highstate has not ended"},
 }
 
 type markedError struct{ mark, err error }

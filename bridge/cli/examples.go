@@ -21,14 +21,14 @@ var examples = map[string][]example{
 	},
 	"minions where": {{"phoenix minions where web-3 'db-*'", "which masters serve these"}},
 	"minions add": {
-		{"phoenix minions add web-1 web-2", "their keys are accepted when they come"},
-		{"phoenix minions add --again web-1", "its name is used again, for another machine"},
+		{"phoenix minions add web-1 web-2", "their keys are accepted once the minions send them"},
+		{"phoenix minions add --again web-1", "another machine has this name now"},
 		{"cut -d, -f1 hosts.csv | phoenix minions add -", "ids from standard input"},
 	},
 	"minions retire": {
 		{"phoenix minions retire web-2 --dry-run", "its row and key; nothing is changed"},
 		{"phoenix minions retire web-2", "it is gone for good"},
-		{"phoenix minions retire --held", "terminations that the limit holds back"},
+		{"phoenix minions retire --held", "those whose terminations wait for an operator"},
 	},
 	"minions explain": {
 		{"phoenix minions explain web-1", "why it is served or not"},
@@ -51,21 +51,21 @@ var examples = map[string][]example{
 	},
 	"keys accept": {
 		{"phoenix keys accept web-1", "accept its pending key"},
-		{"phoenix keys accept --rebind web-1", "its machine was rebuilt: take the new key"},
+		{"phoenix keys accept --rebind web-1", "its machine was rebuilt: accept its new key; it may be started before the machine is"},
 		{"phoenix keys accept --rebind --yes --key-sha256 DIGEST web-1", "in a script: that key and no other"},
 	},
 	"keys restore": {{"phoenix keys restore web-1", "after salt-key -d web-1"}},
 	"keys delete":  {{"phoenix keys delete web-1 --state denied", "this one key"}},
 	"highstate list": {
 		{"phoenix highstate list", "who has no first highstate yet, and why"},
-		{"phoenix highstate list web-1", "this one, whatever became of it"},
+		{"phoenix highstate list web-1", "this one, also if its highstate is done"},
 		{"phoenix highstate list --all --wide", "also those that are done, with jobs and times"},
 	},
 	"highstate show":   {{"phoenix highstate show web-1", "which of its states failed"}},
 	"highstate resume": {{"phoenix highstate resume", "after the states are repaired"}},
 	"highstate run": {
 		{"phoenix highstate run web-1 --wait 10m", "once more, and wait for its end"},
-		{"phoenix highstate run web-1 --force", "although one is under way"},
+		{"phoenix highstate run web-1 --force", "abandon the one that is running, and run another"},
 	},
 	"jobs list": {{"phoenix jobs list", "the last jobs, and how many minions returned"}},
 	"jobs show": {{"phoenix jobs show 20260102030407165673", "who returned, who is missing, and why"}},
@@ -84,8 +84,8 @@ var examples = map[string][]example{
 	"identity import":  {{"phoenix identity import", "share this master's key pair"}},
 	"identity install": {{"phoenix identity install", "give this master the shared key pair"}},
 	"identity rotate":  {{"phoenix identity rotate --start", "replace the key pair of all masters"}},
-	"store backup":     {{"phoenix store backup /backup/fleet.db", "while bridges run"}},
-	"store restore":    {{"phoenix store restore /backup/fleet.db", "while no bridge runs here"}},
+	"store backup":     {{"phoenix store backup /var/backups/phoenix-$(date +%F).db", "while bridges run"}},
+	"store restore":    {{"phoenix store restore /var/backups/phoenix-2026-01-31.db", "while no bridge runs here"}},
 	"doctor": {
 		{"phoenix doctor", "all checks"},
 		{"phoenix doctor --quiet", "findings alone"},

@@ -74,7 +74,11 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	if x.Row == nil {
 		fmt.Fprintln(w, "fleet      no row")
 	} else {
-		fmt.Fprintf(w, "fleet      %s, changed %s\n", x.Row.Status, stamped(x.Row.Modified))
+		standing := "listed"
+		if x.Row.Status == fleet.Terminate {
+			standing = "terminated"
+		}
+		fmt.Fprintf(w, "fleet      %s (status %s), changed %s\n", standing, x.Row.Status, stamped(x.Row.Modified))
 		if x.Row.KeySHA256 != "" {
 			fmt.Fprintf(w, "bound key  %s\n", x.Row.KeySHA256)
 		}
@@ -105,10 +109,10 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			before = append(before, r.Rule)
 			continue
 		}
-		if len(before) > 0 {
+		if c.Bool("rules") && len(before) > 0 {
 			fmt.Fprintf(w, "rules that do not apply:\n%s", paragraph(strings.Join(before, ", "), 3))
 		}
-		fmt.Fprintf(w, "-> %s: %s\n", r.Rule, r.Reason)
+		fmt.Fprintf(w, "rule       %s: %s\n", r.Rule, r.Reason)
 	}
 	fmt.Fprintf(w, "so: %s", x.Decision)
 	if x.Other != nil && x.Other.State != "accepted" {
@@ -125,6 +129,7 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			fmt.Fprintln(w, zone.decided(line))
 		}
 	}
+	fmt.Fprintln(w, "\nphoenix minions explain --help explains phases, decisions and rules")
 	return nil
 }
 

@@ -45,8 +45,11 @@ func topicOf(c *cli.Command, above string) topic {
 	t := topic{name: strings.TrimSpace(above + " " + c.Name), usage: c.Usage, args: c.ArgsUsage,
 		description: strings.Join(strings.Fields(c.Description), " ")}
 	t.examples = examples[t.name]
-	if t.name == "minions explain" {
+	switch t.name {
+	case "minions explain":
 		t.glossary = glossary()
+	case bridgeName:
+		t.glossary = []terms{decisions()}
 	}
 	for _, f := range c.Flags {
 		t.flags = append(t.flags, flagOf(f))
@@ -203,7 +206,7 @@ func helpOf(t topic) string {
 			b.WriteString(listed(w[0], w[1]))
 		}
 	}
-	b.WriteString("\nThe configuration's flags stand in: phoenix --help\n")
+	b.WriteString("\nThe flags for the configuration are listed in: phoenix --help\n")
 	return b.String()
 }
 
@@ -235,7 +238,7 @@ func helpOfAll(app *cli.App) string {
 	b.WriteString(paragraph(sentence(app.Usage), 0))
 	b.WriteString("\n" + paragraph(app.Description, 0))
 	helpCommands(&b, topics(app), "")
-	b.WriteString("\n" + paragraph("Each has more to say: phoenix COMMAND --help", 0))
+	b.WriteString("\n" + paragraph("For details: phoenix COMMAND --help", 0))
 	b.WriteString("\nFlags:\n")
 	b.WriteString(listed("-c, --config FILE", "configuration FILE (default: "+config.DefaultPath+")"))
 	b.WriteString(listed("-h, --help", "show help"))

@@ -79,7 +79,7 @@ func runHighstate(c *cli.Context, a admin.Admin) error {
 	}
 	rows, err := a.RunHighstate(c.Context, admin.RunHighstates{IDs: ids, Force: c.Bool("force")})
 	err = printChanged(c, rows, err, func(fleet.Minion) string {
-		return "asked for: it starts when a master sees the minion connected"
+		return "requested: the highstate starts once the minion is connected to a master"
 	})
 	if len(rows) == 0 || c.Duration("wait") == 0 {
 		return err

@@ -23,7 +23,7 @@ func keysCommand() *cli.Command {
 				ArgsUsage: "[ID | GLOB…]",
 				Flags: []cli.Flag{jsonFlag,
 					&cli.StringFlag{Name: "state", Usage: "only keys in `STATE`: pending, accepted, denied or rejected"}},
-				Action: withStore(performing(listKeys)),
+				Action: orEmptyFleet(performing(listKeys)),
 			},
 			{
 				Name:      "accept",

@@ -49,7 +49,7 @@ func deleteKeys(c *cli.Context) error {
 // keyShown returns a digest for people.
 func keyShown(digest string) string {
 	if digest == "" {
-		return "which is no RSA public key"
+		return "which is not an RSA public key"
 	}
 	return short(digest)
 }

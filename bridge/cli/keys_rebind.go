@@ -45,7 +45,7 @@ func rebindKey(c *cli.Context, a admin.Admin, id string) error {
 		}
 		fmt.Fprintln(c.App.Writer, ")")
 	}
-	if err := confirm(c, fmt.Sprintf("Let the machine with the new key in as %s, and the one with the old key out?", id)); err != nil {
+	if err := confirm(c, fmt.Sprintf("Accept the new key for %s, and delete the old one?", id)); err != nil {
 		return err
 	}
 	row, err := a.Rebind(c.Context, r)

@@ -69,7 +69,7 @@ func manual(app *cli.App) string {
 		}
 	}
 	b.WriteString(".SH CONFIGURATION\n" + roff("Each key of the file is a flag of every command, too, and a variable: highstate.lease is "+
-		"--highstate-lease and PHOENIX_HIGHSTATE_LEASE. Flags win over variables, variables over the file.") + "\n")
+		"--highstate-lease and PHOENIX_HIGHSTATE_LEASE. Flags take precedence over variables, and variables over the file.") + "\n")
 	c := config.Default()
 	for _, s := range c.Settings() {
 		usage, def := s.Describe()

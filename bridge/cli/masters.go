@@ -131,7 +131,7 @@ func drainMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	now, err := newAdmin(c, cfg, store).DrainMaster(c.Context, admin.DrainMaster{ID: id, Undo: c.Bool("undo")})
 	text := "drains: minions that have an agent leave it if another master is ready (phoenix masters check)"
 	if !now.Draining {
-		text = "is drained no more: minions may come"
+		text = "is not draining any more: minions can connect to it again"
 	}
 	return printMaster(c, now, err, text)
 }

@@ -77,7 +77,8 @@ func named[R any](c *cli.Context, rows []R, names func(R) []string) (kept []R, u
 	return kept, admin.Unknown("list", missing)
 }
 
-// glossary defines the words of minions explain: phases, and rules with their reasons.
+// glossary defines the words of minions explain: phases, decisions, and rules with their
+// reasons.
 func glossary() []terms {
 	phases := terms{title: "Phases"}
 	for _, p := range []decide.Phase{decide.PhaseListed, decide.PhaseAccepted, decide.PhaseRunning, decide.PhaseDone, decide.PhaseFailed,
@@ -88,5 +89,14 @@ func glossary() []terms {
 	for _, r := range decide.KeyRules() {
 		rules.list = append(rules.list, [2]string{r.Rule, r.Reason})
 	}
-	return []terms{phases, rules}
+	return []terms{phases, decisions(), rules}
+}
+
+// decisions defines what the bridge does about keys, as explain and --dry-run name it.
+func decisions() terms {
+	t := terms{title: "Decisions about the keys of one id"}
+	for _, d := range decide.KeyActs() {
+		t.list = append(t.list, [2]string{string(d.Act), d.Meaning})
+	}
+	return t
 }

@@ -31,16 +31,17 @@ const (
 	recordWithin = 2 * time.Second
 )
 
-var waitFlag = &cli.DurationFlag{Name: "wait", Value: whereWait, Usage: "minions that do not answer are given up once nobody has answered for so long"}
+var waitFlag = &cli.DurationFlag{Name: "wait", Value: whereWait, Usage: "stop waiting for answers when none has come for this time"}
 
 func whereCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "where",
-		Usage:     "say which master serves minions: they are asked (test.ping)",
+		Usage:     "show which master serves each minion, by a test.ping",
 		ArgsUsage: "[ID | GLOB…]",
-		Description: "The question is published on this master; where the relay runs (relay.listen), on all others, too. Else only\n" +
-			"minions of this master answer. One that follows several masters is shown with the one whose question it got\n" +
-			"first. Exit code 1: a minion that was named by its id did not answer.",
+		Description: "The test.ping is published on this master and, if its relay runs (relay.listen), on all others. Without the relay\n" +
+			"only minions of this master answer: run the command on the other masters, too. A minion that follows several\n" +
+			"masters is shown with the one whose ping it received first. Exit code 1: a minion that was named by its id did\n" +
+			"not answer.",
 		Flags:  []cli.Flag{jsonFlag, waitFlag},
 		Action: withStore(performing(whereMinions)),
 	}
@@ -77,7 +78,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 		case row.Status == fleet.Terminate:
 			p.Why = "its instance was terminated"
 		case row.KeySHA256 == "":
-			p.Why = fmt.Sprintf("%s: no key of it is known", phase)
+			p.Why = fmt.Sprintf("%s: no key is bound to it", phase)
 		case !valid(p.ID):
 			p.Why = "its id does not match id_pattern"
 		default:

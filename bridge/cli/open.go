@@ -29,6 +29,10 @@ func withStore(do action) cli.ActionFunc { return openFor(open.Fail, do) }
 // makes nothing.
 func makingStore(do action) cli.ActionFunc { return openFor(open.Create, do) }
 
+// orEmptyFleet is withStore for what also tells something before there is a store: the
+// fleet is then empty.
+func orEmptyFleet(do action) cli.ActionFunc { return openFor(open.Pretend, do) }
+
 func openFor(missing open.Missing, do action) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		missing := missing
@@ -52,7 +56,7 @@ func openFor(missing open.Missing, do action) cli.ActionFunc {
 		}
 		defer store.Close()
 		if open.IsTemporary(store) {
-			fmt.Fprintf(c.App.ErrWriter, "note: there is no store %s yet: this shows an empty fleet\n", cfg.Store)
+			fmt.Fprintf(c.App.ErrWriter, "note: there is no store %s yet (phoenix adopt or phoenix bridge creates it): this shows an empty fleet\n", cfg.Store)
 		}
 		return do(c, cfg, store)
 	}

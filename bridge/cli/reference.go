@@ -14,7 +14,7 @@ import (
 func reference(app *cli.App) string {
 	var b strings.Builder
 	b.WriteString("# Reference\n\nMade from the code by `make docs`: each command, key, variable, exit code and metric.\n\n## Commands\n\n")
-	b.WriteString("Flags stand anywhere on the line; after `--` all are operands. Those of the configuration belong to every command.\n")
+	b.WriteString("Flags can be anywhere on the line; after `--` all arguments are operands. Each command also takes the flags for the configuration.\n")
 	for _, t := range leaves(topics(app)) {
 		fmt.Fprintf(&b, "\n### `phoenix %s`\n\n", strings.TrimSpace(t.name+" "+t.args))
 		b.WriteString(sentence(t.usage) + "\n")
@@ -43,7 +43,7 @@ func reference(app *cli.App) string {
 	}
 	b.WriteString("\n## Configuration\n\n")
 	b.WriteString("`/etc/phoenix/phoenix.yaml`, or the file that `--config` (`-c`, `PHOENIX_CONFIG`) names; a dot in a key goes one level\n" +
-		"down. Flags win over variables, variables over the file. A value is YAML in all three; a list of texts may be\n" +
+		"down. Flags take precedence over variables, and variables over the file. A value is YAML in all three; a list of texts may be\n" +
 		"words with spaces between them.\n\n")
 	b.WriteString("| key | flag | variable | default | |\n|---|---|---|---|---|\n")
 	c := config.Default()

@@ -252,12 +252,12 @@ const shownIDs = 10
 var meaning = map[decide.Phase]string{
 	decide.PhaseForeign:    "accepted here, not in the fleet: never touched",
 	decide.PhaseUnlisted:   "sends auth requests here, not in the fleet: stays pending",
-	decide.PhaseAdopted:    "in the fleet since before Phoenix came",
+	decide.PhaseAdopted:    "its key was accepted before Phoenix managed it: no highstate is run",
 	decide.PhaseTerminated: "its instance is gone; so are its keys",
 	decide.PhaseListed:     "in the fleet, has not sent an auth request yet",
 	decide.PhaseAccepted:   "its key is bound; its highstate has not begun",
 	decide.PhaseRunning:    "its highstate runs",
 	decide.PhaseDone:       "its highstate succeeded",
 	decide.PhaseFailed:     "its last highstate failed",
-	decide.PhaseUnreadable: "its row cannot be decoded: passed over",
+	decide.PhaseUnreadable: "its row cannot be decoded: it is skipped",
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // errUnwell ends status --check with exit code 1.
-var errUnwell = errors.New("not all is well")
+var errUnwell = errors.New("problems found")
 
 // checkStatus returns an error that names what is dead, stale or not ready.
 func checkStatus(cfg config.Config, o *admin.Overview) error {

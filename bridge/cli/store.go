@@ -31,7 +31,7 @@ func storeCommand() *cli.Command {
 			},
 			{
 				Name:      "restore",
-				Usage:     "replace the store by a backup, while no bridge runs here",
+				Usage:     "replace the store with a backup, while no bridge runs here",
 				ArgsUsage: "FILE",
 				Description: "The backup is read in full first. The replaced store is kept beside it under another name. The backup\n" +
 					"lacks what happened after it was made: docs/backup.md says what to do then.",
@@ -82,7 +82,7 @@ func restore(c *cli.Context, cfg config.Config, path, file string) error {
 	if err == nil {
 		return fmt.Errorf("restore store %s: a bridge runs here (systemctl stop phoenix-bridge)", path)
 	}
-	if err := confirm(c, fmt.Sprintf("Replace the store %s by %s?", path, file)); err != nil {
+	if err := confirm(c, fmt.Sprintf("Replace the store %s with %s?", path, file)); err != nil {
 		return err
 	}
 	before, err := sqlite.Restore(c.Context, file, path)
@@ -92,9 +92,9 @@ func restore(c *cli.Context, cfg config.Config, path, file string) error {
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, map[string]string{"store": path, "before": before})
 	}
-	fmt.Fprintf(c.App.Writer, "%s is what %s has\n", plain(path), plain(file))
+	fmt.Fprintf(c.App.Writer, "%s is restored from %s\n", plain(path), plain(file))
 	if before != "" {
-		fmt.Fprintf(c.App.Writer, "what it was before is %s\n", plain(before))
+		fmt.Fprintf(c.App.Writer, "the replaced store is kept as %s\n", plain(before))
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func TestStoreBackupAndRestore(t *testing.T) {
 		{"minions retire web-1", exitOK, "retired"},
 		{"store restore " + file, exitUsage, "--yes is needed"},
 		{"minions list --status TERMINATE", exitOK, "web-1"},
-		{"store restore --yes " + file, exitOK, "what it was before is"},
+		{"store restore --yes " + file, exitOK, "the replaced store is kept as"},
 		{"minions list --status LAUNCH", exitOK, "web-1"},
 		{"--store dynamodb: store backup " + file, exitUsage, "point-in-time recovery"},
 	} {

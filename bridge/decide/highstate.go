@@ -185,7 +185,7 @@ func Highstate(p Policy, self Self, owner Liveness, c HighstateView, now time.Ti
 	case r.HighstateRan:
 		return Step{Act: Rest, Reason: "its highstate ran"}
 	case r.Adopted():
-		return Step{Act: Rest, Reason: "adopted: it had its first highstate before Phoenix came"}
+		return Step{Act: Rest, Reason: "adopted: it was accepted before Phoenix managed it, so no first highstate is run"}
 	case !p.Enabled:
 		return Step{Act: Rest, Reason: "highstate.enabled is false"}
 	case !c.Accepted:

@@ -19,7 +19,7 @@ const (
 // Key is a public key in the master's key store, for one id and state.
 type Key struct {
 	Present bool
-	Digest  string // fleet.KeyDigest; empty if the text is no RSA public key
+	Digest  string // fleet.KeyDigest; empty if the text is not an RSA public key
 }
 
 // KeyView is what a master knows of one id when it decides about its keys.
@@ -72,7 +72,7 @@ type KeyDecision struct {
 	Rebind bool
 }
 
-// RuleWrongKey is the rule about a key that was accepted in place of another.
+// RuleWrongKey is the rule about an accepted key that is not the one that was to be accepted.
 const RuleWrongKey = "wrong-key"
 
 // OtherAccepted reports whether the accepted key of an id is not the one that is bound to
@@ -108,14 +108,14 @@ var keyRules = [...]keyRule{
 		return LeaveKey, "the id does not match id_pattern", !v.Valid
 	}},
 	{"foreign", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return LeaveKey, "accepted before Phoenix knew of it, and not in the fleet: not ours to touch",
+		return LeaveKey, "accepted before Phoenix knew of it, and not in the fleet: Phoenix never changes it",
 			!v.Known && v.Accepted.Present
 	}},
 	{"not-listed", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return LeaveKey, "not in the fleet (phoenix minions add " + v.ID + ")", !v.Known
 	}},
 	{RuleWrongKey, func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return DeleteKeys, "it was accepted in the place of the key that was decided on", v.Wrong && v.Accepted.Present
+		return DeleteKeys, "the accepted key is not the one that Phoenix had decided to accept", v.Wrong && v.Accepted.Present
 	}},
 	{"terminated", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		if v.Accepted.Present || v.Rejected.Present || v.Denied.Present {
@@ -126,13 +126,13 @@ var keyRules = [...]keyRule{
 	// Ids other than instance ids are reused: EC2 assigns an address, and with it a
 	// private DNS name, again.
 	{"former-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return DeleteKeys, "the accepted key is that of a terminated instance, which bore this name before",
+		return DeleteKeys, "the accepted key is that of a terminated instance that had the same id",
 			v.Former && v.Accepted.Present && v.Accepted.Digest != v.Row.KeySHA256
 	}},
 	// An id that is used again (minions add --again) begins without a key. A key that
 	// is accepted on a master that missed the retirement may be the former machine's.
 	{"accepted-formerly", func(a Admit, v KeyView) (KeyAct, string, bool) {
-		return ReportKey, "its name came again, and a key of it is accepted here that may be of its former machine (phoenix keys accept --rebind " +
+		return ReportKey, "the id is used again, and the key that is accepted here may be that of the former machine (phoenix keys accept --rebind " +
 				v.ID + ", or phoenix keys delete " + v.ID + " --state accepted)",
 			v.unboundAccepted() && a != Proven && v.Row.ClaimVersion > 0 && !v.Row.Adopted()
 	}},
@@ -182,10 +182,10 @@ var keyRules = [...]keyRule{
 		return LeaveKey, "an admin rejected a key for it (phoenix keys delete " + v.ID + " --state rejected)", v.Rejected.Present
 	}},
 	{"waiting", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return LeaveKey, "no key of it is pending", !v.Pending.Present
+		return LeaveKey, "it has no pending key", !v.Pending.Present
 	}},
 	{"not-a-key", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return UnlinkPending, "what is pending for it is no RSA public key", v.Pending.Digest == ""
+		return UnlinkPending, "its pending key is not an RSA public key", v.Pending.Digest == ""
 	}},
 	{"unproven", func(a Admit, v KeyView) (KeyAct, string, bool) {
 		return LeaveKey, "its instance has not written its proof yet (phoenix agent does)",

@@ -168,6 +168,10 @@ func (s situation) covers(of situation) bool {
 
 func TestKeysInEverySituation(t *testing.T) {
 	seen := map[string]bool{}
+	explained := map[KeyAct]bool{}
+	for _, a := range KeyActs() {
+		explained[a.Act] = a.Meaning != ""
+	}
 	everySituation(func(s situation) {
 		lines := 0
 		for _, line := range keyTable {
@@ -185,6 +189,9 @@ func TestKeysInEverySituation(t *testing.T) {
 			}
 			if d.Act != line.act || d.Rule != line.rule || also != line.also || d.Reason == "" {
 				t.Errorf("%v: %+v, want %s by %s, %s", s, d, line.act, line.rule, line.also)
+			}
+			if !explained[d.Act] {
+				t.Errorf("%s is not explained", d.Act)
 			}
 			seen[d.Rule] = true
 		}

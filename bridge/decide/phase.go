@@ -8,14 +8,14 @@ type Phase string
 const (
 	PhaseForeign    Phase = "foreign"    // accepted here and not in the fleet: never touched
 	PhaseUnlisted   Phase = "unlisted"   // asks to be accepted here, not in the fleet
-	PhaseAdopted    Phase = "adopted"    // in the fleet since before Phoenix came
+	PhaseAdopted    Phase = "adopted"    // its key was accepted before Phoenix managed it: no highstate is run
 	PhaseTerminated Phase = "terminated" // its instance was terminated
 	PhaseListed     Phase = "listed"     // in the fleet, has not asked to be accepted yet
 	PhaseAccepted   Phase = "accepted"   // a key is bound; its highstate has not begun
 	PhaseRunning    Phase = "running"    // its highstate is claimed
 	PhaseDone       Phase = "done"       // its highstate succeeded
 	PhaseFailed     Phase = "failed"     // its last attempt failed
-	PhaseUnreadable Phase = "unreadable" // its row cannot be decoded: skipped
+	PhaseUnreadable Phase = "unreadable" // its row cannot be decoded: it is skipped
 )
 
 // PhaseOf returns the phase of a minion by its row and, if there is none, by whether

@@ -10,3 +10,24 @@ func KeyRules() []Verdict {
 	}
 	return rules
 }
+
+// KeyActMeaning is an act, and what it does, for people.
+type KeyActMeaning struct {
+	Act     KeyAct
+	Meaning string
+}
+
+// KeyActs returns all acts, for people.
+func KeyActs() []KeyActMeaning {
+	return []KeyActMeaning{
+		{AcceptKey, "bind the pending key to the id, and accept it"},
+		{AdoptKey, "bind the key that is accepted already; no highstate is run"},
+		{BindKey, "bind the key that is accepted already; the first highstate is run"},
+		{WriteKey, "bind the key that the instance wrote as proof, and write it as accepted"},
+		{UnlinkPending, "remove the pending key; the minion may send another one"},
+		{DeleteKeys, "delete the keys of the id, except a pending one"},
+		{ReplaceKey, "delete the accepted key, and write the bound key as accepted"},
+		{ReportKey, "change nothing, and report it to operators (phoenix status, log)"},
+		{LeaveKey, "change nothing"},
+	}
+}

@@ -236,9 +236,9 @@ func TestFindings(t *testing.T) {
 		{"proof", Warning, "the minion's key is", func(f *Fleet) { f.Proof.Wrote = "e" }},
 		{"proof", Warning, "not exist", func(f *Fleet) { f.Proof.Err = gone }},
 		{"fleet-key", Error, "another is that of i-2", func(f *Fleet) { f.Masters = append(f.Masters, MasterKey{"i-2", "other"}) }},
-		{"follow", Note, "up to 10 of 100 minions are down to one master", func(f *Fleet) { f.Follow = followOf(3, 100, 190, 2) }},
-		{"follow", Warning, "up to 11 of 100 minions are down to one master", func(f *Fleet) { f.Follow = followOf(3, 100, 189, 2) }},
-		{"follow", Warning, "one serves: all are down to one", func(f *Fleet) { f.Follow = followOf(1, 100, 100, 2) }},
+		{"follow", Note, "up to 10 of 100 minions have only one master left", func(f *Fleet) { f.Follow = followOf(3, 100, 190, 2) }},
+		{"follow", Warning, "up to 11 of 100 minions have only one master left", func(f *Fleet) { f.Follow = followOf(3, 100, 189, 2) }},
+		{"follow", Warning, "one serves: each minion has only one master", func(f *Fleet) { f.Follow = followOf(1, 100, 100, 2) }},
 	}
 	tried := map[string]bool{}
 	for _, test := range tests {
@@ -394,8 +394,8 @@ func followOf(masters, minions, connections, number int) Follow {
 
 func TestFollowIsWell(t *testing.T) {
 	for want, f := range map[string]Follow{
-		"200 connections of 100 minions to 3 masters: none is down to one":      followOf(3, 100, 200, 2),
-		"90 connections to 3 masters; each minion follows one master at a time": followOf(3, 100, 90, 1),
+		"200 connections of 100 minions to 3 masters: none has only one master left": followOf(3, 100, 200, 2),
+		"90 connections to 3 masters; each minion follows one master at a time":      followOf(3, 100, 90, 1),
 	} {
 		var r report
 		examineFollow(&r, f)

@@ -14,7 +14,7 @@ const (
 	OK      Severity = "ok"      // as it should be
 	Note    Severity = "note"    // good to know
 	Warning Severity = "warning" // will go wrong some day, or hides something
-	Error   Severity = "error"   // Phoenix cannot keep its promises so
+	Error   Severity = "error"   // Phoenix cannot keep its guarantees so
 )
 
 // worse orders severities, the worst first.

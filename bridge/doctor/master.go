@@ -205,7 +205,7 @@ func examineSigning(r *report, m Master) {
 func examinePlan(r *report, m Master) {
 	plan, by := m.Plan, "by what the store knows"
 	if plan == nil {
-		plan, by = without(m), "without a store, which knows of no minion"
+		plan, by = without(m), "no store yet: all minions count as unknown"
 	}
 	what := []string{plural.Of(plan.Highstates, "highstate"), plural.Of(plan.Acts[decide.DeleteKeys], "deletion"),
 		plural.Of(plan.Foreign, "foreign key") + ", never touched"}

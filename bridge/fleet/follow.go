@@ -19,7 +19,7 @@ func CountFollowing(serving []Master) Following {
 
 // Missing returns how many connections there are fewer than if each minion were
 // connected to as many masters as it is to follow, or to all where there are not so
-// many. With follow 2 that is how many minions are down to one master; one that is
+// many. With follow 2 that is how many minions have only one master left; one that is
 // connected to none counts twice.
 func (f Following) Missing(follow int) int {
 	return max(min(follow, f.Masters)*f.Minions-f.Connections, 0)

@@ -29,8 +29,8 @@ const (
 	Create Missing = iota
 	// Fail returns an error: a command that only reads makes no second, empty fleet.
 	Fail
-	// Pretend opens an empty store that is removed when it is closed, for a dry run
-	// before the first start.
+	// Pretend opens an empty store that is removed when it is closed, for a dry run, or
+	// a list of keys, before the first start.
 	Pretend
 )
 

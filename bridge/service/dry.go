@@ -23,6 +23,7 @@ type Plan struct {
 	OtherKeys  []string // ids whose accepted key is not the bound one
 	// Problems are ids that would be passed over; see Status.Problems.
 	Problems []Problem
+	Unlisted int // ids that wait for acceptance, and have no row
 }
 
 // MakePlan makes the plan, and does nothing. report is called with each id for which a
@@ -65,6 +66,9 @@ func (p *Plan) add(cfg Config, v *keyView, report func(id string, d decide.KeyDe
 	if decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) == decide.PhaseForeign {
 		p.Foreign++
 	}
+	if decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) == decide.PhaseUnlisted {
+		p.Unlisted++
+	}
 	highstate := wants(d, v, cfg)
 	if highstate {
 		p.Highstates++
@@ -88,12 +92,12 @@ func DryRun(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore, w
 		return err
 	}
 	for _, p := range plan.Problems {
-		fmt.Fprintf(w, "%-8s %q: %s\n", "pass", p.Minion, p.What)
+		fmt.Fprintf(w, "%-8s %q: %s\n", "skip", p.Minion, p.What)
 	}
 	counts := plan.Acts
-	_, err = fmt.Fprintf(w, "keys: %d accept, %d bind, %d adopt, %d unlink, %d delete, %d replace, %d report, %d leave; highstates: %d\n",
+	_, err = fmt.Fprintf(w, "keys: %d accept, %d bind, %d adopt, %d unlink, %d delete, %d replace, %d report, %d leave (%d foreign, %d unlisted); highstates: %d\n",
 		counts[decide.AcceptKey], counts[decide.BindKey], counts[decide.AdoptKey], counts[decide.UnlinkPending],
-		counts[decide.DeleteKeys], counts[decide.ReplaceKey], counts[decide.ReportKey], counts[decide.LeaveKey], plan.Highstates)
+		counts[decide.DeleteKeys], counts[decide.ReplaceKey], counts[decide.ReportKey], counts[decide.LeaveKey], plan.Foreign, plan.Unlisted, plan.Highstates)
 	return err
 }
 

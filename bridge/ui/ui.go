@@ -106,7 +106,7 @@ var digest = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 var Meaning = map[decide.Phase]string{
 	decide.PhaseForeign:    "accepted here, not in the fleet: never touched",
 	decide.PhaseUnlisted:   "asks to be accepted, not in the fleet: left pending",
-	decide.PhaseAdopted:    "in the fleet since before Phoenix came",
+	decide.PhaseAdopted:    "its key was accepted before Phoenix managed it: no highstate is run",
 	decide.PhaseTerminated: "its instance is gone; so are its keys",
 	decide.PhaseListed:     "in the fleet, has not asked to be accepted yet",
 	decide.PhaseAccepted:   "its key is bound; its highstate has not begun",

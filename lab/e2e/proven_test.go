@@ -117,7 +117,7 @@ func explained(t *testing.T, b *lab.Bridge, id, rule, reason string) {
 	if x.Rule != rule || x.Reason != reason {
 		t.Errorf("%+v, want %s: %s", x, rule, reason)
 	}
-	if out := b.Phoenix("minions", "explain", id); !strings.Contains(out, "-> "+rule) || !strings.Contains(out, reason) {
+	if out := b.Phoenix("minions", "explain", id); !strings.Contains(out, "rule       "+rule) || !strings.Contains(out, reason) {
 		t.Error(out)
 	}
 	// salt-run phoenix.explain asks the bridge, which must know of proofs what the

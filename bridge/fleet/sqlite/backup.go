@@ -22,7 +22,7 @@ var ErrOpen = errors.New("another process has the store open (systemctl stop pho
 // page to the last before it has its name.
 func Backup(ctx context.Context, path, to string) error {
 	if _, err := os.Lstat(to); err == nil {
-		return fmt.Errorf("back up store %s: %s: %w", path, to, fs.ErrExist)
+		return fmt.Errorf("back up store %s: %s: %w (name another file, such as one with the date)", path, to, fs.ErrExist)
 	}
 	s, err := OpenExisting(ctx, path)
 	if err != nil {
@@ -156,7 +156,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file", from)
+		return fmt.Errorf("%s is not a regular file", from)
 	}
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -241,10 +241,10 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestNoSecondStore: who only reads makes no file, and says what makes one.
+// TestNoSecondStore: a command that only reads creates no file, and says what creates one.
 func TestNoSecondStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fleet.db")
-	if _, err := OpenExisting(t.Context(), path); !errors.Is(err, fleet.ErrUnavailable) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "phoenix bridge makes one") {
+	if _, err := OpenExisting(t.Context(), path); !errors.Is(err, fleet.ErrUnavailable) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "phoenix bridge create it") {
 		t.Errorf("opened where there is no file: %v", err)
 	}
 	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
