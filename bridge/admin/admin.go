@@ -22,6 +22,7 @@ import (
 	"phoenix/bridge/audit"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // Admin performs operations on one fleet and one master. It keeps no state: any
@@ -120,7 +121,7 @@ func (a Admin) notify(ctx context.Context, ids ...string) {
 // apply applies changes, notifies the bridge, and returns the rows as they are then.
 // what is recorded; err has the faults of single rows.
 func (a Admin) apply(ctx context.Context, verb, what string, changes []fleet.Change) ([]fleet.Minion, error) {
-	done := a.progress("writing %d rows", len(changes))
+	done := a.progress("writing %s", plural.Of(len(changes), "row"))
 	results, err := a.Store.Apply(ctx, changes)
 	done()
 	if err != nil {

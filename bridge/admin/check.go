@@ -1,30 +1,47 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"phoenix/bridge/audit"
+	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // MasterCheck says whether a master can be restarted now, and what follows.
 type MasterCheck struct {
-	InstanceID string   `json:"instanceid"`
-	Safe       bool     `json:"safe"`
-	Why        []string `json:"why"`   // it is not safe; empty: it is
-	Ready      []string `json:"ready"` // other masters that serve
-	// Connected counts minions that are connected to it, as its row says: with
-	// agent.follow 1 they move to the others, within a minute or so.
-	Connected int `json:"connected"`
+	InstanceID string `json:"instanceid"`
+	// Safe: another master serves, no first highstate runs from this one, and no minion is
+	// connected that is not connected to another master, too.
+	Safe bool `json:"safe"`
+	// Verdict is what a restart is, in words.
+	Verdict string   `json:"verdict"`
+	Why     []string `json:"why"`   // it is not safe, or not known to be; empty: it is
+	Ready   []string `json:"ready"` // other masters that serve
+	// Down is why the master does not serve now; empty: it does, or that is not known.
+	Down string `json:"down,omitempty"`
+	// Connected counts minions that are connected to it, as its row says; nil: its row is
+	// too old to say so, or the master does not serve.
+	Connected *int `json:"connected"`
+	// Also is another master that each minion with an accepted key is connected to.
+	Also string `json:"also,omitempty"`
 	// Running are the minions whose first highstate it runs: another master takes them
 	// over, and asks the minion before anything is sent.
 	Running []string `json:"running"`
 	// Waiting counts minions that want their first highstate and have none yet.
 	Waiting int `json:"waiting"`
-	// Draining: it is drained already.
-	Draining bool `json:"draining"`
+	// Draining: its row says so. Drain is the state in a word, as masters list has it.
+	Draining bool   `json:"draining"`
+	Drain    string `json:"drain,omitempty"`
+	// DrainedAt is when that was asked for, by the audit trail of this machine; nil: it
+	// does not say.
+	DrainedAt *time.Time `json:"drained_at,omitempty"`
 }
 
 // CheckMaster says what a restart of a master would do. It changes nothing.
@@ -37,18 +54,9 @@ func (a Admin) CheckMaster(ctx context.Context, id string) (*MasterCheck, error)
 	if i < 0 {
 		return nil, fmt.Errorf("check master %s: %w (phoenix masters list)", id, fleet.ErrNotFound)
 	}
-	own := masters[i]
-	c := &MasterCheck{InstanceID: id, Connected: own.Connected, Draining: own.Draining, Why: []string{}, Ready: []string{}, Running: []string{}}
-	drained := 0
-	for _, m := range Serving(masters, a.Config.Highstate.Lease, time.Now()) {
-		switch {
-		case m.InstanceID == id:
-		case m.Draining:
-			drained++
-		default:
-			c.Ready = append(c.Ready, m.InstanceID)
-		}
-	}
+	own, now := masters[i], time.Now()
+	c := &MasterCheck{InstanceID: id, Draining: own.Draining, Drain: DrainState(own, a.Config.Highstate.Lease, now),
+		Why: []string{}, Ready: []string{}, Running: []string{}}
 	rows, err := a.minions(ctx, fleet.Launch)
 	if _, err := fleet.WithoutBadRows(err); err != nil {
 		return nil, fmt.Errorf("check master %s: %w", id, err)
@@ -64,16 +72,133 @@ func (a Admin) CheckMaster(ctx context.Context, id string) (*MasterCheck, error)
 		}
 	}
 	slices.Sort(c.Running)
-	if len(c.Ready) == 0 && own.Status == fleet.Launch {
+	if own.Draining {
+		c.DrainedAt = a.drainedAt(id)
+	}
+	notReady := ""
+	if own.Status == fleet.Launch && !Stale(own, a.Config.Highstate.Lease, now) {
+		c.Down, notReady = a.down(ctx, own)
+	}
+	c.judge(own, notReady, masters, a.Config, now)
+	return c, nil
+}
+
+// down returns why a master does not serve, by the bridge beside it if that is the one of
+// this machine: a row says ready for 15 s after the last answer.
+func (a Admin) down(ctx context.Context, own fleet.Master) (down, notReady string) {
+	switch r := a.bridgeReport(ctx); {
+	case r.InstanceID != own.InstanceID:
+		if !own.Ready {
+			notReady = "its row says that it is not ready: it does not serve, or its bridge has just started (phoenix status on that machine)"
+		}
+	case r.Unproven:
+		down = cmp.Or(r.NotReady, "it does not answer")
+	case !r.Bus.Connected && r.Bus.Error != "":
+		down = r.Bus.Error
+	case r.NotReady != "":
+		notReady = "it is not ready: " + r.NotReady
+	}
+	return down, notReady
+}
+
+// drainedAt returns when this master was drained, if that was done on this machine.
+func (a Admin) drainedAt(id string) *time.Time {
+	lines, err := audit.Last(a.Config.Audit.File, id, 1)
+	if err != nil || len(lines) == 0 || !strings.HasPrefix(lines[0].Text, drainedText) {
+		return nil
+	}
+	return &lines[0].Time
+}
+
+// judge fills in what follows from the rows of the masters. notReady is why the master is
+// not ready though it may serve.
+func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.Master, cfg config.Config, now time.Time) {
+	lease, leaving := cfg.Highstate.Lease, 0
+	for _, m := range Serving(masters, lease, now) {
+		switch {
+		case m.InstanceID == own.InstanceID:
+		case m.Draining:
+			leaving++
+		default:
+			c.Ready = append(c.Ready, m.InstanceID)
+			// Accepted keys are at least as many as minions that run.
+			if c.Also == "" && m.Minions > 0 && m.Connected >= m.Minions {
+				c.Also = m.InstanceID
+			}
+		}
+	}
+	if own.Status != fleet.Launch {
+		c.Safe, c.Verdict = true, "safe: it is retired"
+		return
+	}
+	if c.Down != "" {
+		c.Why = append(c.Why, c.Down)
+		c.Verdict = "needed: the master does not serve now (systemctl start salt-master; restart, if its process hangs)"
+		return
+	}
+	if len(c.Ready) == 0 {
 		why := "no other master serves: minions are alone until it is back"
-		if drained > 0 {
-			why = fmt.Sprintf("the other masters that serve are drained (%d): minions have nowhere to go", drained)
+		if leaving > 0 {
+			why = fmt.Sprintf("the other masters that serve are draining (%d): minions have nowhere to go", leaving)
 		}
 		c.Why = append(c.Why, why)
 	}
 	if n := len(c.Running); n > 0 {
-		c.Why = append(c.Why, fmt.Sprintf("%d first highstates run from it", n))
+		c.Why = append(c.Why, "it runs "+plural.Of(n, "first highstate"))
+	}
+	verdict := "NOT SAFE"
+	if len(c.Why) == 0 {
+		verdict = ""
+	}
+	switch {
+	case Stale(own, lease, now):
+		c.Why = append(c.Why, "its row is not written any more, so whether and whom it serves is not known (systemctl start phoenix-bridge there)")
+	case notReady != "":
+		c.Why = append(c.Why, notReady)
+	default:
+		c.Connected = &own.Connected
+		if own.Connected > 0 && c.Also == "" && len(c.Ready) > 0 {
+			words, why := c.staying(cfg, now)
+			verdict, c.Why = cmp.Or(verdict, words), append(c.Why, why...)
+		}
 	}
 	c.Safe = len(c.Why) == 0
-	return c, nil
+	c.Verdict = cmp.Or(verdict, map[bool]string{true: "safe", false: "not known to be safe"}[c.Safe])
+}
+
+// staying says what becomes of minions that are connected. No row, proof or grain says
+// which of them have an agent or several masters: the grain "master" has only the one that
+// a minion uses now (Salt 3006 to 3008, grains/core.py get_master).
+func (c *MasterCheck) staying(cfg config.Config, now time.Time) (verdict string, why []string) {
+	n, within := plural.Of(*c.Connected, "minion"), short(leaveWithin(cfg))
+	switch others := strings.Join(c.Ready, ", "); {
+	case !c.Draining:
+		return "safe only for minions that have an agent or several masters", []string{
+			n + " connected: those that have an agent or several masters can move to " + others + ", the others wait until it is back",
+			"which have is not known here: after phoenix masters drain " + c.InstanceID + " these leave within " + within + ", and the others stay connected"}
+	case c.DrainedAt != nil && now.Sub(*c.DrainedAt) > leaveWithin(cfg):
+		return "safe for all but " + n + " that did not leave", []string{
+			"it was drained " + short(now.Sub(*c.DrainedAt)) + " ago, and agents move minions within " + within + " (10m while jobs run, 1h while a highstate runs)",
+			"minions without an agent wait until it is back"}
+	}
+	return "not known to be safe yet", []string{
+		n + " still connected: agents move theirs within " + within + " of the drain (10m while jobs run, 1h while a highstate runs)",
+		"minions without an agent wait until it is back"}
+}
+
+// short renders a duration without seconds that are none.
+func short(d time.Duration) string {
+	text := d.Round(time.Second).String()
+	if whole, ok := strings.CutSuffix(text, "m0s"); ok {
+		return whole + "m"
+	}
+	return text
+}
+
+// leaveWithin is how long the agent of a minion without jobs needs to leave a master that
+// drains: it reads the masters every agent.interval and a fifth, waits up to 30 s at random,
+// and restarts the minion (docs/agent-behaviour.md). It is longer in a fleet of thousands.
+func leaveWithin(cfg config.Config) time.Duration {
+	const restart = 18 * time.Second
+	return cfg.Agent.Interval*6/5 + min(cfg.Agent.Splay, 30*time.Second) + restart
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
@@ -71,9 +70,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	if err != nil {
 		return nil, err
 	}
-	view.Removed = slices.ContainsFunc(report.Engine.Problems, func(p service.Problem) bool {
-		return p.Minion == r.ID && p.Kind == service.KeyRemoved
-	})
+	view.Removed = removedByHand(report)[r.ID]
 	d := decide.Keys(decide.Admit(a.Config.Admit), view)
 	x := &Explanation{ID: r.ID, Phase: decide.PhaseOf(view.Row, view.Known, view.Accepted.Present),
 		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
@@ -81,8 +78,12 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	if view.Known {
 		x.Row = &view.Row
 	}
+	var suspect []string
+	if d.OtherAccepted() {
+		suspect = []string{r.ID}
+	}
 	x.LastRun = a.lastRun(ctx, r.ID, view.Row)
-	if others, err := a.otherKeys(ctx, keys, listingOf(view)); err == nil && len(others) > 0 {
+	if others, err := a.otherKeys(ctx, keys, listingOf(view), suspect); err == nil && len(others) > 0 {
 		x.Other = &others[0]
 	}
 	x.Audit, err = audit.Last(a.Config.Audit.File, r.ID, lines)

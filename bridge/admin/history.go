@@ -14,6 +14,7 @@ import (
 	"phoenix/bridge/decide"
 	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // ReadHistory is the request of History.
@@ -199,7 +200,7 @@ func (a Admin) storeHistory(ctx context.Context, r ReadHistory, h *History, want
 			return fmt.Errorf("read history: %w", err)
 		}
 		if len(bad) > 0 {
-			h.Notes = append(h.Notes, fmt.Sprintf("%d rows cannot be decoded, and are left out", len(bad)))
+			h.Notes = append(h.Notes, fmt.Sprintf("left out: %s that cannot be decoded", plural.Of(len(bad), "row")))
 		}
 	}
 	masters, err := a.Masters(ctx)

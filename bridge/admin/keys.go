@@ -15,6 +15,7 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
+	"phoenix/bridge/service"
 )
 
 // Key is one key of this master.
@@ -150,6 +151,22 @@ func (a Admin) Accept(ctx context.Context, r AcceptKeys) ([]fleet.Minion, error)
 	}
 	a.notify(ctx, r.IDs...)
 	return rows, errors.Join(faults...)
+}
+
+// RemovedByHand returns the ids whose accepted key was deleted on this master by hand, as
+// far as the bridge names them.
+func (a Admin) RemovedByHand(ctx context.Context) map[string]bool {
+	return removedByHand(a.bridgeReport(ctx))
+}
+
+func removedByHand(report service.Report) map[string]bool {
+	ids := map[string]bool{}
+	for _, p := range report.Engine.Problems {
+		if p.Kind == service.KeyRemoved {
+			ids[p.Minion] = true
+		}
+	}
+	return ids
 }
 
 // RestoreKeys is the request of Restore.

@@ -41,6 +41,18 @@ func Stale(m fleet.Master, lease time.Duration, now time.Time) bool {
 	return err == nil && now.Sub(at) > lease
 }
 
+// DrainState is how far a master has come with draining: empty, "draining", or "drained"
+// once no minion is connected to it, as far as its row says.
+func DrainState(m fleet.Master, lease time.Duration, now time.Time) string {
+	switch {
+	case m.Status != fleet.Launch || !m.Draining:
+		return ""
+	case m.Ready && m.Connected == 0 && !Stale(m, lease, now):
+		return "drained"
+	}
+	return "draining"
+}
+
 // ChangedMaster is what an operation made of a master's row.
 type ChangedMaster struct {
 	InstanceID string       `json:"instanceid"`
@@ -54,12 +66,15 @@ type DrainMaster struct {
 	Undo bool
 }
 
+// drainedText is how the audit trail records that a master was drained.
+const drainedText = "master drained"
+
 // DrainMaster marks a master as draining, or ends its draining.
 func (a Admin) DrainMaster(ctx context.Context, r DrainMaster) (ChangedMaster, error) {
 	if err := a.Store.DrainMaster(ctx, r.ID, !r.Undo); err != nil {
 		return ChangedMaster{}, fmt.Errorf("drain master %s: %w", r.ID, err)
 	}
-	what := "master drained"
+	what := drainedText
 	if r.Undo {
 		what = "draining of master ended"
 	}

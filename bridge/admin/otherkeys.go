@@ -9,6 +9,7 @@ import (
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
+	"phoenix/bridge/service"
 )
 
 // OtherKey is a key of an id that has another one: of a machine that was rebuilt, of a
@@ -42,10 +43,23 @@ func (a Admin) OtherKeys(ctx context.Context) ([]OtherKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
-	return a.otherKeys(ctx, keys, list)
+	return a.otherKeys(ctx, keys, list, otherAccepted(a.bridgeReport(ctx)))
 }
 
-func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing) ([]OtherKey, error) {
+// otherAccepted returns ids of which the bridge reports that the accepted key is not the
+// bound one: it has compared them all.
+func otherAccepted(report service.Report) (ids []string) {
+	for _, p := range report.Engine.Problems {
+		if p.Kind == service.OtherKey {
+			ids = append(ids, p.Minion)
+		}
+	}
+	return ids
+}
+
+// otherKeys returns the keys of a listing that are not the known ones. Of accepted keys
+// it reads those of suspects alone: a master has thousands.
+func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing, suspects []string) ([]OtherKey, error) {
 	found := []OtherKey{}
 	accepted := map[string]bool{}
 	for _, id := range list.Accepted {
@@ -65,6 +79,9 @@ func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing
 		if accepted[id] {
 			candidates = append(candidates, candidate{id, "pending", salt.Pending})
 		}
+	}
+	for _, id := range suspects {
+		candidates = append(candidates, candidate{id, "accepted", salt.Accepted})
 	}
 	candidates = slices.DeleteFunc(candidates, func(c candidate) bool { return !valid(c.id) })
 	candidates = candidates[:min(len(candidates), maxOtherKeys)]
@@ -95,6 +112,9 @@ func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing
 		}
 		if k.Key, _ = fleet.KeyDigest(text); k.Key == "" || k.Key == k.Known || k.Known == "" {
 			continue
+		}
+		if c.state == salt.Accepted && slices.ContainsFunc(found, func(o OtherKey) bool { return o.ID == k.ID && o.Known == k.Key }) {
+			continue // the bound key is denied, and this one said of it
 		}
 		if k.Since, err = keys.Since(c.id, c.state); err == nil {
 			found = append(found, k)

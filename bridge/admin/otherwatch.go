@@ -12,6 +12,7 @@ import (
 	"phoenix/bridge/audit"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/open"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -103,7 +104,7 @@ func (w *otherWatch) check(ctx context.Context) error {
 		return nil
 	}
 	changed := slices.DeleteFunc(list.Denied, func(id string) bool { _, there := versions[id]; return !there })
-	others, err := w.otherKeys(ctx, w.keys, salt.Listing{Denied: changed})
+	others, err := w.otherKeys(ctx, w.keys, salt.Listing{Denied: changed}, nil)
 	if err != nil {
 		return err
 	}
@@ -235,7 +236,7 @@ func (w *otherWatch) forbidden(ctx context.Context, k OtherKey) (string, error) 
 	}
 	w.rebound = slices.DeleteFunc(w.rebound, func(at time.Time) bool { return now.Sub(at) >= rebindWindow })
 	if max(recorded, len(w.rebound)) >= w.Config.Rebind.Limit {
-		return fmt.Sprintf("rebind.limit: %d keys were rebound within %v", w.Config.Rebind.Limit, rebindWindow), nil
+		return fmt.Sprintf("rebind.limit: %s rebound within %v", plural.Of(w.Config.Rebind.Limit, "key"), rebindWindow), nil
 	}
 	return "", nil
 }

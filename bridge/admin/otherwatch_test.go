@@ -169,9 +169,9 @@ func TestRebindLimit(t *testing.T) {
 	if d.watch.rebind(t.Context(), others[0]) || len(d.recorded("key rebound by rebind.limit")) != 1 || len(d.recorded(notRebound)) != 1 {
 		t.Errorf("recorded: %v", d.recorded("key"))
 	}
-	forbidden("rebind.limit: 1 keys were rebound within 24h")
+	forbidden("rebind.limit: 1 key rebound within 24h")
 	d.watch = newOtherWatch(d.watch.Admin, d.watch.keys) // another process counts the same
-	forbidden("rebind.limit: 1 keys were rebound within 24h")
+	forbidden("rebind.limit: 1 key rebound within 24h")
 	d.watch.now = func() time.Time { return time.Now().Add(rebindWindow + twoHours) }
 	forbidden("") // to end what failed halfway
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"phoenix/bridge/audit"
+	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
@@ -71,6 +72,7 @@ func (a Admin) FindRebinding(ctx context.Context, id, seen string) (*Rebinding, 
 			return nil, fmt.Errorf("rebind key %s: %w", id, err)
 		}
 		if first {
+			a.note("waiting for the next auth request of %s: the machine may be switched on now; if its minion was denied before, it has exited: there, systemctl restart salt-minion", id)
 			done = a.progress("waiting for the next auth request of %s", id)
 		}
 		select {
@@ -96,7 +98,7 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) 
 	if r.Old == "" {
 		r.Old = view.Accepted.Digest
 	}
-	if bound := view.Row.KeySHA256; bound != "" && view.Accepted.Digest != "" && view.Accepted.Digest != bound &&
+	if bound := view.Row.KeySHA256; bound != "" && view.Accepted.Digest != "" && view.Accepted.Digest != bound && view.Accepted.Digest != seen &&
 		(view.Denied.Digest == bound || view.Pending.Digest == bound) {
 		r.Old = view.Accepted.Digest // it was rebound on another master; the old key is accepted here
 	}
@@ -232,25 +234,35 @@ func (a Admin) replaceKey(ctx context.Context, keys *salt.Keys, master *salt.Mas
 	return errors.Join(err, faults[r.ID])
 }
 
-// AwaitHighstate waits until a minion whose key was rebound has answered: then a bridge
-// has begun its first highstate. It reports false if ctx ends first.
-func (a Admin) AwaitHighstate(ctx context.Context, r *Rebinding) (bool, error) {
-	defer a.progress("waiting for %s to answer", r.ID)()
-	again := time.NewTicker(time.Second)
-	defer again.Stop()
-	for {
-		row, err := a.Store.Minion(ctx, r.instance)
-		switch {
-		case ctx.Err() != nil:
-			return false, nil
-		case err != nil:
-			return false, fmt.Errorf("await %s: %w", r.ID, err)
-		case row.ClaimState != fleet.Unclaimed || row.HighstateRan:
-			return true, nil
+// HighstateBegun reports whether a bridge has begun the first highstate of a minion since
+// its key was rebound.
+func (a Admin) HighstateBegun(ctx context.Context, r *Rebinding) (bool, error) {
+	row, err := a.Store.Minion(ctx, r.instance)
+	return row.ClaimState != fleet.Unclaimed || row.HighstateRan, err
+}
+
+// KeyBeside returns a key that Salt has denied, or holds as pending, beside the one that
+// was bound; nil: there is none. The key of the former machine is one.
+func (a Admin) KeyBeside(ctx context.Context, r *Rebinding) (*OtherKey, error) {
+	_, keys, _, err := open.Master(a.Config)
+	if err != nil {
+		return nil, err
+	}
+	view, err := a.keyView(ctx, keys, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, of := range []struct {
+		state salt.State
+		name  string
+		key   decide.Key
+	}{{salt.Denied, "denied", view.Denied}, {salt.Pending, "pending", view.Pending}} {
+		if of.key.Digest == "" || of.key.Digest == r.New {
+			continue
 		}
-		select {
-		case <-ctx.Done():
-		case <-again.C:
+		if since, err := keys.Since(r.ID, of.state); err == nil {
+			return &OtherKey{ID: r.ID, State: of.name, Key: of.key.Digest, Known: r.New, Since: since}, nil
 		}
 	}
+	return nil, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
@@ -14,14 +15,16 @@ import (
 
 // HighstateResult is what the last first highstate of a minion did.
 type HighstateResult struct {
-	ID      string             `json:"id"`
-	JID     string             `json:"jid"`
-	Master  string             `json:"master"` // that ran it
-	Retcode *int               `json:"retcode"`
-	States  int                `json:"states"`
-	Changed int                `json:"changed"`
-	Failed  []salt.StateResult `json:"failed"`
-	Text    string             `json:"text,omitempty"` // of a return that has no states
+	ID      string `json:"id"`
+	JID     string `json:"jid"`
+	Master  string `json:"master"` // that ran it
+	Retcode *int   `json:"retcode"`
+	States  int    `json:"states"`
+	Changed int    `json:"changed"`
+	// ChangedStates are the ids of those that changed something, sorted.
+	ChangedStates []string           `json:"changed_states"`
+	Failed        []salt.StateResult `json:"failed"`
+	Text          string             `json:"text,omitempty"` // of a return that has no states
 }
 
 // HighstateResult returns what the last first highstate of a minion did, from the job
@@ -45,7 +48,7 @@ func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult
 	case row.ClaimJID == "":
 		return nil, fmt.Errorf("read highstate of %s: %w", id, config.Invalid(errors.New("none was run for it (phoenix minions explain)")))
 	}
-	h := &HighstateResult{ID: id, JID: row.ClaimJID, Master: row.ClaimOwner, Retcode: row.Retcode, Failed: []salt.StateResult{}}
+	h := &HighstateResult{ID: id, JID: row.ClaimJID, Master: row.ClaimOwner, Retcode: row.Retcode, Failed: []salt.StateResult{}, ChangedStates: []string{}}
 	states, text, err := salt.ReadReturn(master, row.ClaimJID, id)
 	if errors.Is(err, salt.ErrNoReturn) {
 		where := "run this on " + row.ClaimOwner + ", which ran it"
@@ -61,10 +64,12 @@ func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult
 	for _, s := range states {
 		if h.States++; s.Changed {
 			h.Changed++
+			h.ChangedStates = append(h.ChangedStates, s.ID)
 		}
 		if !s.OK {
 			h.Failed = append(h.Failed, s)
 		}
 	}
+	slices.Sort(h.ChangedStates)
 	return h, nil
 }

@@ -10,6 +10,7 @@ import (
 	"phoenix/bridge/config"
 	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -62,7 +63,7 @@ func (a Admin) Roster(ctx context.Context, r MakeRoster) (map[string]Host, error
 		{left.noHost, "their grains name no address or host"},
 	} {
 		if len(of.ids) > 0 {
-			a.warn("note: %d minions are left out, as %v: %s", len(of.ids), of.ids[:min(len(of.ids), maxNamedIDs)], of.why)
+			a.warn("note: left out: %s %v: %s", plural.Of(len(of.ids), "minion"), of.ids[:min(len(of.ids), maxNamedIDs)], of.why)
 		}
 	}
 	return roster, fleet.BadRows(bad)

@@ -134,7 +134,11 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 		o.Keys = err.Error()
 		return nil
 	}
-	if o.OtherKeys, err = a.otherKeys(ctx, keys, list); err != nil {
+	var suspects []string
+	if o.Bridge != nil {
+		suspects = otherAccepted(*o.Bridge)
+	}
+	if o.OtherKeys, err = a.otherKeys(ctx, keys, list, suspects); err != nil {
 		o.Keys = err.Error()
 	}
 	for _, id := range list.Accepted {

@@ -16,6 +16,7 @@ import (
 	"fmt"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -62,7 +63,7 @@ func Accept(ctx context.Context, master Master, keys Keys, pending []Pending) ([
 	}
 	err := master.Accept(ctx, ids)
 	if err != nil {
-		err = fmt.Errorf("accept %d keys: %w", len(ids), err)
+		err = fmt.Errorf("accept %s: %w", plural.Of(len(ids), "key"), err)
 	}
 	outcomes := make([]Outcome, len(pending))
 	var wrong []string

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // Decide says what to do, after Observe recorded the same table.
@@ -32,7 +33,7 @@ func (w *Watch) Decide(o Observation, now time.Time) Decision {
 	case len(members) == 0:
 		return hold("no master would be left: " + reasons(d.Left))
 	case len(w.losing) > 1 && !subset(w.losing, before):
-		doubtful := hold(fmt.Sprintf("%d masters would leave at once, which must be seen twice: %s", len(w.losing), reasons(d.Left)))
+		doubtful := hold(fmt.Sprintf("%s would leave at once, which must be seen twice: %s", plural.Of(len(w.losing), "master"), reasons(d.Left)))
 		doubtful.Doubt = true
 		return doubtful
 	}

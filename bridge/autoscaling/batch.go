@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/retry"
 )
 
@@ -256,7 +257,7 @@ func (r *Reader) write(ctx context.Context, deliveries []*delivery, given map[*d
 	}
 	results, err := r.store.Apply(ctx, changes)
 	if err != nil {
-		return fmt.Errorf("write %d instances: %w", len(changes), err)
+		return fmt.Errorf("write %s: %w", plural.Of(len(changes), "instance"), err)
 	}
 	var errs []error
 	for i, l := range deliveries {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // carryOut writes what the plan says. What the store says no to, row by row, is in
@@ -104,7 +105,7 @@ func write(ctx context.Context, store fleet.Store, changes []fleet.Change, bad m
 	for chunk := range slices.Chunk(changes, applyAtOnce) {
 		results, err := store.Apply(ctx, chunk)
 		if err != nil {
-			return changed, fmt.Errorf("write %d instances: %w", len(chunk), err)
+			return changed, fmt.Errorf("write %s: %w", plural.Of(len(chunk), "instance"), err)
 		}
 		for i, result := range results {
 			id := chunk[i].Instance()

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // found is what a pass has found out, and what it has not.
@@ -57,7 +58,7 @@ func (r *Reconciler) find(ctx context.Context, m memory) (f found, err error) {
 	for chunk := range slices.Chunk(others, applyAtOnce) {
 		rows, err := r.store.Minions(ctx, chunk)
 		if err = f.passOver(err); err != nil {
-			return f, fmt.Errorf("look up %d instances: %w", len(chunk), err)
+			return f, fmt.Errorf("look up %s: %w", plural.Of(len(chunk), "instance"), err)
 		}
 		maps.Copy(f.rows, rows)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"phoenix/bridge/plural"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -53,7 +55,7 @@ func describe(ctx context.Context, api EC2, ids []string) (map[string]Instance, 
 			}
 		})
 		if err != nil {
-			return nil, fmt.Errorf("describe %d instances: %w", len(chunk), err)
+			return nil, fmt.Errorf("describe %s: %w", plural.Of(len(chunk), "instance"), err)
 		}
 	}
 	return known, nil

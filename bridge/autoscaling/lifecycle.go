@@ -14,6 +14,7 @@ import (
 
 	"phoenix/bridge/awserr"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // Lifecycle is as much of AutoScaling's API as hooks need.
@@ -147,7 +148,7 @@ func (h *Hooks) states(ctx context.Context, ids []string) (map[string]string, er
 		out, err := h.api.DescribeAutoScalingInstances(call, &autoscaling.DescribeAutoScalingInstancesInput{InstanceIds: chunk})
 		cancel()
 		if err != nil {
-			return nil, fmt.Errorf("describe %d instances of groups: %w", len(chunk), err)
+			return nil, fmt.Errorf("describe %s of groups: %w", plural.Of(len(chunk), "instance"), err)
 		}
 		for _, i := range out.AutoScalingInstances {
 			states[aws.ToString(i.InstanceId)] = aws.ToString(i.LifecycleState)

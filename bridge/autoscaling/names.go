@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"phoenix/bridge/plural"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -214,7 +216,7 @@ func (n *Names) find(ctx context.Context, ids []string) (map[string][]string, er
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("find %d minion ids: %w", len(ids), err)
+		return nil, fmt.Errorf("find %s: %w", plural.Of(len(ids), "minion id"), err)
 	}
 	return instances, nil
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/retry"
 )
 
@@ -222,7 +223,7 @@ func (r *Reader) Release(ctx context.Context) ([]string, error) {
 	rows, err := retire(ctx, r.store, ids, masters, false)
 	r.cfg.changed(rows)
 	if err != nil {
-		return nil, fmt.Errorf("retire %d held instances: %w", len(ids), err)
+		return nil, fmt.Errorf("retire %s: %w", plural.Of(len(ids), "held instance"), err)
 	}
 	for _, id := range ids {
 		r.ledger.clear(id)

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/retry"
 )
 
@@ -152,7 +153,7 @@ func (r *Reconciler) Release(ctx context.Context) ([]string, error) {
 		r.cfg.changed(rows)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("retire %d held instances: %w", len(held), err)
+		return nil, fmt.Errorf("retire %s: %w", plural.Of(len(held), "held instance"), err)
 	}
 	r.mu.Lock()
 	r.memory.held = nil

@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	app := newApp(out, errs)
 	err := app.RunContext(ctx, arrange(args, app))
 	if _, ok := errors.AsType[cli.ExitCoder](err); ok {
-		err = usageError(err) // the library's own, of "help" for what is not there
+		err = noHelp(err, app) // the library's own, of help for what is not there
 	}
 	if err == nil {
 		return exitOK

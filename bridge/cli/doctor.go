@@ -55,6 +55,7 @@ func runDoctor(c *cli.Context) error {
 	}
 	defer v.close()
 	v.examine(ctx, c.Bool("salt-only"))
+	doctor.CalledWith(v.findings, v.flags)
 	if c.Bool("quiet") {
 		v.findings = worthSaying(v.findings)
 	}
@@ -133,13 +134,19 @@ type visit struct {
 	fleet    doctor.Fleet
 	findings []doctor.Finding
 	progress func(string) (done func())
-	store    *openedStore // nil: there is none, or it cannot be read
-	dates    dates        // of AWS's answers
+	flags    map[string]string // that commands of fixes keep, by their names
+	store    *openedStore      // nil: there is none, or it cannot be read
+	dates    dates             // of AWS's answers
 }
 
 // newVisit finds out where to look.
 func newVisit(c *cli.Context) (*visit, error) {
-	v := &visit{progress: func(what string) func() { return progress(c, what) }}
+	v := &visit{progress: func(what string) func() { return progress(c, what) }, flags: map[string]string{}}
+	for _, name := range []string{"config", "salt-config", "store", "socket"} {
+		if text, ok := flagText(c, name); ok {
+			v.flags[name] = text
+		}
+	}
 	if c.Bool("salt-only") {
 		v.cfg = plainConfig(c)
 		var err error
@@ -214,6 +221,9 @@ func (v *visit) master(ctx context.Context, path string) {
 		return
 	}
 	m.IDPattern, m.ValidID = v.cfg.IDPattern, valid.MatchString
+	if len(v.flags) > 0 {
+		m.Phoenix = "phoenix" // CalledWith adds them
+	}
 	if v.configured() {
 		v.askBridge(ctx)
 		v.readStore(ctx, true)

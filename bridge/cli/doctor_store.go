@@ -52,11 +52,27 @@ func (v *visit) readStore(ctx context.Context, asMaster bool) {
 	}
 	v.leaveOut(bad)
 	v.follow(masters)
+	v.fleet.Rows = len(masters)+len(v.fleet.BadRows) > 0 || v.hasMinions(ctx)
 	for _, m := range masters {
 		if m.Status == fleet.Launch && m.MasterKeySHA256 != "" {
 			v.fleet.Masters = append(v.fleet.Masters, doctor.MasterKey{InstanceID: m.InstanceID, Digest: m.MasterKeySHA256})
 		}
 	}
+}
+
+// errSome ends a listing that has shown that there are rows.
+var errSome = errors.New("there are some")
+
+// hasMinions reports whether the store has a minion, by its first page. That it cannot be
+// read is found elsewhere.
+func (v *visit) hasMinions(ctx context.Context) bool {
+	_, err := fleet.WithoutBadRows(v.store.ByStatus(ctx, fleet.Launch, "", func(page []fleet.Minion) error {
+		if len(page) > 0 {
+			return errSome
+		}
+		return nil
+	}))
+	return errors.Is(err, errSome)
 }
 
 // leaveOut takes note of rows that cannot be decoded.
@@ -157,5 +173,5 @@ func (v *visit) plan(ctx context.Context, master salt.Config) (*doctor.Plan, err
 	if err != nil {
 		return nil, err
 	}
-	return &doctor.Plan{Foreign: plan.Foreign, Highstates: plan.Highstates, Acts: plan.Acts}, nil
+	return &doctor.Plan{Foreign: plan.Foreign, Highstates: plan.Highstates, Acts: plan.Acts, OtherKeys: plan.OtherKeys}, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"phoenix/bridge/bus"
 	"phoenix/bridge/event"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -155,7 +156,7 @@ func (l *listener) print(c *cli.Context, events *bus.Bus) error {
 			connected, printed = true, ""
 		case <-look.C:
 			if lost := l.lost.Swap(0); lost > 0 {
-				l.note(c, "%d events are left out: they came faster than they could be printed", lost)
+				l.note(c, "left out: %s, which came faster than they could be printed", plural.Of(lost, "event"))
 			}
 			state := events.State()
 			if !state.Since.IsZero() || state.LastErr == nil || state.LastErr.Error() == printed {

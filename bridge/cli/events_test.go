@@ -189,7 +189,7 @@ func TestEventsDoNotStallTheBus(t *testing.T) {
 	if err := json.NewDecoder(&out.Buffer).Decode(&first); err != nil || first.Tag != "first" {
 		t.Errorf("%+v, %v", first, err)
 	}
-	if !strings.Contains(errs.String(), "events are left out") {
+	if !strings.Contains(errs.String(), "note: left out: ") {
 		t.Errorf("it does not say what is left out: %q", &errs)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"phoenix/bridge/audit"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/lastrun"
+	"phoenix/bridge/plural"
 )
 
 func explainMinion(c *cli.Context, a admin.Admin) error {
@@ -35,6 +37,20 @@ func explainMinion(c *cli.Context, a admin.Admin) error {
 	return err
 }
 
+// statesOf says in words which states of a run failed.
+func statesOf(r *lastrun.Run) string {
+	text := failedStates(r)
+	switch _, names, _ := strings.Cut(text, ": "); {
+	case text == "":
+		return ""
+	case r.Failed > 0 && !r.Test:
+		return ", " + plural.Of(r.Failed, "state") + " failed: " + names
+	case r.Failed > 0:
+		return ", as a test, " + plural.Of(r.Failed, "state") + " failed: " + names
+	}
+	return ": " + text
+}
+
 // otherCase names the minion whose id differs in case alone, if there is one: Salt's ids
 // and EC2's are in lower case mostly.
 func otherCase(ctx context.Context, a admin.Admin, id string) string {
@@ -51,6 +67,9 @@ func otherCase(ctx context.Context, a admin.Admin, id string) string {
 
 func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	w := paint(c.App.Writer)
+	if needs := attention(x); needs != "" {
+		fmt.Fprintf(w, "ATTENTION  %s\n\n", needs)
+	}
 	fmt.Fprintf(w, "%s: %s\n\n", plain(x.ID), x.Phase)
 	if x.Row == nil {
 		fmt.Fprintln(w, "fleet      no row")
@@ -72,15 +91,12 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 			fmt.Fprintf(w, "%-10s %s\n", state, digest)
 		}
 	}
-	if x.Other != nil {
-		fmt.Fprintf(w, "ANOTHER    %s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s\n", x.Other, plain(x.ID), plain(x.ID), x.Other.State)
-	}
 	fmt.Fprintf(w, "highstate  %s\n", x.Highstate)
 	if x.Phase == decide.PhaseFailed {
 		fmt.Fprintf(w, "           phoenix highstate show %s names the states, phoenix highstate run %s runs it again\n", plain(x.ID), plain(x.ID))
 	}
 	if r := x.LastRun; r != nil {
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s %s", r.Function, r.Outcome, age(time.Since(r.At)), plain(r.JID), plain(failedStates(r))), " "))
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s%s", r.Function, r.Outcome, age(time.Since(r.At)), plain(r.JID), plain(statesOf(r))), " "))
 	}
 	if x.Row != nil && x.Row.ClaimState != "" {
 		fmt.Fprintf(w, "claim      %s by %s, version %d, attempt %d, job %s\n", x.Row.ClaimState, plain(x.Row.ClaimOwner),
@@ -98,7 +114,11 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 		}
 		fmt.Fprintf(w, "rule       %s: %s\n", r.Rule, r.Reason)
 	}
-	fmt.Fprintf(w, "so: %s\n", x.Decision)
+	fmt.Fprintf(w, "decision   %s", x.Decision)
+	if x.Other != nil && x.Other.State != "accepted" {
+		fmt.Fprintf(w, "; the %s key is left to an operator", x.Other.State)
+	}
+	fmt.Fprintln(w)
 	switch {
 	case x.NoAudit != "":
 		fmt.Fprintf(w, "\nwhat was decided is not shown: %s\n", x.NoAudit)
@@ -111,6 +131,21 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	}
 	fmt.Fprintln(w, "\nphoenix minions explain --help explains phases, decisions and rules")
 	return nil
+}
+
+// attention is what an operator has to decide about a minion, and how; empty: nothing.
+func attention(x *admin.Explanation) string {
+	switch k := x.Other; {
+	case k == nil && x.Decision == decide.ReportKey:
+		return x.Reason
+	case k == nil:
+		return ""
+	case k.State == "accepted":
+		return fmt.Sprintf("%s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state accepted", k, plain(x.ID), plain(x.ID))
+	default:
+		return fmt.Sprintf("%s\n           The machine with it is not let in. If it was rebuilt: phoenix keys accept --rebind %s; else: phoenix keys delete %s --state %s",
+			k, plain(x.ID), plain(x.ID), k.State)
+	}
 }
 
 // decided is one line of the audit trail, for people.

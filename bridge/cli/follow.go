@@ -8,6 +8,7 @@ import (
 	"phoenix/bridge/admin"
 	"phoenix/bridge/doctor"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // followed is agent.follow as a number: 1 where it is not set, and as many as there are
@@ -23,14 +24,6 @@ func followed(follow string, masters int) int {
 	return n
 }
 
-// count is a number of things, for people.
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
 // describeFollowing says how many masters minions are connected to; empty while no
 // master knows of a minion.
 func describeFollowing(f fleet.Following, follow string) string {
@@ -38,17 +31,17 @@ func describeFollowing(f fleet.Following, follow string) string {
 		return ""
 	}
 	n := followed(follow, f.Masters)
-	text := fmt.Sprintf("connections: %d, of %s with an accepted key to %s (agent.follow here: %d)", f.Connections, count(f.Minions, "minion"), count(f.Masters, "ready master"), n)
+	text := fmt.Sprintf("connections: %d, of %s with an accepted key to %s (agent.follow here: %d)", f.Connections, plural.Of(f.Minions, "minion"), plural.Of(f.Masters, "ready master"), n)
 	missing := f.Missing(n)
 	switch {
 	case missing == 0:
 		return text
 	case n == 1:
-		return text + fmt.Sprintf("; not connected, or switched off: %s", count(missing, "minion"))
+		return text + fmt.Sprintf("; not connected, or switched off: %s", plural.Of(missing, "minion"))
 	case f.Masters == 1:
 		return text + "; each minion has one master left"
 	}
-	return text + fmt.Sprintf("; %d are missing: up to %s may have one master left", missing, count(min(missing, f.Minions), "minion"))
+	return text + fmt.Sprintf("; %d are missing: up to %s may have one master left", missing, plural.Of(min(missing, f.Minions), "minion"))
 }
 
 // follow is what doctor is given of it.

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/admin"
+	"phoenix/bridge/plural"
 )
 
 func highstateShowCommand() *cli.Command {
@@ -36,7 +37,14 @@ func showHighstate(c *cli.Context, a admin.Admin) error {
 	if c.Bool("json") {
 		err = printJSON(c.App.Writer, h)
 	} else {
-		fmt.Fprintf(c.App.Writer, "%s  job %s by %s: %d states, %d changed, %d failed\n", plain(h.ID), h.JID, plain(h.Master), h.States, h.Changed, len(h.Failed))
+		fmt.Fprintf(c.App.Writer, "%s  job %s by %s: %s, %d changed, %d failed\n", plain(h.ID), h.JID, plain(h.Master), plural.Of(h.States, "state"), h.Changed, len(h.Failed))
+		if n := len(h.ChangedStates); n > 0 {
+			more := ""
+			if n > shownIDs {
+				more = fmt.Sprintf(" and %d more", n-shownIDs)
+			}
+			fmt.Fprintf(c.App.Writer, "changed: %s%s\n", plain(strings.Join(h.ChangedStates[:min(n, shownIDs)], ", ")), more)
+		}
 		if h.Text != "" {
 			fmt.Fprintf(c.App.Writer, "%s\n", plain(h.Text))
 		}
@@ -47,6 +55,7 @@ func showHighstate(c *cli.Context, a admin.Admin) error {
 			}
 			err = t.flush()
 		}
+		fmt.Fprintf(c.App.Writer, "all of it: salt-run jobs.lookup_jid %s\n", plain(h.JID))
 	}
 	if err == nil && (len(h.Failed) > 0 || h.States == 0 && h.Text != "") {
 		err = fmt.Errorf("highstate of %s: %w (%d)", h.ID, errStatesFailed, len(h.Failed))

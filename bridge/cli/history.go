@@ -38,22 +38,9 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 	zone := newClock(time.Now())
 	now := time.Now().In(zone.zone) // what is printed can be typed
 	r := admin.ReadHistory{Until: now, IDs: c.Args().Slice()}
-	for _, flag := range []struct {
-		name string
-		at   *time.Time
-	}{{"until", &r.Until}, {"since", &r.Since}} {
-		text := c.String(flag.name)
-		if text == "" {
-			continue
-		}
-		at, err := pointInTime(text, now)
-		if err != nil {
-			return usageError(fmt.Errorf("--%s: %w", flag.name, err))
-		}
-		*flag.at = at
-	}
-	if r.Since.IsZero() {
-		r.Since = r.Until.Add(-historyOf)
+	var err error
+	if r.Since, r.Until, err = period(c.String("since"), c.String("until"), now); err != nil {
+		return usageError(err)
 	}
 	h, err := a.History(c.Context, r)
 	if err != nil {
@@ -123,8 +110,51 @@ func readHistory(name string) (*admin.History, error) {
 	return &h, nil
 }
 
-// pointInTime reads a time as people write it, in this machine's own zone. 02:00 is the
-// last time that it was two o'clock.
+// period reads --since and --until; either may be empty. A time of day that --until names
+// is the first one after --since, and an end in the future is now.
+func period(sinceText, untilText string, now time.Time) (since, until time.Time, err error) {
+	until = now
+	if untilText != "" {
+		if until, err = pointInTime(untilText, now); err != nil {
+			return since, until, fmt.Errorf("--until: %w", err)
+		}
+	}
+	if sinceText != "" {
+		if since, err = pointInTime(sinceText, now); err != nil {
+			return since, until, fmt.Errorf("--since: %w", err)
+		}
+		if _, daily := timeOfDay(untilText, now); daily && !since.Before(until) {
+			until = until.AddDate(0, 0, 1)
+		}
+	}
+	if until.After(now) {
+		until = now
+	}
+	if sinceText == "" {
+		since = until.Add(-historyOf)
+	}
+	return since, until, nil
+}
+
+// ahead is how far ahead a time of day may be to be one of today: it is typed just before.
+const ahead = 15 * time.Minute
+
+// timeOfDay reads 02:00 as the last time that it was two o'clock, or as today's if that is
+// just ahead.
+func timeOfDay(text string, now time.Time) (at time.Time, is bool) {
+	for _, layout := range []string{"15:04:05", "15:04"} {
+		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
+			at = time.Date(now.Year(), now.Month(), now.Day(), at.Hour(), at.Minute(), at.Second(), 0, now.Location())
+			if at.After(now.Add(ahead)) {
+				at = at.AddDate(0, 0, -1)
+			}
+			return at, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// pointInTime reads a time as people write it, in this machine's own zone.
 func pointInTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
@@ -134,14 +164,8 @@ func pointInTime(text string, now time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	for _, layout := range []string{"15:04:05", "15:04"} {
-		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
-			at = time.Date(now.Year(), now.Month(), now.Day(), at.Hour(), at.Minute(), at.Second(), 0, now.Location())
-			if at.After(now) {
-				at = at.AddDate(0, 0, -1)
-			}
-			return at, nil
-		}
+	if at, is := timeOfDay(text, now); is {
+		return at, nil
 	}
 	return time.Time{}, fmt.Errorf("%q is no time (02:00, 2026-11-26 02:00, 90m)", text)
 }

@@ -12,6 +12,7 @@ import (
 
 	"phoenix/bridge/admin"
 	"phoenix/bridge/api"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/relay"
 )
 
@@ -118,14 +119,14 @@ func printRelay(w io.Writer, r *relay.Status) {
 	} else if r.Error != "" {
 		state += ", but the last one stays here: " + r.Error
 	}
-	fmt.Fprintf(w, "relay: on %s, %s; %d jobs carried, %d published for others, %d returns came, %d went, %d dropped, %d connections refused\n",
-		r.Listen, state, r.Carried, r.Published, r.Returns, r.Sent, r.Dropped, r.Refused)
+	fmt.Fprintf(w, "relay: on %s, %s; %s carried, %d published for others, %s came, %d went, %d dropped, %s refused\n",
+		r.Listen, state, plural.Of(r.Carried, "job"), r.Published, plural.Of(r.Returns, "return"), r.Sent, r.Dropped, plural.Of(r.Refused, "connection"))
 	for _, p := range r.Peers {
 		state := "connected"
 		if !p.Connected {
 			state = "NOT connected: " + cmp.Or(p.Error, "not yet tried")
 		}
-		fmt.Fprintf(w, "  %s at %s: %s; %d minions were seen there last\n", p.Master, p.Address, plain(state), p.Minions)
+		fmt.Fprintf(w, "  %s at %s: %s; seen there last: %s\n", p.Master, p.Address, plain(state), plural.Of(p.Minions, "minion"))
 	}
 	if r.Data != "" {
 		fmt.Fprintf(w, "  data of minions is not shared: %s\n", plain(r.Data))

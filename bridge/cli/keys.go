@@ -30,12 +30,15 @@ func keysCommand() *cli.Command {
 				Usage:     "accept and bind a pending key by hand",
 				ArgsUsage: "ID… | -",
 				Description: "Adds the minion to the fleet if it is not there. A key that differs from the one bound to the\n" +
-					"minion is accepted only with --rebind, for a machine that was rebuilt. --rebind takes the key that is pending,\n" +
-					"denied, or was unlinked by the bridge; with --key-sha256, only that key. It prints the digests of both keys, asks for\n" +
-					"confirmation (with --yes it does not), and exits when the minion\n" +
-					"answers. Exit code 9: the key is accepted, and the minion has not answered within --wait. The highstate of the\n" +
-					"minion then runs again. The bridges of the other masters replace the old key, too,\n" +
-					"within two minutes.",
+					"minion is accepted only with --rebind, for a machine that was rebuilt. --rebind takes the key that is pending or\n" +
+					"denied, that this master has accepted though another one is bound (as after the restore of an older copy of\n" +
+					"the store), or that the bridge has unlinked; with --key-sha256, only that key. It may be started before the\n" +
+					"machine is switched on: it waits for the minion's auth request. It prints the digests of both keys, asks for\n" +
+					"confirmation (with --yes it does not), and exits when the minion answers a ping. A minion whose key was denied\n" +
+					"exits, unless it has rejected_retry: True: start it (systemctl restart salt-minion). If one more key of the id\n" +
+					"is denied meanwhile, its digest is printed. Exit code 9: the key is accepted, and the minion has not answered\n" +
+					"within --wait. The highstate of the minion then runs again. The bridges of the other masters replace the old\n" +
+					"key, too, within two minutes.",
 				Flags:  append([]cli.Flag{jsonFlag}, acceptFlags...),
 				Action: makingStore(performing(acceptKeys)),
 			},

@@ -55,34 +55,70 @@ func rebindKey(c *cli.Context, a admin.Admin, id string) error {
 	if !c.Bool("json") {
 		fmt.Fprintf(c.App.Writer, "%s  bound to the new key\n", plain(id))
 	}
-	if row.Adopted() || !a.Config.Highstate.Enabled { // nothing tells when it answers
-		if c.Bool("json") {
-			return printJSON(c.App.Writer, rebindResult{Rebinding: r})
-		}
-		_, err = fmt.Fprintf(c.App.Writer, "%s  no highstate is run again; phoenix minions where %s asks whether it answers\n", plain(id), plain(id))
-		return err
+	if a.Note != nil {
+		a.Note(awaiting(r))
 	}
 	ctx, cancel = context.WithTimeout(c.Context, c.Duration("wait"))
 	defer cancel()
-	answered, err := a.AwaitHighstate(ctx, r)
+	done := progress(c, "waiting for "+plain(id)+" to answer")
+	answered, fault := awaitAnswer(ctx, a, r, func(k admin.OtherKey) {
+		if a.Warn != nil {
+			a.Warn(besides(r, k))
+		}
+	})
+	done()
+	if !answered {
+		err = notAnswered(c, r, fault)
+	}
+	if c.Bool("json") {
+		return errors.Join(printJSON(c.App.Writer, rebindResult{r, answered}), err)
+	}
 	if err != nil {
-		return fmt.Errorf("the new key is bound: %w", err)
+		return err
 	}
+	what := "its first highstate is run again"
 	switch {
-	case c.Bool("json"):
-		err = printJSON(c.App.Writer, rebindResult{r, &answered})
-	case answered:
-		_, err = fmt.Fprintf(c.App.Writer, "%s  answers: its first highstate is run again\n", plain(id))
+	case row.Adopted() || !a.Config.Highstate.Enabled:
+		what = "no highstate is run again"
+	case !awaitBegin(c.Context, a, r):
+		what = fmt.Sprintf("its first highstate has not begun (phoenix minions explain %s)", plain(id))
 	}
-	if err == nil && !answered {
-		err = markedError{admin.ErrAwaited, fmt.Errorf("await %s: the new key is bound, and the minion has not answered within %v. "+
-			"If it is up, on the machine: systemctl restart salt-minion; then phoenix minions explain %s", id, c.Duration("wait"), id)}
-	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s  answers: %s\n", plain(id), what)
 	return err
+}
+
+// awaiting says what is waited for once the key is bound. A minion whose key is denied
+// exits after 10 to 20 s (salt/crypt.py, 3006 to 3008).
+func awaiting(r *admin.Rebinding) string {
+	switch r.State {
+	case "denied":
+		return fmt.Sprintf("waiting for %s to answer; its key was denied, so its minion has exited or is about to, unless it has rejected_retry: True: on the machine, systemctl restart salt-minion", r.ID)
+	case admin.Unlinked, "pending":
+		return fmt.Sprintf("waiting for %s to answer: a minion whose key is pending asks again within seconds (acceptance_wait_time)", r.ID)
+	}
+	return fmt.Sprintf("waiting for %s to answer", r.ID)
+}
+
+// besides says what to do about another key that comes while the minion is awaited.
+func besides(r *admin.Rebinding, k admin.OtherKey) string {
+	if k.Key == r.Old {
+		return fmt.Sprintf("the former key of %s is %s since %s: %s; the machine that has it still runs: stop it", r.ID, k.State, admin.Clock(k.Since), k.Key)
+	}
+	return fmt.Sprintf("another key of %s is %s since %s: %s, and bound is now %s; if the machine that you await has that one: phoenix keys accept --rebind --key-sha256 %s %s",
+		r.ID, k.State, admin.Clock(k.Since), k.Key, k.Known, k.Key, r.ID)
+}
+
+func notAnswered(c *cli.Context, r *admin.Rebinding, fault error) error {
+	err := fmt.Errorf("await %s: the new key is bound, and the minion has not answered within %v. "+
+		"If it is up, on the machine: systemctl restart salt-minion; then phoenix minions explain %s", r.ID, c.Duration("wait"), r.ID)
+	if fault != nil {
+		err = fmt.Errorf("%w (it could not be asked: %v)", err, fault)
+	}
+	return markedError{admin.ErrAwaited, err}
 }
 
 // rebindResult is what keys accept --rebind --json prints.
 type rebindResult struct {
 	*admin.Rebinding
-	Answered *bool `json:"answered,omitempty"` // absent: no highstate is run, so nobody waits
+	Answered bool `json:"answered"`
 }

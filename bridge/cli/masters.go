@@ -72,14 +72,14 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 	}
 	var words []string
 	if admin.Stale(m, lease, now) {
-		words = append(words, "STALE, no heartbeat")
+		words = append(words, "STALE, no heartbeat from its bridge")
 	} else if m.Ready {
 		words = append(words, "ready")
 	} else {
 		words = append(words, "NOT READY")
 	}
-	if m.Draining {
-		words = append(words, "draining")
+	if drain := admin.DrainState(m, lease, now); drain != "" {
+		words = append(words, drain)
 	}
 	return strings.Join(words, ", ")
 }
@@ -129,7 +129,7 @@ func drainMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		return err
 	}
 	now, err := newAdmin(c, cfg, store).DrainMaster(c.Context, admin.DrainMaster{ID: id, Undo: c.Bool("undo")})
-	text := "is drained: minions leave it where another master is ready"
+	text := "drains: minions that have an agent leave it if another master is ready (phoenix masters check)"
 	if !now.Draining {
 		text = "is not draining any more: minions can connect to it again"
 	}

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -12,15 +14,17 @@ import (
 )
 
 // errNotSafe ends masters check with exit code 1.
-var errNotSafe = errors.New("a restart is not safe now")
+var errNotSafe = errors.New("a restart is not known to be safe now")
 
 func mastersCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "check",
 		Usage:     "report whether a master can be restarted now: which minions move, what runs, which masters serve",
 		ArgsUsage: "[ID]",
-		Description: "Without an id it is about the master of this machine. Exit code 0: another master serves, and no first highstate runs from this one. 1: it is not safe, and the\n" +
-			"reasons are printed. It changes nothing; phoenix masters drain does.",
+		Description: "Without an id it is about the master of this machine. Exit code 0: another master serves, no first highstate runs\n" +
+			"from this one, and no minion is connected to it, or each is connected to another master, too. 1: that is not so,\n" +
+			"or not known, and the reasons are printed. Nothing tells which connected minions have an agent or several\n" +
+			"masters: phoenix masters drain moves those, and those that stay do not move by themselves. It changes nothing.",
 		Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "self", Usage: "the master of this machine"}},
 		Action: withStore(checkMaster),
 	}
@@ -44,20 +48,26 @@ func checkMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		err = printJSON(c.App.Writer, check)
 	} else {
 		t := newTable(c.App.Writer, "MASTER", id)
-		verdict := "safe"
-		if !check.Safe {
-			verdict = "NOT SAFE: " + strings.Join(check.Why, "; ")
+		t.row("a restart now is", check.Verdict)
+		for _, why := range check.Why {
+			t.row("because", why)
 		}
-		t.row("a restart now is", verdict)
 		t.row("others that serve", strings.Join(check.Ready, ", "))
-		t.row("minions connected to it", check.Connected)
+		connected := "not known"
+		if check.Connected != nil {
+			connected = strconv.Itoa(*check.Connected)
+			if check.Also != "" {
+				connected += ", and all minions are connected to " + check.Also + ", too"
+			}
+		}
+		t.row("minions connected to it", connected)
 		t.row("first highstates it runs", strings.Join(check.Running, ", "))
 		t.row("first highstates that wait, of all masters", check.Waiting)
-		t.row("drained", map[bool]string{true: "yes", false: "no (phoenix masters drain " + id + ")"}[check.Draining])
+		t.row("draining", cmp.Or(check.Drain, "no (phoenix masters drain "+id+")"))
 		err = t.flush()
 	}
 	if err == nil && !check.Safe {
-		err = fmt.Errorf("check master %s: %w: %s", id, errNotSafe, strings.Join(check.Why, "; "))
+		err = fmt.Errorf("check master %s: %w: %s", id, errNotSafe, check.Why[0])
 	}
 	return err
 }

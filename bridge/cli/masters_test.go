@@ -70,8 +70,8 @@ func TestMastersDrainAndRetire(t *testing.T) {
 		{[]string{"drain", "salt-1", "salt-2"}, exitUsage, "one master"},
 		{[]string{"drain", "--self", "salt-2"}, exitUsage, "one master"},
 		{[]string{"drain", "salt-3"}, exitNotFound, "salt-3"},
-		{[]string{"drain", "salt-1"}, exitOK, "salt-1  is drained"},
-		{[]string{"list"}, exitOK, "ready, draining"},
+		{[]string{"drain", "salt-1"}, exitOK, "salt-1  drains: "},
+		{[]string{"list"}, exitOK, "ready, drained"},
 		{[]string{"drain", "--undo", "salt-1"}, exitOK, "is not draining any more"},
 		{[]string{"drain", "--self", "--instance-id", "salt-2", "--json"}, exitOK, `"draining": true`},
 		{[]string{"retire", "salt-3"}, exitNotFound, "salt-3"},
@@ -79,7 +79,7 @@ func TestMastersDrainAndRetire(t *testing.T) {
 		{[]string{"beat", "salt-2"}, 0, ""},
 		{[]string{"drain", "--undo", "salt-2"}, exitOK, "is not draining any more"},
 		{[]string{"retire", "salt-1"}, exitOK, "is retired"},
-		{[]string{"drain", "salt-2"}, exitOK, "salt-2  is drained"},
+		{[]string{"drain", "salt-2"}, exitOK, "salt-2  drains: "},
 		{[]string{"retire", "salt-2"}, exitFailed, "no other master is ready (--force"},
 		{[]string{"retire", "salt-2", "--force"}, exitOK, "is retired"},
 		{[]string{"drain", "salt-2"}, exitFailed, "terminated"},
@@ -114,9 +114,11 @@ func TestMasterState(t *testing.T) {
 		state, seen string
 	}{
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(4 * time.Second)}, "ready", "4s ago"},
-		{fleet.Master{Status: fleet.Launch, Ready: true, Draining: true, Modified: at(0)}, "ready, draining", "0s ago"},
+		{fleet.Master{Status: fleet.Launch, Ready: true, Draining: true, Connected: 1, Modified: at(0)}, "ready, draining", "0s ago"},
+		{fleet.Master{Status: fleet.Launch, Ready: true, Draining: true, Modified: at(0)}, "ready, drained", "0s ago"},
+		{fleet.Master{Status: fleet.Launch, Draining: true, Modified: at(0)}, "NOT READY, draining", "0s ago"},
 		{fleet.Master{Status: fleet.Launch, Modified: at(-time.Minute)}, "NOT READY", "now"}, // another clock
-		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(31 * time.Second)}, "STALE, no heartbeat", "31s ago"},
+		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(31 * time.Second)}, "STALE, no heartbeat from its bridge", "31s ago"},
 		{fleet.Master{Status: fleet.Terminate, Modified: at(time.Hour)}, "terminated", "1h0m0s ago"},
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: "odd"}, "ready", "odd"},
 	} {

@@ -158,11 +158,21 @@ func addMinions(c *cli.Context, a admin.Admin) error {
 		return err
 	}
 	rows, err := a.Add(c.Context, admin.AddMinions{IDs: ids, Again: c.Bool("again"), Group: c.String("group")})
+	removed := map[string]bool{}
+	if !c.Bool("json") {
+		removed = a.RemovedByHand(c.Context)
+	}
 	return printChanged(c, rows, err, func(r fleet.Minion) string {
 		if r.Adopted() {
 			return "adopted: its key was accepted before; no highstate is run"
 		}
-		return "listed: its key is accepted when it comes"
+		switch {
+		case removed[r.SaltID()]:
+			return fmt.Sprintf("listed, and NOT let in: its key was deleted on this master by hand (phoenix keys restore %s)", plain(r.SaltID()))
+		case r.KeySHA256 != "":
+			return "listed: the key that is bound to it is accepted when it comes, and no other (" + short(r.KeySHA256) + ")"
+		}
+		return "listed: its key is accepted once the minion sends it"
 	})
 }
 

@@ -110,11 +110,11 @@ func TestLastRuns(t *testing.T) {
 	if line := strings.Join(strings.Fields(lineOf(out, "web-2"))[1:], " "); !strings.HasPrefix(line, "state.sls failed ") || !strings.HasSuffix(line, " 1: b") {
 		t.Errorf("%q", line)
 	}
-	a.says(exitOK, "minions explain web-2", "last run   state.sls failed ", "job 20260101000000000077 1: b")
+	a.says(exitOK, "minions explain web-2", "last run   state.sls failed ", "job 20260101000000000077, 1 state failed: b")
 	a.says(exitUsage, "minions list --outcome failed", "--outcome needs --last-run")
 	a.says(exitUsage, "minions list --last-run --outcome bad", "none of succeeded, failed, none")
 	out = a.says(exitOK, "minions explain web-1", "last run   state.apply failed ")
-	if !strings.Contains(out, " ago, job 20260101000000000009 5: a state with a rather long name 0") {
+	if !strings.Contains(out, " ago, job 20260101000000000009, 5 states failed: a state with a rather long name 0") {
 		t.Error(out)
 	}
 	a.says(exitOK, "minions explain web-3", "last run   state.highstate failed 3h0m ago, job "+jid)
@@ -148,4 +148,19 @@ func lineOf(out, id string) string {
 		}
 	}
 	return id
+}
+
+// Explain names the states that failed in words after the job's id.
+func TestStatesOfARun(t *testing.T) {
+	for want, r := range map[string]lastrun.Run{
+		"":                               {Outcome: lastrun.Succeeded, Text: "ok"},
+		", 1 state failed: broken-pkg":   {Failed: 1, Names: []string{"broken-pkg"}},
+		", 3 states failed: a, b, …":     {Failed: 3, Names: []string{"a", "b"}},
+		", as a test, 1 state failed: a": {Failed: 1, Names: []string{"a"}, Test: true},
+		": Rendering SLS failed":         {Outcome: lastrun.Failed, Text: "Rendering SLS failed"},
+	} {
+		if got := statesOf(&r); got != want {
+			t.Errorf("%+v: %q, not %q", r, got, want)
+		}
+	}
 }

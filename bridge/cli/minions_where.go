@@ -16,6 +16,7 @@ import (
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/relay"
 	"phoenix/bridge/service"
 )
@@ -109,7 +110,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 		return nil, err
 	}
 	jobs.quiet = c.Duration("wait")
-	defer progress(c, fmt.Sprintf("asking %d minions", len(ids)))()
+	defer progress(c, fmt.Sprintf("asking %s", plural.Of(len(ids), "minion")))()
 	for chunk := range slices.Chunk(ids, whereChunk) {
 		answers, err := jobs.once(ctx, chunk, call("test.ping"))
 		if err != nil {
@@ -179,6 +180,7 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 	if err != nil {
 		return err
 	}
+	w.explainSilence(c.Context, a)
 	places := []place{}
 	for _, row := range rows {
 		places = append(places, w.places[row.SaltID()])
@@ -198,6 +200,28 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 		err = silent(c.Args().Slice(), places)
 	}
 	return errors.Join(unknown, err, nameBad(c, bad))
+}
+
+// explainSilence adds to a minion that did not answer that another key of it is known: Salt
+// does not let the machine with it in.
+func (w *whereabouts) explainSilence(ctx context.Context, a admin.Admin) {
+	silent := false
+	for _, p := range w.places {
+		silent = silent || p.Master == ""
+	}
+	if !silent {
+		return
+	}
+	others, err := a.OtherKeys(ctx)
+	if err != nil {
+		return // the answer stands without it; status reports the error
+	}
+	for _, k := range others {
+		if p, asked := w.places[k.ID]; asked && p.Master == "" {
+			p.Why += fmt.Sprintf("; %s (phoenix minions explain %s)", k, k.ID)
+			w.places[k.ID] = p
+		}
+	}
 }
 
 // say says what the answer leaves out.

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -81,13 +82,36 @@ func wanted(c *cli.Context, name string) string {
 	return "what it takes"
 }
 
-// noCommand names the command that was perhaps meant.
+var noTopic = regexp.MustCompile(`^No help topic for '(.*)'$`)
+
+// noHelp rewords the error of the library about help for a command that there is not.
+func noHelp(err error, app *cli.App) error {
+	if m := noTopic.FindStringSubmatch(err.Error()); m != nil {
+		return noCommand(m[1], app.Commands, "phoenix")
+	}
+	return usageError(err)
+}
+
+// noCommand names the command that was perhaps meant: one of these, or else one below them.
 func noCommand(name string, commands []*cli.Command, above string) error {
-	perhaps := ""
+	var here, below []string
+	near := func(c *cli.Command) bool { return !c.Hidden && 2*distance(name, c.Name) < len(name) }
 	for _, c := range commands {
-		if !c.Hidden && 2*distance(name, c.Name) < len(name) {
-			perhaps = fmt.Sprintf(" (did you mean %s?)", c.Name)
+		if near(c) {
+			here = append(here, c.Name)
 		}
+		for _, sub := range c.Subcommands {
+			if near(sub) {
+				below = append(below, c.Name+" "+sub.Name)
+			}
+		}
+	}
+	if len(here) == 0 {
+		here = below
+	}
+	perhaps := ""
+	if len(here) > 0 {
+		perhaps = " (did you mean " + strings.Join(here, ", ") + "?)"
 	}
 	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, perhaps, above))
 }

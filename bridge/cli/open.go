@@ -16,6 +16,7 @@ import (
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
+	"phoenix/bridge/plural"
 )
 
 // action is a command that needs a store.
@@ -103,7 +104,7 @@ func nameBad(c *cli.Context, bad map[string]error) error {
 	for _, id := range ids[:min(len(ids), maxBadRows)] {
 		fmt.Fprintf(c.App.ErrWriter, "left out: %s\n", plain(describeError(bad[id])))
 	}
-	return markedError{fleet.ErrCorrupt, fmt.Errorf("%d rows of the store cannot be decoded; the others are shown above", len(bad))}
+	return markedError{fleet.ErrCorrupt, fmt.Errorf("the store has %s that cannot be decoded; the others are shown above", plural.Of(len(bad), "row"))}
 }
 
 // printRows prints the rows of a result as JSON or as a table, and then names those

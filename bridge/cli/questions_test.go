@@ -82,10 +82,12 @@ func TestMastersCheck(t *testing.T) {
 	a.beat("salt-1", true, 7)
 	a.says(exitFailed, "masters check salt-1", "minions connected to it", "7", "no other master serves")
 	a.beat("salt-2", true, 0)
+	a.says(exitFailed, "masters check --self", "others that serve", "salt-2", "safe only for minions that have an agent or several masters")
+	a.beat("salt-1", true, 0)
 	a.says(exitOK, "masters check --self", "others that serve", "salt-2")
 	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: strings.Repeat("a", 64)}, fleet.Add{InstanceID: "web-2"},
 		fleet.Claim{InstanceID: "web-1", Owner: "salt-1", Incarnation: "1", JID: "20261126020000000000", Attempt: 1})
-	a.says(exitFailed, "masters check salt-1", "web-1", "1 first highstates run from it")
+	a.says(exitFailed, "masters check salt-1", "web-1", "it runs 1 first highstate")
 	var c admin.MasterCheck
 	if err := json.Unmarshal([]byte(a.jsonOf("masters check salt-2 --json")), &c); err != nil || !c.Safe || c.Waiting != 1 || len(c.Ready) != 1 {
 		t.Errorf("%+v, %v", c, err)
@@ -93,7 +95,7 @@ func TestMastersCheck(t *testing.T) {
 	if err := a.store.DrainMaster(t.Context(), "salt-2", true); err != nil {
 		t.Fatal(err)
 	}
-	a.says(exitFailed, "masters check salt-1", "the other masters that serve are drained")
+	a.says(exitFailed, "masters check salt-1", "the other masters that serve are draining")
 }
 
 func (a asker) jsonOf(args string) string {
@@ -166,6 +168,21 @@ func TestHistory(t *testing.T) {
 			t.Errorf("%s is %s, %v", text, at, err)
 		}
 	}
+	now = time.Date(2026, 11, 26, 3, 49, 44, 0, time.UTC)
+	for _, p := range []struct{ since, until, want string }{
+		{"03:48", "03:50", "26 03:48:00 to 26 03:49:44"}, // just ahead is today, and no end is in the future
+		{"23:00", "06:00", "25 23:00:00 to 26 03:49:44"}, // the first six o'clock after eleven at night
+		{"23:00", "02:00", "25 23:00:00 to 26 02:00:00"},
+		{"", "03:55", "26 02:49:44 to 26 03:49:44"},
+		{"04:30", "", "25 04:30:00 to 26 03:49:44"},
+		{"2026-11-25 01:00", "2026-11-27 01:00", "25 01:00:00 to 26 03:49:44"},
+		{"1h", "2h", "26 02:49:44 to 26 01:49:44"}, // an error of History
+	} {
+		since, until, err := period(p.since, p.until, now)
+		if got := since.Format("02 15:04:05") + " to " + until.Format("02 15:04:05"); err != nil || got != p.want {
+			t.Errorf("since %q until %q: %s, %v", p.since, p.until, got, err)
+		}
+	}
 }
 
 // What did the last highstate of a minion do?
@@ -195,7 +212,7 @@ func TestHighstateShow(t *testing.T) {
 		}
 	}
 	put(load)
-	a.says(exitFailed, "highstate show web-1", "2 states, 1 changed, 1 failed", "web server", "pkg.installed", "no such package", "states failed (1)")
+	a.says(exitFailed, "highstate show web-1", "2 states, 1 changed, 1 failed", "changed: motd\n", "salt-run jobs.lookup_jid "+jid, "web server", "pkg.installed", "no such package", "states failed (1)")
 	if load, err = msgpack.Marshal(map[string]any{"return": []string{"Rendering SLS 'base:web' failed"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -130,6 +130,37 @@ func TestRebindWithoutAnAnswer(t *testing.T) {
 	r.says(exitFailed, "keys accept --rebind --yes --wait 1ms web-1", "no other key was seen for it within 1ms")
 }
 
+// TestRebindNamesAThirdKey: while the minion is awaited, Salt denies one more key of its id.
+// The operator reads it at once, with what is bound, and what to do; of the former machine,
+// too, which still runs.
+func TestRebindNamesAThirdKey(t *testing.T) {
+	for _, c := range []struct{ what, want string }{
+		{"third", "if the machine that you await has that one: phoenix keys accept --rebind --key-sha256 "},
+		{"former", "the machine that has it still runs: stop it"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			r := newRebuilt(t)
+			putKey(t, r.pki, "minions", "web-1", r.new)
+			denied := r.third
+			if c.what == "former" {
+				denied = r.known
+			}
+			putKey(t, r.pki, "minions_denied", "web-1", denied)
+			r.says(exitAwaited, "keys accept --rebind --yes --wait 500ms --key-sha256 "+r.digest(r.new)+" web-1",
+				"(accepted since ", "waiting for web-1 to answer", "key of web-1 is denied since ", r.digest(denied), r.digest(r.new), c.want, "(it could not be asked: event bus is not connected")
+		})
+	}
+}
+
+// TestRebindSaysWhatItWaitsFor: it may be started before the machine is switched on.
+func TestRebindSaysWhatItWaitsFor(t *testing.T) {
+	r := newRebuilt(t)
+	if err := os.Remove(filepath.Join(r.pki, "minions_denied", "web-1")); err != nil {
+		t.Fatal(err)
+	}
+	r.says(exitFailed, "keys accept --rebind --yes --wait 500ms web-1", "waiting for the next auth request of web-1: the machine may be switched on now", "systemctl restart salt-minion")
+}
+
 // TestG3_RebindOverAChange: what changed after the keys were shown is not replaced.
 func TestG3_RebindOverAChange(t *testing.T) {
 	for what, want := range map[string]error{"bound": fleet.ErrOtherKey, "unbound": fleet.ErrOtherKey, "accepted": salt.ErrChanged, "denied": salt.ErrChanged} {

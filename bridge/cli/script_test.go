@@ -181,6 +181,20 @@ func seedRow(ts *testscript.TestScript, store fleet.Store, words []string) error
 	case "master": // ID ADDRESS
 		_, err := store.Beat(ctx, fleet.Beat{InstanceID: id, IPAddr: more[0], Incarnation: "1", Ready: true, Zone: "eu-west-1a"})
 		return err
+	case "serving": // ID ADDRESS CONNECTED MINIONS
+		connected, err := strconv.Atoi(more[1])
+		if err != nil {
+			return err
+		}
+		minions, err := strconv.Atoi(more[2])
+		if err != nil {
+			return err
+		}
+		_, err = store.Beat(ctx, fleet.Beat{InstanceID: id, IPAddr: more[0], Incarnation: "1", Ready: true, Zone: "eu-west-1a", Connected: connected, Minions: minions})
+		return err
+	case "down": // ID ADDRESS
+		_, err := store.Beat(ctx, fleet.Beat{InstanceID: id, IPAddr: more[0], Incarnation: "1", Connected: 4})
+		return err
 	case "drained": // ID
 		return store.DrainMaster(ctx, id, true)
 	case "listed": // ID

@@ -16,6 +16,7 @@ import (
 	"phoenix/bridge/config"
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/service"
 )
 
@@ -51,6 +52,10 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		err = printStatus(c.App.Writer, cfg, o)
 	}
 	if err == nil && c.Bool("check") {
+		// A failed first highstate is no reason for exit code 1, and is not left out either.
+		if n := o.Minions[decide.PhaseFailed]; n > 0 {
+			fmt.Fprintf(c.App.ErrWriter, "note: %s (phoenix highstate list)\n", plural.Of(n, "failed first highstate"))
+		}
 		err = checkStatus(cfg, o)
 	}
 	return err
@@ -105,7 +110,7 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	}
 	fmt.Fprintln(w)
 	if o.Bridge == nil {
-		_, err := fmt.Fprintf(w, "bridge: none answers on %s\n", cfg.Socket)
+		_, err := fmt.Fprintf(w, "bridge: none answers on %s (systemctl status phoenix-bridge)\n", cfg.Socket)
 		return err
 	}
 	return printBridge(w, *o.Bridge)
@@ -136,13 +141,8 @@ func printBridge(w io.Writer, r service.Report) error {
 	if r.NotReady != "" {
 		fmt.Fprintf(w, "NOT READY: %s\n", plain(r.NotReady))
 	}
-	state := "NOT connected: " + r.Bus.Error
-	if r.Bus.Connected {
-		state = "connected, framing " + r.Bus.Framing
-	}
-	fmt.Fprintf(w, "bus: %s; %d events, %d gaps\n", state, r.Bus.Events, r.Bus.Gaps)
-	fmt.Fprintf(w, "waiting: %d looked at next, %d highstates run here, %d queued, %d keys to delete\n",
-		e.Waiting, e.Running, e.Queued, e.Deletes)
+	fmt.Fprintf(w, "bus: %s\n", plain(busOf(r.Bus)))
+	fmt.Fprintf(w, "work: %s\n", workOf(e))
 	printQueue(w, r.Queue)
 	printRelay(w, r.Relay)
 	for _, stage := range slices.Sorted(maps.Keys(e.Stages)) {
@@ -152,16 +152,56 @@ func printBridge(w io.Writer, r service.Report) error {
 	return nil
 }
 
+// busOf says in words how the event bus is doing.
+func busOf(b service.BusReport) string {
+	words := []string{"connected"}
+	if !b.Connected {
+		words[0] = "NOT connected: " + b.Error
+	}
+	switch {
+	case b.Events > 0 && b.Framing != "":
+		words = append(words, fmt.Sprintf("%s read (framing: %s)", plural.Of(b.Events, "event"), b.Framing))
+	case b.Events > 0:
+		words = append(words, plural.Of(b.Events, "event")+" read")
+	case b.Connected:
+		words = append(words, "no event yet")
+	}
+	if gaps := int(b.Gaps) - 1; gaps > 0 { // the first connection is none
+		words = append(words, plural.Of(gaps, "gap")+", after which keys and fleet were compared")
+	}
+	return strings.Join(words, "; ")
+}
+
+// workOf says what an engine has to do.
+func workOf(e service.Status) string {
+	var words []string
+	for _, of := range []struct {
+		n          int
+		noun, rest string
+	}{{e.Waiting, "minion", "to check"}, {e.Running, "first highstate", "under way here"}, {e.Queued, "first highstate", "queued"}, {e.Deletes, "minion", "whose keys are to be deleted"}} {
+		if of.n > 0 {
+			words = append(words, plural.Of(of.n, of.noun)+" "+of.rest)
+		}
+	}
+	if len(words) == 0 {
+		return "nothing waits"
+	}
+	return strings.Join(words, ", ")
+}
+
 // shownProblems is as many as fit a screen; --json has them all.
 const shownProblems = 10
 
 // printProblems names minions that are passed over, while all others are served.
 func printProblems(w io.Writer, e service.Status) {
 	all := 0
-	for _, n := range e.Problem {
-		all += n
+	for kind, n := range e.Problem {
+		if kind != service.OtherKey { // they are listed as other keys
+			all += n
+		}
 	}
-	for _, p := range e.Problems[:min(len(e.Problems), shownProblems)] {
+	problems := slices.DeleteFunc(slices.Clone(e.Problems), func(p service.Problem) bool { return p.Kind == service.OtherKey })
+	for _, p := range problems[:min(len(problems), shownProblems)] {
 		fmt.Fprintf(w, "passed over: %s: %s\n", plain(p.Minion), plain(p.What))
 	}
 	if more := all - shownProblems; more > 0 {
@@ -175,8 +215,8 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 		return
 	}
 	if m := q.Messages; m != nil {
-		fmt.Fprintf(w, "queues: %d messages: %d applied, %d passed over, %d refuted, %d malformed, %d to come again; %d hooks wait\n",
-			m.Received, m.Applied, m.Ignored, m.Refuted, m.Malformed, m.Transient, q.Hooks)
+		fmt.Fprintf(w, "queues: %s: %d applied, %d passed over, %d refuted, %d malformed, %d to come again; hooks that wait: %d\n",
+			plural.Of(m.Received, "message"), m.Applied, m.Ignored, m.Refuted, m.Malformed, m.Transient, q.Hooks)
 	}
 	list := func(what string, ids []string) {
 		if len(ids) > 0 {

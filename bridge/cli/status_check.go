@@ -9,6 +9,8 @@ import (
 	"phoenix/bridge/admin"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
+	"phoenix/bridge/service"
 )
 
 // errUnwell ends status --check with exit code 1.
@@ -34,14 +36,26 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 	if b := o.Breaker; b != nil && b.Open {
 		why = append(why, "no new first highstate begins: "+b.Reason)
 	}
-	if n := len(o.OtherKeys); n > 0 {
-		why = append(why, count(n, "id")+" with another key")
+	if n := otherKeys(o); n > 0 {
+		why = append(why, plural.Of(n, "id")+" with another key")
 	}
 	if n := len(o.BadRows); n > 0 {
-		why = append(why, count(n, "row")+" that cannot be decoded")
+		why = append(why, plural.Of(n, "row")+" that cannot be decoded")
 	}
 	if len(why) == 0 {
 		return nil
 	}
 	return fmt.Errorf("%w: %s", errUnwell, strings.Join(why, "; "))
+}
+
+// otherKeys counts the ids with another key. A bridge counts accepted ones, and names some.
+func otherKeys(o *admin.Overview) int {
+	ids, accepted := map[string]bool{}, 0
+	for _, k := range o.OtherKeys {
+		ids[k.ID] = true
+	}
+	if o.Bridge != nil {
+		accepted = o.Bridge.Engine.Problem[service.OtherKey]
+	}
+	return max(len(ids), accepted)
 }

@@ -49,7 +49,7 @@ func resolve(self Self, c HighstateView, now time.Time) Step {
 	case c.Asks == 0 && c.Taken != TakenNew:
 		return Step{Act: Ask, Reason: "the claim was another's: what became of its job?"}
 	case c.notRunning():
-		return Step{Act: Trace, Reason: "the minion does not run it: has it ended?"}
+		return Step{Act: Trace, Reason: "the minion does not run it: it is asked whether it has ended"}
 	case c.NoCache:
 		// It does not run, and whether it ran is not known: never publish it again.
 		return wait(now.Add(rereadEvery), "whether and how it ended is not known: the minion's cache_jobs is off (phoenix highstate run --force)")
@@ -100,7 +100,7 @@ func claimedByPeer(self Self, owner Liveness, c HighstateView, now time.Time) St
 			// other's claims. Only the minion itself knows.
 			return Step{Act: Kind, Reason: "another master runs it, and it is connected here"}
 		case c.notRunning():
-			return Step{Act: Trace, Reason: "another master runs it, and it does not run: has it ended?"}
+			return Step{Act: Trace, Reason: "another master runs it, and the minion does not: it is asked whether it has ended"}
 		case !now.Before(c.peerAskAt()):
 			return Step{Act: Ask, Reason: "another master has run it for long"}
 		}

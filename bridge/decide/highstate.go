@@ -107,6 +107,7 @@ type HighstateView struct {
 	RowAt       time.Time // when Row was read or written
 	Since       time.Time // when Row's ClaimVersion was first seen
 	Accepted    bool      // the bound key is accepted on this master
+	KeyAt       time.Time // since when the bound key is the accepted one, as far as was seen here
 	ConnectedAt time.Time // when the minion's last message came here
 	Pinged      time.Time
 

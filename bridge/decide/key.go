@@ -75,6 +75,12 @@ type KeyDecision struct {
 // RuleWrongKey is the rule about an accepted key that is not the one that was to be accepted.
 const RuleWrongKey = "wrong-key"
 
+// OtherAccepted reports whether the accepted key of an id is not the one that is bound to
+// it, and an operator has to say which of the two is right.
+func (d KeyDecision) OtherAccepted() bool {
+	return d.Rule == "accepted-other-key" || d.Rule == "accepted-formerly"
+}
+
 type keyRule struct {
 	name string
 	rule func(Admit, KeyView) (KeyAct, string, bool)

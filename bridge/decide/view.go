@@ -9,12 +9,30 @@ import (
 // UpdateRow records a row that was read, or that another master wrote.
 func (c *HighstateView) UpdateRow(row fleet.Minion, now time.Time) {
 	news := c.RowAt.IsZero() || row.ClaimVersion != c.Row.ClaimVersion
+	if !c.RowAt.IsZero() && row.KeySHA256 != c.Row.KeySHA256 {
+		c.KeyChanged(now)
+		c.Accepted = false // until its keys have been checked: this master may have the former one
+	}
 	c.Row, c.RowAt = row, now
 	if news {
 		c.Since = now
 		c.reset()
 	}
 }
+
+// KeyChanged records that another key than before lets the minion in here, or the same
+// one anew. What was heard until then may be of another machine: it proves nothing of the
+// one that has the key.
+func (c *HighstateView) KeyChanged(now time.Time) {
+	c.KeyAt = now
+	c.ConnectedAt, c.Pinged = time.Time{}, time.Time{}
+	c.KindAsked, c.KindAsks, c.Hot, c.Failover = time.Time{}, 0, time.Time{}, false
+	c.Busies, c.BusyAt, c.Blocker, c.Free = 0, time.Time{}, Blocker{}, time.Time{}
+}
+
+// Counts reports whether an answer to a question that was sent then is of the minion: of
+// the machine that has the key which is bound now.
+func (c *HighstateView) Counts(sent time.Time) bool { return !sent.Before(c.KeyAt) }
 
 // ClaimWritten records the row of a claim that this master wrote.
 func (c *HighstateView) ClaimWritten(row fleet.Minion, now time.Time) {

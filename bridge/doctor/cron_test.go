@@ -53,22 +53,60 @@ func TestCron(t *testing.T) {
 	}
 }
 
-// An agent is found by its command line; a dry run is none.
-func TestAgentThatHasEnded(t *testing.T) {
+// An agent is found by its command line, and the minion that it is beside by its flags,
+// variables and configuration; a dry run is none. The processes are entries of a folder
+// that stands for /proc.
+func TestAgentOfThisMinion(t *testing.T) {
 	dir := t.TempDir()
-	h := host{proc: dir}
-	if runs, known := h.agentRuns(); runs || known {
-		t.Errorf("nothing can be seen: %v, %v", runs, known)
+	minion := write(t, dir, "etc/minion", "id: web-1\n")
+	config := write(t, dir, "etc/phoenix.yaml", "salt_config: "+minion+"\n")
+	other := write(t, dir, "etc/other.yaml", "salt_config: /srv/other/minion\n")
+	h := host{proc: filepath.Join(dir, "proc")}
+	expect := func(what string, runs, known bool) {
+		t.Helper()
+		if gotRuns, gotKnown := h.agentRuns(minion); gotRuns != runs || gotKnown != known {
+			t.Errorf("%s: runs %v, known %v", what, gotRuns, gotKnown)
+		}
 	}
-	write(t, dir, "1/cmdline", "/sbin/init")
-	write(t, dir, "7/cmdline", "/usr/bin/phoenix\x00agent\x00--dry-run")
-	write(t, dir, "8/cmdline", "/usr/bin/phoenix\x00bridge")
-	if runs, known := h.agentRuns(); runs || !known {
-		t.Errorf("none runs: %v, %v", runs, known)
+	process := func(environ string, words ...string) {
+		t.Helper()
+		write(t, dir, "proc/9/cmdline", strings.Join(words, "\x00"))
+		write(t, dir, "proc/9/environ", environ)
 	}
-	write(t, dir, "9/cmdline", "/usr/bin/phoenix\x00--config\x00/etc/phoenix/phoenix.yaml\x00agent")
-	if runs, _ := h.agentRuns(); !runs {
-		t.Error("one runs")
+	expect("nothing can be seen", false, false)
+	write(t, dir, "proc/1/cmdline", "/sbin/init")
+	write(t, dir, "proc/7/cmdline", "/usr/bin/phoenix\x00agent\x00--dry-run\x00--config\x00"+config)
+	write(t, dir, "proc/8/cmdline", "/usr/bin/phoenix\x00bridge\x00--config\x00"+config)
+	expect("none runs", false, true)
+	process("", "/usr/bin/phoenix", "--config", other, "agent")
+	expect("another minion's", false, true)
+	process("PHOENIX_CONFIG="+config, "/usr/bin/phoenix", "--config", other, "agent")
+	expect("another minion's by its flag", false, true)
+	process("", "/usr/bin/phoenix", "--config="+config, "agent")
+	expect("by its configuration", true, true)
+	process("", "/usr/bin/phoenix", "--config", other, "agent", "--salt-config", minion)
+	expect("by its flag", true, true)
+	process("HOME=/\x00PHOENIX_CONFIG="+config, "/usr/bin/phoenix", "agent")
+	expect("by its variable", true, true)
+	process("", "/usr/bin/phoenix", "--config", filepath.Join(dir, "none"), "agent")
+	expect("its configuration cannot be read", false, false)
+}
+
+// Before the agent has written its drop-in, what it sets is left to it.
+func TestAgentSetsOptions(t *testing.T) {
+	checks := []string{"jid-queue", "alive-interval", "keep-alive", "rejected-retry"}
+	m := plainMinion()
+	m.DropIn = nil
+	for _, option := range []string{"minion_jid_queue_hwm", "master_alive_interval", "tcp_keepalive_idle", "tcp_keepalive_cnt", "tcp_keepalive_intvl", "rejected_retry"} {
+		delete(m.Config.Options, option)
+	}
+	for want, is := range map[string][2]bool{"nothing: the agent sets this": {true, true}, "the agent sets this": {false, true}, "restart salt-minion": {}} {
+		m.AgentRuns, m.AgentInstalled = is[0], is[1]
+		for _, f := range ExamineMinion(m) {
+			if slices.Contains(checks, f.Check) && (!strings.Contains(f.Mend, want) || is[1] != (len(f.Commands) == 0)) {
+				t.Errorf("agent runs %v, is installed %v: %+v", is[0], is[1], f)
+			}
+		}
 	}
 }
 

@@ -148,6 +148,7 @@ func TestFindings(t *testing.T) {
 		}},
 		{"rejected-keys", Note, "1 key rejected: a", func(m *Master) { m.Keys = []Key{key("a", salt.Rejected, "")} }},
 		{"denied-keys", Warning, "1 key denied: a", func(m *Master) { m.Keys = []Key{key("a", salt.Denied, "")} }},
+		{"what-phoenix-would-do", Warning, "the accepted key is not the one that is bound to the minion: web-1", func(m *Master) { m.Plan = &Plan{OtherKeys: []string{"web-1"}} }},
 		{"what-phoenix-would-do", Note, "0 highstates; 0 deletions; 1 foreign key, never touched", func(m *Master) { m.Keys = []Key{key("a", salt.Accepted, "1"), key("b", salt.Pending, "2")} }},
 		{"what-phoenix-would-do", Note, "2 highstates; 3 deletions; 1 foreign key, never touched; 4 keys accepted", func(m *Master) {
 			m.Plan = &Plan{Foreign: 1, Highstates: 2, Acts: map[decide.KeyAct]int{decide.DeleteKeys: 3, decide.AcceptKey: 4}}
@@ -205,6 +206,7 @@ func TestFindings(t *testing.T) {
 		{"configuration", Error, "unknown key x", func(f *Fleet) { f.ConfigErr = errors.New("unknown key x") }},
 		{"bridge", Note, "none answers", func(f *Fleet) { f.Bridge, f.BridgeErr = nil, gone }},
 		{"bridge", Note, "none answers", func(f *Fleet) { f.Bridge, f.BridgeErr, f.Foreign = nil, gone, 3 }},
+		{"bridge", Warning, "none answers", func(f *Fleet) { f.Bridge, f.BridgeErr, f.Rows = nil, gone, true }},
 		{"bridge", Error, "does not reach", func(f *Fleet) { f.Bridge.Reach = false }},
 		{"bridge", Warning, "does not receive events: away", func(f *Fleet) { f.Bridge.Bus = "away" }},
 		{"bridge", Warning, "delayed: x", func(f *Fleet) { f.Bridge.Held = "x" }},
@@ -284,6 +286,31 @@ func TestFindings(t *testing.T) {
 func (m *Minion) with(option string, value any) {
 	m.Config.Options[option] = value
 	m.DropIn = map[string]any{}
+}
+
+// The commands of fixes keep the flags that doctor was called with, and whoever reads of a
+// denied key is sent to look before anything is deleted.
+func TestFixesKeepFlags(t *testing.T) {
+	m := plainMaster()
+	m.Phoenix = "phoenix"
+	m.Keys = []Key{{ID: "web-1", State: salt.Denied, Digest: "d"}, {ID: "web-1", State: salt.Accepted, Digest: "a"}, {ID: "no-1", State: salt.Accepted, Fault: errors.New("no key")}}
+	findings := ExamineMaster(m)
+	CalledWith(findings, map[string]string{"config": "/srv/a b.yaml"})
+	mend := map[string]Finding{}
+	for _, f := range findings {
+		mend[f.Check] = f
+	}
+	const program = "phoenix --config '/srv/a b.yaml' "
+	if f := mend["denied-keys"]; len(f.Commands) > 0 || f.Mend != "look first: "+program+"minions explain web-1; if the machine was rebuilt: "+program+
+		"keys accept --rebind web-1; if no machine is to have that key: "+program+"keys delete web-1 --state denied" {
+		t.Errorf("%+v", f)
+	}
+	if f := mend["key-not-rsa"]; !slices.Equal(f.Commands, []string{program + "keys delete no-1 --state accepted"}) || !strings.HasPrefix(f.Mend, f.Commands[0]) {
+		t.Errorf("%+v", f)
+	}
+	if f := mend["what-phoenix-would-do"]; strings.Count(f.Mend, program+"adopt") != 2 {
+		t.Errorf("%+v", f)
+	}
 }
 
 // Where nothing is wrong, nothing is found.

@@ -105,11 +105,3 @@ func quote(name string) string {
 	}
 	return fmt.Sprintf("%+q", name)
 }
-
-// count says "1 key", "3 keys".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -87,10 +89,47 @@ const restartMaster, restartMinion = "systemctl restart salt-master", "systemctl
 
 // phoenix is the program, with the configuration that doctor was asked to read.
 func (m Master) phoenix() string {
+	if m.Phoenix != "" {
+		return m.Phoenix
+	}
 	if path, ok := word(m.Config.Path); ok && m.Config.Path != "/etc/salt/master" {
 		return "phoenix --salt-config " + path
 	}
 	return "phoenix"
+}
+
+// phoenixCommand is the program before one of its commands, in a fix.
+var phoenixCommand = regexp.MustCompile(`\bphoenix (adopt|agent|doctor|highstate|history|identity|jobs|keys|masters|minions|status|store)\b`)
+
+// CalledWith gives the commands of the findings' fixes the flags that doctor was called
+// with: they are about the same fleet.
+func CalledWith(findings []Finding, flags map[string]string) {
+	program := programWith(flags)
+	if program == "phoenix" {
+		return
+	}
+	with := func(text string) string {
+		return phoenixCommand.ReplaceAllStringFunc(text, func(found string) string {
+			return program + strings.TrimPrefix(found, "phoenix")
+		})
+	}
+	for i := range findings {
+		findings[i].Mend = with(findings[i].Mend)
+		for j := range findings[i].Commands {
+			findings[i].Commands[j] = with(findings[i].Commands[j])
+		}
+	}
+}
+
+// programWith is phoenix with flags, for a shell. A value that cannot be typed is left out.
+func programWith(flags map[string]string) string {
+	program := "phoenix"
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		if value, ok := word(flags[name]); ok {
+			program += " --" + name + " " + value
+		}
+	}
+	return program
 }
 
 // stateNames are the states of keys in the order in which commands name them.

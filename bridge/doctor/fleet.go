@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"phoenix/bridge/plural"
 )
 
 // maxBadRows is as many as a finding names.
@@ -26,6 +28,7 @@ type Fleet struct {
 
 	Store    string
 	StoreErr error
+	Rows     bool // the store has rows of masters or minions
 	// Foreign are the accepted keys of this master that the store does not know; 0 where
 	// the store cannot be read.
 	Foreign int
@@ -147,7 +150,7 @@ func ExamineFleet(f Fleet) []Finding {
 // of each minion is bound before the bridge decides on any.
 func (f Fleet) start() Fix {
 	if f.Foreign > 0 {
-		return say("first adopt " + count(f.Foreign, "accepted key") + ": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
+		return say("first adopt " + plural.Of(f.Foreign, "accepted key") + ": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
 	}
 	return run("systemctl start phoenix-bridge")
 }
@@ -157,7 +160,11 @@ func examineBridge(r *report, f Fleet) {
 	switch {
 	case f.Socket == "": // beside a minion
 	case b == nil:
-		r.add(Note, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
+		severity := Note // nothing has begun
+		if f.Rows {
+			severity = Warning
+		}
+		r.add(severity, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
 		r.add(Error, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it does not reach its store")
 	case !b.Ready && b.Unproven:
@@ -169,7 +176,7 @@ func examineBridge(r *report, f Fleet) {
 	case b.Held != "":
 		r.add(Warning, "bridge", say("journalctl -u phoenix-bridge"), "its work is delayed: %s", b.Held)
 	case b.OverLimit > 0:
-		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", count(b.OverLimit, "termination"))
+		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", plural.Of(b.OverLimit, "termination"))
 	case b.Breaker != "":
 		r.add(Warning, "bridge", say("repair the states, then phoenix highstate resume"), "no new first highstate starts: %s", b.Breaker)
 	case !b.Ready:
@@ -192,7 +199,7 @@ func examineRemoved(r *report, b *Bridge) {
 		if list, ok := words(ids); ok {
 			fix = run("phoenix keys restore " + list).then("or, if they are gone for good: phoenix minions retire ID")
 		}
-		r.add(Warning, "removed-keys", fix, "%s deleted by hand on this master: %s", count(b.RemovedAll, "accepted key"), some(b.Removed))
+		r.add(Warning, "removed-keys", fix, "%s deleted by hand on this master: %s", plural.Of(b.RemovedAll, "accepted key"), some(b.Removed))
 	}
 }
 

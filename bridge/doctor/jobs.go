@@ -13,6 +13,7 @@ import (
 
 	"phoenix/bridge/event"
 	"phoenix/bridge/files"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -94,7 +95,7 @@ func examineJobs(r *report, m Master) {
 			owner, path, _ := strings.Cut(w, " ")
 			fix = run("chown -R " + owner + " -- " + path)
 		}
-		r.add(Error, "job-cache", fix, "%s of the job cache with another owner than %s: no job is published whose job id belongs there: %s", count(n, "folder"), quote(c.User), some(m.ForeignJobs))
+		r.add(Error, "job-cache", fix, "%s of the job cache with another owner than %s: no job is published whose job id belongs there: %s", plural.Of(n, "folder"), quote(c.User), some(m.ForeignJobs))
 	}
 	if dirs := list(c.Options["ext_job_cache"]); len(dirs) > 0 && dirs[0] != "" {
 		r.add(Note, "job-cache", say("see ext_job_cache in "+quote(filepath.Dir(c.Path))), "ext_job_cache is %s: minions send their returns there, and the master gets none: Phoenix asks each minion for its cached job", some(dirs))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -67,7 +68,7 @@ func examineKeys(r *report, m Master) {
 	r.ok("key-store", "%d accepted, %d pending, %d rejected, %d denied, in %s", len(f.byState[salt.Accepted]), len(f.byState[salt.Pending]),
 		len(f.byState[salt.Rejected]), len(f.byState[salt.Denied]), quote(m.Config.PKIDir))
 	if m.KeysLeft > 0 {
-		r.add(Note, "key-store", Fix{}, "%s more were not read", count(m.KeysLeft, "key"))
+		r.add(Note, "key-store", Fix{}, "%s more were not read", plural.Of(m.KeysLeft, "key"))
 	}
 	shared := 0
 	for _, digest := range slices.Sorted(maps.Keys(f.byDigest)) {
@@ -86,7 +87,7 @@ func examineKeys(r *report, m Master) {
 			return
 		}
 		slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.ID, b.ID) })
-		r.add(severity, check, fix(keys), "%s: %s", strings.Replace(what, "#", count(len(keys), "key"), 1), some(idsOf(keys)))
+		r.add(severity, check, fix(keys), "%s: %s", strings.Replace(what, "#", plural.Of(len(keys), "key"), 1), some(idsOf(keys)))
 	}
 	list(Warning, "key-not-rsa", func(k []Key) Fix {
 		return m.deleteKeys(k).then("then, on that machine: " + restartMinion)
@@ -95,7 +96,7 @@ func examineKeys(r *report, m Master) {
 	if len(f.outside) > 0 {
 		slices.Sort(f.outside)
 		r.add(Note, "id-pattern", say("set id_pattern in /etc/phoenix/phoenix.yaml, if these are to be of the fleet"), "%s that do not match %s: %s",
-			count(len(f.outside), "id"), m.IDPattern, some(f.outside))
+			plural.Of(len(f.outside), "id"), m.IDPattern, some(f.outside))
 	} else {
 		r.ok("id-pattern", "all ids match %s", m.IDPattern)
 	}
@@ -139,8 +140,21 @@ func examineDenied(r *report, m Master, f keyFacts) {
 	if more := len(denied) - shown; more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
-	r.add(Warning, "denied-keys", m.deleteKeys(denied).then("or, for a machine that was rebuilt: phoenix keys accept --rebind ID"),
-		"%s denied: %s", count(len(denied), "key"), strings.Join(lines, ", "))
+	r.add(Warning, "denied-keys", m.decideOn(denied), "%s denied: %s", plural.Of(len(denied), "key"), strings.Join(lines, ", "))
+}
+
+// decideOn names the commands for denied keys, in words: whoever deletes the key of a
+// machine that was rebuilt deletes what is to be accepted, so a person must look first.
+func (m Master) decideOn(denied []Key) Fix {
+	id, remove := "ID", m.deleteKeys(denied)
+	if one, ok := word(denied[0].ID); ok && len(denied) == 1 {
+		id = one
+	}
+	if len(remove.commands) == 0 { // ids that cannot be typed
+		return remove
+	}
+	return say("look first: " + m.phoenix() + " minions explain " + id + "; if the machine was rebuilt: " + m.phoenix() + " keys accept --rebind " + id +
+		"; if no machine is to have that key: " + strings.Join(remove.commands, "; "))
 }
 
 func idsOf(keys []Key) []string {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"phoenix/bridge/decide"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -44,6 +45,9 @@ type Master struct {
 	// Plan is what a bridge with its store would do; nil: there is no store, and
 	// so no row for any key.
 	Plan *Plan
+	// Phoenix is the program with the flags that doctor was called with, as commands name
+	// it; empty: with the configuration of Salt, if it is not the usual one.
+	Phoenix string
 }
 
 // Socket is where something should listen.
@@ -81,6 +85,7 @@ type Plan struct {
 	Foreign    int // accepted, without a row
 	Highstates int
 	Acts       map[decide.KeyAct]int
+	OtherKeys  []string // ids whose accepted key is not the bound one
 }
 
 // ExamineMaster makes findings of facts.
@@ -107,7 +112,7 @@ func ExamineMaster(m Master) []Finding {
 
 func examineSalt(r *report, m Master) {
 	c := m.Config
-	what := "Salt " + orUnknown(m.Version) + ", user " + quote(c.User) + ", configuration " + quote(c.Path)
+	what := saltOf(m.Version) + ", user " + quote(c.User) + ", configuration " + quote(c.Path)
 	dead := m.PID == 0 && m.RequestPort.Err == nil && !m.RequestPort.Listening
 	switch {
 	case m.PID > 0:
@@ -202,19 +207,23 @@ func examinePlan(r *report, m Master) {
 	if plan == nil {
 		plan, by = without(m), "no store yet: all minions count as unknown"
 	}
-	what := []string{count(plan.Highstates, "highstate"), count(plan.Acts[decide.DeleteKeys], "deletion"),
-		count(plan.Foreign, "foreign key") + ", never touched"}
+	what := []string{plural.Of(plan.Highstates, "highstate"), plural.Of(plan.Acts[decide.DeleteKeys], "deletion"),
+		plural.Of(plan.Foreign, "foreign key") + ", never touched"}
 	for _, act := range []struct {
 		act  decide.KeyAct
 		text string
 	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"}, {decide.ReplaceKey, "replaced by another"}, {decide.ReportKey, "reported"}} {
 		if n := plan.Acts[act.act]; n > 0 {
-			what = append(what, count(n, "key")+" "+act.text)
+			what = append(what, plural.Of(n, "key")+" "+act.text)
 		}
 	}
 	severity, fix := OK, Fix{}
 	if plan.Foreign > 0 {
 		severity, fix = Note, say("phoenix adopt --dry-run says which of them would become part of the fleet; phoenix adopt adds them")
+	}
+	if ids := plan.OtherKeys; len(ids) > 0 { // as after the restore of an older copy of the store
+		r.add(Warning, "what-phoenix-would-do", say("for each: phoenix keys accept --rebind ID if the accepted key is the right one, or phoenix keys delete ID --state accepted"),
+			"the accepted key is not the one that is bound to the minion: %s", some(ids))
 	}
 	r.add(severity, "what-phoenix-would-do", fix, "%s (%s)", strings.Join(what, "; "), by)
 }
@@ -259,12 +268,9 @@ func without(m Master) *Plan {
 	return plan
 }
 
-func orUnknown(version string) string {
-	if version == "" {
-		return "of an unknown version"
-	}
-	return version
-}
+// saltOf names Salt with its version, where that is known: a master that does not run and
+// is installed in no usual place does not tell it.
+func saltOf(version string) string { return strings.TrimSpace("Salt " + version) }
 
 func oneLine(err error) string {
 	return strings.Join(strings.Fields(err.Error()), " ")

@@ -41,7 +41,8 @@ type Minion struct {
 	MasterKeyErr error
 	Key          string // digest of its own key
 
-	AgentRuns, AgentKnown bool // whether an agent runs, and whether that is known
+	AgentRuns, AgentKnown bool // whether the minion's agent runs, and whether that is known
+	AgentInstalled        bool // the unit of an agent is there
 
 	Schedule map[string]any   // jobs of _schedule.conf, which Salt writes
 	Cron     []CronJob        // what cron runs on this machine
@@ -72,7 +73,8 @@ func ReadMinion(c salt.MinionConfig) Minion {
 	m.Unit = readUnit("salt-minion.service", unitFolders)
 	m.OptionSets = readOptionSets(c.Path, c.DropIns)
 	m.Cron, _ = cronJobs("/")
-	m.AgentRuns, m.AgentKnown = h.agentRuns()
+	m.AgentRuns, m.AgentKnown = h.agentRuns(c.Path)
+	m.AgentInstalled = readUnit("phoenix-agent.service", unitFolders).Path != ""
 	return m
 }
 
@@ -101,7 +103,7 @@ func readYAML(path string) (map[string]any, error) {
 func ExamineMinion(m Minion) []Finding {
 	var r report
 	c := m.Config
-	what := "Salt " + orUnknown(m.Version) + ", id " + orNone(c.ID, "made of the host's name") + ", configuration " + quote(c.Path)
+	what := saltOf(m.Version) + ", id " + orNone(c.ID, "made of the host's name") + ", configuration " + quote(c.Path)
 	if m.PID > 0 {
 		r.ok("salt-minion", "%s, runs as process %d", what, m.PID)
 	} else {
@@ -152,19 +154,19 @@ func examineMasters(r *report, m Minion) {
 // the agent sets, take a minion 1 MB, and some 0.1 ms a job to look through.
 const jidQueue = 1000
 
-// examineSettings looks at what the agent's drop-in would set.
+// examineSettings looks at what the agent's drop-in sets.
 func examineSettings(r *report, m Minion) {
 	o := m.Config.Options
 	failover := m.Config.MasterType == "failover"
 	if o["cache_jobs"] == true {
 		r.ok("cache-jobs", "cache_jobs is on")
 	} else {
-		r.add(Warning, "cache-jobs", m.options().set("cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that received it")
+		r.add(Warning, "cache-jobs", m.setting("cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that received it")
 	}
 	if n := whole(o, "minion_jid_queue_hwm", 100); n >= jidQueue {
 		r.ok("jid-queue", "the minion remembers %d job ids", n)
 	} else {
-		r.add(Note, "jid-queue", m.options().set("minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)), "the minion remembers %d job ids (minion_jid_queue_hwm)", n)
+		r.add(Note, "jid-queue", m.setting("minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)), "the minion remembers %d job ids (minion_jid_queue_hwm)", n)
 	}
 	if n := whole(o, "master_alive_interval", 0); n > 0 {
 		r.ok("alive-interval", "master_alive_interval is %d s", n)
@@ -172,7 +174,7 @@ func examineSettings(r *report, m Minion) {
 		// Masters with different publish ports, or several at once: see package agent.
 		r.ok("alive-interval", "master_alive_interval is off, as the agent sets it")
 	} else {
-		r.add(among(failover), "alive-interval", m.options().set("master_alive_interval", "15"), "master_alive_interval is off")
+		r.add(among(failover), "alive-interval", m.setting("master_alive_interval", "15"), "master_alive_interval is off")
 	}
 	idle, cnt, intvl := whole(o, "tcp_keepalive_idle", 300), whole(o, "tcp_keepalive_cnt", -1), whole(o, "tcp_keepalive_intvl", -1)
 	if cnt < 0 { // the kernel's own (net.ipv4.tcp_keepalive_*)
@@ -186,21 +188,21 @@ func examineSettings(r *report, m Minion) {
 	}
 	switch after := idle + cnt*intvl; {
 	case o["tcp_keepalive"] == false:
-		r.add(among(failover), "keep-alive", m.options().set("tcp_keepalive", "True"), "tcp_keepalive is off")
+		r.add(among(failover), "keep-alive", m.setting("tcp_keepalive", "True"), "tcp_keepalive is off")
 	case after > aliveMost:
-		r.add(among(failover), "keep-alive", m.options().setAll("tcp_keepalive_idle: 30", "tcp_keepalive_cnt: 3", "tcp_keepalive_intvl: 10"), "a dead connection ends after %d s", after)
+		r.add(among(failover), "keep-alive", m.settings("tcp_keepalive_idle: 30", "tcp_keepalive_cnt: 3", "tcp_keepalive_intvl: 10"), "a dead connection ends after %d s", after)
 	default:
 		r.ok("keep-alive", "a dead connection ends after %d s", after)
 	}
 	if o["rejected_retry"] == true {
 		r.ok("rejected-retry", "rejected_retry is on")
 	} else {
-		r.add(Note, "rejected-retry", m.options().set("rejected_retry", "True"), "rejected_retry is off")
+		r.add(Note, "rejected-retry", m.setting("rejected_retry", "True"), "rejected_retry is off")
 	}
 	if n := whole(o, "retry_dns", 30); n == 0 || !failover {
 		r.ok("retry-dns", "retry_dns is %d", n)
 	} else {
-		r.add(Warning, "retry-dns", m.options().set("retry_dns", "0"), "retry_dns is %d, and master_type is failover", n)
+		r.add(Warning, "retry-dns", m.setting("retry_dns", "0"), "retry_dns is %d, and master_type is failover", n)
 	}
 }
 
@@ -242,7 +244,7 @@ func examineDropIn(r *report, m Minion) {
 	}
 	switch {
 	case m.AgentRuns:
-		r.ok("agent", "an agent runs")
+		r.ok("agent", "the minion's agent runs")
 	case m.DropIn != nil && m.DropInErr == nil && m.AgentKnown:
 		r.add(Warning, "agent", run("systemctl start phoenix-agent").then("or, if the minion is to have no agent any more: remove "+quote(path)+" and restart it"), "the agent has written a list of masters, and does not run")
 	default:

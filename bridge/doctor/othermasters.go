@@ -39,7 +39,7 @@ func (h host) sharedFolders(c salt.Config) (shared []SharedFolder) {
 
 // masters are the configuration files of the masters that run. Each has many processes.
 func (h host) masters() (paths []string) {
-	for words := range h.commands() {
+	for _, words := range h.processes() {
 		if !slices.ContainsFunc(words, func(word string) bool { return filepath.Base(word) == "salt-master" }) {
 			continue
 		}

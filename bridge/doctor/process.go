@@ -6,7 +6,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -60,9 +59,9 @@ func (h host) command(pid int) []string {
 // maxProcesses bounds how many processes are examined.
 const maxProcesses = 100_000
 
-// commands are the command lines of all processes.
-func (h host) commands() iter.Seq[[]string] {
-	return func(yield func([]string) bool) {
+// processes are the command lines of all processes.
+func (h host) processes() iter.Seq2[int, []string] {
+	return func(yield func(int, []string) bool) {
 		folder, err := os.Open(h.proc)
 		if err != nil {
 			return
@@ -70,22 +69,11 @@ func (h host) commands() iter.Seq[[]string] {
 		defer folder.Close()
 		entries, _ := folder.Readdirnames(maxProcesses)
 		for _, name := range entries {
-			if pid, err := strconv.Atoi(name); err == nil && !yield(h.command(pid)) {
+			if pid, err := strconv.Atoi(name); err == nil && !yield(pid, h.command(pid)) {
 				return
 			}
 		}
 	}
-}
-
-// agentRuns reports whether a phoenix agent runs on this machine; known is false where
-// the processes of others cannot be seen (hidepid).
-func (h host) agentRuns() (runs, known bool) {
-	for words := range h.commands() {
-		if len(words) > 1 && filepath.Base(words[0]) == "phoenix" && slices.Contains(words[1:], "agent") && !slices.Contains(words, "--dry-run") {
-			return true, true
-		}
-	}
-	return false, len(h.command(1)) > 0
 }
 
 // homes are where packages put Salt.

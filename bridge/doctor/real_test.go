@@ -83,7 +83,7 @@ func masterFaults() []fault {
 		{"id-case", doctor.Warning, map[string]string{pki + "minions/case-1": one, pki + "minions_pre/CASE-1": two}, without(pki + "minions_pre/CASE-1"), []string{pki + "minions/case-1"}},
 		{"hidden-key", doctor.Warning, map[string]string{pki + "minions/hid-1": one, pki + "minions_pre/hid-1": two, pki + "minions_rejected/hid-1": two}, nil, []string{pki + "minions/hid-1"}},
 		{"rejected-keys", doctor.Note, map[string]string{pki + "minions_rejected/web-9": two}, nil, nil},
-		{"denied-keys", doctor.Warning, map[string]string{pki + "minions_denied/web-8": two, pki + "minions/web-8": one}, nil, []string{pki + "minions/web-8"}},
+		{"denied-keys", doctor.Warning, map[string]string{pki + "minions_denied/web-8": two, pki + "minions/web-8": one}, without(pki + "minions_denied/web-8"), []string{pki + "minions/web-8"}},
 	}
 }
 

@@ -1,6 +1,10 @@
 package doctor
 
-import "strings"
+import (
+	"strings"
+
+	"phoenix/bridge/plural"
+)
 
 // Relay is what a bridge says of its relay.
 type Relay struct {
@@ -27,6 +31,6 @@ func examineRelay(r *report, b *Bridge) {
 			"targets by grains, pillar and compound wait for minions of this master only: %s", relay.Data)
 	}
 	if relay.Deaf == "" && len(relay.Away) == 0 && relay.Data == "" {
-		r.ok("relay", "it reaches %s", count(relay.With, "other master"))
+		r.ok("relay", "it reaches %s", plural.Of(relay.With, "other master"))
 	}
 }

@@ -132,3 +132,33 @@ func (m Minion) overriders(changed []string) (paths []string) {
 	}
 	return paths
 }
+
+// setting is the fix of an option that the agent's drop-in sets: the first list that the
+// agent writes has it, and a file besides would restart the minion for nothing.
+func (m Minion) setting(option, value string) Fix {
+	if fix, ok := m.byAgent(); ok {
+		return fix
+	}
+	return m.options().set(option, value)
+}
+
+// settings is setting for several options.
+func (m Minion) settings(lines ...string) Fix {
+	if fix, ok := m.byAgent(); ok {
+		return fix
+	}
+	return m.options().setAll(lines...)
+}
+
+// byAgent reports whether an agent is there that has not written its drop-in yet.
+func (m Minion) byAgent() (Fix, bool) {
+	switch {
+	case m.DropIn != nil || m.DropInErr != nil:
+		return Fix{}, false
+	case m.AgentRuns:
+		return say("nothing: the agent sets this when it writes its first list of masters"), true
+	case m.AgentInstalled:
+		return say("the agent sets this when it writes its first list of masters: systemctl enable --now phoenix-agent"), true
+	}
+	return Fix{}, false
+}

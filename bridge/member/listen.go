@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"phoenix/bridge/event"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/zmtp"
 )
 
@@ -67,7 +68,7 @@ func (m *Member) Listen(ctx context.Context, h Handler) error {
 				return err
 			}
 			if left > 0 {
-				h.Skipped(fmt.Errorf("%d jobs came while this bridge was busy", left))
+				h.Skipped(fmt.Errorf("%s came while this bridge was busy", plural.Of(left, "job")))
 			}
 			if load, err := m.open(ctx, p.message); err != nil {
 				if ctx.Err() != nil {

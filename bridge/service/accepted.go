@@ -50,6 +50,22 @@ func (e *Engine) rememberAccepted(id string, row fleet.Minion, digest string) {
 	}
 }
 
+// countAccepted has the beats say of how many ids a key is accepted, soon after one was
+// accepted or deleted.
+func (e *Engine) countAccepted() {
+	now := e.now()
+	if !e.recount || !e.resyncs.done || now.Before(e.recountAt) {
+		return
+	}
+	e.recountAt = now.Add(countAcceptedEvery)
+	list, err := e.keys.List()
+	if err != nil {
+		return // the next comparison reports it
+	}
+	e.beats.SetMinions(len(list.Accepted))
+	e.recount = false
+}
+
 // removedByHand reports whether the key bound to a row was accepted on this
 // master, and is gone without our doing.
 func (e *Engine) removedByHand(id string, row fleet.Minion) bool {

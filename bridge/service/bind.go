@@ -7,6 +7,7 @@ import (
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // bind writes keys to rows, and returns those whose pending key may be accepted.
@@ -23,7 +24,7 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 		for _, v := range views {
 			e.invalidate(v.ID) // whether it was written is not known
 		}
-		return nil, fmt.Errorf("bind %d keys: %w", len(changes), err)
+		return nil, fmt.Errorf("bind %s: %w", plural.Of(len(changes), "key"), err)
 	}
 	var bound []*keyView
 	for i, r := range results {
@@ -85,6 +86,16 @@ func (e *Engine) removed(v *keyView) {
 	e.problems.over(KeyRemoved, v.ID)
 }
 
+// otherAccepted reports an accepted key that is not the bound one, as after the restore of
+// an older copy of the store. The audit trail has a line about it.
+func (e *Engine) otherAccepted(v *keyView) {
+	if v.decision.OtherAccepted() {
+		e.problems.report(OtherKey, v.ID, v.decision.Reason)
+	} else {
+		e.problems.over(OtherKey, v.ID)
+	}
+}
+
 // trackHighstate opens, or goes on with, the highstate of a minion that wants a highstate.
 func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 	accepted := v.Accepted.Present && v.Accepted.Digest == v.Row.KeySHA256 && v.Row.KeySHA256 != ""
@@ -104,6 +115,7 @@ func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 		row.PublicKey = ""
 		c = &highstate{opened: now}
 		c.UpdateRow(row, now)
+		c.KeyAt, c.Accepted, c.anew = now, true, row.ReplacedSHA256 != ""
 		e.highstates[id] = c
 		e.rows.drop(id)
 		e.inbox.subscribe(row.ClaimJID)
@@ -114,7 +126,13 @@ func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 			c.acceptedAt = now
 		}
 	}
+	if accepted && !c.Accepted {
+		c.KeyChanged(now)
+	}
 	c.Accepted = accepted
+	// A start event that was read together with a change of the key may be of the machine
+	// that had the former one: the minion is asked instead.
+	connected, c.anew = connected && !c.anew, false
 	if connected && accepted {
 		c.ConnectedAt = now
 		if c.firstConnected.IsZero() {

@@ -10,6 +10,7 @@ import (
 
 	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -20,7 +21,7 @@ import (
 // just after: Salt says nothing of a file that it could not remove (3006.28,
 // 3007.15, 3008.3; tried).
 func (e *Engine) deleteKeys(ctx context.Context) error {
-	if len(e.deletes) == 0 || e.now().Before(e.deleteAt) {
+	if len(e.deletes) == 0 {
 		return nil
 	}
 	ids := e.nextDeletions()
@@ -81,7 +82,7 @@ func (e *Engine) viewsToDelete(ctx context.Context, ids []string) (map[string]*k
 	}
 	rows, bad, err := e.readRows(ctx, slices.Collect(maps.Values(instances)))
 	if err != nil {
-		return nil, fmt.Errorf("read %d terminated minions: %w", len(ids), err)
+		return nil, fmt.Errorf("read %s: %w", plural.Of(len(ids), "terminated minion"), err)
 	}
 	views := make(map[string]*keyView, len(ids))
 	for _, id := range ids {
@@ -166,6 +167,7 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 	}
 	e.cancelDeletion(id)
 	e.accepted.Remove(id)
+	e.recount = true
 	if v.decision.Act == decide.ReplaceKey {
 		e.audit.Replaced(id, v.Accepted.Digest, v.Row)
 		e.restoring[id] = true // a row without the key's text: its minion's next request brings it
@@ -187,7 +189,7 @@ func (e *Engine) deleteFailed(ids []string, err error) error {
 		e.undeletable[ids[0]].refused = true
 		return nil
 	}
-	return fmt.Errorf("delete keys of %d minions: %w", len(ids), err)
+	return fmt.Errorf("delete keys of %s: %w", plural.Of(len(ids), "minion"), err)
 }
 
 // pause is a wait that grows.

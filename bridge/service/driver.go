@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"phoenix/bridge/decide"
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/salt"
 )
 
@@ -42,5 +43,30 @@ type highstate struct {
 	backoff   [sides]backoff // after failures that concern it alone
 	alone     bool           // its highstate is published by itself: it may be why others' are not
 
+	anew bool // its key has changed since it was checked
+
 	acceptedAt, firstConnected time.Time // first here, for metrics; zero: not seen
+}
+
+// UpdateRow records a row that was read, or that another wrote.
+func (c *highstate) UpdateRow(row fleet.Minion, now time.Time) {
+	known := c.KeyAt
+	c.HighstateView.UpdateRow(row, now)
+	if c.KeyAt != known {
+		c.heardAnew()
+	}
+}
+
+// KeyChanged records that another key than before lets the minion in here, or the same
+// one anew.
+func (c *highstate) KeyChanged(now time.Time) {
+	c.HighstateView.KeyChanged(now)
+	c.heardAnew()
+}
+
+// heardAnew forgets what was measured of the machine that had the former key.
+func (c *highstate) heardAnew() {
+	c.anew = true
+	c.answers, c.answersTo, c.unread = salt.Answers{}, time.Time{}, ""
+	c.acceptedAt, c.firstConnected = time.Time{}, time.Time{}
 }

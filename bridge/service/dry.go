@@ -18,8 +18,9 @@ import (
 // Plan counts what a bridge would do about the keys that the master has now.
 type Plan struct {
 	Acts       map[decide.KeyAct]int
-	Foreign    int // ids that are accepted, and have no row
-	Highstates int // first highstates, of minions that are connected or will be
+	Foreign    int      // ids that are accepted, and have no row
+	Highstates int      // first highstates, of minions that are connected or will be
+	OtherKeys  []string // ids whose accepted key is not the bound one
 	// Problems are ids that would be passed over; see Status.Problems.
 	Problems []Problem
 	Unlisted int // ids that wait for acceptance, and have no row
@@ -59,6 +60,9 @@ func MakePlan(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore,
 func (p *Plan) add(cfg Config, v *keyView, report func(id string, d decide.KeyDecision, highstate bool)) {
 	d := decide.Keys(cfg.Admit, v.KeyView)
 	p.Acts[d.Act]++
+	if d.OtherAccepted() {
+		p.OtherKeys = append(p.OtherKeys, v.ID)
+	}
 	if decide.PhaseOf(v.Row, v.Known, v.Accepted.Present) == decide.PhaseForeign {
 		p.Foreign++
 	}

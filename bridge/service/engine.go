@@ -101,6 +101,9 @@ const (
 	// batch bounds what one call of store or master is asked for, and how many ids
 	// a step checks before it publishes, records and deletes.
 	batch = 500
+	// countAcceptedEvery bounds how often accepted keys are counted between comparisons: a
+	// listing of folders. Strangers who ask to be accepted let it happen that often.
+	countAcceptedEvery = 15 * time.Second
 	// jobsFor: how long the answer to an ask or a ping may take to matter.
 	jobsFor = 10 * time.Minute
 	// unstableFor: a key file that is being written is read again after that.
@@ -160,6 +163,9 @@ type Engine struct {
 	wrong      map[string]string    // digests of keys that were accepted in another's place
 	refusals   int                  // keys whose acceptance was refused alone, in a row
 	repairedAt map[string]time.Time // when an accepted key that is none was last written anew
+
+	recount   bool      // accepted keys may have come or gone since they were counted
+	recountAt time.Time // when they are counted again at the soonest
 
 	preloaded     bool // false: known keys are still to be written
 	keysPreloaded bool // they were written once
@@ -248,10 +254,13 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	if err := e.drive(ctx); ctx.Err() == nil {
 		e.reportStage(stageHighstates, err)
 	}
-	e.runStage(ctx, stageDeletes, e.deleteKeys)
+	if len(e.deletes) == 0 || !e.now().Before(e.deleteAt) {
+		e.runStage(ctx, stageDeletes, e.deleteKeys)
+	}
 	if now := e.now(); now.Sub(e.jobsDroppedAt) >= jobsFor {
 		e.dropOldJobs(now) // though no comparison can be ended
 	}
+	e.countAccepted()
 	e.publishStatus()
 	return e.nextDue(e.now())
 }

@@ -34,14 +34,24 @@ type callFailures struct {
 	askAt   time.Time // when the next round of questions may go out
 }
 
-// sidesDown is what delays whole sides.
+// downFor: a side of which nothing was asked for that long since its last failure is no
+// longer called down, if this master is proven to serve and its beats reach the store.
+const downFor = time.Minute
+
+// sidesDown is what delays whole sides. One that has failed is down until a call of it
+// succeeds: that the next one is due is no success.
 func (d *driver) sidesDown() error {
 	now := d.now()
 	var errs []error
 	for s := range sides {
-		if now.Before(d.failures.down[s].until) {
-			errs = append(errs, d.failures.err[s])
+		if d.failures.err[s] == nil {
+			continue
 		}
+		if now.Sub(d.failures.down[s].until) > downFor && d.beats.LeaseValid(now) {
+			d.failures.down[s], d.failures.err[s] = backoff{}, nil
+			continue
+		}
+		errs = append(errs, d.failures.err[s])
 	}
 	return errors.Join(errs...)
 }
@@ -80,18 +90,23 @@ func (d *driver) call(ctx context.Context, s side, ids []string, do func(context
 }
 
 // concernsAll reports whether an error concerns everybody, whatever was asked for.
-func concernsAll(err error) bool {
+func concernsAll(err error) bool { return causeOf(err) != err }
+
+// causeOf returns which of the errors that concern everybody an error is, without the call
+// that it was met at; else the error itself.
+func causeOf(err error) error {
 	for _, of := range []error{fleet.ErrUnavailable, fleet.ErrDenied, salt.ErrUnreachable, salt.ErrAuth, salt.ErrDenied} {
 		if errors.Is(err, of) {
-			return true
+			return of
 		}
 	}
-	return false
+	return err
 }
 
+// sideFailed lets what needs a side wait. Minions show the cause alone: the log has the rest.
 func (d *driver) sideFailed(s side, err error) {
 	d.failures.err[s] = err
-	d.failures.down[s].failed(err, retryFirst, retryMost, d.now())
+	d.failures.down[s].failed(causeOf(err), retryFirst, retryMost, d.now())
 }
 
 // holdBack lets one minion wait, for what failed for it alone.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -90,7 +91,7 @@ func (d *driver) apply(ctx context.Context, verb string, ids []string, changes [
 		for _, id := range ids {
 			d.highstates[id].stale = true
 		}
-		return fmt.Errorf("%s %d highstates: %w", verb, len(ids), err)
+		return fmt.Errorf("%s %s: %w", verb, plural.Of(len(ids), "highstate"), err)
 	}
 	for i, r := range results {
 		id, c := ids[i], d.highstates[ids[i]]
@@ -114,6 +115,7 @@ func (d *driver) apply(ctx context.Context, verb string, ids []string, changes [
 		d.log.Debug("change did not apply", "minion", id, "change", verb, "err", r.Err)
 		c.stale = false
 		c.UpdateRow(r.Row, d.now())
+		c.stale = c.anew // its keys are to be checked: see rowRead
 		d.inbox.subscribe(r.Row.ClaimJID)
 		if errors.Is(r.Err, fleet.ErrPrecondition) || c.Ended != nil {
 			// The rules thought that it would apply, the row says no: no other
@@ -171,7 +173,7 @@ func (d *driver) publish(ctx context.Context, ids []string) error {
 	}
 	doubt := errors.Is(err, salt.ErrUnreachable) || errors.Is(err, salt.ErrDoubt)
 	if err != nil {
-		err = fmt.Errorf("publish highstate %s to %d minions: %w", jid, len(ids), err)
+		err = fmt.Errorf("publish highstate %s to %s: %w", jid, plural.Of(len(ids), "minion"), err)
 		if !doubt {
 			return err
 		}
@@ -203,7 +205,7 @@ func (d *driver) read(ctx context.Context, ids []string) error {
 	rows, err := d.store.Minions(ctx, instances)
 	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
-		return fmt.Errorf("read %d minions: %w", len(ids), err)
+		return fmt.Errorf("read %s: %w", plural.Of(len(ids), "minion"), err)
 	}
 	for i, id := range ids {
 		switch row, found := rows[instances[i]]; {

@@ -64,9 +64,14 @@ func (e *Engine) applyUpsert(row fleet.Minion) bool {
 
 // invalidate drops what is remembered of a row that somebody else changed.
 func (e *Engine) invalidate(id string) {
-	e.rows.drop(id)
 	delete(e.missingProofs, id)
 	delete(e.unchanged, id)
+	e.forgetRow(id)
+}
+
+// forgetRow has the row of an id read again before anything is decided on it.
+func (e *Engine) forgetRow(id string) {
+	e.rows.drop(id)
 	if c := e.highstates[id]; c != nil {
 		c.stale, c.due = true, time.Time{}
 	}

@@ -10,6 +10,7 @@ import (
 	"phoenix/bridge/decide"
 	"phoenix/bridge/event"
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -56,7 +57,7 @@ func (d *driver) ping(ctx context.Context, ids []string) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("ping %d minions: %w", len(ids), err)
+		return fmt.Errorf("ping %s: %w", plural.Of(len(ids), "minion"), err)
 	}
 	for _, id := range ids {
 		d.highstates[id].Pinged = d.now()
@@ -68,7 +69,7 @@ func (d *driver) ping(ctx context.Context, ids []string) error {
 func (d *driver) ask(ctx context.Context, ids []string) error {
 	sent := d.now()
 	if err := d.question(decide.Ask, "", sent, func(jid string) error { return d.master.Ask(ctx, jid, salt.WhatRuns(), ids) }); err != nil {
-		return fmt.Errorf("ask %d minions what they run: %w", len(ids), err)
+		return fmt.Errorf("ask %s what they run: %w", plural.Of(len(ids), "minion"), err)
 	}
 	for _, id := range ids {
 		d.highstates[id].AskedAt(sent)
@@ -81,7 +82,7 @@ func (d *driver) trace(ctx context.Context, ids []string) error {
 	about, sent := d.highstates[ids[0]].Row.ClaimJID, d.now()
 	for _, q := range []salt.Question{salt.FindJob(about), salt.FindCached(about)} {
 		if err := d.question(decide.Trace, about, sent, func(jid string) error { return d.master.Ask(ctx, jid, q, ids) }); err != nil {
-			return fmt.Errorf("ask %d minions after %s: %w", len(ids), about, err)
+			return fmt.Errorf("ask %s after %s: %w", plural.Of(len(ids), "minion"), about, err)
 		}
 	}
 	for _, id := range ids {
@@ -94,7 +95,7 @@ func (d *driver) trace(ctx context.Context, ids []string) error {
 func (d *driver) askMasterType(ctx context.Context, ids []string) error {
 	sent := d.now()
 	if err := d.question(decide.Kind, "", sent, func(jid string) error { return d.master.Ask(ctx, jid, salt.MasterType(), ids) }); err != nil {
-		return fmt.Errorf("ask %d minions for their master_type: %w", len(ids), err)
+		return fmt.Errorf("ask %s for their master_type: %w", plural.Of(len(ids), "minion"), err)
 	}
 	for _, id := range ids {
 		d.highstates[id].KindAskedAt(sent)
@@ -132,6 +133,9 @@ func (d *driver) handleReturns(returns []event.Return, now time.Time) {
 
 // handleAnswer records an answer to one of our jobs.
 func (d *driver) handleAnswer(c *highstate, asked job, r event.Return, now time.Time) error {
+	if !c.Counts(asked.sent) {
+		return nil
+	}
 	c.ConnectedAt = now
 	switch asked.kind {
 	case decide.Ask:

@@ -26,6 +26,7 @@ func (e *Engine) processIDs(ctx context.Context, connected map[string]bool) erro
 // a name, a proof) does not delay other ids; the error is for what all of them need,
 // which is the store.
 func (e *Engine) processKeys(ctx context.Context, ids []string, listing keyListing, connected map[string]bool) error {
+	e.recount = e.recount || listing == nil // an event; a comparison counts them itself
 	views := e.views(ids, listing, connected)
 	if err := e.addRows(ctx, views, connected); err != nil {
 		return err
@@ -68,6 +69,7 @@ func (e *Engine) processKeys(ctx context.Context, ids []string, listing keyListi
 		}
 		e.queue.done(id)
 		e.removed(v)
+		e.otherAccepted(v)
 		e.trackHighstate(id, v, connected[id])
 		e.markUnchanged(id, v)
 	}
@@ -164,6 +166,9 @@ func (e *Engine) view(id string, listing keyListing) (*keyView, error) {
 func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connected map[string]bool) error {
 	var known []string
 	for _, id := range slices.Sorted(maps.Keys(views)) {
+		if e.differs(views[id]) {
+			e.forgetRow(id)
+		}
 		// Of an id without a key only one thing is asked: was it deleted by hand?
 		if v := views[id]; v.Valid && (v.any() || e.accepted.Knows(id) || e.launches.expected[id] != nil) {
 			known = append(known, id)
@@ -189,6 +194,20 @@ func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connect
 		v.Removed = v.Known && !v.Accepted.Present && e.removedByHand(id, v.Row)
 	}
 	return nil
+}
+
+// differs reports whether the accepted key of a view is not the one that is remembered.
+// An administrator's command binds another key, then replaces this one, and notifies the
+// bridge at the end: only the row as it is now says whose doing it is.
+func (e *Engine) differs(v *keyView) bool {
+	if !v.Accepted.Present {
+		return e.accepted.Knows(v.ID)
+	}
+	bound := e.rows.entries[v.ID].row.KeySHA256
+	if c := e.highstates[v.ID]; c != nil {
+		bound = c.Row.KeySHA256
+	}
+	return bound != "" && bound != v.Accepted.Digest
 }
 
 // repairKey asks for an accepted key that is none (a loss of power may leave such a

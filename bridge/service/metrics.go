@@ -136,7 +136,7 @@ var reported = []Metric{
 			}
 			return out
 		}},
-	{"phoenix_minions_passed_over", "gauge", "kind", "Minions that are skipped or unusual, while all others are served: row (cannot be decoded), key (cannot be read or written), entry (a file among the keys that is no key), stuck (cannot be deleted), stamp (the row's time is ahead of this clock), removed (the key was deleted here by hand).",
+	{"phoenix_minions_passed_over", "gauge", "kind", "Minions that are skipped or unusual, while all others are served: row (cannot be decoded), key (cannot be read or written), entry (a file among the keys that is no key), stuck (cannot be deleted), stamp (the row's time is ahead of this clock), removed (the key was deleted here by hand), other (the accepted key is not the bound one).",
 		func(r Report, _ time.Time) map[string]float64 {
 			return by(r.Engine.Problem)
 		}},

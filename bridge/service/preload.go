@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -64,6 +65,7 @@ func (e *Engine) writeAccepted(rows []fleet.Minion, listing keyListing) error {
 		return nil
 	}
 	written, faults, err := e.keys.WriteAccepted(keys)
+	e.recount = e.recount || len(written) > 0
 	for _, id := range written {
 		e.accepted.Add(id, digests[id])
 		e.cancelDeletion(id) // by the name of a former machine
@@ -81,7 +83,7 @@ func (e *Engine) writeAccepted(rows []fleet.Minion, listing keyListing) error {
 		e.problem(BadKey, id, faults[id])
 	}
 	if err != nil {
-		return fmt.Errorf("write %d known keys: %w", len(keys), err)
+		return fmt.Errorf("write %s: %w", plural.Of(len(keys), "known key"), err)
 	}
 	return nil
 }
@@ -92,11 +94,11 @@ func (e *Engine) restore(ctx context.Context) error {
 	ids = ids[:min(len(ids), batch)]
 	instances, err := e.names.instances(ctx, ids)
 	if err != nil {
-		return fmt.Errorf("resolve %d minion ids: %w", len(ids), err)
+		return fmt.Errorf("resolve %s: %w", plural.Of(len(ids), "minion id"), err)
 	}
 	rows, bad, err := e.readRows(ctx, slices.Collect(maps.Values(instances)))
 	if err != nil {
-		return fmt.Errorf("read %d minions: %w", len(ids), err)
+		return fmt.Errorf("read %s: %w", plural.Of(len(ids), "minion"), err)
 	}
 	for _, id := range ids {
 		delete(e.restoring, id)

@@ -15,9 +15,10 @@ const (
 	BadStamp    ProblemKind = "stamp"   // its row is stamped ahead of this host's clock
 	BadEntry    ProblemKind = "entry"   // what lies among the keys and is none
 	KeyRemoved  ProblemKind = "removed" // its key was deleted here by hand
+	OtherKey    ProblemKind = "other"   // its accepted key here is not the bound one
 )
 
-var problemKinds = [...]ProblemKind{Undeletable, KeyRemoved, BadRow, BadKey, BadEntry, BadStamp}
+var problemKinds = [...]ProblemKind{Undeletable, KeyRemoved, OtherKey, BadRow, BadKey, BadEntry, BadStamp}
 
 // Problem is one id that is passed over, or odd, while all others are served.
 type Problem struct {

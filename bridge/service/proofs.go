@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // missingProofs remembers which minions' instances have not written their proof, so that
@@ -40,7 +41,7 @@ func (e *Engine) readProofs(ctx context.Context, ids []string, views map[string]
 	var found map[string]fleet.Proof
 	if !e.runStage(ctx, stageProofs, func(ctx context.Context) (err error) {
 		if found, err = e.cfg.Proofs.Proofs(ctx, instances); err != nil {
-			err = fmt.Errorf("read %d proofs: %w", len(ask), err)
+			err = fmt.Errorf("read %s: %w", plural.Of(len(ask), "proof"), err)
 		}
 		return err
 	}) {

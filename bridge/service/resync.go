@@ -134,6 +134,7 @@ func (e *Engine) endResync() {
 		_, here := s.listing[id]
 		return here || e.problems.has(KeyRemoved, id) // it is checked, and reported once
 	})
+	maps.DeleteFunc(e.problems[OtherKey], func(id, _ string) bool { _, here := s.listing[id]; return !here })
 	e.resyncs.census = s.census
 	e.beats.SetMinions(s.accepted())
 	e.resyncs.readAt = s.wall

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 )
 
 // rowCache remembers rows for a moment: those that need nothing done, and ids
@@ -65,7 +66,7 @@ func (e *Engine) lookupRows(ctx context.Context, ids []string, unnamed func(id s
 		var instances map[string]string
 		if !e.runStage(ctx, stageNames, func(ctx context.Context) (err error) {
 			if instances, err = e.names.instances(ctx, chunk); err != nil {
-				err = fmt.Errorf("resolve %d minion ids: %w", len(chunk), err)
+				err = fmt.Errorf("resolve %s: %w", plural.Of(len(chunk), "minion id"), err)
 			}
 			return err
 		}) {
@@ -82,7 +83,7 @@ func (e *Engine) lookupRows(ctx context.Context, ids []string, unnamed func(id s
 		}
 		found, faulty, err := e.readRows(ctx, wanted)
 		if err != nil {
-			return nil, nil, fmt.Errorf("look up %d minions: %w", len(chunk), err)
+			return nil, nil, fmt.Errorf("look up %s: %w", plural.Of(len(chunk), "minion"), err)
 		}
 		for _, id := range chunk {
 			if fault := faulty[instances[id]]; fault != nil {
@@ -135,6 +136,9 @@ func (e *Engine) updateRow(id string, l cachedRow) {
 		c.UpdateRow(l.row, now)
 		e.inbox.subscribe(l.row.ClaimJID)
 		c.stale, c.due = false, time.Time{}
+		if c.anew {
+			e.queue.add(id, false) // is the new key accepted here?
+		}
 		return
 	}
 	if l.until.IsZero() {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"phoenix/bridge/retry"
@@ -43,8 +44,7 @@ const (
 	retryMost  = 30 * time.Second
 	// relogEvery: a fault that stays is logged again that often.
 	relogEvery = 10 * time.Minute
-	// relogNews: and another one in its place, not more often than that: a text may
-	// have a job id in it, which is another each time.
+	// relogNews: and another one in its place, not more often than that.
 	relogNews = 30 * time.Second
 )
 
@@ -76,7 +76,7 @@ func (e *Engine) endStage(name stageName, err error) {
 		return
 	}
 	s.failures++
-	news := s.fault != err.Error() && now.Sub(s.loggedAt) >= relogNews
+	news := withoutDigits(s.fault) != withoutDigits(err.Error()) && now.Sub(s.loggedAt) >= relogNews
 	wait := retry.Backoff{First: retryFirst, Most: retryMost}.After(s.failures)
 	s.retryAt, s.fault = now.Add(wait), err.Error()
 	e.audit.HeldUp()
@@ -87,8 +87,22 @@ func (e *Engine) endStage(name stageName, err error) {
 	e.stages[name] = s
 }
 
-// reportStage records what a stage says of itself that paces its tries by itself.
+// withoutDigits is what two texts of one fault have in common: job ids and counts differ.
+func withoutDigits(text string) string {
+	return strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// reportStage records what a stage says of itself that paces its tries by itself. The same
+// error again is that of the same try.
 func (e *Engine) reportStage(name stageName, err error) {
+	if s := e.stages[name]; err != nil && s.fault == err.Error() && e.now().Sub(s.loggedAt) < relogEvery {
+		return
+	}
 	if e.endStage(name, err); err != nil {
 		s := e.stages[name]
 		s.retryAt = time.Time{}

@@ -90,6 +90,9 @@ func (h *halfBroken) Accept(ctx context.Context, ids []string) error {
 
 func (h *halfBroken) Delete(ctx context.Context, keys map[salt.State][]string) error {
 	h.deletes++
+	if h.fault == "deletes time out" {
+		return fmt.Errorf("%w: context deadline exceeded", salt.ErrUnreachable)
+	}
 	for _, ids := range keys {
 		if h.fault == "refused delete" && anyBad(ids) {
 			return fmt.Errorf("%w: key.delete_dict: no", salt.ErrRefused)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/plural"
 	"phoenix/bridge/salt"
 )
 
@@ -83,7 +84,7 @@ func (e *Engine) writeTombstones(ctx context.Context, due []fleet.Change) error 
 	for chunk := range slices.Chunk(due, batch) {
 		results, err := e.store.Apply(ctx, chunk)
 		if err != nil {
-			return fmt.Errorf("strip %d terminated minions: %w", len(chunk), err)
+			return fmt.Errorf("strip %s: %w", plural.Of(len(chunk), "terminated minion"), err)
 		}
 		for i, r := range results {
 			if r.Err != nil { // revived, or pruned

@@ -90,6 +90,23 @@ func TestPendingKeyIsNoMinion(t *testing.T) {
 	}
 }
 
+// TestAcceptedKeysAreCountedSoon: the beats say of a key that was accepted or deleted
+// before the next comparison.
+func TestAcceptedKeysAreCountedSoon(t *testing.T) {
+	r := newRig(t, openSQLite(t), func(*Config) {})
+	r.bearer("web-1")
+	r.bearer("web-2")
+	r.runFor(time.Minute)
+	if r.minions != 2 {
+		t.Errorf("%d after two were accepted", r.minions)
+	}
+	r.apply(fleet.Retire{InstanceID: "web-2"})
+	r.runFor(3 * time.Minute)
+	if r.minions != 1 {
+		t.Errorf("%d after one was deleted", r.minions)
+	}
+}
+
 // compares lets the next comparison come.
 func (r *rig) compares() {
 	r.t.Helper()

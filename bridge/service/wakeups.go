@@ -37,6 +37,9 @@ func (e *Engine) nextDue(now time.Time) time.Time {
 	if e.breakerOpen() != "" {
 		sooner(e.breaker.pollAt)
 	}
+	if e.recount && e.resyncs.done {
+		sooner(e.recountAt)
+	}
 	if len(e.deletes) > 0 {
 		sooner(e.stageDueAt(stageDeletes, e.deleteAt))
 	}

@@ -209,7 +209,7 @@ func (s *snapshot) master(m fleet.Master, lease time.Duration, now time.Time, ru
 		out.Connected = "" // its row is too old to say so
 		s.attend("bad", m.InstanceID, "no heartbeat for "+strings.TrimSuffix(out.Seen, " ago"), "systemctl status phoenix-bridge (there); phoenix masters retire "+m.InstanceID)
 	case m.Draining:
-		out.State, out.Class = "draining", "warn"
+		out.State, out.Class = admin.DrainState(m, lease, now), "warn"
 	case !m.Ready:
 		out.State, out.Class = "not ready", "bad"
 		s.attend("bad", m.InstanceID, "it is not ready: no minion is sent there", "phoenix status (there)")
@@ -231,6 +231,9 @@ func (s *snapshot) bridge(r *service.Report, hint string) {
 		s.attend("warn", r.InstanceID, "work is delayed: "+r.Engine.Fault, "phoenix status")
 	}
 	for _, p := range r.Engine.Problems {
+		if p.Kind == service.OtherKey { // it is among the other keys
+			continue
+		}
 		s.attend("warn", p.Minion, p.What, "phoenix minions explain "+p.Minion)
 	}
 }

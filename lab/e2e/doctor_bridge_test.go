@@ -29,7 +29,7 @@ func newBesideBridge(t *testing.T, bridge *lab.Bridge) besideBridge {
 	}
 	b := besideBridge{bridge, t.TempDir()}
 	for name, text := range map[string]string{
-		"phoenix":   fmt.Sprintf("#!/bin/sh\nexec %s --config %s \"$@\"\n", binary, bridge.ConfigPath()),
+		"phoenix":   fmt.Sprintf("#!/bin/sh\nexec %s \"$@\"\n", binary),
 		"systemctl": "#!/bin/sh\necho \"$@\" >>" + filepath.Join(b.bin, "asked") + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(b.bin, name), []byte(text), 0o755); err != nil {
@@ -83,7 +83,7 @@ func TestDoctorBesideABridge(t *testing.T) {
 			acceptUnknown(t, master, 1)
 			b := newBesideBridge(t, bridge)
 
-			if f := b.find(t, "bridge"); f.Severity != doctor.Note || len(f.Commands) > 0 || !strings.HasPrefix(f.Mend, "first adopt 1 accepted key: phoenix adopt --dry-run") {
+			if f := b.find(t, "bridge"); f.Severity != doctor.Note || len(f.Commands) > 0 || !strings.HasPrefix(f.Mend, "first adopt 1 accepted key: phoenix --config ") || !strings.Contains(f.Mend, " adopt --dry-run, then ") {
 				t.Errorf("before adoption: %+v", f)
 			}
 			bridge.Phoenix("adopt", "--dry-run")

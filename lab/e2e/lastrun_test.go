@@ -91,7 +91,7 @@ func TestNightQuestions(t *testing.T) {
 			if out, stderr, code := bridge.Try("masters", "check", master.ID); code != 1 || !strings.Contains(out+stderr, "no other master serves") {
 				t.Errorf("may it be restarted: exit %d, %s%s", code, out, stderr)
 			}
-			if out := bridge.Phoenix("highstate", "show", "web-1"); !strings.Contains(out, "1 states, 0 changed, 0 failed") {
+			if out := bridge.Phoenix("highstate", "show", "web-1"); !strings.Contains(out, "1 state, 0 changed, 0 failed") {
 				t.Errorf("what its highstate did: %s", out)
 			}
 			if out := bridge.Phoenix("highstate", "list"); !strings.Contains(out, "web-2") || !strings.Contains(out, "wanted: starts when its key is accepted") {

@@ -99,7 +99,7 @@ func TestRebindLimit(t *testing.T) {
 	l.StartMinion(options)
 	l.Eventually(within, "the second one is refused", func() (bool, string) {
 		out := bridge.Phoenix("minions", "explain", "web-1")
-		return strings.Contains(out, "key not rebound") && strings.Contains(out, "rebind.limit: 1 keys were rebound"), out
+		return strings.Contains(out, "key not rebound") && strings.Contains(out, "rebind.limit: 1 key rebound"), out
 	})
 	if row := bridge.Minions()["web-1"]; row.KeySHA256 != after.KeySHA256 {
 		t.Errorf("bound past the limit: %s", row.KeySHA256)
@@ -107,5 +107,65 @@ func TestRebindLimit(t *testing.T) {
 	if out := bridge.Phoenix("minions", "explain", "web-1", "-n", "100"); strings.Count(out, "another key is denied key=") != 2 ||
 		!strings.Contains(out, "key="+after.KeySHA256+" bound="+before.KeySHA256) {
 		t.Errorf("the trail does not tell of both keys: %s", out)
+	}
+}
+
+// A rebuilt machine whose minion has exited since its key was denied: its key is bound, and
+// nothing says that it answers, though the first highstate of the former machine had
+// failed a moment before. When it is started, it has its highstate. A rebind that begins
+// before the machine is switched on ends when that one answers.
+func TestRebuiltMachineHasExited(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master})
+	master.Ready()
+	bridge.Start()
+	bridge.Ready()
+	f := fixture{l, master, bridge}
+	options := lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}, State: lab.State{Fail: -1}}
+	bridge.Phoenix("minions", "add", "web-1")
+	old := l.StartMinion(options)
+	l.Eventually(within, "its highstate fails", func() (bool, string) {
+		row := bridge.Minions()["web-1"]
+		return row.ClaimState == fleet.Failed, fmt.Sprintf("%+v", row)
+	})
+	old.Kill()
+	options.State = lab.State{}
+	rebuilt := l.StartMinion(options)
+	l.Eventually(within, "its key is denied", func() (bool, string) {
+		return len(master.Denied()) == 1, fmt.Sprint(master.Denied(), master.Pending())
+	})
+	rebuilt.Kill() // Salt's minion exits by itself 10 to 20 s after it was denied
+	out, stderr, code := bridge.Try("keys", "accept", "--rebind", "--yes", "--wait", "15s", "web-1")
+	row := bridge.Minions()["web-1"]
+	if code != 9 || strings.Contains(out, "answers") || !strings.Contains(stderr, "has not answered within 15s") || !strings.Contains(stderr, "rejected_retry") ||
+		row.ClaimState != fleet.Unclaimed {
+		t.Errorf("exit %d, %s%s, row %+v", code, out, stderr, row)
+	}
+	rebuilt.Start()
+	before := f.ran(t, rebuilt, 1)
+
+	rebuilt.Kill()
+	next := l.NewMinion(options)
+	waits := make(chan string)
+	go func() {
+		out, stderr, code := bridge.Try("keys", "accept", "--rebind", "--yes", "--wait", within.String(), "web-1")
+		waits <- fmt.Sprint(code, "\n", stderr, out)
+	}()
+	next.Start()
+	l.Eventually(within, "its key is bound", func() (bool, string) {
+		row := bridge.Minions()["web-1"]
+		return row.KeySHA256 != before.KeySHA256, fmt.Sprint(row, master.Denied())
+	})
+	next.Kill()
+	next.Start()
+	if said := <-waits; !strings.HasPrefix(said, "0\n") || !strings.Contains(said, "waiting for the next auth request of web-1") ||
+		!strings.Contains(said, "web-1  answers: its first highstate is run again") {
+		t.Error(said)
+	}
+	f.ran(t, next, 1)
+	for _, line := range bridge.Grep("key needs an operator") {
+		t.Errorf("our own deletion: %s", line)
 	}
 }

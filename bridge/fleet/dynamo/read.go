@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 
+	"phoenix/bridge/plural"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -52,7 +54,7 @@ func (s *Store) readChunk(ctx context.Context, table, key string, ids []string, 
 		left.Keys = append(left.Keys, item{key: text(id)})
 	}
 	for len(left.Keys) > 0 {
-		err := s.call(ctx, fmt.Sprintf("read %d items of %s", len(left.Keys), table), func(ctx context.Context) error {
+		err := s.call(ctx, fmt.Sprintf("read %s of %s", plural.Of(len(left.Keys), "item"), table), func(ctx context.Context) error {
 			out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{table: left}})
 			if err != nil {
 				return err

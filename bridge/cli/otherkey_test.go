@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"phoenix/bridge/admin"
+	"phoenix/bridge/api"
+	"phoenix/bridge/fleet"
+	"phoenix/bridge/service"
+	"phoenix/lab"
+)
+
+// TestAcceptedKeyIsNotTheBoundOne: after the restore of an older copy of the store, status,
+// its check and explain name the id whose accepted key is not the bound one.
+func TestAcceptedKeyIsNotTheBoundOne(t *testing.T) {
+	a := newAsker(t)
+	known, accepted := lab.UnknownKey(), lab.UnknownKey()
+	digest, err := fleet.KeyDigest([]byte(known))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: digest, PublicKey: known})
+	putKey(t, filepath.Join(a.dir, "pki"), "minions", "web-1", accepted)
+	a.beat("salt-1", true, 1)
+	report := service.Report{InstanceID: "salt-1", Ready: true, StoreReached: true}
+	report.Engine.Problem = map[service.ProblemKind]int{service.OtherKey: 1}
+	report.Engine.Problems = []service.Problem{{Minion: "web-1", Kind: service.OtherKey, What: "the accepted key is not the bound one"}}
+	serveReport(t, filepath.Join(a.dir, "s"), report)
+	out := a.says(exitOK, "status", "ANOTHER KEY: web-1: another key is accepted since", "phoenix keys delete web-1 --state accepted")
+	if strings.Contains(out, "passed over") {
+		t.Errorf("named twice: %s", out)
+	}
+	a.says(exitFailed, "status --check", "1 id with another key")
+	if out := a.says(exitOK, "minions explain web-1"); !strings.HasPrefix(out, "ATTENTION  another key is accepted since") {
+		t.Errorf("what needs attention is not the first: %s", out)
+	}
+}
+
+// TestLockedOutMinion: a machine that was rebuilt is kept out by the key of the former one.
+// explain begins with that, though the highstate of the former machine is done.
+func TestLockedOutMinion(t *testing.T) {
+	r := newRebuilt(t)
+	putKey(t, r.pki, "minions", "web-1", r.known)
+	out := r.says(exitOK, "minions explain web-1", "so: leave; the denied key is left to an operator")
+	if !strings.HasPrefix(out, "ATTENTION  another key is denied since") || !strings.Contains(out, "phoenix keys accept --rebind web-1") {
+		t.Errorf("what needs attention is not the first: %s", out)
+	}
+	w := &whereabouts{places: map[string]place{"web-1": {ID: "web-1", Why: "it has not answered"}, "web-2": {ID: "web-2", Why: "it has not answered"}}}
+	w.explainSilence(t.Context(), admin.Admin{Config: r.cfg, Store: r.store})
+	if why := w.places["web-1"].Why; !strings.Contains(why, "it has not answered; another key is denied since") || !strings.Contains(why, "explain web-1") {
+		t.Errorf("where: %s", why)
+	}
+	if why := w.places["web-2"].Why; why != "it has not answered" {
+		t.Errorf("where, of a minion without another key: %s", why)
+	}
+}
+
+// TestAddMinionWhoseKeyWasDeleted: to add a minion whose key was deleted by hand lets
+// nobody in.
+func TestAddMinionWhoseKeyWasDeleted(t *testing.T) {
+	a := newAsker(t)
+	known := lab.UnknownKey()
+	digest, err := fleet.KeyDigest([]byte(known))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: digest, PublicKey: known})
+	a.says(exitOK, "minions add web-1 web-2", "web-1  listed: the key that is bound to it is accepted when it comes, and no other",
+		"web-2  listed: its key is accepted once the minion sends it")
+	report := service.Report{InstanceID: "salt-1"}
+	report.Engine.Problems = []service.Problem{{Minion: "web-1", Kind: service.KeyRemoved, What: "deleted by hand"}}
+	serveReport(t, filepath.Join(a.dir, "s"), report)
+	a.says(exitOK, "minions add web-1 web-2", "web-1  listed, and NOT let in", "phoenix keys restore web-1", "web-2  listed: its key is accepted once the minion sends it")
+}
+
+// serveReport answers on a socket as a bridge does that has this report.
+func serveReport(t *testing.T, socket string, report service.Report) {
+	t.Helper()
+	l, err := api.Listen(socket, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- api.Serve(ctx, l, api.Bridge{Invalidate: func([]string) {}, Restore: func([]string) {}, Status: func() any { return report },
+			Release: func(context.Context) ([]string, error) { return nil, nil }})
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-done
+	})
+}
