@@ -114,7 +114,7 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 		}
 		fmt.Fprintf(w, "rule       %s: %s\n", r.Rule, r.Reason)
 	}
-	fmt.Fprintf(w, "so: %s", x.Decision)
+	fmt.Fprintf(w, "decision   %s", x.Decision)
 	if x.Other != nil && x.Other.State != "accepted" {
 		fmt.Fprintf(w, "; the %s key is left to an operator", x.Other.State)
 	}

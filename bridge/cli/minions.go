@@ -172,7 +172,7 @@ func addMinions(c *cli.Context, a admin.Admin) error {
 		case r.KeySHA256 != "":
 			return "listed: the key that is bound to it is accepted when it comes, and no other (" + short(r.KeySHA256) + ")"
 		}
-		return "listed: its key is accepted when it comes"
+		return "listed: its key is accepted once the minion sends it"
 	})
 }
 

@@ -69,11 +69,11 @@ func TestAddMinionWhoseKeyWasDeleted(t *testing.T) {
 	}
 	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: digest, PublicKey: known})
 	a.says(exitOK, "minions add web-1 web-2", "web-1  listed: the key that is bound to it is accepted when it comes, and no other",
-		"web-2  listed: its key is accepted when it comes")
+		"web-2  listed: its key is accepted once the minion sends it")
 	report := service.Report{InstanceID: "salt-1"}
 	report.Engine.Problems = []service.Problem{{Minion: "web-1", Kind: service.KeyRemoved, What: "deleted by hand"}}
 	serveReport(t, filepath.Join(a.dir, "s"), report)
-	a.says(exitOK, "minions add web-1 web-2", "web-1  listed, and NOT let in", "phoenix keys restore web-1", "web-2  listed: its key is accepted when it comes")
+	a.says(exitOK, "minions add web-1 web-2", "web-1  listed, and NOT let in", "phoenix keys restore web-1", "web-2  listed: its key is accepted once the minion sends it")
 }
 
 // serveReport answers on a socket as a bridge does that has this report.
