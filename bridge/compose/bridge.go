@@ -107,7 +107,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	b.service, err = service.New(engine,
 		fleet.Beat{IPAddr: cfg.Address, Relay: relayAt, Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
 		service.Parts{Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Prober: client, Bus: events, Inbox: inbox,
-			Checks: checks(cfg), MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }, Connections: b.connected,
+			Checks: checks(cfg), MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }, Connections: connections(b.connected, left),
 			Counters: counters, Log: log, Decisions: decisions})
 	if err != nil {
 		return err
@@ -157,6 +157,17 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	}
 	log.Info("bridge stops")
 	return nil
+}
+
+// connections counts the minions that are connected; leaving: those that leave with the
+// master.
+func connections(connected, left func() (int, error)) func(leaving bool) (int, error) {
+	return func(leaving bool) (int, error) {
+		if leaving {
+			return left()
+		}
+		return connected()
+	}
 }
 
 // lastRuns returns what answers the socket's /v1/runs; nil if no event is read.

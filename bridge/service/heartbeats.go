@@ -43,8 +43,8 @@ type Heartbeats struct {
 	detector   decide.FailureDetector
 	watched    map[string]time.Time // owners that somebody asked for lately
 
-	connected func() (int, error) // nil: not counted
-	counted   time.Time           // when connected was last called
+	connected func(leaving bool) (int, error) // nil: not counted
+	counted   time.Time                       // when connected was last called
 }
 
 // NewHeartbeats makes the heartbeat of one master; it beats when Tick is called.
@@ -260,22 +260,25 @@ func (b *Heartbeats) SetQueued(n int) {
 }
 
 // countEvery: how often the connections of minions are counted. 10,000 of them take
-// some 20 ms to read.
+// some 20 ms to read. While the master drains they are counted at each beat.
 const countEvery = 30 * time.Second
 
 // CountConnected makes the beats say how many minions are connected to this master, as
-// connected counts them. It is to be called before the first beat.
-func (b *Heartbeats) CountConnected(connected func() (int, error)) { b.connected = connected }
+// connected counts them: while it drains, those that can leave. It is to be called before
+// the first beat.
+func (b *Heartbeats) CountConnected(connected func(leaving bool) (int, error)) {
+	b.connected = connected
+}
 
 // countConnected counts them if it is time. An error means that nobody listens: the
 // master is down.
 func (b *Heartbeats) countConnected() {
-	now := b.now()
-	if b.connected == nil || !b.counted.IsZero() && now.Sub(b.counted) < countEvery {
+	now, draining := b.now(), b.Row().Draining
+	if b.connected == nil || !draining && !b.counted.IsZero() && now.Sub(b.counted) < countEvery {
 		return
 	}
 	b.counted = now
-	n, err := b.connected()
+	n, err := b.connected(draining)
 	if err != nil {
 		n = 0
 	}

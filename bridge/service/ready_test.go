@@ -170,7 +170,7 @@ func newSetup(store fleet.Store, incarnation string, log *slog.Logger) setup {
 			Highstate: decide.Policy{Lease: 30 * time.Second}, ResyncEvery: time.Hour, PollEvery: time.Hour},
 		parts: Parts{Store: store, Master: fake, Keys: fake, Inbox: NewInbox(), Bus: connectedBus{}, Counters: &Counters{}, Log: log, Decisions: log,
 			Prober:    proberFunc(func(context.Context) error { return nil }),
-			MasterKey: func() (string, error) { return "key", nil }, Connections: func() (int, error) { return 0, nil }},
+			MasterKey: func() (string, error) { return "key", nil }, Connections: func(bool) (int, error) { return 0, nil }},
 	}
 }
 

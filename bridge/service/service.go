@@ -43,9 +43,11 @@ type Parts struct {
 	Bus    EventBus
 	Inbox  *Inbox // where hints arrive
 
-	Checks      []Check                // what must be so before minions are sent here
-	MasterKey   func() (string, error) // returns the digest of the master's own public key
-	Connections func() (int, error)    // counts the minions that are connected to the master
+	Checks    []Check                // what must be so before minions are sent here
+	MasterKey func() (string, error) // returns the digest of the master's own public key
+	// Connections counts the minions that are connected to the master; leaving: those that
+	// leave with it, which the minion of its own host does not.
+	Connections func(leaving bool) (int, error)
 
 	Counters  *Counters
 	Log       *slog.Logger
