@@ -111,7 +111,7 @@ func noCommand(name string, commands []*cli.Command, above string) error {
 	}
 	perhaps := ""
 	if len(here) > 0 {
-		perhaps = " (did you mean " + strings.Join(here, " or ") + "?)"
+		perhaps = " (did you mean " + strings.Join(here, ", ") + "?)"
 	}
 	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, perhaps, above))
 }
