@@ -143,7 +143,7 @@ func attention(x *admin.Explanation) string {
 	case k.State == "accepted":
 		return fmt.Sprintf("%s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state accepted", k, plain(x.ID), plain(x.ID))
 	default:
-		return fmt.Sprintf("%s\n           The machine with it is not let in. If it was rebuilt: phoenix keys accept --rebind %s; else: phoenix keys delete %s --state %s",
+		return fmt.Sprintf("%s\n           Its machine is not accepted. If it was rebuilt: phoenix keys accept --rebind %s; else: phoenix keys delete %s --state %s",
 			k, plain(x.ID), plain(x.ID), k.State)
 	}
 }

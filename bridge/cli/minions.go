@@ -168,7 +168,7 @@ func addMinions(c *cli.Context, a admin.Admin) error {
 		}
 		switch {
 		case removed[r.SaltID()]:
-			return fmt.Sprintf("listed, and NOT let in: its key was deleted on this master by hand (phoenix keys restore %s)", plain(r.SaltID()))
+			return fmt.Sprintf("listed, and NOT accepted: its key was deleted on this master by hand (phoenix keys restore %s)", plain(r.SaltID()))
 		case r.KeySHA256 != "":
 			return "listed: the key that is bound to it is accepted when it comes, and no other (" + short(r.KeySHA256) + ")"
 		}

@@ -44,7 +44,7 @@ func TestAcceptedKeyIsNotTheBoundOne(t *testing.T) {
 func TestLockedOutMinion(t *testing.T) {
 	r := newRebuilt(t)
 	putKey(t, r.pki, "minions", "web-1", r.known)
-	out := r.says(exitOK, "minions explain web-1", "so: leave; the denied key is left to an operator")
+	out := r.says(exitOK, "minions explain web-1", "decision   leave; the denied key is left to an operator")
 	if !strings.HasPrefix(out, "ATTENTION  another key is denied since") || !strings.Contains(out, "phoenix keys accept --rebind web-1") {
 		t.Errorf("what needs attention is not the first: %s", out)
 	}
@@ -73,7 +73,7 @@ func TestAddMinionWhoseKeyWasDeleted(t *testing.T) {
 	report := service.Report{InstanceID: "salt-1"}
 	report.Engine.Problems = []service.Problem{{Minion: "web-1", Kind: service.KeyRemoved, What: "deleted by hand"}}
 	serveReport(t, filepath.Join(a.dir, "s"), report)
-	a.says(exitOK, "minions add web-1 web-2", "web-1  listed, and NOT let in", "phoenix keys restore web-1", "web-2  listed: its key is accepted once the minion sends it")
+	a.says(exitOK, "minions add web-1 web-2", "web-1  listed, and NOT accepted", "phoenix keys restore web-1", "web-2  listed: its key is accepted once the minion sends it")
 }
 
 // serveReport answers on a socket as a bridge does that has this report.
