@@ -369,7 +369,7 @@ func (b *messages) forget(t *testing.T) {
 		b.put(table, map[string]types.AttributeValue{"instanceid": text(ghost(100)), "status": text("TERMINATE"),
 			"modified": text("2026-01-01T00:00:00.000Z"), "expires": &types.AttributeValueMemberN{Value: "1769904000"}})
 	}
-	if out := b.bridges[0].Phoenix("prune"); !strings.HasPrefix(out, "0 stripped, 2 deleted, ") {
+	if out := b.bridges[0].Phoenix("prune"); !strings.HasPrefix(out, "0 reduced, 2 deleted, ") {
 		t.Error(out)
 	}
 	b.bridges[0].Phoenix("identity", "install")
