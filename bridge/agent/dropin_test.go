@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"phoenix/bridge/salt"
@@ -621,7 +622,12 @@ func TestProcess(t *testing.T) {
 	}
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	put(t, l.minion.PIDFile, fmt.Sprint(cmd.Process.Pid))
+	// Start returns when the new program's descriptors are closed on exec, and the kernel
+	// sets its command line only after that.
 	got := l.Process()
+	for deadline := time.Now().Add(10 * time.Second); got == "" && time.Now().Before(deadline); got = l.Process() {
+		time.Sleep(time.Millisecond)
+	}
 	if !strings.HasPrefix(got, fmt.Sprintf("%d-", cmd.Process.Pid)) || got != l.Process() {
 		t.Errorf("%q", got)
 	}
