@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
 	"phoenix/bridge/admin"
-	"phoenix/bridge/bus"
 	"phoenix/bridge/event"
 	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
@@ -103,15 +101,9 @@ func awaitAnswer(ctx context.Context, a admin.Admin, r *admin.Rebinding, beside 
 	if err != nil {
 		return false, err
 	}
-	where := bus.Config{Logger: slog.New(slog.DiscardHandler)}
-	if network, address := master.EventSocket(); network == "unix" {
-		where.Path = address
-	} else {
-		where.Address = address
-	}
-	events, err := bus.New(where)
+	events, err := quietBus(master)
 	if err != nil {
-		return false, usageError(err)
+		return false, err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var reading sync.WaitGroup

@@ -42,6 +42,17 @@ type minionJobs struct {
 
 // openJobs listens to the master's event bus until ctx ends.
 func openJobs(ctx context.Context, master salt.Config, client *salt.Master) (*minionJobs, error) {
+	events, err := quietBus(master)
+	if err != nil {
+		return nil, err
+	}
+	j := &minionJobs{client: client, quiet: jobQuiet}
+	go func() { _ = events.Run(ctx, j) }() // it ends with ctx alone
+	return j, nil
+}
+
+// quietBus returns the event bus of a master, which logs nothing.
+func quietBus(master salt.Config) (*bus.Bus, error) {
 	where := bus.Config{Logger: slog.New(slog.DiscardHandler)}
 	if network, address := master.EventSocket(); network == "unix" {
 		where.Path = address
@@ -52,9 +63,7 @@ func openJobs(ctx context.Context, master salt.Config, client *salt.Master) (*mi
 	if err != nil {
 		return nil, usageError(err)
 	}
-	j := &minionJobs{client: client, quiet: jobQuiet}
-	go func() { _ = events.Run(ctx, j) }() // it ends with ctx alone
-	return j, nil
+	return events, nil
 }
 
 // Event implements [bus.Handler].
