@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -93,11 +94,7 @@ type Blocker struct {
 }
 
 func (b Blocker) String() string {
-	since := b.Started
-	if since == "" {
-		since = "a jid's time"
-	}
-	return fmt.Sprintf("%s, PID %d since %s (jid %s)", b.Fun, b.PID, since, b.JID)
+	return fmt.Sprintf("%s, PID %d since %s (jid %s)", b.Fun, b.PID, cmp.Or(b.Started, "a jid's time"), b.JID)
 }
 
 // HighstateView is what this master knows of one minion's first highstate. Times are
