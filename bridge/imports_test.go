@@ -71,7 +71,7 @@ func TestVocabularyAndRulesArePure(t *testing.T) {
 	for pkg, allowed := range map[string][]string{
 		"./fleet": {"bytes", "context", "crypto/rsa", "crypto/sha256", "crypto/x509", "encoding/hex",
 			"encoding/json", "encoding/pem", "errors", "fmt", "maps", "slices", "strings", "time"},
-		"./decide": {"fmt", "slices", "strconv", "strings", "time", "phoenix/bridge/fleet"},
+		"./decide": {"cmp", "fmt", "slices", "strconv", "strings", "time", "phoenix/bridge/fleet"},
 	} {
 		out, err := exec.Command("go", "list", "-f", `{{join .Imports " "}}`, pkg).Output()
 		if err != nil {
