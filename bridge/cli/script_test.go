@@ -108,8 +108,11 @@ func setUp(env *testscript.Env) error {
 	}
 	files := map[string]string{
 		"a.pub": keyA, "b.pub": keyB,
-		"phoenix.yaml": "store: sqlite:fleet.db\nsalt_config: master\nsocket: bridge.sock\ninstance_id: salt-1\naddress: 10.0.0.1\n",
-		"master":       fmt.Sprintf("user: %s\nid: salt-1\nroot_dir: %s\npki_dir: pki\nret_port: 1\n", u.Username, env.WorkDir),
+		// A session on a busy machine is longer than the default lease of 30 s, and no master
+		// beats meanwhile.
+		"phoenix.yaml": "store: sqlite:fleet.db\nsalt_config: master\nsocket: bridge.sock\ninstance_id: salt-1\naddress: 10.0.0.1\n" +
+			"highstate: {lease: 1h}\n",
+		"master": fmt.Sprintf("user: %s\nid: salt-1\nroot_dir: %s\npki_dir: pki\nret_port: 1\n", u.Username, env.WorkDir),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(env.WorkDir, name), []byte(text), 0o600); err != nil {
