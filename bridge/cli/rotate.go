@@ -85,20 +85,20 @@ type rotatedIdentity struct {
 
 // rotator carries one master through a rotation.
 type rotator struct {
-	c       *cli.Context
-	id      string
-	store   fleet.Store
-	config  salt.Config
-	place   *identity.Place
-	bucket  *identity.Bucket
-	keys    *salt.Keys
-	client  *salt.Master
-	address string // of its request channel
-	jobs    *minionJobs
-	valid   func(string) bool
-	left    func() (int, error)
-	said    string
-	untold  []string // as last read; the object forgets them with the rotation
+	c         *cli.Context
+	id        string
+	store     fleet.Store
+	config    salt.Config
+	place     *identity.Place
+	bucket    *identity.Bucket
+	keys      *salt.Keys
+	client    *salt.Master
+	address   string // of its request channel
+	jobs      *minionJobs
+	valid     func(string) bool
+	left      func() (int, error)
+	said      string
+	unreached []string // as last read; the object forgets them with the rotation
 }
 
 func rotateIdentity(c *cli.Context, cfg config.Config, store fleet.Store) error {
@@ -147,7 +147,7 @@ func (r *rotator) run(ctx context.Context) error {
 		switch {
 		case r.c.Bool("dry-run"), out.Stage == identity.StageDone:
 			return r.print(out)
-		case out.Stage == identity.StageTell:
+		case out.Stage == identity.StageDistribute:
 			err = r.tell(ctx, fresh)
 		case out.Stage == identity.StageChange:
 			if err = r.change(ctx, fresh); errors.Is(err, errLater) {
@@ -189,16 +189,16 @@ func (r *rotator) look(ctx context.Context) (rotatedIdentity, identity.Pair, err
 	if rotation := shared.Rotation; rotation != nil {
 		fresh = rotation.NewKey(shared.Pair)
 		out.OldKeySHA256, out.Turn = rotation.OldDigest(), rotation.Turn
-		out.Told, out.Untold, out.Cleared = append(out.Told, rotation.Told...), append(out.Untold, rotation.Untold...), append(out.Cleared, rotation.Cleared...)
+		out.Told, out.Untold, out.Cleared = append(out.Told, rotation.Distributed...), append(out.Untold, rotation.Unreached...), append(out.Cleared, rotation.Cleared...)
 		if own.Digest != fresh.Digest && own.Digest != out.OldKeySHA256 {
 			return out, fresh, fmt.Errorf("rotate identity: %w: %s, neither the old one nor the new one of the rotation", identity.ErrOtherKey, own.Digest)
 		}
-		r.untold = rotation.Untold
+		r.unreached = rotation.Unreached
 	} else if own.Digest != fresh.Digest {
 		return out, fresh, fmt.Errorf("rotate identity: no rotation is under way, and %w: phoenix identity show", identity.ErrOtherKey)
 	}
 	if shared.Rotation == nil {
-		out.Untold = append(out.Untold, r.untold...)
+		out.Untold = append(out.Untold, r.unreached...)
 	}
 	out.KeySHA256, out.MasterFinger = fresh.Digest, identity.Finger(fresh.Public)
 	stage, waits := shared.Rotation.NextStage(r.id, own.Digest, shared.Pair, masters)
@@ -239,9 +239,9 @@ func (r *rotator) print(out rotatedIdentity) error {
 	default:
 		fmt.Fprintf(w, "next on this master: %s %s\n", out.Stage, plain(strings.Join(out.WaitsFor, ", ")))
 	}
-	fmt.Fprintf(w, "key_sha256     %s\nmaster_finger  %s\n", out.KeySHA256, out.MasterFinger)
+	fmt.Fprintf(w, "key_sha256         %s\nmaster_finger      %s\n", out.KeySHA256, out.MasterFinger)
 	for _, id := range out.Untold {
-		fmt.Fprintf(w, "not told       %s\n", plain(id))
+		fmt.Fprintf(w, "without both keys  %s\n", plain(id))
 	}
 	return nil
 }

@@ -26,8 +26,8 @@ func (r *rotator) handAndRecord(ctx context.Context, fresh identity.Pair) error 
 	if err != nil {
 		return err
 	}
-	r.say("told %d of the %d minions that this master knows; others may be connected to other masters", len(reached), len(reached)+len(missed))
-	_, err = identity.Told(ctx, r.bucket, r.id, reached, missed)
+	r.say("%d of the %d minions that this master knows have both keys; the others may be connected to other masters", len(reached), len(reached)+len(missed))
+	_, err = identity.MarkDistributed(ctx, r.bucket, r.id, reached, missed)
 	return err
 }
 
@@ -196,7 +196,7 @@ func (r *rotator) clear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = identity.Cleared(ctx, r.bucket, r.id, func(cleared []string) bool {
+	_, err = identity.MarkCleared(ctx, r.bucket, r.id, func(cleared []string) bool {
 		return !slices.ContainsFunc(masters, func(m fleet.Master) bool {
 			return m.Status == fleet.Launch && !slices.Contains(cleared, m.InstanceID)
 		})

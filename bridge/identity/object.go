@@ -62,7 +62,7 @@ func (r *Rotation) object() *rotationObject {
 	if r == nil {
 		return nil
 	}
-	o := &rotationObject{OldPublic: string(r.Old), Turn: r.Turn, Told: r.Told, Cleared: r.Cleared, Reached: r.Reached, Untold: r.Untold}
+	o := &rotationObject{OldPublic: string(r.Old), Turn: r.Turn, Told: r.Distributed, Cleared: r.Cleared, Reached: r.Reached, Untold: r.Unreached}
 	if r.Next != nil {
 		o.NextPrivate, o.NextPublic = string(r.Next.Private), string(r.Next.Public)
 	}
@@ -73,7 +73,7 @@ func (o *rotationObject) rotation() (*Rotation, error) {
 	if o == nil {
 		return nil, nil
 	}
-	r := &Rotation{Old: []byte(o.OldPublic), Turn: o.Turn, Told: o.Told, Cleared: o.Cleared, Reached: o.Reached, Untold: o.Untold}
+	r := &Rotation{Old: []byte(o.OldPublic), Turn: o.Turn, Distributed: o.Told, Cleared: o.Cleared, Reached: o.Reached, Unreached: o.Untold}
 	if _, err := fleet.KeyDigest(r.Old); err != nil {
 		return nil, fmt.Errorf("rotation: %w", err)
 	}

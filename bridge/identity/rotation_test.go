@@ -94,10 +94,10 @@ func TestRotationOfManyMasters(t *testing.T) {
 			}
 			stage, _ := id.Rotation.NextStage(m.InstanceID, m.MasterKeySHA256, id.Pair, rows)
 			switch stage {
-			case StageTell:
-				_, err = Told(t.Context(), b, m.InstanceID, nil, []string{"lost"})
+			case StageDistribute:
+				_, err = MarkDistributed(t.Context(), b, m.InstanceID, nil, []string{"lost"})
 			case StageClear:
-				_, err = Cleared(t.Context(), b, m.InstanceID, func(cleared []string) bool {
+				_, err = MarkCleared(t.Context(), b, m.InstanceID, func(cleared []string) bool {
 					return !slices.ContainsFunc(rows, func(m fleet.Master) bool { return m.Status == fleet.Launch && !slices.Contains(cleared, m.InstanceID) })
 				})
 			case StageChange:
@@ -134,8 +134,8 @@ func turn(t *testing.T, b *memory, rows []fleet.Master, i int, random *rand.Rand
 		return fmt.Errorf("turn of %q, key %s", id.Rotation.Turn, id.Digest)
 	}
 	for _, other := range rows {
-		if other.Status == fleet.Launch && other.MasterKeySHA256 != fresh && !slices.Contains(id.Rotation.Told, other.InstanceID) {
-			t.Errorf("seed %d: %s changes its key, and %s has not told its minions", seed, m.InstanceID, other.InstanceID)
+		if other.Status == fleet.Launch && other.MasterKeySHA256 != fresh && !slices.Contains(id.Rotation.Distributed, other.InstanceID) {
+			t.Errorf("seed %d: %s changes its key, and %s has not given its minions both keys", seed, m.InstanceID, other.InstanceID)
 		}
 	}
 	switch {
@@ -164,7 +164,7 @@ func nextPair(t *testing.T) Pair {
 }
 
 // Of the minions that a master did not reach, those count that no other reached either.
-func TestUntoldMinions(t *testing.T) {
+func TestUnreachedMinions(t *testing.T) {
 	b := &memory{}
 	if err := b.Put(t.Context(), Identity{Pair: newPair(t)}, "0"); err != nil {
 		t.Fatal(err)
@@ -188,18 +188,18 @@ func TestUntoldMinions(t *testing.T) {
 		"b": {[]string{"web-1"}, []string{"web-4", "web-2", "web-3", "web-6"}},
 		"c": {[]string{"web-2", "web-1"}, []string{"web-3", "web-5"}},
 	} {
-		if _, err := Told(t.Context(), b, master, of.reached, of.missed); err != nil {
+		if _, err := MarkDistributed(t.Context(), b, master, of.reached, of.missed); err != nil {
 			t.Fatal(err)
 		}
 	}
 	id, _, err := b.Get(t.Context())
-	if err != nil || !slices.Equal(id.Rotation.Untold, []string{"web-3", "web-4", "web-5"}) {
-		t.Errorf("untold: %v, %v", id.Rotation.Untold, err)
+	if err != nil || !slices.Equal(id.Rotation.Unreached, []string{"web-3", "web-4", "web-5"}) {
+		t.Errorf("unreached: %v, %v", id.Rotation.Unreached, err)
 	}
 	// One that connects later gets both keys before its master changes.
-	id, err = Told(t.Context(), b, "a", []string{"web-4"}, []string{"web-3"})
-	if err != nil || !slices.Equal(id.Rotation.Untold, []string{"web-3", "web-5"}) {
-		t.Errorf("untold: %v, %v", id.Rotation.Untold, err)
+	id, err = MarkDistributed(t.Context(), b, "a", []string{"web-4"}, []string{"web-3"})
+	if err != nil || !slices.Equal(id.Rotation.Unreached, []string{"web-3", "web-5"}) {
+		t.Errorf("unreached: %v, %v", id.Rotation.Unreached, err)
 	}
 }
 
