@@ -48,8 +48,8 @@ var RunAsPrinted = map[string]string{
 	"keep-alive":     testFixes,
 	"retry-dns":      testFixes,
 	"rejected-retry": testFixes,
-	"unit":           "bridge/doctor/actors_test.go TestUnitFix", // in another folder than systemd's
-	"drop-in":        testFixes,                                  // and TestPrintedFixes, with an agent
+	"unit":           "lab/packages/doctor_test.go TestPrintedFixesWithSystemd", // and TestUnitFix
+	"drop-in":        testFixes,                                                 // and TestPrintedFixes, with an agent
 	"agent":          "lab/e2e/doctor_fixes_test.go TestPrintedFixes",
 	"master-key":     "lab/e2e/doctor_fixes_test.go TestPrintedFixes",
 
