@@ -102,10 +102,16 @@ func examineModules(r *report, m Minion) {
 // SIGTERM (3007), and systemd then waits for TimeoutStopSec, 90 s by default.
 const stopMost = 30
 
+// unitSettings is a drop-in of the unit, for printf. With KillMode=process alone, systemd
+// leaves behind the process that serves, which is the only child of the main one, where that
+// ignores SIGTERM. The next minion finds it and exits (3007.17, tried), or runs beside it.
+const unitSettings = `[Service]\nKillMode=process\nTimeoutStopSec=10\n` +
+	`ExecStop=-/bin/sh -c "read -r serving _ </proc/$$MAINPID/task/$$MAINPID/children; kill $$MAINPID; sleep 3; kill -9 $$MAINPID $$serving"\n`
+
 func examineUnit(r *report, m Minion) {
 	u := m.Unit
 	folder := "/etc/systemd/system/" + filepath.Base(u.Path) + ".d"
-	fix := run("mkdir -p "+folder, `printf '[Service]\nKillMode=process\nTimeoutStopSec=10\n' > `+folder+"/zz-phoenix.conf", "systemctl daemon-reload").
+	fix := run("mkdir -p "+folder, "printf '"+unitSettings+"' > "+folder+"/zz-phoenix.conf", "systemctl daemon-reload").
 		then("Phoenix's package has such a drop-in, 40-phoenix-restart.conf")
 	settings := "KillMode=" + orDefault(u.KillMode, "control-group") + ", TimeoutStopSec=" + seconds(u.TimeoutStopSec)
 	switch {
