@@ -83,7 +83,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 		suspect = []string{r.ID}
 	}
 	x.LastRun = a.lastRun(ctx, r.ID, view.Row)
-	if others, err := a.otherKeys(ctx, keys, listingOf(view), suspect); err == nil && len(others) > 0 {
+	if others, _, err := a.otherKeys(ctx, keys, listingOf(view), suspect); err == nil && len(others) > 0 {
 		x.Other = &others[0]
 	}
 	x.Audit, err = audit.Last(a.Config.Audit.File, r.ID, lines)
@@ -99,10 +99,10 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	return x, nil
 }
 
-// bridgeReport returns the report of the bridge on this machine; an empty one if
-// none runs here.
+// bridgeReport returns the report of the bridge on this machine, with all problems; an
+// empty one if none runs here.
 func (a Admin) bridgeReport(ctx context.Context) (report service.Report) {
-	if err := api.NewClient(a.Config.Socket).Status(ctx, &report); err != nil {
+	if err := api.NewClient(a.Config.Socket).FullStatus(ctx, &report); err != nil {
 		return service.Report{}
 	}
 	return report

@@ -90,15 +90,32 @@ func (awaited) Is(target error) bool { return target == ErrAwaited }
 // pollHighstates is how often rows are read while somebody waits.
 const pollHighstates = time.Second
 
-// AwaitHighstates waits until the highstates of ids have ended, for at most wait. It
-// calls changed, if not nil, with each id whose standing is another than before.
-func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Duration, changed func(id string, now decide.Phase)) error {
+// highstateEnded reports whether the bridges do nothing more by themselves for a highstate. After a
+// failed attempt they try again, highstate.attempts times in all.
+func (a Admin) highstateEnded(row fleet.Minion) bool {
+	switch decide.PhaseOf(row, true, false) {
+	case decide.PhaseDone, decide.PhaseTerminated:
+		return true
+	case decide.PhaseFailed:
+		return row.Attempt >= a.Config.Highstate.Attempts
+	}
+	return false
+}
+
+// AwaitHighstates waits until the highstates of ids have ended, with all their attempts,
+// for at most wait. It calls changed, if not nil, with the row of each id whose phase or
+// attempt is another than before.
+func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Duration, changed func(id string, row fleet.Minion)) error {
 	instances, err := a.resolveInstances(ctx, ids)
 	if err != nil {
 		return fmt.Errorf("await highstates: %w", err)
 	}
 	deadline := time.Now().Add(wait)
-	last := map[string]decide.Phase{}
+	type standing struct {
+		phase   decide.Phase
+		attempt int
+	}
+	last := map[string]standing{}
 	for {
 		rows, err := a.Store.Minions(ctx, slices.Collect(maps.Values(instances)))
 		bad, err := fleet.WithoutBadRows(err)
@@ -111,21 +128,22 @@ func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Dura
 				failed++
 				continue
 			}
-			standing := decide.PhaseOf(rows[instances[id]], true, false)
-			if changed != nil && last[id] != standing {
-				changed(id, standing)
-				last[id] = standing
+			row := rows[instances[id]]
+			now := standing{decide.PhaseOf(row, true, false), row.Attempt}
+			if changed != nil && last[id] != now {
+				changed(id, row)
+				last[id] = now
 			}
 			switch {
-			case standing == decide.PhaseFailed:
-				failed++
-			case standing != decide.PhaseDone:
+			case !a.highstateEnded(row):
 				open++
+			case now.phase != decide.PhaseDone:
+				failed++
 			}
 		}
 		switch {
 		case open == 0 && failed > 0:
-			return fmt.Errorf("%d of %d highstates failed", failed, len(ids))
+			return fmt.Errorf("%d of %d highstates failed (phoenix highstate list)", failed, len(ids))
 		case open == 0:
 			return nil
 		case time.Now().After(deadline):

@@ -32,7 +32,7 @@ func (k OtherKey) String() string {
 // maxOtherKeys bounds how many are read: anyone can make a master deny keys.
 const maxOtherKeys = 100
 
-// OtherKeys returns the keys of this master that are not the known ones of their ids.
+// OtherKeys returns the first keys of this master that are not the known ones of their ids.
 // Salt keeps one denied key for each id: the last.
 func (a Admin) OtherKeys(ctx context.Context) ([]OtherKey, error) {
 	_, keys, _, err := open.Master(a.Config)
@@ -43,7 +43,8 @@ func (a Admin) OtherKeys(ctx context.Context) ([]OtherKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
-	return a.otherKeys(ctx, keys, list, otherAccepted(a.bridgeReport(ctx)))
+	others, _, err := a.otherKeys(ctx, keys, list, otherAccepted(a.bridgeReport(ctx)))
+	return others, err
 }
 
 // otherAccepted returns ids of which the bridge reports that the accepted key is not the
@@ -58,9 +59,10 @@ func otherAccepted(report service.Report) (ids []string) {
 }
 
 // otherKeys returns the keys of a listing that are not the known ones. Of accepted keys
-// it reads those of suspects alone: a master has thousands.
-func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing, suspects []string) ([]OtherKey, error) {
-	found := []OtherKey{}
+// it reads those of suspects alone: a master has thousands. Of more than maxOtherKeys it
+// reads the first, and returns how many it did not read.
+func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing, suspects []string) (found []OtherKey, unread int, err error) {
+	found = []OtherKey{}
 	accepted := map[string]bool{}
 	for _, id := range list.Accepted {
 		accepted[id] = true
@@ -84,17 +86,18 @@ func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing
 		candidates = append(candidates, candidate{id, "accepted", salt.Accepted})
 	}
 	candidates = slices.DeleteFunc(candidates, func(c candidate) bool { return !valid(c.id) })
-	candidates = candidates[:min(len(candidates), maxOtherKeys)]
+	unread = max(len(candidates)-maxOtherKeys, 0)
+	candidates = candidates[:len(candidates)-unread]
 	ids := make([]string, len(candidates))
 	for i, c := range candidates {
 		ids[i] = c.id
 	}
 	if len(ids) == 0 {
-		return found, nil
+		return found, 0, nil
 	}
 	_, rows, err := a.rowsOf(ctx, ids)
 	if _, err := fleet.WithoutBadRows(err); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for _, c := range candidates {
 		k := OtherKey{ID: c.id, State: c.name, Known: rows[c.id].KeySHA256}
@@ -120,5 +123,5 @@ func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing
 			found = append(found, k)
 		}
 	}
-	return found, nil
+	return found, unread, nil
 }

@@ -104,7 +104,7 @@ func (w *otherWatch) check(ctx context.Context) error {
 		return nil
 	}
 	changed := slices.DeleteFunc(list.Denied, func(id string) bool { _, there := versions[id]; return !there })
-	others, err := w.otherKeys(ctx, w.keys, salt.Listing{Denied: changed}, nil)
+	others, _, err := w.otherKeys(ctx, w.keys, salt.Listing{Denied: changed}, nil)
 	if err != nil {
 		return err
 	}

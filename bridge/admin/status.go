@@ -27,15 +27,18 @@ type Overview struct {
 	BadRows []string             `json:"bad_rows,omitempty"` // what is wrong with rows that are left out
 	// Failed are minions whose last highstate failed, the first by their ids.
 	Failed []string `json:"failed,omitempty"`
-	// OtherKeys are keys of this master that are not the known ones of their ids.
-	OtherKeys []OtherKey `json:"other_keys,omitempty"`
+	// OtherKeys are keys of this master that are not the known ones of their ids;
+	// OtherKeysUnread says how many more denied and pending keys were not examined.
+	OtherKeys       []OtherKey `json:"other_keys,omitempty"`
+	OtherKeysUnread int        `json:"other_keys_unread,omitempty"`
 }
 
 // maxFailed is how many failed minions an overview names.
 const maxFailed = 100
 
-// maxBadRows is how many of the rows that cannot be decoded an overview names.
-const maxBadRows = 100
+// maxBadRows is how many of the rows that cannot be decoded an overview names: as many as
+// a bridge remembers.
+const maxBadRows = 10_000
 
 // leaveOut names the rows that could not be decoded in the overview, and returns
 // what is left of an error.
@@ -78,7 +81,12 @@ func (a Admin) Status(ctx context.Context, count Count) (*Overview, error) {
 	}
 	o.Follow = fleet.CountFollowing(Serving(o.Masters, a.Config.Highstate.Lease, time.Now()))
 	var report service.Report
-	if err := api.NewClient(a.Config.Socket).Status(ctx, &report); err != nil {
+	client := api.NewClient(a.Config.Socket)
+	read := client.Status
+	if count == CountAll {
+		read = client.FullStatus
+	}
+	if err := read(ctx, &report); err != nil {
 		o.Hint = err.Error()
 	} else {
 		o.Bridge = &report
@@ -138,7 +146,7 @@ func (a Admin) countMinions(ctx context.Context, o *Overview) error {
 	if o.Bridge != nil {
 		suspects = otherAccepted(*o.Bridge)
 	}
-	if o.OtherKeys, err = a.otherKeys(ctx, keys, list, suspects); err != nil {
+	if o.OtherKeys, o.OtherKeysUnread, err = a.otherKeys(ctx, keys, list, suspects); err != nil {
 		o.Keys = err.Error()
 	}
 	for _, id := range list.Accepted {

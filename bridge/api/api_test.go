@@ -45,7 +45,7 @@ func serve(t *testing.T) *bridge {
 		done <- api.Serve(ctx, l, api.Bridge{
 			Invalidate: func(ids []string) { b.looked <- ids },
 			Restore:    func(ids []string) { b.looked <- ids },
-			Status:     func() any { return map[string]int{"keys": 3} },
+			Status:     func(all bool) any { return map[string]any{"keys": 3, "all": all} },
 			Hint:       b.hint,
 			Operate:    b.operate, Translate: translate,
 			Release: func(context.Context) ([]string, error) { return nil, errors.New("nothing is held") },
@@ -228,4 +228,35 @@ func TestASocketLeftBehindIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
+}
+
+// TestFullStatus: a status with all problems is asked for by itself, and may be larger than
+// other answers.
+func TestFullStatus(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := api.Listen(socket, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- api.Serve(ctx, l, api.Bridge{Status: func(all bool) any {
+			if all {
+				return strings.Repeat("x", 8<<20)
+			}
+			return "brief"
+		}})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	client, said := api.NewClient(socket), ""
+	if err := client.Status(t.Context(), &said); err != nil || said != "brief" {
+		t.Errorf("status: %d bytes, %v", len(said), err)
+	}
+	if err := client.FullStatus(t.Context(), &said); err != nil || len(said) != 8<<20 {
+		t.Errorf("full status: %d bytes, %v", len(said), err)
+	}
 }

@@ -19,8 +19,13 @@ import (
 // callWithin bounds a call: the bridge answers from memory.
 const callWithin = 5 * time.Second
 
-// maxAnswer bounds what a call reads.
-const maxAnswer = 4 << 20
+const (
+	// maxAnswer bounds what a call reads.
+	maxAnswer = 4 << 20
+	// maxStatus is more than a status with all problems: a bridge remembers 10,000 of each
+	// of seven kinds, each of some 300 bytes.
+	maxStatus = 32 << 20
+)
 
 // Client speaks to a bridge on this machine.
 type Client struct {
@@ -100,7 +105,7 @@ func (c *Client) Restore(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// Status fills out with what the bridge says of itself.
+// Status fills out with what the bridge says of itself, and the first problems of each kind.
 func (c *Client) Status(ctx context.Context, out any) error {
 	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, out); err != nil {
 		return fmt.Errorf("ask bridge: %w", err)
@@ -108,7 +113,20 @@ func (c *Client) Status(ctx context.Context, out any) error {
 	return nil
 }
 
+// FullStatus is Status with all problems.
+func (c *Client) FullStatus(ctx context.Context, out any) error {
+	if err := c.callFor(ctx, http.MethodGet, "/v1/status?problems=all", nil, out, maxStatus); err != nil {
+		return fmt.Errorf("ask bridge: %w", err)
+	}
+	return nil
+}
+
 func (c *Client) call(ctx context.Context, method, path string, body []byte, out any) error {
+	return c.callFor(ctx, method, path, body, out, maxAnswer)
+}
+
+// callFor is call for an answer of at most so many bytes.
+func (c *Client) callFor(ctx context.Context, method, path string, body []byte, out any, most int64) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://bridge"+path, bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -125,7 +143,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 		return err
 	}
 	defer resp.Body.Close()
-	answer, err := files.ReadAll(resp.Body, maxAnswer)
+	answer, err := files.ReadAll(resp.Body, most)
 	if err != nil {
 		return err
 	}

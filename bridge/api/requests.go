@@ -142,8 +142,9 @@ func reply(w http.ResponseWriter, answer any) error {
 	return nil
 }
 
-func (h *handler) status(w http.ResponseWriter, _ *http.Request) error {
-	return reply(w, h.b.Status())
+// status answers with the first problems of each kind, and ?problems=all with all.
+func (h *handler) status(w http.ResponseWriter, r *http.Request) error {
+	return reply(w, h.b.Status(r.URL.Query().Get("problems") == "all"))
 }
 
 // jobs answers ?jid=JID with that job, and else with all.

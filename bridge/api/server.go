@@ -36,7 +36,9 @@ var ErrInUse = errors.New("a bridge is running already")
 // Bridge is what the socket speaks for.
 type Bridge struct {
 	Invalidate func(ids []string) // rows were changed: read them again
-	Status     func() any
+	// Status returns what the bridge says of itself; all: with each problem, and not only
+	// the first of each kind.
+	Status func(all bool) any
 	// Release retires the instances that the termination limit holds, and returns their ids.
 	Release func(ctx context.Context) ([]string, error)
 	// Restore writes known keys again that were deleted here by hand.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"time"
@@ -46,7 +47,8 @@ func (v *visit) lookAtAWS(ctx context.Context, asMaster bool) {
 		}
 	}
 	off, known := v.dates.off()
-	v.fleet.Clock = &doctor.Clock{Off: off}
+	_, err := exec.LookPath("chronyc")
+	v.fleet.Clock = &doctor.Clock{Off: off, Chrony: err == nil}
 	if !known {
 		v.fleet.Clock.Err = errors.New("AWS has not answered")
 	}

@@ -67,7 +67,7 @@ func TestLastRuns(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- api.Serve(ctx, l, api.Bridge{Status: func() any { return nil }, Runs: func(of, after string) any {
+		done <- api.Serve(ctx, l, api.Bridge{Status: func(bool) any { return nil }, Runs: func(of, after string) any {
 			if of != "" {
 				return runs.Of(of)
 			}

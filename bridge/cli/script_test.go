@@ -266,7 +266,7 @@ func fakeBridge(ts *testscript.TestScript, neg bool, args []string) {
 	done := make(chan error, 1)
 	go func() {
 		done <- api.Serve(ctx, l, api.Bridge{
-			Invalidate: func([]string) {}, Restore: func([]string) {}, Status: func() any { return report },
+			Invalidate: func([]string) {}, Restore: func([]string) {}, Status: statusOf(report),
 			Release: func(context.Context) ([]string, error) { return args[1:], nil },
 		})
 	}()

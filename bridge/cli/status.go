@@ -96,14 +96,20 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 		fmt.Fprintf(w, "failed: %s%s\n", plain(strings.Join(o.Failed[:min(n, shownIDs)], " ")), more)
 	}
 	printBreaker(w, o)
-	for _, why := range o.BadRows {
+	for _, why := range o.BadRows[:min(len(o.BadRows), shownProblems)] {
 		fmt.Fprintf(w, "left out: %s\n", plain(why))
+	}
+	if more := len(o.BadRows) - shownProblems; more > 0 {
+		fmt.Fprintf(w, "left out: %d more%s\n", more, allByJSON)
 	}
 	for _, k := range o.OtherKeys[:min(len(o.OtherKeys), shownProblems)] {
 		fmt.Fprintf(w, "ANOTHER KEY: %s: %s (phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s)\n", plain(k.ID), k, plain(k.ID), plain(k.ID), k.State)
 	}
 	if more := len(o.OtherKeys) - shownProblems; more > 0 {
-		fmt.Fprintf(w, "ANOTHER KEY: %d more\n", more)
+		fmt.Fprintf(w, "ANOTHER KEY: %d more%s\n", more, allByJSON)
+	}
+	if n := o.OtherKeysUnread; n > 0 {
+		fmt.Fprintf(w, "ANOTHER KEY: %s not examined, since there are so many (phoenix keys list --state denied)\n", plural.Of(n, "key"))
 	}
 	if o.Keys != "" {
 		fmt.Fprintf(w, "foreign and unlisted keys were not counted: %s\n", o.Keys)
@@ -124,7 +130,7 @@ func printBreaker(w io.Writer, o *admin.Overview) {
 	}
 	fmt.Fprintf(w, "NO NEW FIRST HIGHSTATES: the circuit breaker is open: %s (phoenix highstate resume)\n", plain(b.Reason))
 	if b.Opened != "" {
-		fmt.Fprintf(w, "  since %s, by %s; failed: %s\n", plain(stamped(b.Opened)), plain(b.OpenedBy), plain(strings.Join(b.Failed[:min(len(b.Failed), shownIDs)], " ")))
+		fmt.Fprintf(w, "  since %s, by %s; failed: %s\n", plain(stamped(b.Opened)), plain(b.OpenedBy), plain(firstIDs(b.Failed)))
 	}
 	if o.Bridge != nil && o.Bridge.Engine.Halted > 0 {
 		fmt.Fprintf(w, "  minions of this master that wait: %d\n", o.Bridge.Engine.Halted)
@@ -189,7 +195,7 @@ func workOf(e service.Status) string {
 	return strings.Join(words, ", ")
 }
 
-// shownProblems is as many as fit a screen; --json has them all.
+// shownProblems is as many of a kind as fit a screen.
 const shownProblems = 10
 
 // printProblems names minions that are passed over, while all others are served.
@@ -205,7 +211,7 @@ func printProblems(w io.Writer, e service.Status) {
 		fmt.Fprintf(w, "passed over: %s: %s\n", plain(p.Minion), plain(p.What))
 	}
 	if more := all - shownProblems; more > 0 {
-		fmt.Fprintf(w, "passed over: %d more\n", more)
+		fmt.Fprintf(w, "passed over: %d more%s\n", more, allByJSON)
 	}
 }
 
@@ -220,7 +226,7 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 	}
 	list := func(what string, ids []string) {
 		if len(ids) > 0 {
-			fmt.Fprintf(w, "  %s: %d: %s\n", what, len(ids), strings.Join(ids[:min(len(ids), shownIDs)], " "))
+			fmt.Fprintf(w, "  %s: %d: %s\n", what, len(ids), plain(firstIDs(ids)))
 		}
 	}
 	list("terminations HELD, reported by messages, not confirmed by EC2 (phoenix minions retire --held)", q.Held)
@@ -245,8 +251,20 @@ func printQueue(w io.Writer, q *autoscaling.Status) {
 	list("passed over: their rows cannot be read or written", r.Bad)
 }
 
-// shownIDs is as many as fit a line; --json has them all.
+// shownIDs is as many as fit a line.
 const shownIDs = 10
+
+// allByJSON says where to find what is left out of a screen.
+const allByJSON = " (phoenix status --json names all)"
+
+// firstIDs lists ids on one line.
+func firstIDs(ids []string) string {
+	text := strings.Join(ids[:min(len(ids), shownIDs)], " ")
+	if more := len(ids) - shownIDs; more > 0 {
+		text += fmt.Sprintf(" and %d more%s", more, allByJSON)
+	}
+	return text
+}
 
 // meaning says each standing in a few words.
 var meaning = map[decide.Phase]string{

@@ -149,7 +149,7 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	b.add(func(ctx context.Context) error {
 		Attend(ctx, b.service.LastStep, log) // it serves: what it waits for, status says
 		return api.Serve(ctx, listener, api.Bridge{Invalidate: inbox.Invalidate, Restore: inbox.Restore, Hint: hint(inbox), Runs: lastRuns(cfg, runs),
-			Status: func() any { return b.report() }, Release: b.release, Jobs: relayedJobs(b.relay),
+			Status: b.status, Release: b.release, Jobs: relayedJobs(b.relay),
 			Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
 	})
 	if err := b.run(ctx); err != nil {

@@ -71,6 +71,14 @@ func (b *bridge) report() service.Report {
 	return r
 }
 
+// status is report for the socket; see api.Bridge.
+func (b *bridge) status(all bool) any {
+	if all {
+		return b.report()
+	}
+	return b.report().Brief()
+}
+
 var errNoQueue = errors.New("neither sqs.queues nor autoscaling.groups names anything")
 
 // release retires the instances that wait for an operator because of the termination

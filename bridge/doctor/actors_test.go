@@ -125,6 +125,10 @@ func TestCommandsAreQuoted(t *testing.T) {
 	if got := remove("rm", []string{"/a b", "/c"}).String(); got != "rm -- '/a b' /c" {
 		t.Error(got)
 	}
+	// Words that follow a fix do not take its place.
+	if got := remove("rm", []string{"/a\n"}).and("x").then("and more").String(); got != "remove it by hand: ls -b /, then: x; and more" {
+		t.Error(got)
+	}
 }
 
 // A unit and its drop-ins are read as systemd reads them.
@@ -167,7 +171,7 @@ func TestUnitFix(t *testing.T) {
 			return r.findings[0]
 		}
 		found := find()
-		if len(found.Commands) == 0 {
+		if found.Check != "unit" || len(found.Commands) == 0 {
 			t.Fatalf("%q: no command: %+v", text, found)
 		}
 		for _, command := range found.Commands {

@@ -140,3 +140,37 @@ func TestSharedWithAnotherMaster(t *testing.T) {
 		t.Errorf("two masters with one cachedir: %v", shared)
 	}
 }
+
+// A master that has ended is not taken to run because another one on the machine listens on
+// the same port, at an address of its own. The tables are entries of a folder that stands
+// for /proc, as the kernel writes them.
+func TestPortOfAnotherMaster(t *testing.T) {
+	dir := t.TempDir()
+	h := host{proc: dir}
+	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+	row := func(local, state string) string {
+		return head + "   0: " + local + " 00000000:0000 " + state + " 00000000:00000000 00:00000000 00000000     0        0 1 1\n"
+	}
+	for _, test := range []struct {
+		tcp, tcp6, address string
+		want               bool
+	}{
+		{row("0A01000A:119A", "0A"), head, "10.0.1.10", true},
+		{row("0A01000A:119A", "0A"), head, "10.0.1.11", false},
+		{row("0A01000A:119A", "01"), head, "10.0.1.10", false}, // a connection
+		{row("0A01000A:119B", "0A"), head, "10.0.1.10", false}, // another port
+		{row("0A01000A:119A", "0A"), head, "0.0.0.0", true},
+		{row("0A01000A:119A", "0A"), head, "eth0", true},
+		{row("00000000:119A", "0A"), head, "10.0.1.11", true},
+		{head, row("00000000000000000000000000000000:119A", "0A"), "10.0.1.11", true},
+		{head, row("0000000000000000FFFF00000A01000A:119A", "0A"), "10.0.1.10", true},
+		{head, row("B80D0120000000000000000001000000:119A", "0A"), "[2001:db8::1]", true},
+		{head, row("B80D0120000000000000000001000000:119A", "0A"), "2001:db8::2", false},
+	} {
+		write(t, dir, "net/tcp", test.tcp)
+		write(t, dir, "net/tcp6", test.tcp6)
+		if got, err := h.listensTCP(0, test.address, 4506); got != test.want || err != nil {
+			t.Errorf("%s%s: at %s: %v, %v", test.tcp, test.tcp6, test.address, got, err)
+		}
+	}
+}

@@ -21,7 +21,7 @@ import (
 // plainMaster is a master on which nothing is wrong.
 func plainMaster() Master {
 	return Master{
-		Config:  salt.Config{Path: "/etc/salt/master", User: "salt", PKIDir: "/etc/salt/pki/master", Transport: "zeromq"},
+		Config:  salt.Config{Path: "/etc/salt/master", User: "salt", PKIDir: "/etc/salt/pki/master", DropIns: "/etc/salt/master.d", Transport: "zeromq"},
 		Version: "3007.15", PID: 7,
 		EventBus: Socket{Name: "/run/bus", Listening: true}, RequestPort: Socket{Name: "port 4506", Listening: true},
 		IDPattern: "^[a-z0-9-]+$", ValidID: regexp.MustCompile("^[a-z0-9-]+$").MatchString,
@@ -65,6 +65,7 @@ func TestFindings(t *testing.T) {
 		{"salt-config", Error, "zeromq or tcp", func(m *Master) { m.Config.Transport = "ws" }},
 		{"event-bus", Warning, "nobody listens on /run/bus", func(m *Master) { m.EventBus.Listening = false }},
 		{"auth-events", Warning, "is off", func(m *Master) { m.Config.Options = map[string]any{"auth_events": false} }},
+		{"request-port", Warning, "nobody listens on port 4506", func(m *Master) { m.RequestPort.Listening = false }},
 		{"request-port", Note, "not known", func(m *Master) { m.RequestPort.Err = fs.ErrPermission }},
 		{"key-store", Error, "permission", func(m *Master) { m.KeysErr = fs.ErrPermission }},
 		{"key-store", Note, "3 keys more", func(m *Master) { m.KeysLeft = 3 }},
@@ -229,6 +230,7 @@ func TestFindings(t *testing.T) {
 		{"queues", Error, "gone", func(f *Fleet) { f.Queues[0].Err = errors.New("gone") }},
 		{"groups", Error, "gone", func(f *Fleet) { f.Groups[0].Err = errors.New("gone") }},
 		{"clock", Error, "5m0s off", func(f *Fleet) { f.Clock.Off = -5 * time.Minute }},
+		{"clock", Error, "5m0s off", func(f *Fleet) { f.Clock.Off, f.Clock.Chrony = 5*time.Minute, true }},
 		{"clock", Note, "not known", func(f *Fleet) { f.Clock.Err = gone }},
 		{"permissions", Error, "IAM denies dynamodb:Query on minions", func(f *Fleet) { f.Calls[0].Denied = true }},
 		{"permissions", Note, "not known", func(f *Fleet) { f.Calls[0].Err = gone }},
@@ -240,7 +242,7 @@ func TestFindings(t *testing.T) {
 		{"follow", Warning, "up to 11 of 100 minions have only one master left", func(f *Fleet) { f.Follow = followOf(3, 100, 189, 2) }},
 		{"follow", Warning, "one serves: each minion has only one master", func(f *Fleet) { f.Follow = followOf(1, 100, 100, 2) }},
 	}
-	tried := map[string]bool{}
+	tried, printed := map[string]bool{}, map[string]bool{}
 	for _, test := range tests {
 		tried[test.check] = true
 		var findings []Finding
@@ -274,11 +276,15 @@ func TestFindings(t *testing.T) {
 			if f.Mend == "" && (f.Severity == Error || f.Severity == Warning) {
 				t.Errorf("%+v does not say what mends it", f)
 			}
+			printed[f.Check] = printed[f.Check] || len(f.Commands) > 0
 		}
 	}
 	for _, c := range Checks() {
 		if !tried[c.Name] {
 			t.Errorf("nothing is ever wrong by %s", c.Name)
+		}
+		if run := RunAsPrinted[c.Name] != ""; printed[c.Name] != run {
+			t.Errorf("%s prints commands: %v; a test runs them: %v", c.Name, printed[c.Name], run)
 		}
 	}
 }

@@ -21,8 +21,11 @@ type Fix struct {
 func run(commands ...string) Fix { return Fix{commands: commands} }
 func say(words string) Fix       { return Fix{words: words} }
 
-// then adds words to commands.
+// then adds words to what there is.
 func (f Fix) then(words string) Fix {
+	if f.words != "" {
+		words = f.words + "; " + words
+	}
 	f.words = words
 	return f
 }

@@ -86,8 +86,9 @@ type Call struct {
 
 // Clock is this machine's less AWS's.
 type Clock struct {
-	Off time.Duration
-	Err error
+	Off    time.Duration
+	Err    error
+	Chrony bool // chronyc is there; else systemd-timesyncd is taken to set the clock
 }
 
 // Proof is what this instance wrote under its ARN.
@@ -234,15 +235,15 @@ func examineAWS(r *report, f Fleet) {
 		case c.Err != nil:
 			r.add(Note, "clock", Fix{}, "AWS's clock is not known: %s", oneLine(c.Err))
 		case c.Off.Abs() > clockMost:
-			r.add(Error, "clock", run("chronyc makestep").then("AWS's own time server is 169.254.169.123"), "this machine's clock is %v off AWS's", c.Off.Round(time.Second))
+			r.add(Error, "clock", c.step(), "this machine's clock is %v off AWS's", c.Off.Round(time.Second))
 		default:
 			r.ok("clock", "this machine's clock is within %v of AWS's", clockMost)
 		}
 	}
 	if p := f.Proof; p != nil {
 		switch fix := run("systemctl restart phoenix-agent").then("journalctl -u phoenix-agent"); {
-		case p.Err != nil:
-			r.add(Warning, "proof", fix, "%s", oneLine(p.Err))
+		case p.Err != nil: // the agent does not learn it by a restart either
+			r.add(Warning, "proof", say("let this machine reach its instance metadata (169.254.169.254); an agent that runs then writes the proof by itself"), "%s", oneLine(p.Err))
 		case p.Wrote == "":
 			r.add(Warning, "proof", fix, "this instance has written none")
 		case p.Key != "" && p.Wrote != p.Key:
@@ -251,6 +252,16 @@ func examineAWS(r *report, f Fleet) {
 			r.ok("proof", "this instance has written its proof")
 		}
 	}
+}
+
+// step sets the clock at once. chronyd corrects a running clock slowly unless it is told
+// otherwise; systemd-timesyncd sets it at its start if it is more than 0.4 s off.
+func (c Clock) step() Fix {
+	const server = "AWS's own time server is 169.254.169.123"
+	if c.Chrony {
+		return run("chronyc makestep").then(server)
+	}
+	return run("systemctl restart systemd-timesyncd").then(server)
 }
 
 func examineFleetKey(r *report, f Fleet) {

@@ -124,7 +124,7 @@ func ExamineMinion(m Minion) []Finding {
 	case unread(m.MasterKeyErr):
 		r.add(Note, "master-key", say("run phoenix doctor as root"), "the key that the minion trusts is not read: %s", oneLine(m.MasterKeyErr))
 	case m.MasterKeyErr != nil:
-		r.add(Warning, "master-key", remove("rm", []string{filepath.Join(c.PKIDir, "minion_master.pub")}).and(restartMinion), "the key that the minion trusts cannot be read: %s", oneLine(m.MasterKeyErr))
+		r.add(Warning, "master-key", remove("rm", []string{filepath.Join(c.PKIDir, "minion_master.pub")}).and(restartMinion).then("the minion then trusts the first master that answers"), "the key that the minion trusts cannot be read: %s", oneLine(m.MasterKeyErr))
 	default:
 		r.ok("master-key", "the minion trusts the master key %.12s…", m.MasterKey)
 	}

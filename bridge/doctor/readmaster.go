@@ -37,10 +37,10 @@ func ReadMaster(c salt.Config) Master {
 		m.EventBus.Listening, m.EventBus.Err = h.listensUnix(m.PID, address)
 	} else {
 		m.EventBus.Name = "port " + fmt.Sprint(c.TCPMasterPubPort)
-		m.EventBus.Listening, m.EventBus.Err = h.listensTCP(m.PID, c.TCPMasterPubPort)
+		m.EventBus.Listening, m.EventBus.Err = h.listensTCP(m.PID, "", c.TCPMasterPubPort)
 	}
 	m.RequestPort.Name = fmt.Sprint("port ", c.RetPort)
-	m.RequestPort.Listening, m.RequestPort.Err = h.listensTCP(m.PID, c.RetPort)
+	m.RequestPort.Listening, m.RequestPort.Err = h.listensTCP(m.PID, c.Interface, c.RetPort)
 	m.Keys, m.KeysLeft, m.KeysErr = readKeys(c)
 	m.AutosignFile, m.AutorejectFile = readSigning(c.AutosignFile), readSigning(c.AutorejectFile)
 	m.AutosignGrains = readGrains(c.AutosignGrainsDir)

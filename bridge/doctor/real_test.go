@@ -268,30 +268,35 @@ func ofAFix(name string) bool {
 }
 
 // notPlanted are the checks on a master or a minion of which TestFixes plants no fault, and
-// why.
+// why, or the test that does.
 var notPlanted = map[string]string{
-	"salt-master":           "it is ended at the end of TestFixes",
-	"salt-minion":           "it is ended at the end of TestFixes",
-	"event-bus":             "it is not there once the master has ended",
-	"request-port":          "nobody listens once the master has ended",
+	"salt-master":           "the master is ended at the end; TestPrintedFixes (lab/e2e) starts it as printed",
+	"salt-minion":           "the minion is ended at the end; TestPrintedFixes (lab/e2e) starts it as printed",
+	"event-bus":             "TestPrintedFixes (lab/e2e)",
+	"request-port":          "TestPrintedFixes (lab/e2e)",
 	"shared-folders":        "no network file system is mounted here: TestFindings, TestSharedWithAnotherMaster",
 	"cron":                  "crontabs are the machine's own: TestCron",
 	"what-phoenix-would-do": "it is no fault",
 	"unit":                  "systemd's folders are the machine's own: TestUnitFix",
-	"agent":                 "processes are the machine's own: TestAgentThatHasEnded",
+	"agent":                 "TestPrintedFixes (lab/e2e)",
 	"alive-schedule":        "the agent removes them: TestForgetsTheStaleOnly in package agent",
-	"master-key":            "its fix makes the minion trust whoever answers first: TestFindings",
+	"master-key":            "TestPrintedFixes (lab/e2e)",
 }
 
 // Each check on a master or a minion has a fault that is planted, or a reason why not.
+// Where no person is needed, what doctor prints is run.
 func TestEachCheckHasAFault(t *testing.T) {
-	planted := map[string]bool{}
+	planted, run := map[string]bool{}, map[string]bool{}
 	for _, f := range append(masterFaults(), minionFaults()...) {
 		planted[f.check] = true
+		run[f.check] = run[f.check] || f.byHand == nil
 	}
 	for _, c := range doctor.Checks() {
 		if why := notPlanted[c.Name]; c.Where != doctor.WithConfig && planted[c.Name] == (why != "") {
 			t.Errorf("%s: planted %v, and %q", c.Name, planted[c.Name], why)
+		}
+		if here := strings.HasSuffix(doctor.RunAsPrinted[c.Name], " TestFixes"); run[c.Name] != here {
+			t.Errorf("%s: TestFixes runs what is printed: %v, and is said to: %v", c.Name, run[c.Name], here)
 		}
 	}
 }

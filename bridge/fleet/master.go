@@ -20,6 +20,9 @@ type Master struct {
 	Minions         int    `json:"minions,omitempty"`      // ids whose keys it has accepted; 0: not known yet
 	Connected       int    `json:"connected,omitempty"`    // minions that are connected to it; 0: none, or not known
 	Queued          int    `json:"queued,omitempty"`       // minions whose first highstate waits for a slot of it
+	// DrainingSince is when the draining began, by the clock of who asked for it; empty: it
+	// does not drain, or an older phoenix asked for it.
+	DrainingSince string `json:"draining_since,omitempty"`
 	// Cleared is written by bridges of older versions, and read by nothing. It stays
 	// because the checksum of a row in SQLite covers it.
 	Cleared int64 `json:"cleared,omitempty"`
@@ -33,6 +36,19 @@ func (m Master) Retired(instanceID string, now time.Time) Master {
 		m.InstanceID, m.Status, m.Ready = instanceID, Terminate, false
 		m.Expires = now.Add(TombstoneFor).Unix()
 	}
+	return m
+}
+
+// Drained returns the row with its draining mark set or cleared. A master that drains
+// already drains since then.
+func (m Master) Drained(draining bool, now time.Time) Master {
+	switch {
+	case !draining:
+		m.DrainingSince = ""
+	case !m.Draining || m.DrainingSince == "":
+		m.DrainingSince = FormatTime(now)
+	}
+	m.Draining = draining
 	return m
 }
 
@@ -54,7 +70,7 @@ type Beat struct {
 }
 
 // Apply returns the master's row after the beat: the counter goes up by one,
-// across restarts of the bridge too. Draining stays as it is: an operator on any
+// across restarts of the bridge too. Draining and DrainingSince stay as they are: an operator on any
 // host may set it. So does the zone of a beat that does not know it: an instance does
 // not move. A master whose row says TERMINATE stays
 // terminated: ErrTerminated.

@@ -47,7 +47,7 @@ type Store interface {
 	// RetireMaster sets the row's status to TERMINATE, making it if there is none.
 	RetireMaster(ctx context.Context, instanceID string) error
 
-	// DrainMaster sets or clears the row's draining mark. ErrNotFound if there
+	// DrainMaster sets or clears the row's draining mark; see Master.Drained. ErrNotFound if there
 	// is no row, ErrTerminated if it says TERMINATE.
 	DrainMaster(ctx context.Context, instanceID string, draining bool) error
 

@@ -43,11 +43,22 @@ func (a acceptedInMemory) Remove(id string)      { delete(a, id) }
 // IDs implements AcceptedKeys.
 func (a acceptedInMemory) IDs() iter.Seq[string] { return maps.Keys(a) }
 
-// rememberAccepted records that the right key of a minion is accepted here.
+// rememberAccepted records that the right key of a minion is accepted here, and which
+// key it had replaced then.
 func (e *Engine) rememberAccepted(id string, row fleet.Minion, digest string) {
-	if digest != "" && digest == row.KeySHA256 && !e.accepted.Has(id, digest) {
+	if digest == "" || digest != row.KeySHA256 {
+		return
+	}
+	if !e.accepted.Has(id, digest) {
 		e.accepted.Add(id, digest)
 	}
+	e.formerKeys[id] = shortKey(row.ReplacedSHA256)
+}
+
+// forgetAccepted records that a key was deleted here by Phoenix, or is to be written anew.
+func (e *Engine) forgetAccepted(id string) {
+	e.accepted.Remove(id)
+	delete(e.formerKeys, id)
 }
 
 // countAccepted has the beats say of how many ids a key is accepted, soon after one was
@@ -69,5 +80,12 @@ func (e *Engine) countAccepted() {
 // removedByHand reports whether the key bound to a row was accepted on this
 // master, and is gone without our doing.
 func (e *Engine) removedByHand(id string, row fleet.Minion) bool {
-	return row.Status == fleet.Launch && row.KeySHA256 != "" && e.accepted.Has(id, row.KeySHA256)
+	return row.Status == fleet.Launch && row.KeySHA256 != "" && e.accepted.Has(id, row.KeySHA256) && !e.rebound(id, row)
+}
+
+// rebound reports whether the row was bound to another key, and back to this one, since
+// the key was seen accepted here: then its deletion was a part of that.
+func (e *Engine) rebound(id string, row fleet.Minion) bool {
+	was, seen := e.formerKeys[id]
+	return seen && was != shortKey(row.ReplacedSHA256)
 }

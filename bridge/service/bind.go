@@ -81,7 +81,7 @@ func (e *Engine) removed(v *keyView) {
 	case v.Accepted.Present:
 		e.rememberAccepted(v.ID, v.Row, v.Accepted.Digest)
 	case v.Known && v.Row.Status == fleet.Terminate, !v.Known && !v.any():
-		e.accepted.Remove(v.ID)
+		e.forgetAccepted(v.ID)
 	}
 	e.problems.over(KeyRemoved, v.ID)
 }

@@ -166,7 +166,7 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 		}
 	}
 	e.cancelDeletion(id)
-	e.accepted.Remove(id)
+	e.forgetAccepted(id)
 	e.recount = true
 	if v.decision.Act == decide.ReplaceKey {
 		e.audit.Replaced(id, v.Accepted.Digest, v.Row)

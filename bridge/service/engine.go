@@ -144,6 +144,9 @@ type Engine struct {
 	names         nameMap       // which instance bears which id
 	missingProofs missingProofs // which instances have not written theirs
 	accepted      AcceptedKeys  // which keys this master has accepted, remembered over restarts
+	// formerKeys are, by id, the keys that those that were seen accepted had replaced
+	// (shortKey; zero: none).
+	formerKeys map[string][8]byte
 
 	stages    map[stageName]stage
 	queue     workQueue       // ids whose keys are to be checked
@@ -186,7 +189,7 @@ func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beat
 		unchanged: unchangedIDs{}}
 	c.rows.reset()
 	e := &Engine{driver: driver{core: c, rule: decide.Highstate, highstates: map[string]*highstate{}, jobs: map[string]job{}},
-		keys: keys, names: newNames(cfg.Names), missingProofs: missingProofs{}, accepted: accepted,
+		keys: keys, names: newNames(cfg.Names), missingProofs: missingProofs{}, accepted: accepted, formerKeys: map[string][8]byte{},
 		stages: map[stageName]stage{}, queue: newWaiting(), restoring: map[string]bool{}, problems: problems{},
 		launches: launches{expected: map[string]*expectedMinion{}},
 		deletes:  map[string]fleet.Minion{}, undeletable: map[string]*pause{}, deleteSize: deleteBatch,

@@ -197,7 +197,7 @@ func TestG12_ProblemsOfEachKind(t *testing.T) {
 		many[fmt.Sprint("odd name ", i)] = errBroken
 		p.report(BadEntry, fmt.Sprint("odd name ", i), "x")
 	}
-	if !p.report(Undeletable, "web1", "it cannot be deleted") || p.counts()[BadEntry] != maxProblems || len(p.list()) != maxToldProblems+1 {
+	if !p.report(Undeletable, "web1", "it cannot be deleted") || p.counts()[BadEntry] != maxProblems || len(p.list()) != maxProblems+1 || len(brief(p.list())) != briefProblems+1 {
 		t.Errorf("%v, %d told", p.counts(), len(p.list()))
 	}
 	p.keep(BadEntry, map[string]error{"odd name 7": errBroken})

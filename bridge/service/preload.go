@@ -102,7 +102,7 @@ func (e *Engine) restore(ctx context.Context) error {
 	}
 	for _, id := range ids {
 		delete(e.restoring, id)
-		e.accepted.Remove(id)
+		e.forgetAccepted(id)
 		e.rows.drop(id)
 		if fault := bad[instances[id]]; fault != nil {
 			e.problem(BadRow, id, fault)

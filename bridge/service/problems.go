@@ -31,10 +31,10 @@ type Problem struct {
 // many of one hide none of another.
 type problems map[ProblemKind]map[string]string
 
-// maxProblems bounds each kind; maxToldProblems how many of each one status names.
+// maxProblems bounds each kind; briefProblems how many of each a brief report names.
 const (
-	maxProblems     = 10_000
-	maxToldProblems = 20
+	maxProblems   = 10_000
+	briefProblems = 20
 )
 
 // report records a problem, and reports whether it is new.
@@ -67,13 +67,23 @@ func (p problems) keep(kind ProblemKind, ids map[string]error) {
 	maps.DeleteFunc(p[kind], func(id, _ string) bool { return ids[id] == nil })
 }
 
-// list returns the first of each kind, in order.
+// list returns all of them, by kind and id.
 func (p problems) list() []Problem {
-	out := []Problem{}
+	out := make([]Problem, 0, p.len())
 	for _, kind := range problemKinds {
-		ids := slices.Sorted(maps.Keys(p[kind]))
-		for _, id := range ids[:min(len(ids), maxToldProblems)] {
+		for _, id := range slices.Sorted(maps.Keys(p[kind])) {
 			out = append(out, Problem{Minion: id, Kind: kind, What: p[kind][id]})
+		}
+	}
+	return out
+}
+
+// brief returns the first problems of each kind.
+func brief(all []Problem) []Problem {
+	out, counts := []Problem{}, map[ProblemKind]int{}
+	for _, p := range all {
+		if counts[p.Kind]++; counts[p.Kind] <= briefProblems {
+			out = append(out, p)
 		}
 	}
 	return out

@@ -189,3 +189,29 @@ func TestOtherAcceptedKeyIsReported(t *testing.T) {
 		t.Errorf("the right key is accepted: %v", r.engine.Status().Problems)
 	}
 }
+
+// TestReboundThereAndBackIsNotRemovedByHand: the key of a minion is rebound to another one
+// and back, before the bridge looks. The key that it remembers is bound and not there,
+// since the master deleted it for the first rebinding. After that, a deletion by hand is
+// one.
+func TestReboundThereAndBackIsNotRemovedByHand(t *testing.T) {
+	r, log, there := reboundRig(t)
+	old := r.salt.keys[salt.Accepted]["web-1"]
+	r.elsewhere(there, fleet.Bind{InstanceID: "web-1", KeySHA256: there.Replaces, PublicKey: string(old), Replaces: there.KeySHA256, Rebound: there.KeySHA256})
+	delete(r.salt.keys[salt.Accepted], "web-1")
+	r.inbox.Enqueue("web-1", false) // the master's event
+	r.step()
+	r.salt.keys[salt.Accepted]["web-1"] = old // the command writes it, and notifies the bridge
+	r.inbox.Invalidate([]string{"web-1"})
+	r.step()
+	if strings.Contains(log.String(), "key needs an operator") || len(r.engine.Status().Problems) != 0 {
+		t.Errorf("%s, %v", log, r.engine.Status().Problems)
+	}
+
+	delete(r.salt.keys[salt.Accepted], "web-1")
+	r.inbox.Enqueue("web-1", false)
+	r.step()
+	if p := r.engine.Status().Problems; len(p) != 1 || p[0].Kind != KeyRemoved || r.accepted("web-1") {
+		t.Errorf("deleted by hand: %v, %s", p, log)
+	}
+}

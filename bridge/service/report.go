@@ -48,6 +48,13 @@ func (s *Service) LastStep() time.Time {
 	return s.started
 }
 
+// Brief returns the report with the first problems of each kind only, as somebody who asks
+// every few seconds wants it.
+func (r Report) Brief() Report {
+	r.Engine.Problems = brief(r.Engine.Problems)
+	return r
+}
+
 // Report may be called by any goroutine. See the type for what it leaves out.
 func (s *Service) Report() Report {
 	r := Report{InstanceID: s.cfg.InstanceID, Incarnation: s.cfg.Incarnation, Started: s.started,

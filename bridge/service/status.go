@@ -30,8 +30,8 @@ type Status struct {
 	Fault   string `json:"held"`    // what delays some of the work; empty: nothing
 	// Stages says what delays which kind of work; the others continue.
 	Stages map[string]string `json:"stages"`
-	// Problems are ids that are passed over, or odd, the first of each kind;
-	// Problem counts them all by kind.
+	// Problems are ids that are passed over, or odd, in a brief report the first of each
+	// kind; Problem counts them all by kind.
 	Problems  []Problem           `json:"problems"`
 	Problem   map[ProblemKind]int `json:"problem_counts"`
 	Highstate []Progress          `json:"highstates"`

@@ -115,7 +115,7 @@ func (f fixture) restarts(t *testing.T) {
 }
 
 // A highstate that fails is not on record as run, and is tried again under a
-// job of its own.
+// job of its own. Whoever waits for one sees the failure, and then the success.
 func (f fixture) failure(t *testing.T) {
 	f.lab.In(t)
 	f.bridge.Phoenix("minions", "add", "web-2")
@@ -135,6 +135,12 @@ func (f fixture) failure(t *testing.T) {
 	if runs := minion.RunLog(); runs[0].JID == runs[1].JID {
 		t.Fatalf("two attempts under one job: %+v", runs)
 	}
+	minion.Behave(lab.State{Fail: 3})
+	out := f.bridge.Phoenix("highstate", "run", "web-2", "--wait", "90s")
+	if !strings.Contains(out, "web-2  failed (attempt 1 of 3, retcode 2): it is tried again\n") || !strings.HasSuffix(out, "web-2  done\n") {
+		t.Errorf("highstate run --wait: %s", out)
+	}
+	f.ran(t, minion, 4)
 }
 
 // The bridge dies again and again, from before the minions authenticate until after

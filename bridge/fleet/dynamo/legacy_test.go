@@ -196,7 +196,7 @@ func TestLenientRow(t *testing.T) {
 		t.Errorf("pruned %d, %v", gone, err)
 	}
 	put(t, s, s.config.MastersTable, item{"instanceid": text("i-m"), "status": text("LAUNCH"), "heartbeat": n("7"), "incarnation": text("1"),
-		"draining": list, "zone": list, "publish_port": text("many"), "ready": list, "ipaddr": list, "expires": n("4102444800.25")})
+		"draining": list, "draining_since": list, "zone": list, "publish_port": text("many"), "ready": list, "ipaddr": list, "expires": n("4102444800.25")})
 	masters, err := s.Masters(t.Context())
 	if err != nil || len(masters) != 1 || masters[0] != (fleet.Master{InstanceID: "i-m", Status: fleet.Launch, Heartbeat: 7, Incarnation: "1", Expires: 4102444800}) {
 		t.Errorf("%+v, %v", masters, err)

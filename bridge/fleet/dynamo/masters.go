@@ -69,7 +69,7 @@ func (s *Store) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
 }
 
 // beat is the write of all that a beat says but for the counter. What it leaves to
-// the row that it finds is draining and expires, ready where it says so, and a zone
+// the row that it finds is draining, since when, and expires, ready where it says so, and a zone
 // that it does not know.
 func beat(b fleet.Beat) (*write, error) {
 	next, err := b.Apply(fleet.Master{}, false)
@@ -80,7 +80,7 @@ func beat(b fleet.Beat) (*write, error) {
 	w.when("attribute_not_exists(#status) OR #status <> %s", text(string(fleet.Terminate)))
 	for name, v := range attributes(&next) {
 		switch name {
-		case "instanceid", "modified", "expires", "draining", "heartbeat":
+		case "instanceid", "modified", "expires", "draining", "draining_since", "heartbeat":
 		case "ready":
 			if !b.KeepReady {
 				w.set(name, v.Interface())
@@ -131,7 +131,12 @@ func (s *Store) RetireMaster(ctx context.Context, instanceID string) error {
 func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining bool) error {
 	w := &write{}
 	w.living()
-	w.set("draining", draining)
+	next := fleet.Master{}.Drained(draining, s.now())
+	w.set("draining", next.Draining)
+	w.set("draining_since", next.DrainingSince)
+	if draining { // one that drains already drains since then
+		w.when("attribute_not_exists(#draining) OR #draining <> %s OR attribute_not_exists(#draining_since)", &types.AttributeValueMemberBOOL{Value: true})
+	}
 	it, done, err := s.update(ctx, s.config.MastersTable, instanceID, w)
 	switch {
 	case err != nil || done:
@@ -139,10 +144,11 @@ func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining boo
 	case it == nil:
 		return fmt.Errorf("master %s: %w", instanceID, fleet.ErrNotFound)
 	}
-	if _, err := masterOf(s.config.MastersTable, it); err != nil {
-		return err
+	row, err := masterOf(s.config.MastersTable, it)
+	if err == nil && row.Status == fleet.Terminate {
+		err = fmt.Errorf("master %s: %w", instanceID, fleet.ErrTerminated)
 	}
-	return fmt.Errorf("master %s: %w", instanceID, fleet.ErrTerminated)
+	return err
 }
 
 // newTable is the age up to which a table is a new fleet's, whatever is in it: DynamoDB

@@ -145,6 +145,21 @@ func watermark(t *testing.T, ctx context.Context, s fleet.Store) {
 	}
 }
 
+// drainingSince reads since when a master drains.
+func drainingSince(t *testing.T, ctx context.Context, s fleet.Store, id string) string {
+	t.Helper()
+	rows, err := s.Masters(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		if row.InstanceID == id {
+			return row.DrainingSince
+		}
+	}
+	return ""
+}
+
 func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 	beat := fleet.Beat{InstanceID: "i-m1", IPAddr: "127.0.0.1", Incarnation: "a", MasterKeySHA256: keyA,
 		Zone: "eu-west-1a", PublishPort: 4505, RetPort: 4506, Relay: "127.0.0.1:4507", Minions: 7, Connected: 5, Queued: 3}
@@ -159,6 +174,12 @@ func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 				if err := s.DrainMaster(ctx, "i-m1", true); err != nil {
 					t.Fatal(err)
 				}
+				since := drainingSince(t, ctx, s, "i-m1")
+				if at, err := fleet.ParseTime(since); err != nil || time.Since(at).Abs() > time.Minute || want.DrainingSince != "" && since != want.DrainingSince {
+					t.Errorf("draining since %q, before %q: %v", since, want.DrainingSince, err)
+				}
+				want.DrainingSince = since
+				<-time.After(2 * time.Millisecond) // times have milliseconds
 			}
 			want.Draining = true
 		}
@@ -166,7 +187,7 @@ func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 			if err := s.DrainMaster(ctx, "i-m1", false); err != nil {
 				t.Fatal(err)
 			}
-			want.Draining = false
+			want.Draining, want.DrainingSince = false, ""
 			beat.Incarnation, beat.IPAddr, beat.Zone = "b", "127.0.0.2", "" // not known yet
 		}
 		if want, _ = beat.Apply(want, found); want.Zone != "eu-west-1a" {

@@ -43,8 +43,7 @@ func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining boo
 		case row.Status == fleet.Terminate:
 			return row, fleet.ErrTerminated
 		}
-		row.Draining = draining
-		return row, nil
+		return row.Drained(draining, s.now()), nil
 	})
 	return err
 }

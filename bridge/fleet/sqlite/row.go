@@ -25,7 +25,7 @@ const (
 		`claim_version,claim_owner,claim_incarnation,claim_jid,claim_state,attempt,retcode,expires,hook_name,inferred,` +
 		`replaced_sha256`
 	masterColumns = `instanceid,status,modified,ipaddr,heartbeat,incarnation,ready,master_key_sha256,expires,cleared,` +
-		`draining,zone,publish_port,ret_port,relay,minions,connected,queued`
+		`draining,zone,publish_port,ret_port,relay,minions,connected,queued,draining_since`
 
 	selectMinions = `SELECT ` + minionColumns + `,sum FROM minions`
 	selectMasters = `SELECT ` + masterColumns + `,sum FROM masters`
@@ -40,7 +40,7 @@ func minionFields(m *fleet.Minion) []any {
 func masterFields(m *fleet.Master) []any {
 	return []any{&m.InstanceID, &m.Status, &m.Modified, &m.IPAddr, &m.Heartbeat, &m.Incarnation, &m.Ready,
 		&m.MasterKeySHA256, &m.Expires, &m.Cleared, &m.Draining, &m.Zone, &m.PublishPort, &m.RetPort, &m.Relay,
-		&m.Minions, &m.Connected, &m.Queued}
+		&m.Minions, &m.Connected, &m.Queued, &m.DrainingSince}
 }
 
 func scanMinion(rows *sql.Rows) (m fleet.Minion, err error) {
