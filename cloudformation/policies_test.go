@@ -109,7 +109,7 @@ func (f template) statements(resource string) []statement {
 	return out
 }
 
-// value gives one text of a resource's properties; empty if there is none.
+// value returns one text of a resource's properties; empty if there is none.
 func (f template) value(resource string, path ...string) string {
 	f.t.Helper()
 	node := f.Resources[resource].Properties
@@ -157,7 +157,7 @@ func walk(node *yaml.Node, visit func(key string, value *yaml.Node)) {
 	}
 }
 
-// texts gives a text, or a list of them.
+// texts returns a text, or a list of them.
 func texts(node *yaml.Node) []string {
 	if node.Kind == yaml.ScalarNode {
 		return []string{node.Value}

@@ -107,7 +107,7 @@ func (a *Agent) Listed() []string {
 	return addresses
 }
 
-// Owed says whether the minion is still to be restarted with the list that is
+// Owed reports whether the minion is still to be restarted with the list that is
 // there.
 func (a *Agent) Owed() bool {
 	_, err := os.Stat(filepath.Join(a.Minion.configDir(), "minion.d", ".99-phoenix.restart"))

@@ -19,7 +19,7 @@ func (m *Master) Denied() []string { return m.keys("minions_denied") }
 // Rejected lists the ids that were turned away by hand.
 func (m *Master) Rejected() []string { return m.keys("minions_rejected") }
 
-// HasAccepted says whether id is accepted.
+// HasAccepted reports whether id is accepted.
 func (m *Master) HasAccepted(id string) bool { return slices.Contains(m.Accepted(), id) }
 
 // keys lists a folder of the key store, as all three Salts lay it out. A key

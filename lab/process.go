@@ -95,7 +95,7 @@ func (p *Process) begin() error {
 	return nil
 }
 
-// running gives the process that was started last; nil before Start.
+// running returns the process that was started last; nil before Start.
 func (p *Process) running() (*exec.Cmd, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -159,7 +159,7 @@ func (p *Process) Signal(sig syscall.Signal) {
 	}
 }
 
-// Alive says whether the main process runs.
+// Alive reports whether the main process runs.
 func (p *Process) Alive() bool {
 	_, done := p.running()
 	return isOpen(done)

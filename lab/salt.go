@@ -105,7 +105,7 @@ func decodeJSON(text string, into any) error {
 	return nil
 }
 
-// noAnswer says whether the salt command printed this instead of an answer.
+// noAnswer reports whether the salt command printed this instead of an answer.
 func noAnswer(text string) bool {
 	return strings.HasPrefix(text, "Minion did not return")
 }

@@ -14,7 +14,7 @@ import (
 	"phoenix/bridge/plural"
 )
 
-// MasterCheck says whether a master can be restarted now, and what follows.
+// MasterCheck reports whether a master can be restarted now, and what follows.
 type MasterCheck struct {
 	InstanceID string `json:"instanceid"`
 	// Safe: another master serves, no first highstate runs from this one, and no minion is

@@ -80,7 +80,7 @@ func after(rows []fleet.Master, n int) []fleet.Master {
 	return rows
 }
 
-// seen gives the decision of a watch that has read the table for a while.
+// seen returns the decision of a watch that has read the table for a while.
 func (s scene) seen(t *testing.T, order Order, looks int) Decision {
 	t.Helper()
 	rows, sight := s.read(t)

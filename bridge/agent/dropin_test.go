@@ -71,7 +71,7 @@ func put(t testing.TB, path, text string) {
 	}
 }
 
-// get gives a file's text; empty if there is none.
+// get returns a file's text; empty if there is none.
 func get(t testing.TB, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -538,7 +538,7 @@ func TestPorts(t *testing.T) {
 	}
 }
 
-// prepare gives what Salt makes of each entry.
+// prepare returns what Salt makes of each entry.
 const prepare = `
 import json, sys
 import salt.config, salt.minion

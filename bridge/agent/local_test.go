@@ -16,7 +16,7 @@ import (
 	"phoenix/bridge/salt"
 )
 
-// listen gives a port of an address on which somebody listens.
+// listen returns a port of an address on which somebody listens.
 func listen(t *testing.T, address string) int {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
@@ -101,7 +101,7 @@ func TestKernelTable(t *testing.T) {
 	}
 }
 
-// local is a minion's machine in a folder, with /proc beside it.
+// newLocal returns a minion's machine in a folder, with /proc beside it.
 func newLocal(t *testing.T, ports ...int) *Local {
 	t.Helper()
 	dir := t.TempDir()

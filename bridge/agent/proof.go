@@ -49,7 +49,7 @@ type KeyPair interface {
 // instance's.
 type Proof struct {
 	Writer ProofWriter
-	// ARN gives the instance's; it is asked until it does.
+	// ARN returns the instance's; it is asked until it does.
 	ARN func(ctx context.Context) (string, error)
 
 	written atomic.Int64 // when the proof of the current key was, in Unix nanoseconds; 0: it was not

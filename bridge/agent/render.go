@@ -72,7 +72,7 @@ func masterType(hot bool) string {
 	return "failover"
 }
 
-// render gives the drop-in's text. Whatever the addresses hold, YAML reads the
+// render returns the drop-in's text. Whatever the addresses hold, YAML reads the
 // same: Go's ASCII quoting is a subset of YAML's double-quoted style. own are the
 // ports that the minion's configuration says without the drop-in.
 func render(l List, own Ports) ([]byte, error) {

@@ -78,7 +78,7 @@ func (l *Local) Trust(digest string) error {
 	return nil
 }
 
-// choose gives the key that all masters on the list must have. A minion trusts one at a
+// choose returns the key that all masters on the list must have. A minion trusts one at a
 // time, so during a rotation its list has masters of one key: those of the masters on
 // the list that serve it; else those of the master that comes first in its order, of
 // all that could be on the list.

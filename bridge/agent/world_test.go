@@ -260,10 +260,10 @@ func (m *simMinion) where() (to string, since time.Time) {
 	return m.to[0], m.served
 }
 
-// since gives the restarts from then on.
+// since returns the restarts from then on.
 func (m *simMinion) since(then time.Time) []time.Time { return m.between(then, time.Now()) }
 
-// between gives the restarts of a stretch of time.
+// between returns the restarts of a stretch of time.
 func (m *simMinion) between(from, to time.Time) []time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -342,7 +342,7 @@ func (c *counted) Masters(ctx context.Context) ([]fleet.Master, error) {
 	return c.world.Masters(ctx)
 }
 
-// between gives the reads of a stretch of time.
+// between returns the reads of a stretch of time.
 func (c *counted) between(from, to time.Time) []time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -69,7 +69,7 @@ func newGate(l net.Listener, users []int) *gate {
 	return g
 }
 
-// Accept gives the next connection there is a place for.
+// Accept returns the next connection there is a place for.
 func (g *gate) Accept() (net.Conn, error) {
 	for {
 		conn, err := g.Listener.Accept()

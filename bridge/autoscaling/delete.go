@@ -49,7 +49,7 @@ func (r *Reader) delete(ctx context.Context, url string, messages []types.Messag
 	}
 }
 
-// again gives the entries that are worth another try.
+// again returns the entries that are worth another try.
 func (r *Reader) again(entries []types.DeleteMessageBatchRequestEntry, failed []types.BatchResultErrorEntry) (left []types.DeleteMessageBatchRequestEntry, why string) {
 	for _, f := range failed {
 		if f.SenderFault {

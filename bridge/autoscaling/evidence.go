@@ -28,7 +28,7 @@ const (
 )
 
 // believe decides about a message of a termination that needs confirmation.
-// listed says whether a row of the instance says LAUNCH.
+// listed reports whether a row of the instance says LAUNCH.
 func (w words) believe(m Message, role Role, listed bool) believed {
 	i, known := w.instances[m.InstanceID]
 	switch {

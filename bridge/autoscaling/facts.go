@@ -122,7 +122,7 @@ func groupPage(ctx context.Context, p *autoscaling.DescribeAutoScalingGroupsPagi
 	return p.NextPage(ctx)
 }
 
-// masters gives the masters whose rows say LAUNCH, and those whose rows cannot be read.
+// masters returns the masters whose rows say LAUNCH, and those whose rows cannot be read.
 func (r *Reconciler) masters(ctx context.Context) (map[string]bool, map[string]error, error) {
 	rows, bad, err := mastersOf(ctx, r.store)
 	masters := map[string]bool{}

@@ -112,7 +112,7 @@ func (f *fakeAWS) send(bodies ...string) {
 	}
 }
 
-// left gives the bodies of the messages that were not deleted.
+// left returns the bodies of the messages that were not deleted.
 func (f *fakeAWS) left() (bodies []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -344,7 +344,7 @@ func (f *fakeAWS) describeHooks(r *http.Request, c fakeCall) (*http.Response, er
 		`<LifecycleHooks>`+text+`</LifecycleHooks></DescribeLifecycleHooksResult></DescribeLifecycleHooksResponse>`)
 }
 
-// page gives the part of items that a token asks for. An empty page with a next
+// page returns the part of items that a token asks for. An empty page with a next
 // token comes first, as AWS is free to answer.
 func (f *fakeAWS) page(items []string, token string) (page []string, next string) {
 	if f.pageSize == 0 {
@@ -429,7 +429,7 @@ func (l *lines) count(what string) int {
 
 func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// instance gives an instance id.
+// instance returns an instance id.
 func instance(n int) string { return fmt.Sprintf("i-%017x", n) }
 
 // message is a notice as AutoScaling sends it by SNS's raw delivery.

@@ -59,7 +59,7 @@ func TestNextOfHook(t *testing.T) {
 	}
 }
 
-// rowOf gives the row of one of fleettest's states.
+// rowOf returns the row of one of fleettest's states.
 func rowOf(t *testing.T, state string) fleet.Minion {
 	t.Helper()
 	rows := fleettest.Model{}
@@ -154,7 +154,7 @@ func (x *keeper) apply(t *testing.T, changes ...fleet.Change) {
 	}
 }
 
-// results gives how hooks were ended.
+// results returns how hooks were ended.
 func (x *keeper) results() (all []string) {
 	for _, c := range x.of("CompleteLifecycleAction") {
 		all = append(all, c.form.Get("LifecycleActionResult"))

@@ -26,7 +26,7 @@ type Instance struct {
 	Launched time.Time
 }
 
-// Gone says whether EC2 says that the instance is terminated, or is on its way.
+// Gone reports whether EC2 says that the instance is terminated, or is on its way.
 // To be stopped, or not to be described at all, is not to be gone.
 func (i Instance) Gone() bool {
 	return i.State == types.InstanceStateNameShuttingDown || i.State == types.InstanceStateNameTerminated

@@ -104,7 +104,7 @@ func (h *Hooks) configured(ctx context.Context, group string) ([]hook, error) {
 // errQuiet: AutoScaling did not answer a moment ago.
 var errQuiet = errors.New("lifecycle hooks were asked for a moment ago, without an answer")
 
-// invalid says whether AutoScaling refuses a call for what it asks.
+// invalid reports whether AutoScaling refuses a call for what it asks.
 func invalid(err error) bool {
 	return awserr.Code(err) == "ValidationError"
 }

@@ -94,7 +94,7 @@ func (b *terminationLimit) room(ctx context.Context) (int, error) {
 	return max(most-max(n, own), 0), nil
 }
 
-// endedLately says whether a row that was written after the window's begin is a
+// endedLately reports whether a row that was written after the window's begin is a
 // termination of that time. A tombstone is none: it was written a day later. Nor is a
 // row from the future, by another host's clock: it would count for ever.
 func endedLately(row fleet.Minion, now time.Time) bool {

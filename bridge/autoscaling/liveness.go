@@ -81,7 +81,7 @@ func (p *livenessWatch) queued(masters map[string]fleet.Master, now time.Time) b
 	return false
 }
 
-// anotherReady says whether there is another master whose row says that minions may go
+// anotherReady reports whether there is another master whose row says that minions may go
 // to it.
 func anotherReady(masters map[string]fleet.Master, id string) bool {
 	for _, m := range masters {

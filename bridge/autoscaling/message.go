@@ -200,7 +200,7 @@ func meaning(name string) (kind Kind, hook, known bool) {
 	return "", false, false
 }
 
-// transits says whether the transition that a hook names is of that kind.
+// transits reports whether the transition that a hook names is of that kind.
 func (n notice) transits(kind Kind) bool {
 	of, hook, _ := meaning(n.LifecycleTransition)
 	return hook && of == kind

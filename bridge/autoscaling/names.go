@@ -84,7 +84,7 @@ func NewNames(idFrom string, api EC2, log *slog.Logger) (*Names, error) {
 	return n, nil
 }
 
-// Instances gives the living instance that bears each id. One that several bear
+// Instances returns the living instance that bears each id. One that several bear
 // at a time is nobody's, and is complained of. While EC2 does not answer it fails at
 // once, and gives those that are remembered beside the error.
 func (n *Names) Instances(ctx context.Context, minionIDs []string) (map[string]string, error) {

@@ -16,11 +16,11 @@ type member struct {
 	reuses bool   // the group takes instances back into its warm pool
 }
 
-// ends says whether its group ends the instance, which a hook still holds. On its way
+// ends reports whether its group ends the instance, which a hook still holds. On its way
 // back into the warm pool an instance looks the same.
 func (m member) ends() bool { return m.state == "Terminating:Wait" && !m.reuses }
 
-// leaving says whether the instance is on its way out of the group, or out.
+// leaving reports whether the instance is on its way out of the group, or out.
 func (m member) leaving() bool {
 	for _, s := range []string{"Terminat", "Detach", "Warmed:Terminat"} {
 		if strings.HasPrefix(m.state, s) {
@@ -30,7 +30,7 @@ func (m member) leaving() bool {
 	return false
 }
 
-// waits gives the transition that a hook holds up; empty: none.
+// waits returns the transition that a hook holds up; empty: none.
 func (m member) waits() Kind {
 	switch m.state {
 	case "Pending:Wait", "Warmed:Pending:Wait":
@@ -70,7 +70,7 @@ type plan struct {
 	next    memory
 }
 
-// ask gives the ids that EC2 must be asked for: those that are in no group, or
+// ask returns the ids that EC2 must be asked for: those that are in no group, or
 // leaving it, and members without a row.
 func (f facts) ask() []string {
 	ids := map[string]bool{}
@@ -87,7 +87,7 @@ func (f facts) ask() []string {
 	return slices.Sorted(maps.Keys(ids))
 }
 
-// launched gives the instances whose rows, in either table, say LAUNCH. A name
+// launched returns the instances whose rows, in either table, say LAUNCH. A name
 // that is no instance id is none of EC2's to judge.
 func (f facts) launched() map[string]bool {
 	ids := maps.Clone(f.masters)

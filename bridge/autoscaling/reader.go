@@ -238,7 +238,7 @@ type limiter struct {
 	kept int
 }
 
-// allow says whether to speak, and how often it was kept quiet since.
+// allow reports whether to speak, and how often it was kept quiet since.
 func (l *limiter) allow(every time.Duration) (kept int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

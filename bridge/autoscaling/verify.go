@@ -79,7 +79,7 @@ func (r *Reader) read(ctx context.Context, deliveries []*delivery) (known, error
 	return k, nil
 }
 
-// readable says whether the rows of a delivery's instance could be read. If not, it gets
+// readable reports whether the rows of a delivery's instance could be read. If not, it gets
 // its disposition, unless the store is away for all.
 func (k known) readable(r *Reader, l *delivery) bool {
 	err := k.bad[l.msg.InstanceID]

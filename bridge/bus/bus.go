@@ -201,7 +201,7 @@ func (b *Bus) deliver(h Handler, e event.Event, err error) {
 	h.Event(e)
 }
 
-// replay gives what was already read from a connection once more.
+// replay returns what was already read from a connection once more.
 type replay struct {
 	net.Conn
 	seen []byte

@@ -207,7 +207,7 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// piecemeal gives n bytes at a time.
+// piecemeal returns n bytes at a time.
 type piecemeal struct {
 	rest []byte
 	n    int

@@ -141,7 +141,7 @@ func instanceARN(ctx context.Context) (string, error) {
 	return here.ARN(here.InstanceID), nil
 }
 
-// nameOf gives what sets this minion apart from others in the order of masters.
+// nameOf returns what sets this minion apart from others in the order of masters.
 func nameOf(minion salt.MinionConfig, cfg config.Config) (string, error) {
 	host, _ := os.Hostname()
 	if name := cmp.Or(minion.ID, cfg.InstanceID, host); name != "" {

@@ -59,7 +59,7 @@ func arrange(args []string, app *cli.App) []string {
 	return append(out, operands...)
 }
 
-// spell gives a long flag's name as the library knows it.
+// spell returns a long flag's name as the library knows it.
 func spell(arg string) string {
 	if !strings.HasPrefix(arg, "--") {
 		return arg

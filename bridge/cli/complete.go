@@ -75,7 +75,7 @@ func completeCommand() *cli.Command {
 	}
 }
 
-// completed gives what may stand in the place of the last word.
+// completed returns what may stand in the place of the last word.
 func completed(c *cli.Context, words []string) []string {
 	if len(words) == 0 {
 		words = []string{""}
@@ -144,7 +144,7 @@ func configure(c *cli.Context, words []string) {
 	}
 }
 
-// masterIDs gives the ids of the masters that are not gone, where a read costs nothing.
+// masterIDs returns the ids of the masters that are not gone, where a read costs nothing.
 func masterIDs(c *cli.Context) (ids []string) {
 	cfg, err := readConfig(c)
 	if err != nil || cfg.OnDynamoDB() {
@@ -171,7 +171,7 @@ const maxCompleted = 1000
 
 var errEnough = errors.New("enough")
 
-// minionIDs gives the ids of this master's keys, and of the fleet where a read costs
+// minionIDs returns the ids of this master's keys, and of the fleet where a read costs
 // nothing. What cannot be read is left out: a shell has no place for errors.
 func minionIDs(c *cli.Context, command *cli.Command, prefix string) (ids []string) {
 	cfg, err := readConfig(c)

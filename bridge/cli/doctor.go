@@ -261,7 +261,7 @@ func (v *visit) minion(ctx context.Context, path string) {
 	v.findings = append(v.findings, doctor.ExamineMinion(m)...)
 }
 
-// configured says whether there is a configuration to go by.
+// configured reports whether there is a configuration to go by.
 func (v *visit) configured() bool { return v.fleet.Config != "" && v.fleet.ConfigErr == nil }
 
 // askBridge asks the bridge on this machine, by its own socket.

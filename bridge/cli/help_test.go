@@ -25,7 +25,7 @@ func printed(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-// words says whether text has each of words.
+// words reports whether text has each of words.
 func words(t *testing.T, where, text string, words ...string) {
 	t.Helper()
 	for _, word := range words {

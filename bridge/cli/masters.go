@@ -106,7 +106,7 @@ func seenAgo(m fleet.Master, now time.Time) string {
 	return ago.String() + " ago"
 }
 
-// oneMaster gives the id that a command is about.
+// oneMaster returns the id that a command is about.
 func oneMaster(c *cli.Context, cfg config.Config) (string, error) {
 	ids := c.Args().Slice()
 	switch self := c.Bool("self"); {

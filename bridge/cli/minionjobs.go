@@ -146,7 +146,7 @@ func (j *minionJobs) connected() bool {
 	return j.linked
 }
 
-// returned gives what one of several functions returned as text.
+// returned returns what one of several functions returned as text.
 func returned(answer any, fun string) string {
 	byName, _ := answer.(map[string]any)
 	text, _ := byName[fun].(string)

@@ -194,7 +194,7 @@ func (c *Config) Settings() []Setting {
 	}
 }
 
-// items gives the queues and groups, which Validate has read before.
+// Items returns the queues and groups, which Validate has read before.
 func (c *Config) Items() (queues, groups []autoscaling.Item) {
 	for _, text := range c.SQS.Queues {
 		item, _ := autoscaling.ParseItem(text)
@@ -207,10 +207,10 @@ func (c *Config) Items() (queues, groups []autoscaling.Item) {
 	return queues, groups
 }
 
-// onAWS says whether this master's name must be its instance's: messages call it so.
+// OnAWS reports whether this master's name must be its instance's: messages call it so.
 func (c *Config) OnAWS() bool {
 	return c.OnDynamoDB() || len(c.SQS.Queues)+len(c.AutoScaling.Groups) > 0
 }
 
-// onDynamoDB says whether the fleet is remembered in DynamoDB.
+// OnDynamoDB reports whether the fleet is remembered in DynamoDB.
 func (c *Config) OnDynamoDB() bool { return c.Store == "dynamodb:" }

@@ -135,7 +135,7 @@ const minLease = 20 * time.Second
 // that is busy.
 const minHeal = time.Minute
 
-// validID gives the check of minion ids. Whatever the operator's pattern says,
+// ValidID returns the check of minion ids. Whatever the operator's pattern says,
 // an id that Salt takes for a glob or a list, or that leaves a folder, is refused.
 func (c *Config) ValidID() func(string) bool {
 	pattern := regexp.MustCompile(c.IDPattern)

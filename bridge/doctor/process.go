@@ -27,7 +27,7 @@ const (
 	maxCommand = 16 << 10
 )
 
-// pid gives the process that a pidfile names, if it runs a program of that name;
+// pid returns the process that a pidfile names, if it runs a program of that name;
 // 0 if not. Salt leaves the file behind when it is killed.
 func (h host) pid(file, program string) int {
 	text, err := files.Head(file, maxPIDFile)
@@ -117,7 +117,7 @@ func (h host) net(pid int) string {
 	return filepath.Join(h.proc, "net")
 }
 
-// listensTCP says whether somebody listens on a port.
+// listensTCP reports whether somebody listens on a port.
 func (h host) listensTCP(pid, port int) (bool, error) {
 	want := fmt.Sprintf(":%04X", port)
 	for _, name := range []string{"tcp", "tcp6"} {
@@ -136,7 +136,7 @@ func (h host) listensTCP(pid, port int) (bool, error) {
 	return false, nil
 }
 
-// listensUnix says whether somebody listens on a Unix socket, without connecting.
+// listensUnix reports whether somebody listens on a Unix socket, without connecting.
 func (h host) listensUnix(pid int, path string) (bool, error) {
 	found := false
 	err := lines(filepath.Join(h.net(pid), "unix"), func(line string) {

@@ -64,7 +64,7 @@ func textOrBytes(b []byte) any {
 	return append([]byte(nil), b...)
 }
 
-// plain gives numbers that JSON lacks as text.
+// plain returns numbers that JSON lacks as text.
 func plain(scalar any) any {
 	switch v := scalar.(type) {
 	case uint64:

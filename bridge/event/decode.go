@@ -122,7 +122,7 @@ func (e Event) Return() (Return, error) {
 	return r, nil
 }
 
-// verify says whether data was whole and names the minion that the tag names.
+// verify reports whether data was whole and names the minion that the tag names.
 func (e Event) verify(what string, err error, inTag []byte, inData string) error {
 	switch {
 	case err != nil:
@@ -192,14 +192,14 @@ func each(raw []byte, see func([]byte)) {
 	}
 }
 
-// Busy says whether body, of a state function's return, is its refusal to run
+// Busy reports whether body, of a state function's return, is its refusal to run
 // beside another; see [BusyLines].
 func Busy(body []byte) bool { return len(BusyLines(body)) > 0 }
 
 // maxBusyLines bounds what one refusal may name.
 const maxBusyLines = 16
 
-// BusyLines gives the lines of a state function's refusal to run beside others,
+// BusyLines returns the lines of a state function's refusal to run beside others,
 // one for each: a list with the text that state.running of Salt 3006 to 3008
 // makes (salt/modules/state.py), `The function "state.highstate" is running as
 // PID 4711 and was started at … with jid …`. Such a job ran nothing.

@@ -85,7 +85,7 @@ func textOf(raw []byte) []byte {
 	return raw[h.width:]
 }
 
-// isTrue says whether raw is the value true.
+// isTrue reports whether raw is the value true.
 func isTrue(raw []byte) bool { return len(raw) == 1 && raw[0] == 0xc3 }
 
 // intOf reads an integer of any width, or a bool, as Python's int() does.
@@ -130,7 +130,7 @@ func scalarOf(raw []byte) any {
 	return nil
 }
 
-// Field gives the value of one key of a map, as it stands there: for [Any], and
+// Field returns the value of one key of a map, as it stands there: for [Any], and
 // where the rest is not to be decoded. nil: there is no such key.
 func Field(raw []byte, name string) ([]byte, error) {
 	var found []byte

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Glob gives the test of tags that Salt's own commands make of a pattern: Python's
+// Glob returns the test of tags that Salt's own commands make of a pattern: Python's
 // fnmatch, where * also takes in slashes, and nothing can be escaped but by [].
 func Glob(pattern string) func(tag []byte) bool {
 	if pattern == "*" {

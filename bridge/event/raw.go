@@ -2,7 +2,7 @@ package event
 
 import "fmt"
 
-// Fields gives the values of a msgpack map by their keys, undecoded, so that they
+// Fields returns the values of a msgpack map by their keys, undecoded, so that they
 // can be passed on exactly as they came: extensions of Salt and the difference
 // between text and bytes included. All of raw is scanned first; the values are
 // parts of it. Keys that are no text are left out, and of a key that comes twice
@@ -24,5 +24,5 @@ func Fields(raw []byte) (map[string][]byte, error) {
 	return values, nil
 }
 
-// Bytes gives the bytes of a msgpack str or bin, and nil of anything else.
+// Bytes returns the bytes of a msgpack str or bin, and nil of anything else.
 func Bytes(raw []byte) []byte { return textOf(raw) }

@@ -107,7 +107,7 @@ func sizeOf(buf []byte) (int, error) {
 	return size, err
 }
 
-// check says whether raw is one value, with nothing after it.
+// check reports whether raw is one value, with nothing after it.
 func check(raw []byte) error {
 	size, err := sizeOf(raw)
 	if err == nil && size != len(raw) {

@@ -50,12 +50,12 @@ func (c *Cure) Saw(heal fleet.Heal, now time.Time) {
 // process's life, and ends it.
 func (c *Cure) Done() { c.done = true }
 
-// Sick says whether the master has not served for as long as it may.
+// Sick reports whether the master has not served for as long as it may.
 func (c *Cure) Sick(now time.Time) bool {
 	return c.After > 0 && !c.done && !c.sick.IsZero() && now.Sub(c.sick) >= c.After
 }
 
-// Due says whether this master may claim to be the next that is replaced, and over
+// Due reports whether this master may claim to be the next that is replaced, and over
 // which count of the record: it does not serve, another one does, and nobody was
 // replaced lately.
 func (c *Cure) Due(another bool, now time.Time) (over int64, due bool) {

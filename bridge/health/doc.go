@@ -1,4 +1,4 @@
-// Package health says whether a master serves, and when it must be replaced.
+// Package health reports whether a master serves, and when it must be replaced.
 //
 // That a bridge lives proves nothing of the master beside it: salt-master may
 // have ended, hang, or have lost its workers. A master counts as serving while

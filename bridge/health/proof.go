@@ -110,7 +110,7 @@ func (p *Proof) lose() {
 	}
 }
 
-// Hurry says whether the next request may come sooner: the master begins to
+// Hurry reports whether the next request may come sooner: the master begins to
 // answer again.
 func (p *Proof) Hurry() bool { return p.answered.IsZero() || p.lost && p.row > 0 }
 

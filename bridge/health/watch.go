@@ -140,7 +140,7 @@ func (w *Watch) Proven() time.Time {
 	return w.proof.Proven()
 }
 
-// Served says whether the master was proven to serve since the watch began.
+// Served reports whether the master was proven to serve since the watch began.
 func (w *Watch) Served() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

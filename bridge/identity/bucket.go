@@ -172,7 +172,7 @@ func (b *Bucket) Put(ctx context.Context, id Identity, tag string) error {
 	return b.explain(ctx, "write", err)
 }
 
-// cameSecond says whether another write was first: it is there (412), or is under
+// cameSecond reports whether another write was first: it is there (412), or is under
 // way at the same time (409), or what should be replaced was deleted (404).
 func cameSecond(err error) bool {
 	var response *smithyhttp.ResponseError

@@ -82,7 +82,7 @@ func (l list) at(name string) string {
 	return filepath.Join(l.pkiDir, name)
 }
 
-// read gives the files of the list that are on this machine, and the listed names
+// read returns the files of the list that are on this machine, and the listed names
 // that are not.
 func (l list) read() (files []File, missing []string, err error) {
 	left := maxFileBytes
@@ -148,7 +148,7 @@ func readBelow(dir, start string, left int) (files []File, err error) {
 	return files, err
 }
 
-// passing says whether a file in a GPG home is of that machine's GPG alone: its
+// passing reports whether a file in a GPG home is of that machine's GPG alone: its
 // locks, its seed, what it is writing.
 func passing(name string) bool {
 	return name == "random_seed" || strings.HasPrefix(name, ".#") || strings.HasPrefix(name, tempName) ||

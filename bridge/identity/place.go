@@ -84,7 +84,7 @@ func (p *Place) names() []string {
 	return []string{p.id, "master"}
 }
 
-// Pair gives the key pair of this machine's master; ErrNone if it has none yet.
+// Pair returns the key pair of this machine's master; ErrNone if it has none yet.
 func (p *Place) Pair() (Pair, error) {
 	var private, public []byte
 	var from string
@@ -135,7 +135,7 @@ func sameKey(one, other []byte) error {
 	return err
 }
 
-// Public gives the public key that this master serves, without its private half:
+// Public returns the public key that this master serves, without its private half:
 // it needs no more rights than the folder asks for.
 func (p *Place) Public() ([]byte, error) {
 	for _, name := range p.names() {

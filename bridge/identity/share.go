@@ -36,7 +36,7 @@ const maxRounds = 4
 type bucket interface {
 	Get(ctx context.Context) (id Identity, tag string, err error)
 	Put(ctx context.Context, id Identity, tag string) error
-	// Deleted says whether an object that is not there was there before, as far as
+	// Deleted reports whether an object that is not there was there before, as far as
 	// its versions tell.
 	Deleted(ctx context.Context) (bool, error)
 }

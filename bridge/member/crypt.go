@@ -67,7 +67,7 @@ func (k *cipherKey) encrypt(message []byte) []byte {
 	return append(text, k.sum(text)...)
 }
 
-// decrypt gives the message, after the nonce that answers begin with.
+// decrypt returns the message, after the nonce that answers begin with.
 func (k *cipherKey) decrypt(text []byte) ([]byte, error) {
 	n := len(text) - macSize
 	if n < 2*aes.BlockSize || n%aes.BlockSize != 0 {

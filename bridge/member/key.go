@@ -45,7 +45,7 @@ func newIdentity() (identity, error) {
 	return identity{id: hidden + hex.EncodeToString(name), key: key, pub: strings.TrimSpace(text), token: tokenOf(key)}, nil
 }
 
-// place lays the public key among the accepted ones. It is there under its name
+// writeKey writes the public key among the accepted ones. It is there under its name
 // with all of its text, or not at all.
 func (i identity) writeKey(folder string) error {
 	info, err := os.Stat(folder)

@@ -188,7 +188,7 @@ func (e *ear) Connected()                              { e.connected <- struct{}
 func (e *ear) Job(load map[string][]byte, _ time.Time) { e.heard <- string(event.Bytes(load["jid"])) }
 func (e *ear) Skipped(err error)                       { e.missed <- err }
 
-// next gives what came: a job id, or an error.
+// next returns what came: a job id, or an error.
 func (e *ear) next(t *testing.T) string {
 	t.Helper()
 	select {

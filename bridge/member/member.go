@@ -19,7 +19,7 @@ type Config struct {
 	Publish     string // its publish port, as host:port
 	KeyFolder   string // pki_dir/minions
 	Sessions    string // cachedir/sessions
-	// MasterKey gives fleet.KeyDigest of the master's public key on this host.
+	// MasterKey returns fleet.KeyDigest of the master's public key on this host.
 	MasterKey func() (string, error)
 }
 
@@ -86,7 +86,7 @@ func (m *Member) Leave() error {
 
 var errLeft = errors.New("this bridge is no member of its master's fleet any more")
 
-// known gives the keys that the member has; none before the first ask.
+// current returns the keys that the member has; none before the first ask.
 func (m *Member) current() keys {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -97,7 +97,7 @@ func (m *Member) current() keys {
 // necessary is a rotation, once a minute at most, or a restart.
 const askEvery = time.Second
 
-// renewed gives keys that are newer than old: it asks for them, unless somebody
+// renew returns keys that are newer than old: it asks for them, unless somebody
 // else did meanwhile.
 func (m *Member) renew(ctx context.Context, old keys) (keys, error) {
 	m.asking.Lock()

@@ -53,7 +53,7 @@ func (a *pauseWatch) step(now time.Time) {
 	a.beat = now
 }
 
-// earliest gives the earliest time at which what is read now can have come.
+// earliest returns the earliest time at which what is read now can have come.
 func (a *pauseWatch) earliest(now time.Time) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -103,7 +103,7 @@ func TestG10_AttacksAreAudited(t *testing.T) {
 	}
 }
 
-// recordSession gives all that a master sends in a session in which it asks for a job.
+// recordSession returns all that a master sends in a session in which it asks for a job.
 func recordSession(t *testing.T, address string, job []byte) []byte {
 	t.Helper()
 	config, err := tlsConfig(ours)

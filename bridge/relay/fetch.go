@@ -144,7 +144,7 @@ func (f *fetches) ask(peer, id string, o offer) {
 	}
 }
 
-// next gives the minions that a peer is to be asked for now.
+// next returns the minions that a peer is to be asked for now.
 func (f *fetches) next(peer string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -35,7 +35,7 @@ func (d *handshakes) expect(masters []fleet.Master) {
 	d.masters = known
 }
 
-// begin says whether one more connection from an address may begin. leave is to be
+// begin reports whether one more connection from an address may begin. leave is to be
 // called when it has shown the key, or ended.
 func (d *handshakes) begin(from netip.Addr) (leave func(), ok bool) {
 	d.mu.Lock()

@@ -42,7 +42,7 @@ type Seen struct {
 	Master string `json:"master"` // by which
 }
 
-// show gives one job; whole: with the minions that returned.
+// show returns one job; whole: with the minions that returned.
 func (r *records) show(jid, self string, whole bool) (Job, bool) {
 	out, ok := r.read(jid, self, whole)
 	// The bus does not wait for this.
@@ -103,7 +103,7 @@ func (r *records) missing(job *record, id, self string) Missing {
 	return m
 }
 
-// list gives the jobs, newest first.
+// list returns the jobs, newest first.
 func (r *records) list(self string, most int) []Job {
 	r.mu.Lock()
 	jids := slices.Clone(r.order)

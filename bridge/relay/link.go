@@ -125,7 +125,7 @@ func (l *link) key() string {
 // maxName bounds the name of an instance.
 const maxName = 255
 
-// stamp gives a message its time.
+// stamp sets a message's time.
 func (l *link) stamp(m message) message {
 	m.At = l.clock.at(l.now())
 	return m
@@ -152,7 +152,7 @@ func (l *link) write(m message) error {
 	return err
 }
 
-// read gives the next message.
+// read returns the next message.
 func (l *link) read() (message, error) {
 	if err := l.conn.SetReadDeadline(time.Now().Add(silentFor)); err != nil {
 		return message{}, err

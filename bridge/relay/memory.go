@@ -71,7 +71,7 @@ const (
 	crowded                // it was not, and there is no room to know it
 )
 
-// take makes a load known, and says whether it was before. Of several that take the
+// take makes a load known, and reports whether it was before. Of several that take the
 // same one, one gets fresh.
 func (m *memory) take(jid, whose string, load digest) verdict {
 	m.mu.Lock()

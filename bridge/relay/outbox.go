@@ -31,7 +31,7 @@ func newOutbox(now func() time.Time) *outbox {
 	return &outbox{now: now, wake: make(chan struct{}, 1)}
 }
 
-// put adds a message, and says whether there was room for it. It never waits.
+// put adds a message, and reports whether there was room for it. It never waits.
 func (o *outbox) put(m message) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -52,7 +52,7 @@ func (o *outbox) put(m message) bool {
 	return true
 }
 
-// here says whether the peer is connected.
+// here reports whether the peer is connected.
 func (o *outbox) here(yes bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -86,7 +86,7 @@ func (r *Relay) updatePeers(ctx context.Context, masters []fleet.Master, ends ma
 	}
 }
 
-// peersOf gives the addresses of the other masters' relays.
+// peersOf returns the addresses of the other masters' relays.
 func peersOf(masters []fleet.Master, self string) map[string]string {
 	peers := map[string]string{}
 	for _, m := range masters {

@@ -8,7 +8,7 @@ import (
 	"phoenix/bridge/event"
 )
 
-// checkReturn says whether Salt can take in a return. Its _syndic_return goes over all
+// checkReturn reports whether Salt can take in a return. Its _syndic_return goes over all
 // returns of a request in one loop, and an exception about one ends it for the others
 // (AESFuncs.run_func answers "" then). These raise one, in 3006.30, 3007.17 and 3008.5:
 // _store_job looks for "fun" within the return if the minion named none; fire_ret_load

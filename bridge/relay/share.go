@@ -97,7 +97,7 @@ func (s *share) run(ctx context.Context, changed func(map[string]int64), each fu
 	}
 }
 
-// scan gives what the master wrote since the last scan. first: there was none.
+// scan returns what the master wrote since the last scan. first: there was none.
 func (s *share) scan() (changes map[string]int64, first bool) {
 	list, err := s.cache.List()
 	s.mu.Lock()
@@ -135,7 +135,7 @@ func (s *share) scan() (changes map[string]int64, first bool) {
 	return changes, false
 }
 
-// index gives all stamps; nil: the cache was not read yet.
+// index returns all stamps; nil: the cache was not read yet.
 func (s *share) index() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

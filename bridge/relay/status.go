@@ -59,10 +59,10 @@ func (r *Relay) Status() Status {
 	return s
 }
 
-// Jobs gives the jobs of this master, newest first.
+// Jobs returns the jobs of this master, newest first.
 func (r *Relay) Jobs() []Job { return r.records.list(r.o.Instance, maxRecords) }
 
-// Job gives one of them.
+// Job returns one of them.
 func (r *Relay) Job(jid string) (Job, error) {
 	job, ok := r.records.show(jid, r.o.Instance, true)
 	if !ok {

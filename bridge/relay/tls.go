@@ -22,7 +22,7 @@ import (
 // protocol keeps connections apart that are meant for something else.
 const protocol = "phoenix-relay"
 
-// Pair gives the masters' shared key.
+// Pair returns the masters' shared key.
 type Pair func() (*rsa.PrivateKey, error)
 
 // ReadPair reads the master's private key from the folder where Salt keeps it:

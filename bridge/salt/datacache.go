@@ -104,7 +104,7 @@ func filesOf(id string, separate bool) []file {
 	return []file{{filepath.Join("minions", id), "data.p"}, {filepath.Join("minions", id), "mine.p"}}
 }
 
-// List gives when the data of each minion was written last, by the modification times
+// List returns when the data of each minion was written last, by the modification times
 // of its files in nanoseconds.
 func (c *DataCache) List() (map[string]int64, error) {
 	stamps := map[string]int64{}
@@ -168,7 +168,7 @@ func (c *DataCache) Stamp(id string) int64 {
 	return stamp
 }
 
-// Read gives the data of one minion, and the stamp that it had before it was read.
+// Read returns the data of one minion, and the stamp that it had before it was read.
 func (c *DataCache) Read(id string) (MinionData, int64, error) {
 	if err := checkID(id); err != nil {
 		return nil, 0, err
@@ -215,7 +215,7 @@ func (d MinionData) add(f file, raw []byte, separate bool) error {
 	return nil
 }
 
-// content gives what a file of the cache is to hold; nil: there is to be none.
+// content returns what a file of the cache is to hold; nil: there is to be none.
 func (d MinionData) content(f file, separate bool) ([]byte, error) {
 	switch {
 	case separate:

@@ -32,7 +32,7 @@ const maxGrains = 16 << 20
 // minion says of itself.
 type GrainsCache struct{ dir string }
 
-// OpenGrains gives the cache of the master so configured.
+// OpenGrains returns the cache of the master so configured.
 func OpenGrains(c Config) (*GrainsCache, error) {
 	if !c.MinionDataCache || c.CacheDriver != "localfs" {
 		return nil, fmt.Errorf("open cache of grains: %w", ErrGrainsCache)
@@ -40,7 +40,7 @@ func OpenGrains(c Config) (*GrainsCache, error) {
 	return &GrainsCache{dir: c.CacheDir}, nil
 }
 
-// Read gives the grains of one minion. 3008 keeps them in grains/ID.p; 3006 and 3007
+// Read returns the grains of one minion. 3008 keeps them in grains/ID.p; 3006 and 3007
 // in minions/ID/data.p, with the pillar, which is not decoded. A master that was
 // brought up to 3008 has both, and the old file is out of date.
 func (g *GrainsCache) Read(id string) (Grains, error) {
@@ -88,7 +88,7 @@ func readBounded(dir, name string, most int64) ([]byte, error) {
 // Grains are what a minion says of itself.
 type Grains map[string]any
 
-// Match says whether grains match an expression of Salt's -G: role:web, os:*BSD,
+// Match reports whether grains match an expression of Salt's -G: role:web, os:*BSD,
 // ec2:tags:Name:web*. A list matches if one of its values does. What Salt also takes
 // and this does not is * in the place of a key.
 func (g Grains) Match(expression string) bool {

@@ -73,7 +73,7 @@ type Keys struct {
 	clean sync.Once // of what a crash left behind
 }
 
-// OpenKeys gives the key store of the master so configured. The folders need
+// OpenKeys returns the key store of the master so configured. The folders need
 // not be there yet: the master makes them when it starts.
 func OpenKeys(c Config) (*Keys, error) {
 	if c.KeysCacheDriver != fileKeys {
@@ -119,7 +119,7 @@ func (k *Keys) List() (Listing, error) {
 	return l, nil
 }
 
-// Read gives the key as the minion sent it. ErrNoKey if there is none. A text that
+// Read returns the key as the minion sent it. ErrNoKey if there is none. A text that
 // is no whole public key comes with ErrUnsettled, unless it has stayed the same for
 // some seconds.
 func (k *Keys) Read(id string, state State) ([]byte, error) {
@@ -154,7 +154,7 @@ func (k *Keys) read(id string, state State) ([]byte, fs.FileInfo, error) {
 	return text, info, f.Close()
 }
 
-// readKey gives an open file too: while it is open, no other file gets its inode.
+// readKey returns an open file too: while it is open, no other file gets its inode.
 func readKey(root *os.Root, id string) (f *os.File, text []byte, info fs.FileInfo, err error) {
 	if f, err = openKey(root, id); err != nil {
 		return nil, nil, nil, err

@@ -191,7 +191,7 @@ func (w *keyWriter) make(text []byte) (path string, err error) {
 	return path, nil
 }
 
-// write lays down one key and says whether it did. The whole text is there before
+// write lays down one key and reports whether it did. The whole text is there before
 // it has the id's name, and it takes no other key's place.
 func (w *keyWriter) write(id string, text []byte) (bool, error) {
 	found, err := w.there(id, text)

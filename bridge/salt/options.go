@@ -88,7 +88,7 @@ func truth(v any) bool {
 	return true
 }
 
-// options gives typed options and collects what does not fit.
+// options returns typed options and collects what does not fit.
 type options struct {
 	opts   map[string]any
 	faults []error

@@ -48,7 +48,7 @@ func CutLoad(published map[string][]byte) (load Load, jid string, err error) {
 	return load, jid, nil
 }
 
-// Text gives a field that is a text; empty if it is none.
+// Text returns a field that is a text; empty if it is none.
 func (l Load) Text(name string) string { return string(event.Bytes(l[name])) }
 
 // Republish publishes another master's job here, under the same jid and user, with

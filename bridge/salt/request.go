@@ -54,7 +54,7 @@ type Master struct {
 	noted    func(jid string) // called with each job before it is published; nil: none
 }
 
-// NewMaster gives the master so configured. It need not run yet.
+// NewMaster returns the master so configured. It need not run yet.
 func NewMaster(c Config) (*Master, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err

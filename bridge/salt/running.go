@@ -21,7 +21,7 @@ type Running struct {
 	Started string `msgpack:"-"`
 }
 
-// State says whether it keeps states from being run: Salt runs one function of
+// State reports whether it keeps states from being run: Salt runs one function of
 // the state module at a time (state.running).
 func (r Running) State() bool { return strings.HasPrefix(r.Fun, "state.") }
 
@@ -67,7 +67,7 @@ func short(raw []byte) string {
 	return text[:min(len(text), maxName)]
 }
 
-// says gives the begin of an answer that is not what it should be.
+// says returns the begin of an answer that is not what it should be.
 func says(body []byte) string {
 	if text, ok := textOf(body); ok {
 		return fmt.Sprintf("%.200s", cause(text))

@@ -22,7 +22,7 @@ func newBroken(t *testing.T, slots int, ids ...string) *driven {
 	return d
 }
 
-// fail returns a failure for the highstate of a minion, as it was published last.
+// end returns a retcode for the highstate of a minion, as it was published last.
 func (d *driven) end(id string, retcode int) {
 	d.t.Helper()
 	for i := len(d.published) - 1; i >= 0; i-- {

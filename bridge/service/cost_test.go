@@ -10,7 +10,7 @@ import (
 	"phoenix/lab"
 )
 
-// byARN gives a store's proofs by instance, as cmd/phoenix does on AWS.
+// byARN returns a store's proofs by instance, as cmd/phoenix does on AWS.
 type byARN struct {
 	store interface {
 		Proofs(ctx context.Context, arns []string) (map[string]fleet.Proof, error)

@@ -85,7 +85,7 @@ type counted struct {
 	counters *Counters
 }
 
-// Unwrap gives fleet.BreakersOf the store itself.
+// Unwrap returns fleet.BreakersOf the store itself.
 func (s *counted) Unwrap() fleet.Store { return s.Store }
 
 func (s *counted) count(ctx context.Context, call string, begun time.Time, err error) {

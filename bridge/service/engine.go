@@ -24,7 +24,7 @@ type Master interface {
 // KeyStore is what the engine asks of the master's key store.
 type KeyStore interface {
 	List() (salt.Listing, error)
-	// Read gives the text of a key, or an error that is salt.ErrNoKey.
+	// Read returns the text of a key, or an error that is salt.ErrNoKey.
 	Read(id string, state salt.State) ([]byte, error)
 	// Version returns the version of a key's file.
 	Version(id string, state salt.State) (salt.FileVersion, error)

@@ -22,7 +22,7 @@ func (b *Heartbeats) ReadMasters(ctx context.Context) ([]fleet.Master, error) {
 	return masters, err
 }
 
-// OtherServes reads the masters, and says whether one of them serves besides this one:
+// OtherServes reads the masters, and reports whether one of them serves besides this one:
 // it is ready, stays, and was seen to beat for a lease.
 func (b *Heartbeats) OtherServes(ctx context.Context) (bool, error) {
 	masters, err := b.ReadMasters(ctx)

@@ -6,7 +6,7 @@ import (
 	"phoenix/bridge/relay"
 )
 
-// ofRelay gives values of the relay; none where there is none.
+// ofRelay returns values of the relay; none where there is none.
 func ofRelay(values func(s relay.Status) map[string]float64) func(Report, time.Time) map[string]float64 {
 	return func(r Report, _ time.Time) map[string]float64 {
 		if r.Relay == nil {

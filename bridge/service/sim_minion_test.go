@@ -64,7 +64,7 @@ type memory100 struct {
 	rate  float64 // others' jobs in a second
 }
 
-// sees records a jid, and says whether it is remembered.
+// sees records a jid, and reports whether it is remembered.
 func (q *memory100) sees(jid string, now time.Duration) bool {
 	q.count += q.rate * (now - q.last).Seconds()
 	q.last = now

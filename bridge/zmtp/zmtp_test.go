@@ -142,7 +142,7 @@ func ready(properties string) []byte {
 	return append(b, "\x05READY"+properties...)
 }
 
-// hostile gives a connection to a peer that says just that, and reads on.
+// hostile returns a connection to a peer that says just that, and reads on.
 func hostile(t *testing.T, says []byte) net.Conn {
 	ours, theirs := net.Pipe()
 	go io.Copy(io.Discard, theirs)

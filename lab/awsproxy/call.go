@@ -54,7 +54,7 @@ func scope(r *http.Request) string {
 	return parts[3]
 }
 
-// table gives the table, and the index, that a call of DynamoDB is about.
+// table returns the table, and the index, that a call of DynamoDB is about.
 func table(body []byte) string {
 	var in struct {
 		TableName, IndexName string
@@ -67,7 +67,7 @@ func table(body []byte) string {
 	return cmp.Or(in.TableName, strings.Join(slices.Sorted(maps.Keys(in.RequestItems)), ","))
 }
 
-// Mentions says whether the request names an instance.
+// Mentions reports whether the request names an instance.
 func (c Call) Mentions(id string) bool { return bytes.Contains(c.Body, []byte(id)) }
 
 // write says an answer in the protocol of the call.

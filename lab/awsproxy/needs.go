@@ -23,7 +23,7 @@ var resources = map[string]string{
 	"autoscaling": "groups",
 }
 
-// needs gives what IAM must allow for a call: "dynamodb:UpdateItem minions".
+// needs returns what IAM must allow for a call: "dynamodb:UpdateItem minions".
 func (c Call) needs(r *http.Request) []string {
 	action := c.Service + ":" + c.Action
 	if name, other := permissions[action]; other {
@@ -44,7 +44,7 @@ func (c Call) needs(r *http.Request) []string {
 	return needs
 }
 
-// needsByAnswer gives what shows in the answer alone.
+// needsByAnswer returns what shows in the answer alone.
 func (c Call) needsByAnswer(r *http.Response) []string {
 	if c.Service != "s3" || c.Action != "GetObject" {
 		return nil
@@ -59,7 +59,7 @@ func (c Call) needsByAnswer(r *http.Response) []string {
 	return nil
 }
 
-// Needs gives what IAM must allow for all calls so far, sorted.
+// Needs returns what IAM must allow for all calls so far, sorted.
 func (p *Proxy) Needs() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -123,7 +123,7 @@ func (p *Proxy) Answer(f func(Call) *Answer) {
 	p.answer = f
 }
 
-// Calls gives the calls so far, in the order in which they came.
+// Calls returns the calls so far, in the order in which they came.
 func (p *Proxy) Calls() []Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -61,7 +61,7 @@ func (t *table) print(w io.Writer) {
 	_ = tw.Flush() // standard output: nobody is left to tell
 }
 
-// show gives three digits.
+// show returns three digits.
 func show(d time.Duration) string {
 	switch {
 	case d >= time.Second:

@@ -11,7 +11,7 @@ import (
 // region is a name: DynamoDB Local asks nobody where it is.
 const region = "eu-central-1"
 
-// onDynamoDB starts AWS's DynamoDB Local, and makes the fleet's tables in it.
+// OnDynamoDB starts AWS's DynamoDB Local, and makes the fleet's tables in it.
 func onDynamoDB(s *runner) store {
 	s.say("DynamoDB Local starts (the first time it is fetched, by Maven, and takes a while)")
 	server, err := dynamodb.Start()

@@ -99,7 +99,7 @@ func (x *eventsCommand) over() bool {
 	}
 }
 
-// wait gives the one event that it heard.
+// wait returns the one event that it heard.
 func (x *eventsCommand) wait(t *testing.T) (e heardEvent) {
 	t.Helper()
 	<-x.done // it has a time-out of its own

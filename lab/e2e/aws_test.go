@@ -106,7 +106,7 @@ func (b *messages) endHook(c awsproxy.Call) *awsproxy.Answer {
 	return nil
 }
 
-// ghost gives the id of an instance that moto does not have.
+// ghost returns the id of an instance that moto does not have.
 func ghost(n int) string { return fmt.Sprintf("i-0000000000000%04x", n) }
 
 // launch tells of all instances, and of the end of some of the ghosts: each one to
@@ -210,12 +210,12 @@ func (b *messages) terminate(t *testing.T) {
 	}
 }
 
-// holds says whether a master holds a key that is not merely pending.
+// holds reports whether a master holds a key that is not merely pending.
 func holds(master *lab.Master, id string) bool {
 	return slices.Contains(slices.Concat(master.Accepted(), master.Denied(), master.Rejected()), id)
 }
 
-// ended gives the calls that ended a lifecycle hook.
+// ended returns the calls that ended a lifecycle hook.
 func (b *messages) ended(hook string) (calls []awsproxy.Call) {
 	for _, c := range b.api.Calls() {
 		if c.Action == "CompleteLifecycleAction" && c.Mentions("LifecycleHookName="+hook) {

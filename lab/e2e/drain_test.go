@@ -150,7 +150,7 @@ func (d *draining) listed(n int) {
 	})
 }
 
-// on gives the minions that answered a master last.
+// on returns the minions that answered a master last.
 func (d *draining) on(i int) (ids []string) {
 	for _, id := range d.ids {
 		if d.served.Last(id).Master == d.bridges[i].Master.Name {

@@ -221,7 +221,7 @@ func (f *relayed) peerHangs() {
 	f.countAgain()
 }
 
-// watchEvents gives what "phoenix events" prints from now on.
+// watchEvents returns what "phoenix events" prints from now on.
 func (f *relayed) watchEvents(i int) func() string {
 	f.t.Helper()
 	b := f.bridges[i]

@@ -146,7 +146,7 @@ func (f *relayed) audited(i int, texts ...string) {
 	})
 }
 
-// minionsWith gives the ids of the minions that a condition holds for.
+// minionsWith returns the ids of the minions that a condition holds for.
 func (f *relayed) minionsWith(yes func(i int) bool) []string {
 	ids := []string{}
 	for i, m := range f.minions {

@@ -72,7 +72,7 @@ func newStrMode(t *testing.T, version string) *strMode {
 	return s
 }
 
-// extra gives options over Salt's defaults, where the lab's minions have others.
+// extra returns options over Salt's defaults, where the lab's minions have others.
 func (s *strMode) extra(over map[string]any) map[string]any {
 	all := map[string]any{"acceptance_wait_time": 10, "random_reauth_delay": 10}
 	maps.Copy(all, over)

@@ -65,7 +65,7 @@ func Start(t testing.TB, is Instance) *Service {
 	return s
 }
 
-// Calls gives what was asked for so far, and how much of it without a token.
+// Calls returns what was asked for so far, and how much of it without a token.
 func (s *Service) Calls() (all []string, v1 int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *Service) token(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// text gives what stands at a path.
+// text returns what stands at a path.
 func (s *Service) text(path string) (text string, found bool) {
 	is := s.is
 	if text, found := s.says[path]; found {

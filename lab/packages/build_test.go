@@ -20,7 +20,7 @@ import (
 // dist is the folder of the packages, below the repository's root.
 const dist = "dist"
 
-// built gives the packages of a version for a processor: built once.
+// built returns the packages of a version for a processor: built once.
 func built(t *testing.T, version, arch string) (deb, rpm string) {
 	t.Helper()
 	builds.Lock()

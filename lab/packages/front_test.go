@@ -123,7 +123,7 @@ func (f *front) note(service string, r *http.Request) {
 	f.seen[need] = true
 }
 
-// needs gives what IAM must allow for the calls of scripts so far, sorted.
+// needs returns what IAM must allow for the calls of scripts so far, sorted.
 func (f *front) needs() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

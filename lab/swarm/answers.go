@@ -20,7 +20,7 @@ const (
 	cachedJobs = 50
 )
 
-// isState says whether a function is one of those of which a minion runs one at a
+// isState reports whether a function is one of those of which a minion runs one at a
 // time.
 func isState(fun string) bool {
 	return slices.Contains([]string{"state.highstate", "state.apply", "state.sls"}, fun)
@@ -115,7 +115,7 @@ func (m *minion) finish(ctx context.Context, j *job, ret any, retcode int) {
 	}
 }
 
-// answer gives what a function that takes no time returns.
+// answer returns what a function that takes no time returns.
 func (m *minion) answer(j *job) any {
 	if j.funs != nil {
 		all := map[string]any{}

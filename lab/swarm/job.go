@@ -73,7 +73,7 @@ func readJob(aes *crypticle, payload []byte) (*job, error) {
 	return j, nil
 }
 
-// isFor says whether the job is for a minion. Grains, and what else only a real
+// isFor reports whether the job is for a minion. Grains, and what else only a real
 // one could tell, are taken to match.
 func (j *job) isFor(id string) bool {
 	switch j.tgtType {

@@ -75,7 +75,7 @@ func try(ctx context.Context, f func(context.Context) error) error {
 	return err
 }
 
-// transient says whether the same request may succeed later. The SDK knows what
+// transient reports whether the same request may succeed later. The SDK knows what
 // of AWS's answers and of the network's errors are so.
 func transient(err error) bool {
 	return errors.Is(err, errUnprocessed) || errors.Is(err, errSilent) || errors.Is(err, errSettling) ||

@@ -53,7 +53,7 @@ func damaged(table, id string, cause error) error {
 		"correct the attribute, or delete the item"}
 }
 
-// invalid says whether DynamoDB refused a request for what is in it or in the item
+// invalid reports whether DynamoDB refused a request for what is in it or in the item
 // that it is about, as "an operand has an incorrect data type".
 func invalid(err error) bool {
 	return awserr.Code(err) == "ValidationException"

@@ -79,7 +79,7 @@ func (s *Store) inspect(ctx context.Context, name, key string, indexed, expiring
 	return faults, nil
 }
 
-// keyed says whether a key is made of these attributes, all of them texts.
+// keyed reports whether a key is made of these attributes, all of them texts.
 func keyed(schema []types.KeySchemaElement, attributes []types.AttributeDefinition, names ...string) bool {
 	if len(schema) != len(names) {
 		return false

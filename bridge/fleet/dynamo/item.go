@@ -21,7 +21,7 @@ const (
 	noIP2015     = "no-ip-yet"
 )
 
-// attributes gives the fields of a row by their json tags, which are the names
+// attributes returns the fields of a row by their json tags, which are the names
 // of the attributes too: table and --json cannot differ. row is a pointer.
 func attributes(row any) iter.Seq2[string, reflect.Value] {
 	return func(yield func(string, reflect.Value) bool) {
@@ -35,7 +35,7 @@ func attributes(row any) iter.Seq2[string, reflect.Value] {
 	}
 }
 
-// encode gives the attribute of a field, or nil if the field is empty.
+// encode returns the attribute of a field, or nil if the field is empty.
 func encode(v reflect.Value) types.AttributeValue {
 	if v.IsZero() {
 		return nil
@@ -95,7 +95,7 @@ func statusOf(table string, it item, status fleet.Status) error {
 	return damaged(table, plainKey(it), fmt.Errorf("attribute status is %.40q", status))
 }
 
-// exact says whether an attribute decides about keys or claims, or which row it
+// exact reports whether an attribute decides about keys or claims, or which row it
 // is: what cannot be read there makes the row bad, since a guess might accept a
 // wrong key or run a highstate twice. Each other attribute is taken for empty,
 // which is the cautious reading of it: not ready, no group, never expires. What
@@ -154,7 +154,7 @@ func plainKey(it item) string {
 	return key
 }
 
-// plain gives a scalar as text; what is missing or NULL is empty.
+// plain returns a scalar as text; what is missing or NULL is empty.
 func plain(v types.AttributeValue) (value string, ok bool) {
 	switch v := v.(type) {
 	case nil, *types.AttributeValueMemberNULL:

@@ -20,7 +20,7 @@ const keysPerRead = 100
 // maxKey is the most bytes that DynamoDB takes for a partition key.
 const maxKey = 2048
 
-// isKey says whether there can be an item with that id.
+// isKey reports whether there can be an item with that id.
 func isKey(id string) bool { return id != "" && len(id) <= maxKey }
 
 // readAll reads the items of a table that have these keys, the newest there are,

@@ -113,7 +113,7 @@ func (c *counter) seam() seam {
 	}
 }
 
-// take gives the counts since the last take.
+// take returns the counts since the last take.
 func (c *counter) take() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

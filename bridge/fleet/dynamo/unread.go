@@ -2,7 +2,7 @@ package dynamo
 
 import "phoenix/bridge/fleet"
 
-// unread gives the write of a change whose row has not been read: its condition
+// unread returns the write of a change whose row has not been read: its condition
 // is what the change asks of the row, its effect what the change does to it. It
 // may be stricter than the change, since a write that fails is tried again on the
 // row that failed it; never laxer. nil: the row has to be read first.

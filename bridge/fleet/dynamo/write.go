@@ -23,7 +23,7 @@ type write struct {
 	values                item
 }
 
-// value gives the placeholder of a value.
+// value returns the placeholder of a value.
 func (w *write) value(v types.AttributeValue) string {
 	if w.values == nil {
 		w.values = item{}

@@ -82,7 +82,7 @@ func (h *History) Ran(minion, jid string, success bool) {
 	h.runs = append(h.runs, run{minion, jid, success})
 }
 
-// Watch gives a store that reports every row it returns to h. Put a Faulty around
+// Watch returns a store that reports every row it returns to h. Put a Faulty around
 // it, not within: then h sees the writes whose answers are lost.
 func (h *History) Watch(s fleet.Store) fleet.Store { return &watched{s, h} }
 
@@ -100,7 +100,7 @@ func (w *watched) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Re
 	return results, err
 }
 
-// Publishes gives what was published, in the order of the calls.
+// Publishes returns what was published, in the order of the calls.
 func (h *History) Publishes() []Publish {
 	h.mu.Lock()
 	defer h.mu.Unlock()

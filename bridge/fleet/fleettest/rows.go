@@ -17,7 +17,7 @@ type State struct {
 	Changes func(id string) []fleet.Change
 }
 
-// States gives every kind of row that differs in what changes may do to it.
+// States returns every kind of row that differs in what changes may do to it.
 func States() []State {
 	add := func(id string) fleet.Change {
 		return fleet.Add{InstanceID: id, MinionID: "salt-" + id, Group: "web"}
@@ -100,7 +100,7 @@ type Input struct {
 	Change func(id string, row fleet.Minion) fleet.Change
 }
 
-// Inputs gives every kind of change, the senseless ones included.
+// Inputs returns every kind of change, the senseless ones included.
 func Inputs() []Input {
 	finish := func(o fleet.Outcome, retcode int, back int64) func(string, fleet.Minion) fleet.Change {
 		return func(id string, row fleet.Minion) fleet.Change {

@@ -36,7 +36,7 @@ func contents(t *testing.T, s *Store) string {
 	return text.String()
 }
 
-// damageable gives the bytes of a closed store, and what it holds.
+// damageable returns the bytes of a closed store, and what it holds.
 func damageable(t *testing.T) (file []byte, whole string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "fleet.db")

@@ -38,7 +38,7 @@ func TestKilledWriter(t *testing.T) {
 	}
 }
 
-// runAndKill gives the last batch that the killed writer printed.
+// runAndKill returns the last batch that the killed writer printed.
 func runAndKill(t *testing.T, path string, after time.Duration) (last int64) {
 	t.Helper()
 	cmd, stderr := child(t, "write", path)

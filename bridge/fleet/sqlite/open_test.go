@@ -352,7 +352,7 @@ func TestTombstonesEnd(t *testing.T) {
 	}
 }
 
-// at gives a clock that shows what the test says.
+// at returns a clock that shows what the test says.
 func at(clock *time.Time) options {
 	o := usual()
 	o.now = func() time.Time { return *clock }

@@ -132,7 +132,7 @@ func open(ctx context.Context, path string, o options) (_ *Store, err error) {
 	return s, nil
 }
 
-// connect gives a pool of connections to an existing file. mode=rw: if the file
+// connect returns a pool of connections to an existing file. mode=rw: if the file
 // vanished meanwhile, that is an error and not a new, empty fleet.
 func connect(path string, conns int, wait time.Duration, option string) (*sql.DB, error) {
 	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() +
@@ -215,7 +215,7 @@ func (s *Store) call(ctx context.Context, verb string, f func(context.Context) e
 	return s.explain(ctx, verb, err)
 }
 
-// inPlace says whether the file at the path is the one that was opened. It costs
+// inPlace reports whether the file at the path is the one that was opened. It costs
 // some microseconds.
 func (s *Store) inPlace() error {
 	now, err := os.Stat(s.path)
