@@ -76,7 +76,11 @@ func (a Admin) CheckMaster(ctx context.Context, id string) (*MasterCheck, error)
 		c.DrainedAt = a.drainedAt(id)
 	}
 	notReady := ""
-	if own.Status == fleet.Launch && !Stale(own, a.Config.Highstate.Lease, now) {
+	switch {
+	case own.Status != fleet.Launch:
+	case Stale(own, a.Config.Highstate.Lease, now):
+		notReady = a.notWritten(ctx, own)
+	default:
 		c.Down, notReady = a.down(ctx, own)
 	}
 	c.judge(own, notReady, masters, a.Config, now)
@@ -101,6 +105,19 @@ func (a Admin) down(ctx context.Context, own fleet.Master) (down, notReady strin
 	return down, notReady
 }
 
+// notWritten says that a master's row is not written any more, and what to do. A bridge on
+// this machine that answers says why.
+func (a Admin) notWritten(ctx context.Context, own fleet.Master) string {
+	const unknown = "its row is not written any more, so whether and whom it serves is not known"
+	switch r := a.bridgeReport(ctx); {
+	case r.InstanceID == own.InstanceID:
+		return unknown + ": " + cmp.Or(r.NotReady, r.StoreError, "its bridge runs (journalctl -u phoenix-bridge)")
+	case a.Config.InstanceID == own.InstanceID:
+		return unknown + ": no bridge answers on " + a.Config.Socket + " (systemctl start phoenix-bridge)"
+	}
+	return unknown + ": its bridge does not run, or does not reach the store (phoenix status on that machine)"
+}
+
 // drainedAt returns when this master was drained, if that was done on this machine.
 func (a Admin) drainedAt(id string) *time.Time {
 	lines, err := audit.Last(a.Config.Audit.File, id, 1)
@@ -110,8 +127,8 @@ func (a Admin) drainedAt(id string) *time.Time {
 	return &lines[0].Time
 }
 
-// judge fills in what follows from the rows of the masters. notReady is why the master is
-// not ready though it may serve.
+// judge fills in what follows from the rows of the masters. notReady is why it is not known
+// whom the master serves: it is not ready, or its row is not written.
 func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.Master, cfg config.Config, now time.Time) {
 	lease, leaving := cfg.Highstate.Lease, 0
 	for _, m := range Serving(masters, lease, now) {
@@ -151,8 +168,6 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 		verdict = ""
 	}
 	switch {
-	case Stale(own, lease, now):
-		c.Why = append(c.Why, "its row is not written any more, so whether and whom it serves is not known (systemctl start phoenix-bridge there)")
 	case notReady != "":
 		c.Why = append(c.Why, notReady)
 	default:
@@ -178,6 +193,7 @@ func (c *MasterCheck) staying(cfg config.Config, now time.Time) (verdict string,
 			"which have is not known here: after phoenix masters drain " + c.InstanceID + " these leave within " + within + ", and the others stay connected"}
 	case c.DrainedAt != nil && now.Sub(*c.DrainedAt) > leaveWithin(cfg):
 		return "safe for all but " + n + " that did not leave", []string{
+			"phoenix minions list --on " + c.InstanceID + " lists them",
 			"it was drained " + short(now.Sub(*c.DrainedAt)) + " ago, and agents move minions within " + within + " (10m while jobs run, 1h while a highstate runs)",
 			"minions without an agent wait until it is back"}
 	}

@@ -41,14 +41,17 @@ func Stale(m fleet.Master, lease time.Duration, now time.Time) bool {
 	return err == nil && now.Sub(at) > lease
 }
 
-// DrainState is how far a master has come with draining: empty, "draining", or "drained"
+// Drained is the DrainState of a master without connected minions.
+const Drained = "drained"
+
+// DrainState is how far a master has come with draining: empty, "draining", or Drained
 // once no minion is connected to it, as far as its row says.
 func DrainState(m fleet.Master, lease time.Duration, now time.Time) string {
 	switch {
 	case m.Status != fleet.Launch || !m.Draining:
 		return ""
 	case m.Ready && m.Connected == 0 && !Stale(m, lease, now):
-		return "drained"
+		return Drained
 	}
 	return "draining"
 }

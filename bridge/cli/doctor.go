@@ -62,7 +62,11 @@ func runDoctor(c *cli.Context) error {
 	if err := printFindings(c, v.findings); err != nil {
 		return err
 	}
-	return faultOf(v.findings)
+	err = faultOf(v.findings)
+	if err != nil && !c.Bool("quiet") && !c.Bool("json") {
+		return exitOnly(err) // the summary has the numbers
+	}
+	return err
 }
 
 // faultOf returns the error that doctor ends with: nil where nothing is worse than a
@@ -271,7 +275,7 @@ func (v *visit) askBridge(ctx context.Context) {
 	if v.fleet.BridgeErr = api.NewClient(v.cfg.Socket).Status(ctx, &r); v.fleet.BridgeErr != nil {
 		return
 	}
-	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
+	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, StoreErr: r.StoreError, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
 	if !r.Bus.Connected && v.cfg.Bus != config.BusOff {
 		b.Bus = cmp.Or(r.Bus.Error, "not connected")
 	}

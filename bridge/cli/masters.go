@@ -106,25 +106,26 @@ func seenAgo(m fleet.Master, now time.Time) string {
 	return ago.String() + " ago"
 }
 
-// oneMaster returns the id that a command is about.
-func oneMaster(c *cli.Context, cfg config.Config) (string, error) {
+// oneMaster returns the id that a command is about. With --self it identifies this machine
+// in cfg, too.
+func oneMaster(c *cli.Context, cfg *config.Config) (string, error) {
 	ids := c.Args().Slice()
 	switch self := c.Bool("self"); {
 	case self && len(ids) == 0:
-		_, err := awsenv.IdentifyMaster(c.Context, &cfg, "")
+		_, err := awsenv.IdentifyMaster(c.Context, cfg, "")
 		return cfg.InstanceID, err
 	case self, len(ids) > 1:
 		return "", usageError(errors.New("one master, please: ID or --self"))
 	case len(ids) == 0 && has(c.Command.Flags, "self"):
-		return "", usageError(errors.New("no master's id (phoenix masters list); --self is the master of this machine"))
+		return "", usageError(fmt.Errorf("which master? %s ID (phoenix masters list lists them), or --self for the master of this machine", c.Command.HelpName))
 	case len(ids) == 0:
-		return "", usageError(errors.New("no master's id (phoenix masters list)"))
+		return "", usageError(fmt.Errorf("which master? %s ID (phoenix masters list lists them)", c.Command.HelpName))
 	}
 	return ids[0], nil
 }
 
 func drainMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
-	id, err := oneMaster(c, cfg)
+	id, err := oneMaster(c, &cfg)
 	if err != nil {
 		return err
 	}
@@ -137,7 +138,7 @@ func drainMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 }
 
 func retireMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
-	id, err := oneMaster(c, cfg)
+	id, err := oneMaster(c, &cfg)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func TestMastersDrainAndRetire(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"drain"}, exitUsage, "no master's id"},
+		{[]string{"drain"}, exitUsage, "which master? phoenix masters drain ID"},
 		{[]string{"drain", "salt-1", "salt-2"}, exitUsage, "one master"},
 		{[]string{"drain", "--self", "salt-2"}, exitUsage, "one master"},
 		{[]string{"drain", "salt-3"}, exitNotFound, "salt-3"},

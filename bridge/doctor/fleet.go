@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"slices"
@@ -54,6 +55,7 @@ type Bridge struct {
 	Unproven  bool
 	Bus       string // why it is not connected; empty: it is, or bus is off
 	Reach     bool   // to its store
+	StoreErr  string // why its last heartbeat was not written; empty: it was
 	Held      string // what delays its work
 	OverLimit int    // terminations that its limit stops
 	Breaker   string // why the circuit breaker of first highstates is open; empty: it is closed
@@ -166,7 +168,9 @@ func examineBridge(r *report, f Fleet) {
 		}
 		r.add(severity, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
-		r.add(Error, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it does not reach its store")
+		r.add(Error, "bridge", say("remove the cause that is named; the bridge writes again within seconds, without a restart"), "it does not reach its store: %s", cmp.Or(b.StoreErr, "it has just started"))
+	case b.StoreErr != "":
+		r.add(Warning, "bridge", say("remove the cause that is named, if phoenix status still names it"), "its last heartbeat was not written: %s", b.StoreErr)
 	case !b.Ready && b.Unproven:
 		r.add(Error, "bridge", run(restartMaster), "its master does not serve: %s", b.Why)
 	case b.Bus != "":

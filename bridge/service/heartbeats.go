@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"sync"
@@ -36,8 +37,7 @@ type Heartbeats struct {
 	reached    time.Time // begin of the last beat that reached the store
 	ready      time.Time // begin of the last beat after which the row said ready
 	row        fleet.Master
-	failing    bool
-	lost       error // the store was there, and is another or none by now
+	fault      error // why the last beat was not written; nil: it was
 	twin       decide.Twin
 	otherReady bool // master is ready, stays and beats, as they were last read
 	detector   decide.FailureDetector
@@ -95,16 +95,14 @@ func (b *Heartbeats) Tick(ctx context.Context) {
 	} else if errors.Is(err, fleet.ErrTerminated) {
 		b.reached = time.Time{}
 	}
-	if b.lost = nil; errors.Is(err, fs.ErrNotExist) || errors.Is(err, fleet.ErrCorrupt) {
-		b.lost = err
-	}
-	if failing := err != nil; failing != b.failing && ctx.Err() == nil {
-		b.failing = failing
-		if failing {
+	if ctx.Err() == nil {
+		switch {
+		case err != nil && b.fault == nil:
 			b.log.Error("heartbeat not written; without it this master starts no highstates after a lease", "err", err)
-		} else {
+		case err == nil && b.fault != nil:
 			b.log.Info("heartbeat written again")
 		}
+		b.fault = err
 	}
 	changed := was != b.leaseValid(b.now()) || drained != (b.row.Draining && b.otherReady)
 	watch := b.anyWatched(begun) || b.row.Draining
@@ -144,9 +142,28 @@ func (b *Heartbeats) leaseValid(now time.Time) bool {
 // Lost returns why waiting does not bring the store back, as far as the last beat knows:
 // its file was deleted or replaced, or the own row is damaged. Else it returns nil.
 func (b *Heartbeats) Lost() error {
+	if err := b.Fault(); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fleet.ErrCorrupt) {
+		return err
+	}
+	return nil
+}
+
+// Fault returns why the last beat was not written: nil if it was, or if there was none yet.
+func (b *Heartbeats) Fault() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.lost
+	return b.fault
+}
+
+// NotReached returns why this master's beats do not reach the store; nil if they do.
+func (b *Heartbeats) NotReached(now time.Time) error {
+	if b.StoreReached(now) {
+		return nil
+	}
+	if err := b.Fault(); err != nil {
+		return fmt.Errorf("the heartbeat does not reach the store: %w", err)
+	}
+	return errors.New("the heartbeat does not reach the store")
 }
 
 // StoreReached reports whether this master's beats reach the store.

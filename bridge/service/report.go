@@ -22,6 +22,7 @@ type Report struct {
 	Unproven     bool                `json:"unproven"`      // it is not proven to serve now
 	Twin         string              `json:"twin"`          // another bridge runs under this instance_id; empty: none
 	StoreReached bool                `json:"store_reached"` // by the heartbeat, lately
+	StoreError   string              `json:"store_error"`   // why the last heartbeat was not written; empty: it was
 	Beat         time.Time           `json:"beat"`          // the last that reached the store; zero: none
 	Counts       Counts              `json:"counts"`
 	Bus          BusReport           `json:"bus"`
@@ -59,6 +60,9 @@ func (s *Service) Report() Report {
 		r.NotReady = err.Error()
 	}
 	r.Ready = r.NotReady == ""
+	if err := s.beats.Fault(); err != nil {
+		r.StoreError = err.Error()
+	}
 	if err := s.beats.Twin(); err != nil {
 		r.Twin = err.Error()
 	}
