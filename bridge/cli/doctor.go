@@ -235,6 +235,7 @@ func (v *visit) master(ctx context.Context, path string) {
 			m.Plan, err = v.plan(ctx, c)
 			v.fleet.StoreErr = cmp.Or(v.fleet.StoreErr, err)
 		}
+		m.Unplanned = v.fleet.StoreErr != nil && !errors.Is(v.fleet.StoreErr, fs.ErrNotExist)
 		if v.cfg.Identity.Bucket != "" {
 			v.lookAtIdentity(ctx)
 		}

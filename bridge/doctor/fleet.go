@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/plural"
 )
 
@@ -122,7 +123,7 @@ func ExamineFleet(f Fleet) []Finding {
 	if errors.Is(f.StoreErr, fs.ErrNotExist) { // SQLite's, before the first start
 		r.add(Note, "store", f.start(), "%s", oneLine(f.StoreErr))
 	} else if f.StoreErr != nil {
-		r.add(Error, "store", say("phoenix status"), "%s", oneLine(f.StoreErr))
+		r.add(Error, "store", f.repair(), "%s", oneLine(f.StoreErr))
 	} else {
 		r.ok("store", "%s can be read", quote(f.Store))
 	}
@@ -148,9 +149,20 @@ func ExamineFleet(f Fleet) []Finding {
 	return r.findings
 }
 
+// repair makes a store readable again.
+func (f Fleet) repair() Fix {
+	if errors.Is(f.StoreErr, fleet.ErrCorrupt) {
+		return say("stop phoenix-bridge; phoenix store restore FILE; start it again (docs/backup.md)")
+	}
+	return say("remove the cause that is named, then: phoenix doctor")
+}
+
 // start starts the bridge. An existing fleet is adopted first (docs/deploy.md): then the key
 // of each minion is bound before the bridge decides on any.
 func (f Fleet) start() Fix {
+	if f.StoreErr != nil && !errors.Is(f.StoreErr, fs.ErrNotExist) {
+		return say("first repair the store: see store")
+	}
 	if f.Foreign > 0 {
 		return say("first adopt " + plural.Of(f.Foreign, "accepted key") + ": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
 	}
