@@ -276,7 +276,7 @@ func (v *visit) askBridge(ctx context.Context) {
 	if v.fleet.BridgeErr = api.NewClient(v.cfg.Socket).Status(ctx, &r); v.fleet.BridgeErr != nil {
 		return
 	}
-	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, StoreErr: r.StoreError, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
+	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, StoreErr: r.StoreError, Retired: r.Retired, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
 	if !r.Bus.Connected && v.cfg.Bus != config.BusOff {
 		b.Bus = cmp.Or(r.Bus.Error, "not connected")
 	}

@@ -143,7 +143,7 @@ func retireMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		return err
 	}
 	now, err := newAdmin(c, cfg, store).RetireMaster(c.Context, admin.RetireMaster{ID: id, Force: c.Bool("force")})
-	return printMaster(c, now, err, "is retired: minions leave it, others take its claims over")
+	return printMaster(c, now, err, "is retired, which is final for this id: minions leave it, others take its claims over")
 }
 
 // printMaster prints what became of a master.

@@ -51,7 +51,9 @@ type Fleet struct {
 type Bridge struct {
 	Ready bool
 	Why   string // it is not ready
-	Twin  string // another bridge runs under the same instance_id
+	// Retired: its master's row says TERMINATE.
+	Retired bool
+	Twin    string // another bridge runs under the same instance_id
 	// Unproven: the master beside it is not proven to serve.
 	Unproven  bool
 	Bus       string // why it is not connected; empty: it is, or bus is off
@@ -181,6 +183,8 @@ func examineBridge(r *report, f Fleet) {
 		r.add(severity, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
 		r.add(Error, "bridge", say("remove the cause that is named; the bridge writes again within seconds, without a restart"), "it does not reach its store: %s", cmp.Or(b.StoreErr, "it has just started"))
+	case b.Retired:
+		r.add(Error, "bridge", say("set another instance_id in the configuration, then systemctl restart phoenix-bridge"), "%s", b.Why)
 	case b.StoreErr != "":
 		r.add(Warning, "bridge", say("remove the cause that is named, if phoenix status still names it"), "its last heartbeat was not written: %s", b.StoreErr)
 	case !b.Ready && b.Unproven:

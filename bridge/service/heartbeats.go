@@ -56,6 +56,10 @@ func NewHeartbeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now 
 // ErrTwin: another bridge beats under the same instance_id.
 var ErrTwin = errors.New("another bridge runs under this instance_id (each master needs its own)")
 
+// ErrRetired: the row of this master says TERMINATE. On AWS its instance is about to end; else
+// an administrator has retired it.
+var ErrRetired = errors.New("this master is retired, which is final for its instance_id: set another instance_id in the configuration, and restart phoenix-bridge")
+
 // Run beats until ctx ends, or until it turns out that another bridge had this
 // instance_id before.
 func (b *Heartbeats) Run(ctx context.Context) error {
@@ -97,7 +101,12 @@ func (b *Heartbeats) Tick(ctx context.Context) {
 	}
 	if ctx.Err() == nil {
 		switch {
-		case err != nil && b.fault == nil:
+		case errors.Is(err, fleet.ErrTerminated):
+			if !errors.Is(b.fault, ErrRetired) {
+				b.log.Error("heartbeat not written", "err", ErrRetired)
+			}
+			err = ErrRetired
+		case err != nil && (b.fault == nil || errors.Is(b.fault, ErrRetired)):
 			b.log.Error("heartbeat not written; without it this master starts no highstates after a lease", "err", err)
 		case err == nil && b.fault != nil:
 			b.log.Info("heartbeat written again")
@@ -166,11 +175,12 @@ func (b *Heartbeats) NotReached(now time.Time) error {
 	return errors.New("the heartbeat does not reach the store")
 }
 
-// StoreReached reports whether this master's beats reach the store.
+// StoreReached reports whether this master's beats reach the store. Those of a retired master
+// do, and are refused.
 func (b *Heartbeats) StoreReached(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.within(b.reached, now)
+	return b.within(b.reached, now) || errors.Is(b.fault, ErrRetired)
 }
 
 func (b *Heartbeats) within(at, now time.Time) bool {
