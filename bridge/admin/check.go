@@ -130,10 +130,12 @@ func (a Admin) drainedAt(id string) *time.Time {
 // judge fills in what follows from the rows of the masters. notReady is why it is not known
 // whom the master serves: it is not ready, or its row is not written.
 func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.Master, cfg config.Config, now time.Time) {
-	lease, leaving := cfg.Highstate.Lease, 0
+	lease, leaving, late := cfg.Highstate.Lease, 0, []string{}
 	for _, m := range Serving(masters, lease, now) {
 		switch {
 		case m.InstanceID == own.InstanceID:
+		case Late(m, now):
+			late = append(late, m.InstanceID)
 		case m.Draining:
 			leaving++
 		default:
@@ -159,6 +161,9 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 			why = fmt.Sprintf("the other masters that serve are draining (%d): minions have nowhere to go", leaving)
 		}
 		c.Why = append(c.Why, why)
+		if len(late) > 0 {
+			c.Why = append(c.Why, fmt.Sprintf("not counted, since no heartbeat of theirs came for %v: %s (phoenix masters list)", beatWithin, strings.Join(late, ", ")))
+		}
 	}
 	if n := len(c.Running); n > 0 {
 		c.Why = append(c.Why, "it runs "+plural.Of(n, "first highstate"))

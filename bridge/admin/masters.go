@@ -41,6 +41,13 @@ func Stale(m fleet.Master, lease time.Duration, now time.Time) bool {
 	return err == nil && now.Sub(at) > lease
 }
 
+// Late reports whether a master's row, which is not stale, was not written for two beats
+// and more, by this host's clock: it has died, or is about to be written.
+func Late(m fleet.Master, now time.Time) bool {
+	at, err := fleet.ParseTime(m.Modified)
+	return err == nil && now.Sub(at) > beatWithin
+}
+
 // Drained is the DrainState of a master without connected minions.
 const Drained = "drained"
 

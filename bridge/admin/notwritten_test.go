@@ -14,13 +14,19 @@ import (
 	"phoenix/bridge/service"
 )
 
-// aMinuteAgo is a store whose masters last wrote their rows a minute ago.
-type aMinuteAgo struct{ fleet.Store }
+// before is a store whose masters, or one of them, last wrote their rows some time ago.
+type before struct {
+	fleet.Store
+	ago time.Duration
+	id  string // empty: all
+}
 
-func (s aMinuteAgo) Masters(ctx context.Context) ([]fleet.Master, error) {
+func (s before) Masters(ctx context.Context) ([]fleet.Master, error) {
 	masters, err := s.Store.Masters(ctx)
 	for i := range masters {
-		masters[i].Modified = fleet.FormatTime(time.Now().Add(-time.Minute))
+		if s.id == "" || s.id == masters[i].InstanceID {
+			masters[i].Modified = fleet.FormatTime(time.Now().Add(-s.ago))
+		}
 	}
 	return masters, err
 }
@@ -41,7 +47,7 @@ func TestCheckOfMasterThatDoesNotWrite(t *testing.T) {
 	}
 	cfg := config.Default()
 	cfg.InstanceID, cfg.Socket = "salt-1", filepath.Join(dir, "s")
-	a := Admin{Config: cfg, Store: aMinuteAgo{store}}
+	a := Admin{Config: cfg, Store: before{store, time.Minute, ""}}
 	says := func(id, want, not string) {
 		t.Helper()
 		c, err := a.CheckMaster(t.Context(), id)
@@ -71,4 +77,30 @@ func TestCheckOfMasterThatDoesNotWrite(t *testing.T) {
 	says("salt-1", "database or disk is full", "systemctl start")
 	stop()
 	<-done
+}
+
+// TestCheckDoesNotCountALateMaster: a master that was killed seconds ago has a row that says
+// ready.
+func TestCheckDoesNotCountALateMaster(t *testing.T) {
+	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for _, id := range []string{"salt-1", "salt-2"} {
+		if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := config.Default()
+	cfg.InstanceID, cfg.Socket = "salt-1", filepath.Join(t.TempDir(), "s")
+	for ago, safe := range map[time.Duration]bool{11 * time.Second: true, 14 * time.Second: false} {
+		c, err := Admin{Config: cfg, Store: before{store, ago, "salt-2"}}.CheckMaster(t.Context(), "salt-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Safe != safe || safe != (len(c.Ready) == 1) || !safe && !strings.Contains(strings.Join(c.Why, "\n"), "no heartbeat of theirs came for 12s: salt-2") {
+			t.Errorf("last heartbeat %v ago: %+v", ago, c)
+		}
+	}
 }

@@ -25,7 +25,7 @@ const (
 var colours = map[string]string{
 	"NOT SAFE": red, "needed": red, "failed": red, "error": red, "STALE": red, "unreadable": red, "NOT READY": red, "HEARTBEAT NOT WRITTEN": red, "TWO BRIDGES": red, "ANOTHER KEY": red, "ATTENTION": red,
 	"NO NEW FIRST HIGHSTATES": red,
-	"warning":                 yellow, "not known to be safe": yellow, "not known to be safe yet": yellow, "denied": yellow, "rejected": yellow, "draining": yellow, "pending": yellow,
+	"warning":                 yellow, "LATE": yellow, "not known to be safe": yellow, "not known to be safe yet": yellow, "denied": yellow, "rejected": yellow, "draining": yellow, "pending": yellow,
 	"ok": green, "ready": green, "succeeded": green, "done": green,
 }
 

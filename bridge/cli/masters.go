@@ -55,11 +55,11 @@ func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	masters, err := newAdmin(c, cfg, store).Masters(c.Context)
 	now, relays := time.Now(), relayStates(c.Context, cfg.Socket)
 	if !c.Bool("wide") {
-		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "SEEN"}, func(m fleet.Master) []any {
+		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "LAST HEARTBEAT"}, func(m fleet.Master) []any {
 			return []any{m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, relayState(m, relays), connected(m, cfg.Highstate.Lease, now), seenAgo(m, now)}
 		})
 	}
-	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEAT", "SEEN"}, func(m fleet.Master) []any {
+	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEATS", "LAST HEARTBEAT"}, func(m fleet.Master) []any {
 		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), connected(m, cfg.Highstate.Lease, now), m.Heartbeat, seenAgo(m, now)}
 	})
 }
@@ -70,13 +70,16 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 	if m.Status == fleet.Terminate {
 		return "terminated"
 	}
-	var words []string
-	if admin.Stale(m, lease, now) {
-		words = append(words, "STALE, no heartbeat from its bridge")
-	} else if m.Ready {
-		words = append(words, "ready")
-	} else {
-		words = append(words, "NOT READY")
+	ready := "NOT READY"
+	if m.Ready {
+		ready = "ready"
+	}
+	words := []string{ready}
+	switch {
+	case admin.Stale(m, lease, now):
+		words = []string{"STALE, no heartbeat from its bridge"}
+	case admin.Late(m, now):
+		words = []string{"LATE", "was " + ready}
 	}
 	if drain := admin.DrainState(m, lease, now); drain != "" {
 		words = append(words, drain)
@@ -93,8 +96,12 @@ func connected(m fleet.Master, lease time.Duration, now time.Time) string {
 	return strconv.Itoa(m.Connected)
 }
 
-// seenAgo is how long ago a master's row was written, as far as clocks agree.
+// seenAgo is how long ago a master last wrote its row, as far as clocks agree; empty for
+// one that writes no more.
 func seenAgo(m fleet.Master, now time.Time) string {
+	if m.Status == fleet.Terminate {
+		return ""
+	}
 	at, err := fleet.ParseTime(m.Modified)
 	if err != nil {
 		return m.Modified
