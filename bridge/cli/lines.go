@@ -126,3 +126,28 @@ func facts(w io.Writer, list [][2]string) error {
 	}
 	return nil
 }
+
+// textTable prints rows whose last column is text: on a terminal it is wrapped below itself.
+func textTable(w io.Writer, columns []string, rows [][]string) error {
+	width, last := widthOf(w), len(columns)-1
+	if width > 0 {
+		left := 0
+		for i := range last {
+			widest := len([]rune(columns[i]))
+			for _, row := range rows {
+				widest = max(widest, len([]rune(row[i])))
+			}
+			left += widest + 2
+		}
+		width = max(width-left, leastColumn)
+	}
+	t := newTable(w, columns...)
+	for _, row := range rows {
+		lines := breakLines(row[last], width, width)
+		t.row(append(toAny(row[:last]), lines[0])...)
+		for _, line := range lines[1:] {
+			t.under(last, line)
+		}
+	}
+	return t.flush()
+}

@@ -119,3 +119,20 @@ func TestMastersCheckOnATerminal(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// History fits a terminal: what happened is wrapped below itself.
+func TestTextTableOnATerminal(t *testing.T) {
+	lines := onTerminal(t, func(c *cli.Context) error {
+		return textTable(c.App.Writer, []string{"TIME (UTC)", "SOURCE", "MINION", "WHAT"}, [][]string{
+			{"2026-01-01 00:00:00", "salt-1", "web-1", "key accepted  rule=listed key=0123456789ab"},
+			{"2026-01-01 00:00:01", "salt-1", "", "store lost  err=\"write store /var/lib/phoenix/fleet.db: database or disk is full\""}})
+	})
+	for _, line := range lines {
+		if len(line) > 80 {
+			t.Errorf("%d characters: %s", len(line), line)
+		}
+	}
+	if text, want := strings.Join(lines, "\n"), "2026-01-01 00:00:00  salt-1  web-1   key accepted rule=listed key=0123456789ab\n"; !strings.Contains(text, "\n                                     ") || !strings.Contains(strings.ReplaceAll(text, "  rule", " rule"), want) {
+		t.Errorf("no %q in\n%s", want, text)
+	}
+}
