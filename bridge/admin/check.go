@@ -39,8 +39,8 @@ type MasterCheck struct {
 	// Draining: its row says so. Drain is the state in a word, as masters list has it.
 	Draining bool   `json:"draining"`
 	Drain    string `json:"drain,omitempty"`
-	// DrainedAt is when the draining began, by its row, or else by the audit trail of this
-	// machine; nil: neither says so.
+	// DrainedAt is when that was asked for, by the audit trail of this machine; nil: it
+	// does not say.
 	DrainedAt *time.Time `json:"drained_at,omitempty"`
 }
 
@@ -73,10 +73,14 @@ func (a Admin) CheckMaster(ctx context.Context, id string) (*MasterCheck, error)
 	}
 	slices.Sort(c.Running)
 	if own.Draining {
-		c.DrainedAt = a.drainedAt(own)
+		c.DrainedAt = a.drainedAt(id)
 	}
 	notReady := ""
-	if own.Status == fleet.Launch && !Stale(own, a.Config.Highstate.Lease, now) {
+	switch {
+	case own.Status != fleet.Launch:
+	case Stale(own, a.Config.Highstate.Lease, now):
+		notReady = a.notWritten(ctx, own)
+	default:
 		c.Down, notReady = a.down(ctx, own)
 	}
 	c.judge(own, notReady, masters, a.Config, now)
@@ -101,26 +105,37 @@ func (a Admin) down(ctx context.Context, own fleet.Master) (down, notReady strin
 	return down, notReady
 }
 
-// drainedAt returns when the draining of a master began. A row that an older phoenix marked
-// does not say so, and the trail only if that was done on this machine.
-func (a Admin) drainedAt(m fleet.Master) *time.Time {
-	if since, err := fleet.ParseTime(m.DrainingSince); err == nil {
-		return &since
+// notWritten says that a master's row is not written any more, and what to do. A bridge on
+// this machine that answers says why.
+func (a Admin) notWritten(ctx context.Context, own fleet.Master) string {
+	const unknown = "its row is not written any more, so whether and whom it serves is not known"
+	switch r := a.bridgeReport(ctx); {
+	case r.InstanceID == own.InstanceID:
+		return unknown + ": " + cmp.Or(r.NotReady, r.StoreError, "its bridge runs (journalctl -u phoenix-bridge)")
+	case a.Config.InstanceID == own.InstanceID:
+		return unknown + ": no bridge answers on " + a.Config.Socket + " (systemctl start phoenix-bridge)"
 	}
-	lines, err := audit.Last(a.Config.Audit.File, m.InstanceID, 1)
+	return unknown + ": its bridge does not run, or does not reach the store (phoenix status on that machine)"
+}
+
+// drainedAt returns when this master was drained, if that was done on this machine.
+func (a Admin) drainedAt(id string) *time.Time {
+	lines, err := audit.Last(a.Config.Audit.File, id, 1)
 	if err != nil || len(lines) == 0 || !strings.HasPrefix(lines[0].Text, drainedText) {
 		return nil
 	}
 	return &lines[0].Time
 }
 
-// judge fills in what follows from the rows of the masters. notReady is why the master is
-// not ready though it may serve.
+// judge fills in what follows from the rows of the masters. notReady is why it is not known
+// whom the master serves: it is not ready, or its row is not written.
 func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.Master, cfg config.Config, now time.Time) {
-	lease, leaving := cfg.Highstate.Lease, 0
+	lease, leaving, late := cfg.Highstate.Lease, 0, []string{}
 	for _, m := range Serving(masters, lease, now) {
 		switch {
 		case m.InstanceID == own.InstanceID:
+		case Late(m, now):
+			late = append(late, m.InstanceID)
 		case m.Draining:
 			leaving++
 		default:
@@ -146,6 +161,9 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 			why = fmt.Sprintf("the other masters that serve are draining (%d): minions have nowhere to go", leaving)
 		}
 		c.Why = append(c.Why, why)
+		if len(late) > 0 {
+			c.Why = append(c.Why, fmt.Sprintf("not counted, since no heartbeat of theirs came for %v: %s (phoenix masters list)", beatWithin, strings.Join(late, ", ")))
+		}
 	}
 	if n := len(c.Running); n > 0 {
 		c.Why = append(c.Why, "it runs "+plural.Of(n, "first highstate"))
@@ -155,8 +173,6 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 		verdict = ""
 	}
 	switch {
-	case Stale(own, lease, now):
-		c.Why = append(c.Why, "its row is not written any more, so whether and whom it serves is not known (systemctl start phoenix-bridge there)")
 	case notReady != "":
 		c.Why = append(c.Why, notReady)
 	default:
@@ -175,24 +191,19 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 // a minion uses now (Salt 3006 to 3008, grains/core.py get_master).
 func (c *MasterCheck) staying(cfg config.Config, now time.Time) (verdict string, why []string) {
 	n, within := plural.Of(*c.Connected, "minion"), short(leaveWithin(cfg))
-	const jobs = " (10m while jobs run, 1h while a highstate runs)"
 	switch others := strings.Join(c.Ready, ", "); {
 	case !c.Draining:
 		return "safe only for minions that have an agent or several masters", []string{
 			n + " connected: those that have an agent or several masters can move to " + others + ", the others wait until it is back",
 			"which have is not known here: after phoenix masters drain " + c.InstanceID + " these leave within " + within + ", and the others stay connected"}
-	case c.DrainedAt == nil:
-		return "not known to be safe yet", []string{
-			n + " still connected: agents move theirs within " + within + " of the drain" + jobs,
-			"when the drain began is not known: wait " + within + ", or let phoenix masters drain " + c.InstanceID + " record it",
-			"minions without an agent wait until it is back"}
-	case now.Sub(*c.DrainedAt) > leaveWithin(cfg):
+	case c.DrainedAt != nil && now.Sub(*c.DrainedAt) > leaveWithin(cfg):
 		return "safe for all but " + n + " that did not leave", []string{
-			"it was drained " + short(now.Sub(*c.DrainedAt)) + " ago, and agents move minions within " + within + jobs,
+			"phoenix minions list --on " + c.InstanceID + " lists them",
+			"it was drained " + short(now.Sub(*c.DrainedAt)) + " ago, and agents move minions within " + within + " (10m while jobs run, 1h while a highstate runs)",
 			"minions without an agent wait until it is back"}
 	}
 	return "not known to be safe yet", []string{
-		n + " still connected: it was drained " + short(max(now.Sub(*c.DrainedAt), 0)) + " ago, and agents move theirs within " + within + jobs,
+		n + " still connected: agents move theirs within " + within + " of the drain (10m while jobs run, 1h while a highstate runs)",
 		"minions without an agent wait until it is back"}
 }
 

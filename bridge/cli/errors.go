@@ -48,6 +48,11 @@ type markedError struct{ mark, err error }
 func (e markedError) Error() string   { return e.err.Error() }
 func (e markedError) Unwrap() []error { return []error{e.mark, e.err} }
 
+// errSilent marks an error that only sets the exit code: what the command printed says it.
+var errSilent = errors.New("silent")
+
+func exitOnly(err error) error { return markedError{errSilent, err} }
+
 // usageError marks err as one of the command line or the configuration.
 func usageError(err error) error { return config.Invalid(err) }
 

@@ -43,8 +43,10 @@ type Master struct {
 	IDPattern string
 	ValidID   func(string) bool
 	// Plan is what a bridge with its store would do; nil: there is no store, and
-	// so no row for any key.
+	// so no row for any key, or it is Unplanned.
 	Plan *Plan
+	// Unplanned: there is a store, and it cannot be read.
+	Unplanned bool
 	// Phoenix is the program with the flags that doctor was called with, as commands name
 	// it; empty: with the configuration of Salt, if it is not the usual one.
 	Phoenix string
@@ -203,6 +205,10 @@ func examineSigning(r *report, m Master) {
 }
 
 func examinePlan(r *report, m Master) {
+	if m.Unplanned {
+		r.add(Note, "what-phoenix-would-do", Fix{}, "not known: the store cannot be read")
+		return
+	}
 	plan, by := m.Plan, "by what the store knows"
 	if plan == nil {
 		plan, by = without(m), "no store yet: all minions count as unknown"
