@@ -34,16 +34,13 @@ func highstateCommand() *cli.Command {
 				Usage:     "request a highstate: on an adopted minion, or once more",
 				ArgsUsage: "ID… | -",
 				Flags: []cli.Flag{jsonFlag,
-					&cli.BoolFlag{Name: "force", Usage: "abandon one that is running"},
-					&cli.DurationFlag{Name: "wait", Usage: "wait this long for it to succeed, or for its last attempt to fail (highstate.attempts)"}},
+					&cli.BoolFlag{Name: "force", Usage: "also if one is running: its result is not recorded, its job is not stopped on the minion, and the new one waits there until that has ended"},
+					&cli.DurationFlag{Name: "wait", Usage: "wait this long for it to end"}},
 				Action: withStore(performing(runHighstate)),
 			},
 		},
 	}
 }
-
-// whyCells is the space for a reason in a table of 80 characters.
-const whyCells = 44
 
 func listHighstates(c *cli.Context, a admin.Admin) error {
 	asked := c.Args().Present() // of these, everything is said
@@ -62,30 +59,13 @@ func printHighstates(c *cli.Context, rows []admin.Highstate, err error) error {
 	if c.Bool("wide") {
 		clock := newClock(time.Now())
 		columns := []string{"MINION", "PHASE", "ATTEMPT", "JOB", "BY", "RETCODE", clock.title("CHANGED"), "WHY"}
-		return printRows(c, rows, err, columns, func(r admin.Highstate) []any {
+		return printFitted(c, rows, err, columns, func(r admin.Highstate) []any {
 			return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r.Minion), clock.stamp(r.Modified), r.Why}
-		})
+		}, wrapWhole)
 	}
-	width := room(c.App.Writer, whyCells)
-	return printRows(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "WHY"}, func(r admin.Highstate) []any {
-		return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, clip(r.Why, width)}
-	})
-}
-
-// attemptOf says how far a highstate is, and which of its attempts that is.
-func attemptOf(row fleet.Minion, attempts int) string {
-	phase := decide.PhaseOf(row, true, false)
-	switch {
-	case phase == decide.PhaseRunning && row.Attempt > 1:
-		return fmt.Sprintf("%s (attempt %d of %d)", phase, row.Attempt, attempts)
-	case phase == decide.PhaseFailed:
-		text := fmt.Sprintf("%s (attempt %d of %d, retcode %s)", phase, row.Attempt, attempts, cmp.Or(retcode(row), "not known"))
-		if row.Attempt < attempts {
-			text += ": it is tried again"
-		}
-		return text
-	}
-	return string(phase)
+	return printFitted(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "WHY"}, func(r admin.Highstate) []any {
+		return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.Why}
+	}, wrapWhole)
 }
 
 func runHighstate(c *cli.Context, a admin.Admin) error {
@@ -104,9 +84,7 @@ func runHighstate(c *cli.Context, a admin.Admin) error {
 	for _, row := range rows {
 		ids = append(ids, row.SaltID())
 	}
-	changed := func(id string, row fleet.Minion) {
-		fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), attemptOf(row, a.Config.Highstate.Attempts))
-	}
+	changed := func(id string, now decide.Phase) { fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), now) }
 	if c.Bool("json") {
 		changed = nil
 	}
