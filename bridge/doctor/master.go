@@ -122,7 +122,7 @@ func examineSalt(r *report, m Master) {
 	case dead:
 		r.add(Error, "salt-master", run("systemctl start salt-master").then("journalctl -u salt-master says why it ended"), "%s: it does not run", what)
 	default: // in another container, or with another pidfile
-		r.add(Note, "salt-master", say("see pidfile in "+quote(c.Path)), "%s: %s names no running master", what, quote(c.PIDFile))
+		r.add(Note, "salt-master", say("correct pidfile in "+quote(c.Path)+"; or, if the master was killed and its processes are left: "+restartMaster), "%s: %s names no running master", what, quote(c.PIDFile))
 	}
 	for _, fault := range c.Skipped {
 		r.add(Warning, "salt-config", say("correct the file, then: "+restartMaster), "Salt leaves a file out: %s", oneLine(fault))

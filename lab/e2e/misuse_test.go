@@ -50,7 +50,7 @@ func TestFaultIsOneLine(t *testing.T) {
 		{name: "store damaged", prepare: func() { h.write("fleet.db", garbage) }, command: "bridge", code: 3, says: []string{"damaged", "phoenix store restore FILE"}},
 		{name: "store damaged, by hand", prepare: func() { h.write("fleet.db", garbage) }, command: "minions add web-1", code: 3, says: []string{"damaged", "phoenix store restore FILE"}},
 		{name: "store cut to nothing", prepare: func() { h.write("fleet.db", "") }, command: "bridge", code: 3, says: []string{"empty", "phoenix store restore FILE"}},
-		{name: "store of another user", prepare: func() { h.close("fleet.db") }, command: "bridge", code: 4, says: []string{"fleet.db", "must be able to write"}},
+		{name: "store of another user", prepare: func() { h.close("fleet.db") }, command: "bridge", code: 4, says: []string{"fleet.db", "run it as root, or as the owner of "}},
 		{name: "keys of another user", prepare: func() { h.close("minions_pre") }, command: "keys list", code: 4, says: []string{"minions_pre", "run as root or as the master's user"}},
 		{name: "no such minion", command: "minions retire web-9", code: 7, says: []string{"web-9", "--unknown"}},
 		{name: "no such key", command: "keys accept --json web-9", code: 7, says: []string{"web-9", "no such key"}},

@@ -136,7 +136,7 @@ func (s *Store) refused(e *sqlite.Error) *fault {
 }
 
 func (s *Store) denied(err error) *fault {
-	return &fault{fleet.ErrDenied, err, fmt.Sprintf("uid %d must be able to write %s and its folder", os.Geteuid(), s.path)}
+	return &fault{fleet.ErrDenied, err, fmt.Sprintf("run it as root, or as the owner of %s: uid %d may not write that file or its folder", s.name, os.Geteuid())}
 }
 
 func (s *Store) readOnly(err error) *fault {
