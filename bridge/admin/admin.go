@@ -114,8 +114,18 @@ func (a Admin) notify(ctx context.Context, ids ...string) {
 	case errors.Is(err, fs.ErrPermission):
 		a.note("no permission to notify the bridge on %s (run as root or as the master's user); it finds out within a few minutes", a.Config.Socket)
 	default:
-		a.note("no bridge answers on %s: those of other masters find out within a few minutes, one on this machine as soon as it runs", a.Config.Socket)
+		a.note("%s", noBridge(a.Config))
 	}
+}
+
+// noBridge says that no bridge runs here, and who does the work then. A store of one machine
+// has no other bridges.
+func noBridge(cfg config.Config) string {
+	text := "no bridge answers on " + cfg.Socket + ": "
+	if cfg.OnDynamoDB() {
+		return text + "those of other masters find out within a few minutes; if this machine is a master, systemctl start phoenix-bridge"
+	}
+	return text + "nothing follows from this until it runs (systemctl start phoenix-bridge)"
 }
 
 // apply applies changes, notifies the bridge, and returns the rows as they are then.

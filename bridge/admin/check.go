@@ -39,8 +39,8 @@ type MasterCheck struct {
 	// Draining: its row says so. Drain is the state in a word, as masters list has it.
 	Draining bool   `json:"draining"`
 	Drain    string `json:"drain,omitempty"`
-	// DrainedAt is when that was asked for, by the audit trail of this machine; nil: it
-	// does not say.
+	// DrainedAt is when the draining began, by its row, or else by the audit trail of this
+	// machine; nil: neither says so.
 	DrainedAt *time.Time `json:"drained_at,omitempty"`
 }
 
@@ -73,7 +73,7 @@ func (a Admin) CheckMaster(ctx context.Context, id string) (*MasterCheck, error)
 	}
 	slices.Sort(c.Running)
 	if own.Draining {
-		c.DrainedAt = a.drainedAt(id)
+		c.DrainedAt = a.drainedAt(own)
 	}
 	notReady := ""
 	switch {
@@ -118,9 +118,13 @@ func (a Admin) notWritten(ctx context.Context, own fleet.Master) string {
 	return unknown + ": its bridge does not run, or does not reach the store (phoenix status on that machine)"
 }
 
-// drainedAt returns when this master was drained, if that was done on this machine.
-func (a Admin) drainedAt(id string) *time.Time {
-	lines, err := audit.Last(a.Config.Audit.File, id, 1)
+// drainedAt returns when the draining of a master began. A row that an older phoenix marked
+// does not say so, and the trail only if that was done on this machine.
+func (a Admin) drainedAt(m fleet.Master) *time.Time {
+	if since, err := fleet.ParseTime(m.DrainingSince); err == nil {
+		return &since
+	}
+	lines, err := audit.Last(a.Config.Audit.File, m.InstanceID, 1)
 	if err != nil || len(lines) == 0 || !strings.HasPrefix(lines[0].Text, drainedText) {
 		return nil
 	}
@@ -191,19 +195,25 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 // a minion uses now (Salt 3006 to 3008, grains/core.py get_master).
 func (c *MasterCheck) staying(cfg config.Config, now time.Time) (verdict string, why []string) {
 	n, within := plural.Of(*c.Connected, "minion"), short(leaveWithin(cfg))
+	const jobs = " (10m while jobs run, 1h while a highstate runs)"
 	switch others := strings.Join(c.Ready, ", "); {
 	case !c.Draining:
 		return "safe only for minions that have an agent or several masters", []string{
 			n + " connected: those that have an agent or several masters can move to " + others + ", the others wait until it is back",
 			"which have is not known here: after phoenix masters drain " + c.InstanceID + " these leave within " + within + ", and the others stay connected"}
-	case c.DrainedAt != nil && now.Sub(*c.DrainedAt) > leaveWithin(cfg):
+	case c.DrainedAt == nil:
+		return "not known to be safe yet", []string{
+			n + " still connected: agents move theirs within " + within + " of the drain" + jobs,
+			"when the drain began is not known: wait " + within + ", or let phoenix masters drain " + c.InstanceID + " record it",
+			"minions without an agent wait until it is back"}
+	case now.Sub(*c.DrainedAt) > leaveWithin(cfg):
 		return "safe for all but " + n + " that did not leave", []string{
 			"phoenix minions list --on " + c.InstanceID + " lists them",
-			"it was drained " + short(now.Sub(*c.DrainedAt)) + " ago, and agents move minions within " + within + " (10m while jobs run, 1h while a highstate runs)",
+			"it was drained " + short(now.Sub(*c.DrainedAt)) + " ago, and agents move minions within " + within + jobs,
 			"minions without an agent wait until it is back"}
 	}
 	return "not known to be safe yet", []string{
-		n + " still connected: agents move theirs within " + within + " of the drain (10m while jobs run, 1h while a highstate runs)",
+		n + " still connected: it was drained " + short(max(now.Sub(*c.DrainedAt), 0)) + " ago, and agents move theirs within " + within + jobs,
 		"minions without an agent wait until it is back"}
 }
 

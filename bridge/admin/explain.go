@@ -88,7 +88,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 		suspect = []string{r.ID}
 	}
 	x.LastRun = a.lastRun(ctx, r.ID, view.Row)
-	if others, err := a.otherKeys(ctx, keys, listingOf(view), suspect); err == nil && len(others) > 0 {
+	if others, _, err := a.otherKeys(ctx, keys, listingOf(view), suspect); err == nil && len(others) > 0 {
 		x.Other = &others[0]
 	}
 	x.Audit, err = audit.Last(a.Config.Audit.File, r.ID, lines)
@@ -104,8 +104,8 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	return x, nil
 }
 
-// bridgeReport returns the report of the bridge on this machine; an empty one if
-// none runs here.
+// bridgeReport returns the report of the bridge on this machine, with all problems; an
+// empty one if none runs here.
 func (a Admin) bridgeReport(ctx context.Context) service.Report {
 	report, _ := a.bridge(ctx)
 	return report
@@ -113,7 +113,7 @@ func (a Admin) bridgeReport(ctx context.Context) service.Report {
 
 // bridge returns the report of the bridge on this machine, or why none answers.
 func (a Admin) bridge(ctx context.Context) (report service.Report, err error) {
-	if err := api.NewClient(a.Config.Socket).Status(ctx, &report); err != nil {
+	if err := api.NewClient(a.Config.Socket).FullStatus(ctx, &report); err != nil {
 		return service.Report{}, err
 	}
 	return report, nil

@@ -70,7 +70,7 @@ func TestCheckOfMasterThatDoesNotWrite(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- api.Serve(ctx, l, api.Bridge{Invalidate: func([]string) {}, Restore: func([]string) {}, Release: func(context.Context) ([]string, error) { return nil, nil },
-			Status: func() any {
+			Status: func(bool) any {
 				return service.Report{InstanceID: "salt-1", NotReady: "the heartbeat does not reach the store: database or disk is full"}
 			}})
 	}()

@@ -35,7 +35,7 @@ func highstateCommand() *cli.Command {
 				ArgsUsage: "ID… | -",
 				Flags: []cli.Flag{jsonFlag,
 					&cli.BoolFlag{Name: "force", Usage: "also if one is running: its result is not recorded, its job is not stopped on the minion, and the new one waits there until that has ended"},
-					&cli.DurationFlag{Name: "wait", Usage: "wait this long for it to end"}},
+					&cli.DurationFlag{Name: "wait", Usage: "wait this long for it to succeed, or for its last attempt to fail (highstate.attempts)"}},
 				Action: withStore(performing(runHighstate)),
 			},
 		},
@@ -68,6 +68,22 @@ func printHighstates(c *cli.Context, rows []admin.Highstate, err error) error {
 	}, wrapWhole)
 }
 
+// attemptOf says how far a highstate is, and which of its attempts that is.
+func attemptOf(row fleet.Minion, attempts int) string {
+	phase := decide.PhaseOf(row, true, false)
+	switch {
+	case phase == decide.PhaseRunning && row.Attempt > 1:
+		return fmt.Sprintf("%s (attempt %d of %d)", phase, row.Attempt, attempts)
+	case phase == decide.PhaseFailed:
+		text := fmt.Sprintf("%s (attempt %d of %d, retcode %s)", phase, row.Attempt, attempts, cmp.Or(retcode(row), "not known"))
+		if row.Attempt < attempts {
+			text += ": it is tried again"
+		}
+		return text
+	}
+	return string(phase)
+}
+
 func runHighstate(c *cli.Context, a admin.Admin) error {
 	ids, err := operands(c)
 	if err != nil {
@@ -84,7 +100,9 @@ func runHighstate(c *cli.Context, a admin.Admin) error {
 	for _, row := range rows {
 		ids = append(ids, row.SaltID())
 	}
-	changed := func(id string, now decide.Phase) { fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), now) }
+	changed := func(id string, row fleet.Minion) {
+		fmt.Fprintf(c.App.Writer, "%s  %s\n", plain(id), attemptOf(row, a.Config.Highstate.Attempts))
+	}
 	if c.Bool("json") {
 		changed = nil
 	}

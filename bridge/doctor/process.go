@@ -2,10 +2,13 @@ package doctor
 
 import (
 	"bufio"
+	"encoding/hex"
 	"fmt"
 	"iter"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -117,16 +120,21 @@ func (h host) net(pid int) string {
 	return filepath.Join(h.proc, "net")
 }
 
-// listensTCP reports whether somebody listens on a port.
-func (h host) listensTCP(pid, port int) (bool, error) {
+// listensTCP reports whether somebody listens on a port, at an address or at all of the
+// machine. Several masters on one machine have an address each, and the same ports. An
+// address that is none, as the name of an interface, stands for any.
+func (h host) listensTCP(pid int, address string, port int) (bool, error) {
+	at, _ := netip.ParseAddr(strings.Trim(address, "[]")) // brackets, as ZeroMQ wants them
 	want := fmt.Sprintf(":%04X", port)
 	for _, name := range []string{"tcp", "tcp6"} {
 		found := false
 		err := lines(filepath.Join(h.net(pid), name), func(line string) {
 			// sl local_address rem_address st …
 			fields := strings.Fields(line)
-			if len(fields) > 3 && fields[3] == listening && strings.HasSuffix(fields[1], want) {
-				found = true
+			if len(fields) > 3 && fields[3] == listening {
+				if local, ok := strings.CutSuffix(fields[1], want); ok && takes(local, at) {
+					found = true
+				}
 			}
 		})
 		if found || err != nil && (name == "tcp" || !os.IsNotExist(err)) {
@@ -134,6 +142,21 @@ func (h host) listensTCP(pid, port int) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// takes reports whether a socket with a local address, as the kernel's tables have it, takes
+// connections to an address: words of 32 bits in hexadecimal, each with the last byte first
+// (of a little-endian machine).
+func takes(local string, at netip.Addr) bool {
+	bytes, err := hex.DecodeString(local)
+	if err != nil || !at.IsValid() || at.IsUnspecified() {
+		return true
+	}
+	for word := range slices.Chunk(bytes, 4) {
+		slices.Reverse(word)
+	}
+	own, ok := netip.AddrFromSlice(bytes)
+	return !ok || own.Unmap().IsUnspecified() || own.Unmap() == at.Unmap()
 }
 
 // listensUnix reports whether somebody listens on a Unix socket, without connecting.

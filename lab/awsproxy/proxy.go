@@ -32,6 +32,7 @@ type Proxy struct {
 	calls  []Call
 	needs  map[string]bool
 	answer func(Call) *Answer
+	ahead  time.Duration
 }
 
 // Answer is what the proxy answers in the endpoint's stead.
@@ -104,11 +105,14 @@ func (p *Proxy) handler(proxy http.Handler) http.Handler {
 	})
 }
 
-// heard notes the permissions that an answer tells of.
+// heard notes the permissions that an answer tells of, and dates it as SetClock says.
 func (p *Proxy) heard(r *http.Response) error {
 	c, _ := r.Request.Context().Value(callKey{}).(Call)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ahead != 0 {
+		r.Header.Set("Date", time.Now().Add(p.ahead).UTC().Format(http.TimeFormat))
+	}
 	for _, n := range c.needsByAnswer(r) {
 		p.needs[n] = true
 	}
@@ -121,6 +125,14 @@ func (p *Proxy) Answer(f func(Call) *Answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answer = f
+}
+
+// SetClock dates the endpoint's answers by a clock that is that much ahead of this
+// machine's; 0: as the endpoint dates them.
+func (p *Proxy) SetClock(ahead time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ahead = ahead
 }
 
 // Calls returns the calls so far, in the order in which they came.
