@@ -11,7 +11,7 @@ import (
 // floors lists the packages from the ground up: each may import those on floors
 // below its own, and none beside or above.
 var floors = [][]string{
-	{"files", "retry", "awserr", "plural"},
+	{"files", "retry", "awserr", "plural", "spelling"},
 	{"fleet", "zmtp", "event", "api", "audit", "cloudwatch", "metrics"},
 	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "lastrun", "autoscaling", "identity", "health", "member"},
 	{"relay", "admission"},

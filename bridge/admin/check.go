@@ -76,7 +76,11 @@ func (a Admin) CheckMaster(ctx context.Context, id string) (*MasterCheck, error)
 		c.DrainedAt = a.drainedAt(own)
 	}
 	notReady := ""
-	if own.Status == fleet.Launch && !Stale(own, a.Config.Highstate.Lease, now) {
+	switch {
+	case own.Status != fleet.Launch:
+	case Stale(own, a.Config.Highstate.Lease, now):
+		notReady = a.notWritten(ctx, own)
+	default:
 		c.Down, notReady = a.down(ctx, own)
 	}
 	c.judge(own, notReady, masters, a.Config, now)
@@ -101,6 +105,19 @@ func (a Admin) down(ctx context.Context, own fleet.Master) (down, notReady strin
 	return down, notReady
 }
 
+// notWritten says that a master's row is not written any more, and what to do. A bridge on
+// this machine that answers says why.
+func (a Admin) notWritten(ctx context.Context, own fleet.Master) string {
+	const unknown = "its row is not written any more, so whether and whom it serves is not known"
+	switch r := a.bridgeReport(ctx); {
+	case r.InstanceID == own.InstanceID:
+		return unknown + ": " + cmp.Or(r.NotReady, r.StoreError, "its bridge runs (journalctl -u phoenix-bridge)")
+	case a.Config.InstanceID == own.InstanceID:
+		return unknown + ": no bridge answers on " + a.Config.Socket + " (systemctl start phoenix-bridge)"
+	}
+	return unknown + ": its bridge does not run, or does not reach the store (phoenix status on that machine)"
+}
+
 // drainedAt returns when the draining of a master began. A row that an older phoenix marked
 // does not say so, and the trail only if that was done on this machine.
 func (a Admin) drainedAt(m fleet.Master) *time.Time {
@@ -114,13 +131,15 @@ func (a Admin) drainedAt(m fleet.Master) *time.Time {
 	return &lines[0].Time
 }
 
-// judge fills in what follows from the rows of the masters. notReady is why the master is
-// not ready though it may serve.
+// judge fills in what follows from the rows of the masters. notReady is why it is not known
+// whom the master serves: it is not ready, or its row is not written.
 func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.Master, cfg config.Config, now time.Time) {
-	lease, leaving := cfg.Highstate.Lease, 0
+	lease, leaving, late := cfg.Highstate.Lease, 0, []string{}
 	for _, m := range Serving(masters, lease, now) {
 		switch {
 		case m.InstanceID == own.InstanceID:
+		case Late(m, now):
+			late = append(late, m.InstanceID)
 		case m.Draining:
 			leaving++
 		default:
@@ -146,6 +165,9 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 			why = fmt.Sprintf("the other masters that serve are draining (%d): minions have nowhere to go", leaving)
 		}
 		c.Why = append(c.Why, why)
+		if len(late) > 0 {
+			c.Why = append(c.Why, fmt.Sprintf("not counted, since no heartbeat of theirs came for %v: %s (phoenix masters list)", beatWithin, strings.Join(late, ", ")))
+		}
 	}
 	if n := len(c.Running); n > 0 {
 		c.Why = append(c.Why, "it runs "+plural.Of(n, "first highstate"))
@@ -155,8 +177,6 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 		verdict = ""
 	}
 	switch {
-	case Stale(own, lease, now):
-		c.Why = append(c.Why, "its row is not written any more, so whether and whom it serves is not known (systemctl start phoenix-bridge there)")
 	case notReady != "":
 		c.Why = append(c.Why, notReady)
 	default:
@@ -188,6 +208,7 @@ func (c *MasterCheck) staying(cfg config.Config, now time.Time) (verdict string,
 			"minions without an agent wait until it is back"}
 	case now.Sub(*c.DrainedAt) > leaveWithin(cfg):
 		return "safe for all but " + n + " that did not leave", []string{
+			"phoenix minions list --on " + c.InstanceID + " lists them",
 			"it was drained " + short(now.Sub(*c.DrainedAt)) + " ago, and agents move minions within " + within + jobs,
 			"minions without an agent wait until it is back"}
 	}

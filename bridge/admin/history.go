@@ -163,6 +163,25 @@ func (h *History) Merge(other *History, r ReadHistory) {
 	h.noteOthers()
 }
 
+// sameChange is how far the times of a decision and of the row that it changed may lie apart.
+const sameChange = 2 * time.Second
+
+// WithoutRepeats returns the events without those of the store that only repeat a decision of
+// the master that made the change.
+func (h *History) WithoutRepeats() []Event {
+	decisions := map[string][]Event{} // by minion
+	for _, e := range h.Events {
+		if e.Source != storeSource {
+			decisions[e.Minion] = append(decisions[e.Minion], e)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(h.Events), func(e Event) bool {
+		return e.Source == storeSource && e.Minion != "" && slices.ContainsFunc(decisions[e.Minion], func(d Event) bool {
+			return (e.Master == "" || e.Master == d.Source) && d.Time.Sub(e.Time).Abs() <= sameChange
+		})
+	})
+}
+
 // errEnough ends a listing.
 var errEnough = errors.New("enough")
 
@@ -181,8 +200,11 @@ func (a Admin) storeHistory(ctx context.Context, r ReadHistory, h *History, want
 					return errEnough
 				}
 				e := Event{Time: at, Source: storeSource, Minion: m.SaltID(), Master: m.ClaimOwner,
-					What: "row is " + strings.ToLower(string(decide.PhaseOf(m, true, false)))}
-				for _, more := range []struct{ name, value string }{{"jid", m.ClaimJID}, {"runner", m.HighstateRunner}, {"group", m.Group}} {
+					What: "last change: " + strings.ToLower(string(decide.PhaseOf(m, true, false)))}
+				if m.Requested() {
+					e.What += ", highstate requested"
+				}
+				for _, more := range []struct{ name, value string }{{"jid", m.ClaimJID}, {"group", m.Group}} {
 					if more.value != "" {
 						e.More = append(e.More, more.name+"="+more.value)
 					}

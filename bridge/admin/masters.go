@@ -41,14 +41,24 @@ func Stale(m fleet.Master, lease time.Duration, now time.Time) bool {
 	return err == nil && now.Sub(at) > lease
 }
 
-// DrainState is how far a master has come with draining: empty, "draining", or "drained"
+// Late reports whether a master's row, which is not stale, was not written for two beats
+// and more, by this host's clock: it has died, or is about to be written.
+func Late(m fleet.Master, now time.Time) bool {
+	at, err := fleet.ParseTime(m.Modified)
+	return err == nil && now.Sub(at) > beatWithin
+}
+
+// Drained is the DrainState of a master without connected minions.
+const Drained = "drained"
+
+// DrainState is how far a master has come with draining: empty, "draining", or Drained
 // once no minion is connected to it, as far as its row says.
 func DrainState(m fleet.Master, lease time.Duration, now time.Time) string {
 	switch {
 	case m.Status != fleet.Launch || !m.Draining:
 		return ""
 	case m.Ready && m.Connected == 0 && !Stale(m, lease, now):
-		return "drained"
+		return Drained
 	}
 	return "draining"
 }

@@ -38,7 +38,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintln(errs, "phoenix: "+describeError(err))
+	if !errors.Is(err, errSilent) {
+		fmt.Fprintln(errs, "phoenix: "+describeError(err))
+	}
 	return exitCode(err)
 }
 

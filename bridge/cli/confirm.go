@@ -25,12 +25,26 @@ func confirm(c *cli.Context, question string) error {
 		return usageError(fmt.Errorf("%s --yes is needed: standard input is not a terminal", question))
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s [y/N] ", plain(question))
-	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read answer: %w", err)
+	type answer struct {
+		line string
+		err  error
 	}
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+	answered := make(chan answer, 1)
+	go func() { // it ends with the process: a read of a terminal cannot be called off
+		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+		answered <- answer{line, err}
+	}()
+	select {
+	case <-c.Context.Done(): // Ctrl-C
+		fmt.Fprintln(c.App.ErrWriter)
 		return errNotConfirmed
+	case a := <-answered:
+		if a.err != nil && !errors.Is(a.err, io.EOF) {
+			return fmt.Errorf("read answer: %w", a.err)
+		}
+		if text := strings.ToLower(strings.TrimSpace(a.line)); text != "y" && text != "yes" {
+			return errNotConfirmed
+		}
+		return nil
 	}
-	return nil
 }

@@ -62,7 +62,11 @@ func runDoctor(c *cli.Context) error {
 	if err := printFindings(c, v.findings); err != nil {
 		return err
 	}
-	return faultOf(v.findings)
+	err = faultOf(v.findings)
+	if err != nil && !c.Bool("quiet") && !c.Bool("json") {
+		return exitOnly(err) // the summary has the numbers
+	}
+	return err
 }
 
 // faultOf returns the error that doctor ends with: nil where nothing is worse than a
@@ -231,6 +235,7 @@ func (v *visit) master(ctx context.Context, path string) {
 			m.Plan, err = v.plan(ctx, c)
 			v.fleet.StoreErr = cmp.Or(v.fleet.StoreErr, err)
 		}
+		m.Unplanned = v.fleet.StoreErr != nil && !errors.Is(v.fleet.StoreErr, fs.ErrNotExist)
 		if v.cfg.Identity.Bucket != "" {
 			v.lookAtIdentity(ctx)
 		}
@@ -271,7 +276,7 @@ func (v *visit) askBridge(ctx context.Context) {
 	if v.fleet.BridgeErr = api.NewClient(v.cfg.Socket).Status(ctx, &r); v.fleet.BridgeErr != nil {
 		return
 	}
-	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
+	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, StoreErr: r.StoreError, Retired: r.Retired, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
 	if !r.Bus.Connected && v.cfg.Bus != config.BusOff {
 		b.Bus = cmp.Or(r.Bus.Error, "not connected")
 	}

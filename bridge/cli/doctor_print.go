@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,6 +15,13 @@ func printFindings(c *cli.Context, findings []doctor.Finding) error {
 		return printJSON(c.App.Writer, findings)
 	}
 	w := paint(c.App.Writer)
+	if width := widthOf(c.App.Writer); width > 0 {
+		for _, f := range findings {
+			fmt.Fprintf(w, "%-8s", f.Severity)
+			fmt.Fprintln(c.App.Writer, findingText(f, width))
+		}
+		return printSummary(c.App.Writer, c.Bool("quiet"), findings)
+	}
 	for _, f := range findings {
 		fmt.Fprintf(w, "%-8s %-22s %s\n", f.Severity, f.Check, plain(f.What))
 		printIndented(w, f.Why)
@@ -38,6 +46,50 @@ func printSummary(w io.Writer, quiet bool, findings []doctor.Finding) error {
 		_, err = fmt.Fprintf(w, "errors: 0, warnings: 0, notes: %d; nothing was changed\n", n[doctor.Note])
 	}
 	return err
+}
+
+// wideScreen is how wide a terminal must be for the margin that a file has.
+const wideScreen = 120
+
+// findingText is a finding for a terminal, after its severity: lines are wrapped, and each command
+// of a fix has a line of its own.
+func findingText(f doctor.Finding, width int) string {
+	margin := 9
+	if width >= wideScreen {
+		margin = 32
+	}
+	within := max(width-margin, leastColumn)
+	check := fmt.Sprintf(" %-22s ", f.Check)
+	lines := breakLines(plain(f.What), max(width-8-len(check), leastColumn), within)
+	lines[0] = check + lines[0]
+	if f.Why != "" {
+		lines = append(lines, breakLines(plain(f.Why), within, within)...)
+	}
+	return strings.Join(append(lines, fixLines(f, within)...), "\n"+strings.Repeat(" ", margin))
+}
+
+// fixLines is a fix in lines. What is not a command is a comment beside commands.
+func fixLines(f doctor.Finding, width int) (lines []string) {
+	words := plain(strings.TrimPrefix(f.Mend, strings.Join(f.Commands, "; ")))
+	switch {
+	case f.Mend == "":
+		return nil
+	case len(f.Commands) == 0:
+		return breakLines("fix: "+words, width, width)
+	case len(f.Commands) == 1:
+		lines = []string{"fix: " + plain(f.Commands[0])}
+	default:
+		lines = []string{"fix:"}
+		for _, command := range f.Commands {
+			lines = append(lines, "  "+plain(command))
+		}
+	}
+	if words = strings.TrimPrefix(words, " # "); words != "" {
+		for _, line := range breakLines(words, width-4, width-4) {
+			lines = append(lines, "  # "+line)
+		}
+	}
+	return lines
 }
 
 func printIndented(w io.Writer, text string) {

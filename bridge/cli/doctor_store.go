@@ -121,18 +121,23 @@ func openCopy(ctx context.Context, path string) (*openedStore, error) {
 		}
 	}
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w (phoenix adopt, phoenix minions add and phoenix bridge create it)", err)
+		switch p, is := errors.AsType[*fs.PathError](err); {
+		case is && strings.HasPrefix(p.Path, dir):
+			err = fmt.Errorf("copy it to %s: %w", os.TempDir(), p.Err)
+		case errors.Is(err, fs.ErrNotExist):
+			err = fmt.Errorf("%w (there is no store yet: phoenix adopt, phoenix minions add and phoenix bridge create it)", cause(err))
+		default:
+			err = cause(err)
 		}
-		return nil, errors.Join(fmt.Errorf("read store sqlite:%s: %w", path, err), remove())
+		return nil, errors.Join(fmt.Errorf("read store %s: %w", path, err), remove())
 	}
-	store, err := sqlite.OpenExisting(ctx, to)
+	store, err := sqlite.OpenCopy(ctx, to, path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read store sqlite:%s: %w", path, err), remove())
+		return nil, errors.Join(err, remove())
 	}
 	bad, err := fleet.WithoutBadRows(store.Check(ctx))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read store sqlite:%s: %w", path, err), store.Close(), remove())
+		return nil, errors.Join(err, store.Close(), remove())
 	}
 	return &openedStore{store, func() error { return errors.Join(store.Close(), remove()) }, bad}, nil
 }
@@ -143,7 +148,7 @@ func copyWithin(from, to string, most int64) error {
 		return err
 	}
 	if !info.Mode().IsRegular() || info.Size() > most {
-		return fmt.Errorf("%s is no file of at most %d MiB", from, most>>20)
+		return fmt.Errorf("it is no file of at most %d MiB", most>>20)
 	}
 	in, err := os.Open(from)
 	if err != nil {

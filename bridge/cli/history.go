@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/admin"
+	"phoenix/bridge/awsenv"
 	"phoenix/bridge/files"
 )
 
@@ -22,8 +23,8 @@ func historyCommand() *cli.Command {
 		Name:      "history",
 		Usage:     "show what happened in a period, in order of time",
 		ArgsUsage: "[ID…]",
-		Description: "Shows the decisions in this master's audit trail, and the last change of each row of the store, by any\n" +
-			"master. Audit trails are files: those of other masters are on their machines. A time is 02:00 (within\n" +
+		Description: "Shows the decisions in this master's audit trail, and from the store (SOURCE store) the last change of each\n" +
+			"minion, by any master. Audit trails are files: those of other masters are on their machines. A time is 02:00 (within\n" +
 			"the last 24 hours), 2026-11-26 02:00, 2026-11-26T02:00:00Z, or 90m (90 minutes ago). For the decisions of\n" +
 			"several masters in one order: ssh salt-2 phoenix history --since 02:00 --json | phoenix history --since 02:00 --merge -",
 		Flags: []cli.Flag{jsonFlag,
@@ -41,6 +42,11 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 	var err error
 	if r.Since, r.Until, err = period(c.String("since"), c.String("until"), now); err != nil {
 		return usageError(err)
+	}
+	if cfg := a.Config; cfg.InstanceID == "" { // else an audit trail has the id only while its bridge answers
+		if _, err := awsenv.IdentifyMaster(c.Context, &cfg, ""); err == nil {
+			a.Config.InstanceID = cfg.InstanceID
+		}
 	}
 	h, err := a.History(c.Context, r)
 	if err != nil {
@@ -61,8 +67,8 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 		fmt.Fprintf(c.App.Writer, "nothing happened from %s to %s\n", admin.Clock(r.Since), admin.Clock(r.Until))
 		return finishHistory(c, a, h)
 	}
-	t := newTable(c.App.Writer, zone.title("TIME"), "SOURCE", "MINION", "WHAT")
-	for _, e := range h.Events {
+	var rows [][]string
+	for _, e := range h.WithoutRepeats() {
 		what := e.What
 		if e.Master != "" {
 			what += " (" + e.Master + ")"
@@ -70,9 +76,9 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 		if len(e.More) > 0 {
 			what += "  " + strings.Join(e.More, " ")
 		}
-		t.row(zone.at(e.Time), e.Source, e.Minion, what)
+		rows = append(rows, []string{zone.at(e.Time), e.Source, e.Minion, what})
 	}
-	if err := t.flush(); err != nil {
+	if err := textTable(c.App.Writer, []string{zone.title("TIME"), "SOURCE", "MINION", "WHAT"}, rows); err != nil {
 		return err
 	}
 	return finishHistory(c, a, h)
@@ -111,7 +117,7 @@ func readHistory(name string) (*admin.History, error) {
 }
 
 // period reads --since and --until; either may be empty. A time of day that --until names
-// is the first one after --since, and an end in the future is now.
+// is the first one after --since if that is not tomorrow, and an end in the future is now.
 func period(sinceText, untilText string, now time.Time) (since, until time.Time, err error) {
 	until = now
 	if untilText != "" {
@@ -124,7 +130,10 @@ func period(sinceText, untilText string, now time.Time) (since, until time.Time,
 			return since, until, fmt.Errorf("--since: %w", err)
 		}
 		if _, daily := timeOfDay(untilText, now); daily && !since.Before(until) {
-			until = until.AddDate(0, 0, 1)
+			// 23:00 to 06:00 ends this morning. What would end tomorrow is mistyped: an error of History.
+			if next := until.AddDate(0, 0, 1); next.YearDay() == now.YearDay() || !next.After(now.Add(ahead)) {
+				until = next
+			}
 		}
 	}
 	if until.After(now) {

@@ -55,11 +55,11 @@ func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	masters, err := newAdmin(c, cfg, store).Masters(c.Context)
 	now, relays := time.Now(), relayStates(c.Context, cfg.Socket)
 	if !c.Bool("wide") {
-		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "SEEN"}, func(m fleet.Master) []any {
+		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "LAST HEARTBEAT"}, func(m fleet.Master) []any {
 			return []any{m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, relayState(m, relays), connected(m, cfg.Highstate.Lease, now), seenAgo(m, now)}
 		})
 	}
-	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEAT", "SEEN"}, func(m fleet.Master) []any {
+	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEATS", "LAST HEARTBEAT"}, func(m fleet.Master) []any {
 		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), connected(m, cfg.Highstate.Lease, now), m.Heartbeat, seenAgo(m, now)}
 	})
 }
@@ -70,13 +70,16 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 	if m.Status == fleet.Terminate {
 		return "terminated"
 	}
-	var words []string
-	if admin.Stale(m, lease, now) {
-		words = append(words, "STALE, no heartbeat from its bridge")
-	} else if m.Ready {
-		words = append(words, "ready")
-	} else {
-		words = append(words, "NOT READY")
+	ready := "NOT READY"
+	if m.Ready {
+		ready = "ready"
+	}
+	words := []string{ready}
+	switch {
+	case admin.Stale(m, lease, now):
+		words = []string{"STALE, no heartbeat from its bridge"}
+	case admin.Late(m, now):
+		words = []string{"LATE", "was " + ready}
 	}
 	if drain := admin.DrainState(m, lease, now); drain != "" {
 		words = append(words, drain)
@@ -93,8 +96,12 @@ func connected(m fleet.Master, lease time.Duration, now time.Time) string {
 	return strconv.Itoa(m.Connected)
 }
 
-// seenAgo is how long ago a master's row was written, as far as clocks agree.
+// seenAgo is how long ago a master last wrote its row, as far as clocks agree; empty for
+// one that writes no more.
 func seenAgo(m fleet.Master, now time.Time) string {
+	if m.Status == fleet.Terminate {
+		return ""
+	}
 	at, err := fleet.ParseTime(m.Modified)
 	if err != nil {
 		return m.Modified
@@ -106,25 +113,26 @@ func seenAgo(m fleet.Master, now time.Time) string {
 	return ago.String() + " ago"
 }
 
-// oneMaster returns the id that a command is about.
-func oneMaster(c *cli.Context, cfg config.Config) (string, error) {
+// oneMaster returns the id that a command is about. With --self it identifies this machine
+// in cfg, too.
+func oneMaster(c *cli.Context, cfg *config.Config) (string, error) {
 	ids := c.Args().Slice()
 	switch self := c.Bool("self"); {
 	case self && len(ids) == 0:
-		_, err := awsenv.IdentifyMaster(c.Context, &cfg, "")
+		_, err := awsenv.IdentifyMaster(c.Context, cfg, "")
 		return cfg.InstanceID, err
 	case self, len(ids) > 1:
 		return "", usageError(errors.New("one master, please: ID or --self"))
 	case len(ids) == 0 && has(c.Command.Flags, "self"):
-		return "", usageError(errors.New("no master's id (phoenix masters list); --self is the master of this machine"))
+		return "", usageError(fmt.Errorf("which master? %s ID (phoenix masters list lists them), or --self for the master of this machine", c.Command.HelpName))
 	case len(ids) == 0:
-		return "", usageError(errors.New("no master's id (phoenix masters list)"))
+		return "", usageError(fmt.Errorf("which master? %s ID (phoenix masters list lists them)", c.Command.HelpName))
 	}
 	return ids[0], nil
 }
 
 func drainMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
-	id, err := oneMaster(c, cfg)
+	id, err := oneMaster(c, &cfg)
 	if err != nil {
 		return err
 	}
@@ -137,12 +145,12 @@ func drainMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 }
 
 func retireMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
-	id, err := oneMaster(c, cfg)
+	id, err := oneMaster(c, &cfg)
 	if err != nil {
 		return err
 	}
 	now, err := newAdmin(c, cfg, store).RetireMaster(c.Context, admin.RetireMaster{ID: id, Force: c.Bool("force")})
-	return printMaster(c, now, err, "is retired: minions leave it, others take its claims over")
+	return printMaster(c, now, err, "is retired, which is final for this id: minions leave it, others take its claims over")
 }
 
 // printMaster prints what became of a master.

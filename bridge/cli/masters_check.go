@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -9,12 +8,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"phoenix/bridge/admin"
 	"phoenix/bridge/config"
 	"phoenix/bridge/fleet"
 )
 
 // errNotSafe ends masters check with exit code 1.
-var errNotSafe = errors.New("a restart is not known to be safe now")
+var errNotSafe = exitOnly(errors.New("a restart is not known to be safe now"))
 
 func mastersCheckCommand() *cli.Command {
 	return &cli.Command{
@@ -36,7 +36,7 @@ func checkMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 			return err
 		}
 	}
-	id, err := oneMaster(c, cfg)
+	id, err := oneMaster(c, &cfg)
 	if err != nil {
 		return err
 	}
@@ -47,27 +47,40 @@ func checkMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	if c.Bool("json") {
 		err = printJSON(c.App.Writer, check)
 	} else {
-		t := newTable(c.App.Writer, "MASTER", id)
-		t.row("a restart now is", check.Verdict)
-		for _, why := range check.Why {
-			t.row("because", why)
-		}
-		t.row("others that serve", strings.Join(check.Ready, ", "))
-		connected := "not known"
-		if check.Connected != nil {
-			connected = strconv.Itoa(*check.Connected)
-			if check.Also != "" {
-				connected += ", and all minions are connected to " + check.Also + ", too"
-			}
-		}
-		t.row("minions connected to it", connected)
-		t.row("first highstates it runs", strings.Join(check.Running, ", "))
-		t.row("first highstates that wait, of all masters", check.Waiting)
-		t.row("draining", cmp.Or(check.Drain, "no (phoenix masters drain "+id+")"))
-		err = t.flush()
+		err = facts(c.App.Writer, factsOf(check))
 	}
 	if err == nil && !check.Safe {
-		err = fmt.Errorf("check master %s: %w: %s", id, errNotSafe, check.Why[0])
+		err = errNotSafe // what is printed says why
 	}
 	return err
+}
+
+// factsOf is what a check found, for people.
+func factsOf(check *admin.MasterCheck) [][2]string {
+	list := [][2]string{{"MASTER", check.InstanceID}, {"a restart now is", check.Verdict}}
+	for _, why := range check.Why {
+		list = append(list, [2]string{"because", why})
+	}
+	connected := "not known"
+	if check.Connected != nil {
+		connected = strconv.Itoa(*check.Connected)
+		if check.Also != "" {
+			connected += ", and all minions are connected to " + check.Also + ", too"
+		}
+	}
+	drain := "no (phoenix masters drain " + check.InstanceID + ")"
+	switch check.Drain {
+	case "":
+	case admin.Drained:
+		drain = "yes, and no minion is connected any more"
+	default:
+		drain = "yes"
+	}
+	return append(list, [][2]string{
+		{"others that serve", strings.Join(check.Ready, ", ")},
+		{"minions connected to it", connected},
+		{"first highstates it runs", strings.Join(check.Running, ", ")},
+		{"first highstates waiting", fmt.Sprintf("%d, of all masters", check.Waiting)},
+		{"draining", drain},
+	}...)
 }

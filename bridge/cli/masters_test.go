@@ -66,7 +66,7 @@ func TestMastersDrainAndRetire(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"drain"}, exitUsage, "no master's id"},
+		{[]string{"drain"}, exitUsage, "which master? phoenix masters drain ID"},
 		{[]string{"drain", "salt-1", "salt-2"}, exitUsage, "one master"},
 		{[]string{"drain", "--self", "salt-2"}, exitUsage, "one master"},
 		{[]string{"drain", "salt-3"}, exitNotFound, "salt-3"},
@@ -119,7 +119,10 @@ func TestMasterState(t *testing.T) {
 		{fleet.Master{Status: fleet.Launch, Draining: true, Modified: at(0)}, "NOT READY, draining", "0s ago"},
 		{fleet.Master{Status: fleet.Launch, Modified: at(-time.Minute)}, "NOT READY", "now"}, // another clock
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(31 * time.Second)}, "STALE, no heartbeat from its bridge", "31s ago"},
-		{fleet.Master{Status: fleet.Terminate, Modified: at(time.Hour)}, "terminated", "1h0m0s ago"},
+		{fleet.Master{Status: fleet.Terminate, Modified: at(time.Hour)}, "terminated", ""},
+		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(12 * time.Second)}, "ready", "12s ago"},
+		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(13 * time.Second)}, "LATE, was ready", "13s ago"},
+		{fleet.Master{Status: fleet.Launch, Modified: at(13 * time.Second)}, "LATE, was NOT READY", "13s ago"},
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: "odd"}, "ready", "odd"},
 	} {
 		if state, seen := masterState(c.row, 30*time.Second, now), seenAgo(c.row, now); state != c.state || seen != c.seen {

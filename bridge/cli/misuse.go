@@ -3,9 +3,12 @@ package cli
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"phoenix/bridge/spelling"
 )
 
 // tellMisuse makes a misspelt flag or command below another one what it is at the
@@ -50,7 +53,7 @@ func misused(c *cli.Context, err error, _ bool) error {
 	}
 	text := err.Error()
 	if m := unknownFlag.FindStringSubmatch(text); m != nil {
-		return usageError(fmt.Errorf("no flag %s; see %s --help", dashed(m[1]), help))
+		return usageError(fmt.Errorf("no flag %s%s; see %s --help", dashed(m[1]), spelling.DidYouMean(nearFlags(c, m[1])), help))
 	}
 	if m := noValue.FindStringSubmatch(text); m != nil {
 		return usageError(fmt.Errorf("flag %s needs a value; see %s --help", dashed(m[1]), help))
@@ -59,6 +62,29 @@ func misused(c *cli.Context, err error, _ bool) error {
 		return usageError(fmt.Errorf("flag %s: %s is not %s", dashed(m[2]), m[1], wanted(c, m[2])))
 	}
 	return usageError(err)
+}
+
+// nearFlags are the flags that were perhaps meant by one that there is not: of the command,
+// or of the configuration.
+func nearFlags(c *cli.Context, name string) []string {
+	name, _, _ = strings.Cut(name, "=")
+	flags := c.App.Flags
+	if c.Command != nil {
+		flags = slices.Concat(c.Command.Flags, flags)
+	}
+	var known []string
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			if len(n) > 1 {
+				known = append(known, n)
+			}
+		}
+	}
+	near := spelling.Nearest(name, known)
+	for i, n := range near {
+		near[i] = dashed(n)
+	}
+	return near
 }
 
 // wanted is what a flag's value must be.
@@ -109,30 +135,7 @@ func noCommand(name string, commands []*cli.Command, above string) error {
 	if len(here) == 0 {
 		here = below
 	}
-	perhaps := ""
-	if len(here) > 0 {
-		perhaps = " (did you mean " + strings.Join(here, ", ") + "?)"
-	}
-	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, perhaps, above))
+	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, spelling.DidYouMean(here), above))
 }
 
-// distance counts the letters that are to be put in, left out or changed to make
-// one word of the other.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		above := row[0]
-		row[0]++
-		for j := range len(b) {
-			here := above
-			if a[i] != b[j] {
-				here = min(above, row[j], row[j+1]) + 1
-			}
-			above, row[j+1] = row[j+1], here
-		}
-	}
-	return row[len(b)]
-}
+func distance(a, b string) int { return spelling.Distance(a, b) }

@@ -56,6 +56,10 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		if n := o.Minions[decide.PhaseFailed]; n > 0 {
 			fmt.Fprintf(c.App.ErrWriter, "note: %s (phoenix highstate list)\n", plural.Of(n, "failed first highstate"))
 		}
+		// Nor is one heartbeat that was not written: the next may be.
+		if b := o.Bridge; b != nil && b.StoreReached && b.StoreError != "" {
+			fmt.Fprintf(c.App.ErrWriter, "note: the last heartbeat was not written: %s\n", plain(b.StoreError))
+		}
 		err = checkStatus(cfg, o)
 	}
 	return err
@@ -63,7 +67,7 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 
 func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	w = paint(w)
-	t := newTable(w, "MASTER", "STATE", "ADDRESS", "CONNECTED", "SEEN")
+	t := newTable(w, "MASTER", "STATE", "ADDRESS", "CONNECTED", "LAST HEARTBEAT")
 	now := time.Now()
 	for _, m := range o.Masters {
 		t.row(m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, connected(m, cfg.Highstate.Lease, now), seenAgo(m, now))
@@ -146,6 +150,9 @@ func printBridge(w io.Writer, r service.Report) error {
 	}
 	if r.NotReady != "" {
 		fmt.Fprintf(w, "NOT READY: %s\n", plain(r.NotReady))
+	}
+	if r.StoreError != "" && !strings.Contains(r.NotReady, r.StoreError) {
+		fmt.Fprintf(w, "HEARTBEAT NOT WRITTEN: %s\n", plain(r.StoreError))
 	}
 	fmt.Fprintf(w, "bus: %s\n", plain(busOf(r.Bus)))
 	fmt.Fprintf(w, "work: %s\n", workOf(e))

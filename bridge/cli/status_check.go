@@ -22,7 +22,7 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 	now := time.Now()
 	for _, m := range o.Masters {
 		if m.Status == fleet.Launch && !m.Draining && (admin.Stale(m, cfg.Highstate.Lease, now) || !m.Ready) {
-			why = append(why, fmt.Sprintf("master %s is %s, seen %s", m.InstanceID, masterState(m, cfg.Highstate.Lease, now), seenAgo(m, now)))
+			why = append(why, fmt.Sprintf("master %s is %s, last heartbeat %s", m.InstanceID, masterState(m, cfg.Highstate.Lease, now), seenAgo(m, now)))
 		}
 	}
 	switch b := o.Bridge; {

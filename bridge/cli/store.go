@@ -33,8 +33,8 @@ func storeCommand() *cli.Command {
 				Name:      "restore",
 				Usage:     "replace the store with a backup, while no bridge runs here",
 				ArgsUsage: "FILE",
-				Description: "The backup is read in full first. The replaced store is kept beside it under another name. The backup\n" +
-					"lacks what happened after it was made: docs/backup.md says what to do then.",
+				Description: "The backup is read in full before you are asked to confirm. The replaced store is kept beside it\n" +
+					"under another name. The backup lacks what happened after it was made: docs/backup.md says what to do then.",
 				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask for confirmation"}},
 				Action: withSQLite(restore),
 			},
@@ -82,10 +82,17 @@ func restore(c *cli.Context, cfg config.Config, path, file string) error {
 	if err == nil {
 		return fmt.Errorf("restore store %s: a bridge runs here (systemctl stop phoenix-bridge)", path)
 	}
+	done := progress(c, "reading the backup")
+	r, err := sqlite.PrepareRestore(c.Context, file, path)
+	done()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	if err := confirm(c, fmt.Sprintf("Replace the store %s with %s?", path, file)); err != nil {
 		return err
 	}
-	before, err := sqlite.Restore(c.Context, file, path)
+	before, err := r.Replace(c.Context)
 	if err != nil {
 		return err
 	}

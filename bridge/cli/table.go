@@ -33,10 +33,16 @@ func newTable(w io.Writer, columns ...string) *table {
 	return t
 }
 
+// goesOn is a cell that goes on from the row above.
+type goesOn struct{}
+
 func (t *table) row(cells ...any) {
 	for i, cell := range cells {
 		text := plain(fmt.Sprint(cell))
-		if text == "" {
+		switch _, more := cell.(goesOn); {
+		case more:
+			text = ""
+		case text == "":
 			text = "-"
 		}
 		if i > 0 {
@@ -46,6 +52,11 @@ func (t *table) row(cells ...any) {
 	}
 	fmt.Fprintln(t.w)
 	t.rows++
+}
+
+// under adds a line below the last row, in one column alone.
+func (t *table) under(column int, text string) {
+	fmt.Fprintln(t.w, strings.Repeat("\t", column)+plain(text))
 }
 
 func (t *table) flush() error { return t.w.Flush() }

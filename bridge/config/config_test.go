@@ -90,17 +90,21 @@ func TestAllFaults(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
-		"unknown key":     {"highstat:\n  lease: 30s\n", "line 1: unknown key highstat"},
-		"unknown subkey":  {"highstate:\n  leas: 30s\n", "line 2: unknown key highstate.leas (highstate.lease?)"},
-		"wrong type":      {"highstate:\n  attempts: many\n", `line 2: highstate.attempts: "many" is not a whole number`},
-		"list for a text": {"store: [a]\n", "line 1: store: a list is not a text"},
-		"not a duration":  {"highstate:\n  lease: 30\n", `"30" is not a duration like 30s`},
-		"not a map":       {"- a\n", "configuration is not a map"},
-		"not YAML":        {"a: [\n", "yaml"},
-		"bad admit":       {"admit: all\n", `admit: "all" is none of listed, bound and proven`},
-		"bad pattern":     {"id_pattern: '('\n", "id_pattern: error parsing regexp"},
-		"bad store":       {"store: mysql:x\n", `store: "mysql:x" is neither sqlite:PATH nor dynamodb:`},
-		"lease too short": {"highstate: {lease: 1s}\n", "highstate.lease: 1s is not between 20s and 1h"},
+		"unknown key":      {"highstat:\n  lease: 30s\n", "line 1: unknown key highstat"},
+		"unknown subkey":   {"highstate:\n  leas: 30s\n", "line 2: unknown key highstate.leas (did you mean highstate.lease?)"},
+		"misspelt key":     {"adress: 10.0.0.1\n", "line 1: unknown key adress (did you mean address?)"},
+		"misspelt subkey":  {"highstate:\n  laese: 30s\n", "line 2: unknown key highstate.laese (did you mean highstate.lease?)"},
+		"no such subkey":   {"highstate:\n  zzzz: 30s\n", "line 2: unknown key highstate.zzzz"},
+		"misspelt section": {"highstaet:\n  lease: 30s\n", "line 1: unknown key highstaet (did you mean highstate?)"},
+		"wrong type":       {"highstate:\n  attempts: many\n", `line 2: highstate.attempts: "many" is not a whole number`},
+		"list for a text":  {"store: [a]\n", "line 1: store: a list is not a text"},
+		"not a duration":   {"highstate:\n  lease: 30\n", `"30" is not a duration like 30s`},
+		"not a map":        {"- a\n", "configuration is not a map"},
+		"not YAML":         {"a: [\n", "yaml"},
+		"bad admit":        {"admit: all\n", `admit: "all" is none of listed, bound and proven`},
+		"bad pattern":      {"id_pattern: '('\n", "id_pattern: error parsing regexp"},
+		"bad store":        {"store: mysql:x\n", `store: "mysql:x" is neither sqlite:PATH nor dynamodb:`},
+		"lease too short":  {"highstate: {lease: 1s}\n", "highstate.lease: 1s is not between 20s and 1h"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := load(t, test.text)

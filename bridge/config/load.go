@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"phoenix/bridge/files"
+	"phoenix/bridge/spelling"
 )
 
 // DefaultPath is where the configuration is read from unless a path is given. This
@@ -120,20 +120,29 @@ func isSection(key string, known map[string]Setting) bool {
 	return false
 }
 
-// nearest suggests the key that was perhaps meant.
+// nearest suggests the keys that were perhaps meant: the same name elsewhere, or one that is
+// spelt alike.
 func nearest(key string, known map[string]Setting) string {
-	base := key[strings.LastIndexByte(key, '.')+1:]
-	var best []string
+	section, base := key[:strings.LastIndexByte(key, '.')+1], key[strings.LastIndexByte(key, '.')+1:]
+	var same, there []string
 	for k := range known {
-		if match, _ := filepath.Match("*"+base+"*", k); match {
-			best = append(best, k)
+		if strings.Contains(k, base) {
+			same = append(same, k)
+		}
+		if name, in := strings.CutPrefix(k, section); in {
+			name, _, _ = strings.Cut(name, ".") // it may be a section
+			there = append(there, name)
 		}
 	}
-	if len(best) == 0 {
-		return ""
+	if len(same) > 0 {
+		slices.Sort(same)
+		return spelling.DidYouMean(same)
 	}
-	slices.Sort(best)
-	return " (" + strings.Join(best, ", ") + "?)"
+	near := spelling.Nearest(base, there)
+	for i, name := range near {
+		near[i] = section + name
+	}
+	return spelling.DidYouMean(near)
 }
 
 // cause drops the operation and path of an *fs.PathError: the message around it has both.

@@ -22,6 +22,9 @@ const (
 	// pingEvery: a minion that reconnects may send no event (Salt 3006), so minions
 	// that still need a highstate are pinged, all of them in one publish.
 	pingEvery = 2 * time.Minute
+	// authSettles: the event that a minion has authenticated is sent before it has the
+	// answer. One that has just started sends a start event within this time.
+	authSettles = 5 * time.Second
 	// connectedFor: how long a minion counts as connected after its last message. If
 	// that is wrong, the job reaches nobody and is resolved later.
 	connectedFor = 5 * time.Minute
@@ -195,14 +198,14 @@ func Highstate(p Policy, self Self, owner Liveness, c HighstateView, now time.Ti
 		return claimed(self, owner, c, now)
 	case fleet.Failed:
 		if r.Attempt >= p.Attempts {
-			return Step{Act: Rest, Reason: fmt.Sprintf("%d of %d attempts failed (phoenix highstate run)", r.Attempt, p.Attempts)}
+			return Step{Act: Rest, Reason: fmt.Sprintf("%d of %d attempts failed (phoenix highstate show %s; phoenix highstate run %s)", r.Attempt, p.Attempts, r.SaltID(), r.SaltID())}
 		}
 		if at := c.Since.Add(backoff(r.Attempt)); now.Before(at) {
 			return wait(at, fmt.Sprintf("attempt %d failed", r.Attempt))
 		}
 	}
 	if c.SentAs != "" {
-		return Step{Act: Rest, Reason: fmt.Sprintf("%s; it is not sent again (phoenix highstate run)", c.renamedReason())}
+		return Step{Act: Rest, Reason: fmt.Sprintf("%s; it is not sent again (phoenix highstate run %s)", c.renamedReason(), r.SaltID())}
 	}
 	if c.blocked() {
 		if step, waits := c.waitForFree(now); waits {

@@ -131,6 +131,7 @@ func TestFindings(t *testing.T) {
 		{"key-not-rsa", Warning, "1 key that Phoenix cannot take", func(m *Master) {
 			m.Keys = []Key{{ID: "a", State: salt.Pending, Fault: errors.New("not PEM")}}
 		}},
+		{"what-phoenix-would-do", Note, "not known: the store cannot be read", func(m *Master) { m.Unplanned = true }},
 		{"odd-keys", Warning, "1 key that are links", func(m *Master) {
 			m.Keys = []Key{{ID: "link", Fault: errors.New("a link"), Paths: []string{"/pki/minions/link"}}}
 		}},
@@ -223,7 +224,10 @@ func TestFindings(t *testing.T) {
 		{"relay", Warning, "this master only: no cache", func(f *Fleet) { f.Bridge.Relay = &Relay{Data: "no cache"} }},
 		{"removed-keys", Warning, "2 accepted keys deleted by hand on this master: web-1, web-2", func(f *Fleet) { f.Bridge.Removed, f.Bridge.RemovedAll = []string{"web-1", "web-2"}, 2 }},
 		{"store", Note, "not exist", func(f *Fleet) { f.StoreErr = gone }},
-		{"store", Error, "damaged", func(f *Fleet) { f.StoreErr = errors.New("damaged") }},
+		{"store", Error, "away", func(f *Fleet) { f.StoreErr = errors.New("away") }},
+		{"store", Error, "damaged", func(f *Fleet) { f.StoreErr = fleet.ErrCorrupt }},
+		{"bridge", Error, "does not reach its store: database or disk is full", func(f *Fleet) { f.Bridge.Reach, f.Bridge.StoreErr = false, "database or disk is full" }},
+		{"bridge", Warning, "its last heartbeat was not written: throttled", func(f *Fleet) { f.Bridge.StoreErr = "throttled" }},
 		{"store-rows", Error, "1 cannot be decoded, and are left out everywhere: row web-1 is damaged", func(f *Fleet) { f.BadRows = []error{errors.New("row web-1 is damaged")} }},
 		{"tables", Note, "was not read", func(f *Fleet) { f.Tables[0].Err = errors.New("denied") }},
 		{"tables", Error, "no index", func(f *Fleet) { f.Tables[0].Faults = []string{"no index"} }},

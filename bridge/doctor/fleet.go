@@ -1,11 +1,13 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"slices"
 	"time"
 
+	"phoenix/bridge/fleet"
 	"phoenix/bridge/plural"
 )
 
@@ -49,11 +51,14 @@ type Fleet struct {
 type Bridge struct {
 	Ready bool
 	Why   string // it is not ready
-	Twin  string // another bridge runs under the same instance_id
+	// Retired: its master's row says TERMINATE.
+	Retired bool
+	Twin    string // another bridge runs under the same instance_id
 	// Unproven: the master beside it is not proven to serve.
 	Unproven  bool
 	Bus       string // why it is not connected; empty: it is, or bus is off
 	Reach     bool   // to its store
+	StoreErr  string // why its last heartbeat was not written; empty: it was
 	Held      string // what delays its work
 	OverLimit int    // terminations that its limit stops
 	Breaker   string // why the circuit breaker of first highstates is open; empty: it is closed
@@ -121,7 +126,7 @@ func ExamineFleet(f Fleet) []Finding {
 	if errors.Is(f.StoreErr, fs.ErrNotExist) { // SQLite's, before the first start
 		r.add(Note, "store", f.start(), "%s", oneLine(f.StoreErr))
 	} else if f.StoreErr != nil {
-		r.add(Error, "store", say("phoenix status"), "%s", oneLine(f.StoreErr))
+		r.add(Error, "store", f.repair(), "%s", oneLine(f.StoreErr))
 	} else {
 		r.ok("store", "%s can be read", quote(f.Store))
 	}
@@ -147,9 +152,20 @@ func ExamineFleet(f Fleet) []Finding {
 	return r.findings
 }
 
+// repair makes a store readable again.
+func (f Fleet) repair() Fix {
+	if errors.Is(f.StoreErr, fleet.ErrCorrupt) {
+		return say("stop phoenix-bridge; phoenix store restore FILE; start it again (docs/backup.md)")
+	}
+	return say("remove the cause that is named, then: phoenix doctor")
+}
+
 // start starts the bridge. An existing fleet is adopted first (docs/deploy.md): then the key
 // of each minion is bound before the bridge decides on any.
 func (f Fleet) start() Fix {
+	if f.StoreErr != nil && !errors.Is(f.StoreErr, fs.ErrNotExist) {
+		return say("first repair the store: see store")
+	}
 	if f.Foreign > 0 {
 		return say("first adopt " + plural.Of(f.Foreign, "accepted key") + ": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
 	}
@@ -167,7 +183,11 @@ func examineBridge(r *report, f Fleet) {
 		}
 		r.add(severity, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
 	case !b.Reach:
-		r.add(Error, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it does not reach its store")
+		r.add(Error, "bridge", say("remove the cause that is named; the bridge writes again within seconds, without a restart"), "it does not reach its store: %s", cmp.Or(b.StoreErr, "it has just started"))
+	case b.Retired:
+		r.add(Error, "bridge", say("set another instance_id in the configuration, then systemctl restart phoenix-bridge"), "%s", b.Why)
+	case b.StoreErr != "":
+		r.add(Warning, "bridge", say("remove the cause that is named, if phoenix status still names it"), "its last heartbeat was not written: %s", b.StoreErr)
 	case !b.Ready && b.Unproven:
 		r.add(Error, "bridge", run(restartMaster), "its master does not serve: %s", b.Why)
 	case b.Bus != "":

@@ -43,8 +43,10 @@ type Master struct {
 	IDPattern string
 	ValidID   func(string) bool
 	// Plan is what a bridge with its store would do; nil: there is no store, and
-	// so no row for any key.
+	// so no row for any key, or it is Unplanned.
 	Plan *Plan
+	// Unplanned: there is a store, and it cannot be read.
+	Unplanned bool
 	// Phoenix is the program with the flags that doctor was called with, as commands name
 	// it; empty: with the configuration of Salt, if it is not the usual one.
 	Phoenix string
@@ -120,7 +122,7 @@ func examineSalt(r *report, m Master) {
 	case dead:
 		r.add(Error, "salt-master", run("systemctl start salt-master").then("journalctl -u salt-master says why it ended"), "%s: it does not run", what)
 	default: // in another container, or with another pidfile
-		r.add(Note, "salt-master", say("see pidfile in "+quote(c.Path)), "%s: %s names no running master", what, quote(c.PIDFile))
+		r.add(Note, "salt-master", say("correct pidfile in "+quote(c.Path)+"; or, if the master was killed and its processes are left: "+restartMaster), "%s: %s names no running master", what, quote(c.PIDFile))
 	}
 	for _, fault := range c.Skipped {
 		r.add(Warning, "salt-config", say("correct the file, then: "+restartMaster), "Salt leaves a file out: %s", oneLine(fault))
@@ -203,6 +205,10 @@ func examineSigning(r *report, m Master) {
 }
 
 func examinePlan(r *report, m Master) {
+	if m.Unplanned {
+		r.add(Note, "what-phoenix-would-do", Fix{}, "not known: the store cannot be read")
+		return
+	}
 	plan, by := m.Plan, "by what the store knows"
 	if plan == nil {
 		plan, by = without(m), "no store yet: all minions count as unknown"

@@ -47,8 +47,8 @@ func (s *Service) Ready() error {
 	if err := s.beats.Lost(); err != nil {
 		return fmt.Errorf("the store is lost: %w", err)
 	}
-	if !s.beats.StoreReached(time.Now()) {
-		return errors.New("the heartbeat does not reach the store")
+	if err := s.beats.NotReached(time.Now()); err != nil {
+		return err
 	}
 	if err := s.notReady(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"sync"
@@ -36,8 +37,7 @@ type Heartbeats struct {
 	reached    time.Time // begin of the last beat that reached the store
 	ready      time.Time // begin of the last beat after which the row said ready
 	row        fleet.Master
-	failing    bool
-	lost       error // the store was there, and is another or none by now
+	fault      error // why the last beat was not written; nil: it was
 	twin       decide.Twin
 	otherReady bool // master is ready, stays and beats, as they were last read
 	detector   decide.FailureDetector
@@ -55,6 +55,10 @@ func NewHeartbeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now 
 
 // ErrTwin: another bridge beats under the same instance_id.
 var ErrTwin = errors.New("another bridge runs under this instance_id (each master needs its own)")
+
+// ErrRetired: the row of this master says TERMINATE. On AWS its instance is about to end; else
+// an administrator has retired it.
+var ErrRetired = errors.New("this master is retired, which is final for its instance_id: set another instance_id in the configuration, and restart phoenix-bridge")
 
 // Run beats until ctx ends, or until it turns out that another bridge had this
 // instance_id before.
@@ -95,16 +99,19 @@ func (b *Heartbeats) Tick(ctx context.Context) {
 	} else if errors.Is(err, fleet.ErrTerminated) {
 		b.reached = time.Time{}
 	}
-	if b.lost = nil; errors.Is(err, fs.ErrNotExist) || errors.Is(err, fleet.ErrCorrupt) {
-		b.lost = err
-	}
-	if failing := err != nil; failing != b.failing && ctx.Err() == nil {
-		b.failing = failing
-		if failing {
+	if ctx.Err() == nil {
+		switch {
+		case errors.Is(err, fleet.ErrTerminated):
+			if !errors.Is(b.fault, ErrRetired) {
+				b.log.Error("heartbeat not written", "err", ErrRetired)
+			}
+			err = ErrRetired
+		case err != nil && (b.fault == nil || errors.Is(b.fault, ErrRetired)):
 			b.log.Error("heartbeat not written; without it this master starts no highstates after a lease", "err", err)
-		} else {
+		case err == nil && b.fault != nil:
 			b.log.Info("heartbeat written again")
 		}
+		b.fault = err
 	}
 	changed := was != b.leaseValid(b.now()) || drained != (b.row.Draining && b.otherReady)
 	watch := b.anyWatched(begun) || b.row.Draining
@@ -144,16 +151,36 @@ func (b *Heartbeats) leaseValid(now time.Time) bool {
 // Lost returns why waiting does not bring the store back, as far as the last beat knows:
 // its file was deleted or replaced, or the own row is damaged. Else it returns nil.
 func (b *Heartbeats) Lost() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lost
+	if err := b.Fault(); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fleet.ErrCorrupt) {
+		return err
+	}
+	return nil
 }
 
-// StoreReached reports whether this master's beats reach the store.
+// Fault returns why the last beat was not written: nil if it was, or if there was none yet.
+func (b *Heartbeats) Fault() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fault
+}
+
+// NotReached returns why this master's beats do not reach the store; nil if they do.
+func (b *Heartbeats) NotReached(now time.Time) error {
+	if b.StoreReached(now) {
+		return nil
+	}
+	if err := b.Fault(); err != nil {
+		return fmt.Errorf("the heartbeat does not reach the store: %w", err)
+	}
+	return errors.New("the heartbeat does not reach the store")
+}
+
+// StoreReached reports whether this master's beats reach the store. Those of a retired master
+// do, and are refused.
 func (b *Heartbeats) StoreReached(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.within(b.reached, now)
+	return b.within(b.reached, now) || errors.Is(b.fault, ErrRetired)
 }
 
 func (b *Heartbeats) within(at, now time.Time) bool {

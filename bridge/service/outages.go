@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 )
@@ -49,10 +48,7 @@ func (s *Service) dependencies(bus func() error) []*dependency {
 			if err := s.beats.Lost(); err != nil {
 				return err
 			}
-			if !s.beats.StoreReached(time.Now()) {
-				return fmt.Errorf("no heartbeat was written for %v", s.cfg.Highstate.Lease)
-			}
-			return nil
+			return s.beats.NotReached(time.Now())
 		}},
 		{lost: "master does not serve", back: "master serves again", fault: s.health.Fault},
 		{lost: "event bus lost", back: "event bus connected again", fault: bus},

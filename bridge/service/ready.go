@@ -130,6 +130,9 @@ func (s *Service) keepsReady() bool {
 
 // notReady says what is missing.
 func (s *Service) notReady() error {
+	if err := s.beats.Fault(); errors.Is(err, ErrRetired) {
+		return err
+	}
 	if err := s.notServing(); err != nil {
 		return err
 	}

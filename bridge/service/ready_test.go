@@ -437,3 +437,31 @@ func TestDrainingByTheInstancesOwnWord(t *testing.T) {
 		}
 	})
 }
+
+// A master that was retired says so, and neither that the store is away nor that it is ready.
+func TestRetiredMasterSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &shelf{}
+		if err := store.RetireMaster(t.Context(), "m"); err != nil {
+			t.Fatal(err)
+		}
+		s, stop := serve(t, store, "1", nil)
+		time.Sleep(time.Minute)
+		r := s.Report()
+		if r.Ready || !r.Retired || !r.StoreReached || !strings.Contains(r.NotReady, "set another instance_id") || strings.Contains(r.NotReady, "store") {
+			t.Errorf("reports %+v", r)
+		}
+		if s.beats.LeaseValid(time.Now()) {
+			t.Error("it would publish")
+		}
+		if n := s.log.count(`msg=ready`); n != 0 {
+			t.Errorf("%d times ready: %q", n, s.log.text)
+		}
+		if n := s.log.count("heartbeat not written"); n != 1 {
+			t.Errorf("%d times: %q", n, s.log.text)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"time"
 
 	"phoenix/bridge/autoscaling"
@@ -20,8 +21,10 @@ type Report struct {
 	NotReady     string              `json:"not_ready"`     // why not; empty: they may
 	Proven       time.Time           `json:"proven"`        // when the master was last proven to serve; zero: never
 	Unproven     bool                `json:"unproven"`      // it is not proven to serve now
+	Retired      bool                `json:"retired"`       // the master's row says TERMINATE
 	Twin         string              `json:"twin"`          // another bridge runs under this instance_id; empty: none
 	StoreReached bool                `json:"store_reached"` // by the heartbeat, lately
+	StoreError   string              `json:"store_error"`   // why the last heartbeat was not written; empty: it was
 	Beat         time.Time           `json:"beat"`          // the last that reached the store; zero: none
 	Counts       Counts              `json:"counts"`
 	Bus          BusReport           `json:"bus"`
@@ -66,6 +69,9 @@ func (s *Service) Report() Report {
 		r.NotReady = err.Error()
 	}
 	r.Ready = r.NotReady == ""
+	if err := s.beats.Fault(); err != nil {
+		r.StoreError, r.Retired = err.Error(), errors.Is(err, ErrRetired)
+	}
 	if err := s.beats.Twin(); err != nil {
 		r.Twin = err.Error()
 	}

@@ -226,6 +226,8 @@ func (s *snapshot) bridge(r *service.Report, hint string) {
 	s.Self, s.Ready, s.Why = r.InstanceID, r.Ready, r.NotReady
 	if r.NotReady != "" {
 		s.attend("bad", r.InstanceID, r.NotReady, "phoenix doctor")
+	} else if r.StoreError != "" {
+		s.attend("warn", r.InstanceID, "the last heartbeat was not written: "+r.StoreError, "phoenix status")
 	}
 	if r.Engine.Fault != "" {
 		s.attend("warn", r.InstanceID, "work is delayed: "+r.Engine.Fault, "phoenix status")

@@ -96,6 +96,7 @@ func (p *scenario) oneDies(agents map[string]*lab.Agent) {
 		p.Fatalf("%s was started %d times\n%s", follower, restarts, agents[follower].Log())
 	}
 	p.say("no highstate ran twice, as the states themselves count, and %s was not restarted", follower)
+	p.say("masters list calls %s LATE 12 s after its last heartbeat, and STALE after 30 s (highstate.lease); no agent waits for that", dead.Name)
 	p.command(warm, "masters", "list")
 }
 

@@ -41,6 +41,16 @@ func idsIn(t *testing.T, path string) string {
 	return fmt.Sprint(ids)
 }
 
+func restore(t *testing.T, from, path string) (before string, err error) {
+	t.Helper()
+	r, err := PrepareRestore(t.Context(), from, path)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	return r.Replace(t.Context())
+}
+
 // A backup has the rows of one moment, while others write; it comes back when nobody
 // has the store open, and what it replaces stays.
 func TestBackupAndRestore(t *testing.T) {
@@ -86,7 +96,12 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(had)
 	}
 	added(t, s, "later")
-	if _, err := Restore(t.Context(), copied, path); !errors.Is(err, ErrOpen) {
+	for to, want := range map[string]string{dir: "that is a folder: name a file in it", filepath.Join(dir, "no", "such.db"): "there is no folder " + filepath.Join(dir, "no")} {
+		if err := Backup(t.Context(), path, to); err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), path) != 1 || strings.Contains(err.Error(), "in use") {
+			t.Errorf("to %s: %v", to, err)
+		}
+	}
+	if _, err := restore(t, copied, path); !errors.Is(err, ErrOpen) {
 		t.Errorf("while it is open: %v", err)
 	}
 	if _, err := fleet.ApplyOne(t.Context(), s, fleet.Add{InstanceID: "latest"}); err != nil {
@@ -95,7 +110,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before, err := Restore(t.Context(), copied, path)
+	before, err := restore(t, copied, path)
 	if err != nil || idsIn(t, path) != had || !strings.HasSuffix(idsIn(t, before), " later latest]") {
 		t.Fatalf("%v: %s, not %s; before: %s", err, idsIn(t, path), had, before)
 	}
@@ -113,7 +128,8 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, from := range []string{broken, dir, filepath.Join(dir, "none")} {
-		if _, err := Restore(t.Context(), from, path); err == nil || idsIn(t, path) != had {
+		_, err := restore(t, from, path)
+		if err == nil || idsIn(t, path) != had || !strings.HasSuffix(err.Error(), "; the store is unchanged") || strings.Contains(err.Error(), ".part") || errors.Is(err, fleet.ErrCorrupt) {
 			t.Errorf("from %s: %v", from, err)
 		}
 	}
@@ -121,13 +137,13 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := os.WriteFile(path, []byte("damaged beyond reading, and more than a header of a hundred bytes, so that SQLite reads it as what it is: no database"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Restore(t.Context(), copied, path); err != nil || idsIn(t, path) != had {
+	if _, err := restore(t, copied, path); err != nil || idsIn(t, path) != had {
 		t.Errorf("over a damaged store: %v", err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if before, err := Restore(t.Context(), copied, path); err != nil || before != "" || idsIn(t, path) != had {
+	if before, err := restore(t, copied, path); err != nil || before != "" || idsIn(t, path) != had {
 		t.Errorf("where there is none: %q, %v", before, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.part*")); len(left) > 0 {

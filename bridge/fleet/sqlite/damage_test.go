@@ -90,7 +90,7 @@ func openDamaged(t *testing.T, path, what string, file []byte, whole string) (re
 	if bad, rest := fleet.WithoutBadRows(err); rest == nil {
 		return len(bad) > 0
 	}
-	if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), "put a copy back") || !strings.Contains(err.Error(), path) {
+	if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), "phoenix store restore FILE") || !strings.Contains(err.Error(), path) {
 		t.Errorf("%s: %v", what, err)
 	}
 	return true

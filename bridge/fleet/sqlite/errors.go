@@ -39,10 +39,26 @@ func (s *Store) explain(ctx context.Context, verb string, err error) error {
 	}
 	f := s.classify(ctx, err)
 	if f.kind == fleet.ErrCorrupt && f.hint == "" {
-		f.hint = fmt.Sprintf("stop phoenix, move %s aside with its -wal and -shm, and put a copy back; "+
-			"without one, start it anew and run phoenix adopt", s.path)
+		f.hint = fmt.Sprintf("stop phoenix-bridge, then phoenix store restore FILE puts a backup back: docs/backup.md; "+
+			"without a backup, move %s aside with its -wal and -shm, and run phoenix adopt", s.name)
 	}
-	return fmt.Errorf("%s store %s: %w", verb, s.path, f)
+	// The path is named once.
+	if p, ok := errors.AsType[*fs.PathError](f.cause); ok && strings.HasPrefix(p.Path, s.path) {
+		f.cause = p.Err
+	}
+	return fmt.Errorf("%s store %s: %w", verb, s.name, f)
+}
+
+// bare returns an error without the verb and the path that explain adds, for a call that
+// names them itself.
+func bare(err error) error {
+	if f, ok := errors.AsType[*fault](err); ok {
+		return f
+	}
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
 }
 
 func (s *Store) classify(ctx context.Context, err error) *fault {
@@ -55,7 +71,9 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 		return &fault{fleet.ErrUnavailable, ctx.Err(), "the caller waits no longer"}
 	case errors.As(err, &e):
 		return s.classifyCode(e)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+	case errors.Is(err, syscall.EROFS):
+		return s.readOnly(err)
+	case errors.Is(err, fs.ErrPermission):
 		return s.denied(err)
 	case errors.Is(err, fs.ErrNotExist):
 		return s.gone(err)
@@ -104,7 +122,10 @@ func (s *Store) refused(e *sqlite.Error) *fault {
 	}
 	const readWrite = 4 | 2
 	for _, name := range []string{filepath.Dir(s.path), s.path, s.path + "-wal", s.path + "-shm"} {
-		if err := syscall.Access(name, readWrite); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch err := syscall.Access(name, readWrite); {
+		case errors.Is(err, syscall.EROFS):
+			return s.readOnly(e)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return s.denied(e)
 		}
 	}
@@ -115,7 +136,11 @@ func (s *Store) refused(e *sqlite.Error) *fault {
 }
 
 func (s *Store) denied(err error) *fault {
-	return &fault{fleet.ErrDenied, err, fmt.Sprintf("uid %d must be able to write %s and its folder", os.Geteuid(), s.path)}
+	return &fault{fleet.ErrDenied, err, fmt.Sprintf("run it as root, or as the owner of %s: uid %d may not write that file or its folder", s.name, os.Geteuid())}
+}
+
+func (s *Store) readOnly(err error) *fault {
+	return &fault{fleet.ErrDenied, err, fmt.Sprintf("the file system of %s is mounted read-only: mount and the kernel's log say why", filepath.Dir(s.path))}
 }
 
 func (s *Store) gone(err error) *fault {

@@ -203,7 +203,7 @@ func TestNotAllowed(t *testing.T) {
 			t.Cleanup(func() { check(t, os.Chmod(dir, 0o700)) })
 			cmd, stderr := child(t, "nobody", filepath.Join(dir, "fleet.db"))
 			out, err := cmd.Output()
-			if err != nil || !strings.HasPrefix(string(out), "true open store ") || !strings.Contains(string(out), "must be able to write") {
+			if err != nil || !strings.HasPrefix(string(out), "true open store ") || !strings.Contains(string(out), "run it as root, or as the owner of ") {
 				t.Errorf("%v: %s%s", err, out, stderr)
 			}
 		})

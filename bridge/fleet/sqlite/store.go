@@ -19,6 +19,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -89,12 +90,20 @@ func OpenExisting(ctx context.Context, path string) (*Store, error) {
 	return open(ctx, path, o)
 }
 
+// OpenCopy is OpenExisting for a copy of the store of that name, which errors name.
+func OpenCopy(ctx context.Context, path, name string) (*Store, error) {
+	o := usual()
+	o.existing, o.name = true, name
+	return open(ctx, path, o)
+}
+
 // options are what tests choose.
 type options struct {
 	now      func() time.Time
 	lockWait time.Duration
 	steps    []string // see migrations
 	existing bool     // make no file
+	name     string   // what errors call the store; empty: its path
 }
 
 func usual() options {
@@ -102,6 +111,7 @@ func usual() options {
 }
 
 func open(ctx context.Context, path string, o options) (_ *Store, err error) {
+	o.name = cmp.Or(o.name, path)
 	s := &Store{path: path, options: o}
 	defer func() {
 		if err != nil {
@@ -156,7 +166,7 @@ func (s *Store) Close() error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("close store %s: %w", s.path, err)
+		return fmt.Errorf("close store %s: %w", s.name, err)
 	}
 	return nil
 }

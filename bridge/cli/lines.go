@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// widthOf returns the width of the terminal that w writes to, and 0 if it writes to none:
+// then lines stay whole, for grep and for scripts.
+func widthOf(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width <= 0 { // a terminal that does not say
+		return helpWidth
+	}
+	return width
+}
+
+// breakLines breaks a text into lines no wider than width, the first one than first, between
+// words and never within a command, which may be copied: one that a line begins with has that
+// line for itself. A word or a command that is wider is not broken. A width of 0 is no limit.
+func breakLines(text string, first, width int) []string {
+	if width == 0 || len([]rune(text)) <= first {
+		return []string{text}
+	}
+	var lines []string
+	limit := first
+	line, begun := "", "" // and what the line begins with
+	for _, part := range unbreakable(text) {
+		switch {
+		case line == "":
+			line = part
+		case len([]rune(line))+1+len([]rune(part)) > limit, strings.Contains(begun, " "):
+			lines = append(lines, line)
+			line, limit = part, width
+		default:
+			line += " " + part
+			continue
+		}
+		begun = part
+	}
+	return append(lines, line)
+}
+
+// programs begin a command within a sentence, and groups are those of their words that
+// need another one.
+var (
+	programs = []string{"phoenix", "systemctl", "journalctl", "salt", "salt-call", "salt-key", "salt-run", "aws", "ls", "less", "chown"}
+	groups   = []string{"minions", "masters", "keys", "highstate", "jobs", "identity", "store"}
+)
+
+// unbreakable returns the words of a text, those of a command together. A command ends at
+// punctuation, or at the first plain word that neither its program, nor a group, nor a flag
+// asks for.
+func unbreakable(text string) (parts []string) {
+	before := ""  // the last word, if it is within a command
+	bare := false // that command has no word yet, only flags
+	for _, word := range strings.Fields(text) {
+		program := strings.TrimLeft(word, "(")
+		switch {
+		case before != "" && (bare || slices.Contains(groups, before) || strings.HasPrefix(before, "-") || strings.ContainsFunc(word, notLower)):
+			parts[len(parts)-1] += " " + word
+			bare = bare && (strings.HasPrefix(word, "-") || strings.HasPrefix(before, "-"))
+			before = word
+		case slices.Contains(programs, program):
+			parts = append(parts, word)
+			before, bare = program, true
+		default:
+			parts = append(parts, word)
+			before = ""
+		}
+		if strings.ContainsAny(word[len(word)-1:], ";,:)") {
+			before = ""
+		}
+	}
+	return parts
+}
+
+func notLower(r rune) bool { return r < 'a' || r > 'z' }
+
+// leastColumn is the least that a column of wrapped text has: a terminal that has no more
+// breaks the lines itself.
+const leastColumn = 24
+
+// facts prints names and what they are, one a line. On a terminal what is long is wrapped,
+// and what is bad is coloured: the name never is.
+func facts(w io.Writer, list [][2]string) error {
+	left := 0
+	for _, f := range list {
+		left = max(left, len([]rune(f[0])))
+	}
+	left += 2
+	width, painted := widthOf(w), paint(w)
+	if width > 0 {
+		width = max(width-left, leastColumn)
+	}
+	for _, f := range list {
+		value := plain(f[1])
+		if value == "" {
+			value = "-"
+		}
+		for i, line := range breakLines(value, width, width) {
+			name := ""
+			if i == 0 {
+				name = f[0]
+			}
+			if _, err := fmt.Fprintf(w, "%-*s", left, name); err != nil {
+				return err
+			}
+			to := w
+			if i == 0 {
+				to = painted
+			}
+			if _, err := fmt.Fprintln(to, line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// textTable prints rows whose last column is text: on a terminal it is wrapped below itself.
+func textTable(w io.Writer, columns []string, rows [][]string) error {
+	width, last := widthOf(w), len(columns)-1
+	if width > 0 {
+		left := 0
+		for i := range last {
+			widest := len([]rune(columns[i]))
+			for _, row := range rows {
+				widest = max(widest, len([]rune(row[i])))
+			}
+			left += widest + 2
+		}
+		width = max(width-left, leastColumn)
+	}
+	t := newTable(w, columns...)
+	for _, row := range rows {
+		lines := breakLines(row[last], width, width)
+		t.row(append(toAny(row[:last]), lines[0])...)
+		for _, line := range lines[1:] {
+			t.under(last, line)
+		}
+	}
+	return t.flush()
+}
