@@ -15,7 +15,7 @@ func printFindings(c *cli.Context, findings []doctor.Finding) error {
 		return printJSON(c.App.Writer, findings)
 	}
 	w := paint(c.App.Writer)
-	if width := widthOf(c.App.Writer); width > 0 {
+	if width := terminalWidth(c.App.Writer); width > 0 {
 		for _, f := range findings {
 			fmt.Fprintf(w, "%-8s", f.Severity)
 			fmt.Fprintln(c.App.Writer, findingText(f, width))

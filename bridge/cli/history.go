@@ -67,21 +67,25 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 		fmt.Fprintf(c.App.Writer, "nothing happened from %s to %s\n", admin.Clock(r.Since), admin.Clock(r.Until))
 		return finishHistory(c, a, h)
 	}
-	var rows [][]string
-	for _, e := range h.WithoutRepeats() {
-		what := e.What
-		if e.Master != "" {
-			what += " (" + e.Master + ")"
-		}
-		if len(e.More) > 0 {
-			what += "  " + strings.Join(e.More, " ")
-		}
-		rows = append(rows, []string{zone.at(e.Time), e.Source, e.Minion, what})
-	}
-	if err := textTable(c.App.Writer, []string{zone.title("TIME"), "SOURCE", "MINION", "WHAT"}, rows); err != nil {
+	err = printFitted(c, h.WithoutRepeats(), nil, []string{zone.title("TIME"), "SOURCE", "MINION", "WHAT"}, func(e admin.Event) []any {
+		return []any{zone.at(e.Time), e.Source, e.Minion, describeEvent(e)}
+	}, wrapWhole)
+	if err != nil {
 		return err
 	}
 	return finishHistory(c, a, h)
+}
+
+// describeEvent is an event in words.
+func describeEvent(e admin.Event) string {
+	what := e.What
+	if e.Master != "" {
+		what += " (" + e.Master + ")"
+	}
+	if len(e.More) > 0 {
+		what += "  " + strings.Join(e.More, " ")
+	}
+	return what
 }
 
 // finishHistory prints what is left out, and names ids that nobody knows.

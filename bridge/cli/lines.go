@@ -3,26 +3,9 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
-
-	"golang.org/x/term"
 )
-
-// widthOf returns the width of the terminal that w writes to, and 0 if it writes to none:
-// then lines stay whole, for grep and for scripts.
-func widthOf(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || width <= 0 { // a terminal that does not say
-		return helpWidth
-	}
-	return width
-}
 
 // breakLines breaks a text into lines no wider than width, the first one than first, between
 // words and never within a command, which may be copied: one that a line begins with has that
@@ -98,7 +81,7 @@ func facts(w io.Writer, list [][2]string) error {
 		left = max(left, len([]rune(f[0])))
 	}
 	left += 2
-	width, painted := widthOf(w), paint(w)
+	width, painted := terminalWidth(w), paint(w)
 	if width > 0 {
 		width = max(width-left, leastColumn)
 	}
@@ -125,29 +108,4 @@ func facts(w io.Writer, list [][2]string) error {
 		}
 	}
 	return nil
-}
-
-// textTable prints rows whose last column is text: on a terminal it is wrapped below itself.
-func textTable(w io.Writer, columns []string, rows [][]string) error {
-	width, last := widthOf(w), len(columns)-1
-	if width > 0 {
-		left := 0
-		for i := range last {
-			widest := len([]rune(columns[i]))
-			for _, row := range rows {
-				widest = max(widest, len([]rune(row[i])))
-			}
-			left += widest + 2
-		}
-		width = max(width-left, leastColumn)
-	}
-	t := newTable(w, columns...)
-	for _, row := range rows {
-		lines := breakLines(row[last], width, width)
-		t.row(append(toAny(row[:last]), lines[0])...)
-		for _, line := range lines[1:] {
-			t.under(last, line)
-		}
-	}
-	return t.flush()
 }

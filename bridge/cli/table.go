@@ -54,11 +54,6 @@ func (t *table) row(cells ...any) {
 	t.rows++
 }
 
-// under adds a line below the last row, in one column alone.
-func (t *table) under(column int, text string) {
-	fmt.Fprintln(t.w, strings.Repeat("\t", column)+plain(text))
-}
-
 func (t *table) flush() error { return t.w.Flush() }
 
 // plain keeps a hostile id from moving the cursor or breaking a line.
