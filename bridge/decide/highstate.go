@@ -22,6 +22,9 @@ const (
 	// pingEvery: a minion that reconnects may send no event (Salt 3006), so minions
 	// that still need a highstate are pinged, all of them in one publish.
 	pingEvery = 2 * time.Minute
+	// authSettles: the event that a minion has authenticated is sent before it has the
+	// answer. One that has just started sends a start event within this time.
+	authSettles = 5 * time.Second
 	// connectedFor: how long a minion counts as connected after its last message. If
 	// that is wrong, the job reaches nobody and is resolved later.
 	connectedFor = 5 * time.Minute

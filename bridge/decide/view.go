@@ -30,6 +30,15 @@ func (c *HighstateView) KeyChanged(now time.Time) {
 	c.Busies, c.BusyAt, c.Blocker, c.Free = 0, time.Time{}, Blocker{}, time.Time{}
 }
 
+// Authenticated records an event that the minion has authenticated here, which any
+// accepted minion can send in its name. Whether it is connected, a ping shows; if one was
+// sent before, the minion could not read it.
+func (c *HighstateView) Authenticated(now time.Time) {
+	if at := now.Add(authSettles - pingEvery); c.Pinged.After(at) {
+		c.Pinged = at
+	}
+}
+
 // Counts reports whether an answer to a question that was sent then is of the minion: of
 // the machine that has the key which is bound now.
 func (c *HighstateView) Counts(sent time.Time) bool { return !sent.Before(c.KeyAt) }

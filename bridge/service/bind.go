@@ -119,6 +119,7 @@ func (e *Engine) trackHighstate(id string, v *keyView, connected bool) {
 		e.highstates[id] = c
 		e.rows.drop(id)
 		e.inbox.subscribe(row.ClaimJID)
+		e.inbox.await(id)
 		if v.decision.Act == decide.AcceptKey || v.decision.Act == decide.WriteKey {
 			// It sleeps until its next auth request, or has not started yet, and sends
 			// an event when it has connected.

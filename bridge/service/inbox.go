@@ -43,6 +43,8 @@ type Inbox struct {
 	gap     string                  // why everything must be compared; empty: no need
 	dropped int64
 	jids    map[string]struct{} // our jobs, whose returns are read
+	awaited map[string]struct{} // ids whose connection matters: their highstate is wanted
+	authed  map[string]struct{} // those of them that have authenticated here
 }
 
 // returnKey is what a minion returns once.
@@ -58,6 +60,8 @@ func NewInbox() *Inbox {
 		restore: map[string]bool{},
 		upserts: map[string]fleet.Minion{},
 		jids:    map[string]struct{}{},
+		awaited: map[string]struct{}{},
+		authed:  map[string]struct{}{},
 	}
 }
 
@@ -71,9 +75,11 @@ func (in *Inbox) Event(e event.Event) {
 	switch e.Kind {
 	case event.KindAuth:
 		// A minion that is let in already re-authenticates often, all of them at
-		// once after each deletion of a key: nothing to check.
+		// once after each deletion of a key: its keys need no check.
 		if a, err := e.Auth(); err == nil && a.Act != "accept" {
 			in.Enqueue(a.ID, false)
+		} else if err == nil {
+			in.authenticated(a.ID)
 		}
 	case event.KindKey:
 		if k, err := e.Key(); err == nil {
@@ -176,6 +182,21 @@ func (in *Inbox) Restore(ids []string) {
 	in.signal()
 }
 
+// authenticated records that a minion whose connection is awaited has authenticated. One
+// whose connection to the publish port is still open sends no start event after that
+// (salt/channel/client.py, 3006 to 3008).
+func (in *Inbox) authenticated(id string) {
+	in.mu.Lock()
+	_, awaited := in.awaited[id]
+	if awaited {
+		in.authed[id] = struct{}{}
+	}
+	in.mu.Unlock()
+	if awaited {
+		in.signal()
+	}
+}
+
 // Return records the return of a job of ours. A minion may return twice; the
 // first return is kept.
 func (in *Inbox) Return(r event.Return) {
@@ -223,6 +244,7 @@ type inboxBatch struct {
 	invalid map[string]bool
 	upserts map[string]fleet.Minion
 	restore map[string]bool
+	authed  map[string]struct{}
 	gap     string
 }
 
@@ -232,9 +254,9 @@ func (in *Inbox) drain() inboxBatch {
 	returns := slices.SortedFunc(maps.Values(in.returns), func(a, b event.Return) int { // the same work gives the same calls
 		return cmp.Or(cmp.Compare(a.JID, b.JID), cmp.Compare(a.ID, b.ID))
 	})
-	w := inboxBatch{ids: in.ids, returns: returns, invalid: in.invalid, upserts: in.upserts, restore: in.restore, gap: in.gap}
+	w := inboxBatch{ids: in.ids, returns: returns, invalid: in.invalid, upserts: in.upserts, restore: in.restore, authed: in.authed, gap: in.gap}
 	in.ids, in.invalid, in.upserts, in.gap = map[string]bool{}, map[string]bool{}, map[string]fleet.Minion{}, ""
-	in.restore = map[string]bool{}
+	in.restore, in.authed = map[string]bool{}, map[string]struct{}{}
 	in.returns, in.bytes = map[returnKey]event.Return{}, 0
 	return w
 }
@@ -254,10 +276,17 @@ func (in *Inbox) subscribe(jid string) {
 	in.mu.Unlock()
 }
 
-// subscribeOnly forgets all other jids.
-func (in *Inbox) subscribeOnly(jids map[string]struct{}) {
+// await has the engine be told when a minion has authenticated here.
+func (in *Inbox) await(id string) {
 	in.mu.Lock()
-	in.jids = maps.Clone(jids)
+	in.awaited[id] = struct{}{}
+	in.mu.Unlock()
+}
+
+// subscribeOnly forgets all other jids, and all other ids that are awaited.
+func (in *Inbox) subscribeOnly(jids, awaited map[string]struct{}) {
+	in.mu.Lock()
+	in.jids, in.awaited = maps.Clone(jids), maps.Clone(awaited)
 	in.mu.Unlock()
 }
 

@@ -31,6 +31,12 @@ func (e *Engine) drainInbox() {
 		}
 		e.invalidate(id)
 	}
+	for id := range w.authed {
+		if c := e.highstates[id]; c != nil {
+			c.Authenticated(e.now())
+			c.due = time.Time{}
+		}
+	}
 	e.handleReturns(w.returns, e.now())
 	for _, id := range slices.Sorted(maps.Keys(w.ids)) { // sorted: the same work gives the same calls
 		if e.queue.len() >= 2*maxQueued { // the store is away, or ids come faster than they are worked off

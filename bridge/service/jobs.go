@@ -238,10 +238,12 @@ func (d *driver) dropOldJobs(now time.Time) {
 	for jid := range d.jobs {
 		jids[jid] = struct{}{}
 	}
-	for _, c := range d.highstates {
+	awaited := make(map[string]struct{}, len(d.highstates))
+	for id, c := range d.highstates {
+		awaited[id] = struct{}{}
 		if c.Row.ClaimJID != "" {
 			jids[c.Row.ClaimJID] = struct{}{}
 		}
 	}
-	d.inbox.subscribeOnly(jids)
+	d.inbox.subscribeOnly(jids, awaited)
 }
