@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"phoenix/bridge/fleet"
+	"phoenix/bridge/open"
 )
 
 // Unknown is the error of an operation on several minions of which the fleet does not know
@@ -34,6 +35,23 @@ func (h *History) Missing(ids []string) []string {
 
 // globbing are the characters that make a glob of an id; see event.Glob.
 const globbing = "*?["
+
+// KnownIDs returns the minion ids that an administrator may mean: those of the keys of this
+// master and, where reading it costs nothing, those of the fleet. What cannot be read is
+// left out.
+func (a Admin) KnownIDs(ctx context.Context) (ids []string) {
+	if !a.Config.OnDynamoDB() {
+		rows, _ := a.minions(ctx, fleet.Launch)
+		for _, row := range rows {
+			ids = append(ids, row.SaltID())
+		}
+	}
+	if _, keys, _, err := open.Master(a.Config); err == nil {
+		list, _ := keys.List()
+		ids = slices.Concat(ids, list.Accepted, list.Pending, list.Denied)
+	}
+	return ids
+}
 
 // CheckKnown returns an error that names those of the ids that are not in the fleet.
 func (a Admin) CheckKnown(ctx context.Context, what string, ids []string) error {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -32,7 +31,7 @@ func explainMinion(c *cli.Context, a admin.Admin) error {
 		err = printExplanation(c, x)
 	}
 	if err == nil && x.Row == nil && len(x.Keys) == 0 {
-		err = fmt.Errorf("explain %s: %w%s", x.ID, fleet.ErrNotFound, otherCase(c.Context, a, x.ID))
+		err = fmt.Errorf("explain %s: %w%s", x.ID, fleet.ErrNotFound, isThere(nearID(x.ID, a.KnownIDs(c.Context))))
 	}
 	return err
 }
@@ -49,20 +48,6 @@ func statesOf(r *lastrun.Run) string {
 		return ", as a test, " + plural.Of(r.Failed, "state") + " failed: " + names
 	}
 	return ": " + text
-}
-
-// otherCase names the minion whose id differs in case alone, if there is one: Salt's ids
-// and EC2's are in lower case mostly.
-func otherCase(ctx context.Context, a admin.Admin, id string) string {
-	for _, other := range []string{strings.ToLower(id), strings.ToUpper(id)} {
-		if other == id {
-			continue
-		}
-		if _, err := a.Store.Minion(ctx, other); err == nil {
-			return " (" + other + " is)"
-		}
-	}
-	return ""
 }
 
 func printExplanation(c *cli.Context, x *admin.Explanation) error {

@@ -30,7 +30,7 @@ func minionsCommand() *cli.Command {
 				Description: lastRunHelp,
 				Flags: slices.Concat([]cli.Flag{jsonFlag,
 					&cli.StringFlag{Name: "status", Usage: "only LAUNCH or only TERMINATE"},
-					&cli.StringFlag{Name: "on", Usage: "only minions that `MASTER` serves, by a test.ping (see minions where)"}, waitFlag}, listFilter, lastRunFlags),
+					&cli.StringFlag{Name: "on", Usage: "only minions that answer a test.ping through `MASTER` (see minions where)"}, waitFlag}, listFilter, lastRunFlags),
 				Action: withStore(performing(listMinions)),
 			},
 			whereCommand(),

@@ -66,15 +66,31 @@ func named[R any](c *cli.Context, rows []R, names func(R) []string) (kept []R, u
 		if found[p] || strings.ContainsAny(p, "*?[") {
 			continue
 		}
-		for _, row := range rows {
-			if id := names(row)[0]; strings.EqualFold(id, p) {
-				p += " (" + id + " is)"
-				break
+		if len(missing) < maxNear {
+			ids := make([]string, len(rows))
+			for i, row := range rows {
+				ids[i] = names(row)[0]
 			}
+			p += isThere(nearID(p, ids))
 		}
 		missing = append(missing, p)
 	}
-	return kept, admin.Unknown("list", missing)
+	verb := "list"
+	if c.Command.Name == "where" {
+		verb = "find"
+	}
+	return kept, admin.Unknown(verb, missing)
+}
+
+// maxNear is for how many unknown ids one that is near is looked for.
+const maxNear = 20
+
+// isThere names the id that was perhaps meant; empty: none was.
+func isThere(near string) string {
+	if near == "" {
+		return ""
+	}
+	return " (" + near + " is)"
 }
 
 // glossary defines the words of minions explain: phases, decisions, and rules with their

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -39,9 +40,11 @@ func whereCommand() *cli.Command {
 		Usage:     "show which master serves each minion, by a test.ping",
 		ArgsUsage: "[ID | GLOB…]",
 		Description: "The test.ping is published on this master and, if its relay runs (relay.listen), on all others. Without the relay\n" +
-			"only minions of this master answer: run the command on the other masters, too. A minion that follows several\n" +
-			"masters is shown with the one whose ping it received first. Exit code 1: a minion that was named by its id did\n" +
-			"not answer.",
+			"only minions of this master answer: run the command on the other masters, too. MASTER is the one through which\n" +
+			"the minion answered. A minion that is connected to several masters (agent.follow) answers once, to the ping that\n" +
+			"it received first, mostly that of this master. If a minion does not answer, LAST SEEN ON is the master through\n" +
+			"which it last answered a job of this master, and WHY NOT is the reason, as far as it is known here.\n" +
+			"Exit code 1: a minion that was named by its id did not answer.",
 		Flags:  []cli.Flag{jsonFlag, waitFlag},
 		Action: withStore(performing(whereMinions)),
 	}
@@ -60,6 +63,7 @@ type whereabouts struct {
 	self    string
 	asked   bool // any: they can answer
 	relayed bool // the relay asked the minions of the other masters
+	several bool // some minions are connected to several masters
 	places  map[string]place
 }
 
@@ -73,16 +77,8 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 	ids := []string{}
 	valid := cfg.ValidID()
 	for _, row := range rows {
-		p := place{ID: row.SaltID(), Why: "it has not answered"}
-		switch phase := decide.PhaseOf(row, true, false); {
-		case row.Status == fleet.Terminate:
-			p.Why = "its instance was terminated"
-		case row.KeySHA256 == "":
-			p.Why = fmt.Sprintf("%s: no key is bound to it", phase)
-		case !valid(p.ID):
-			p.Why = "its id does not match id_pattern"
-		default:
-			p.Last = row.HighstateRunner
+		p, answers := placeOf(row, valid)
+		if answers {
 			ids = append(ids, p.ID)
 		}
 		w.places[p.ID] = p
@@ -91,6 +87,12 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 		return w, nil
 	}
 	w.asked = true
+	masters, err := a.Masters(c.Context)
+	if _, err := fleet.WithoutBadRows(err); err != nil {
+		return nil, err
+	}
+	f := fleet.CountFollowing(admin.Serving(masters, cfg.Highstate.Lease, time.Now()))
+	w.several = f.Connections > f.Minions
 	master, _, client, err := open.Master(cfg)
 	if err != nil {
 		return nil, err
@@ -130,6 +132,24 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 	}
 	return w, nil
 }
+
+// placeOf returns the place of a minion that has not answered, and whether it can.
+func placeOf(row fleet.Minion, valid func(id string) bool) (p place, answers bool) {
+	p = place{ID: row.SaltID(), Why: noAnswer}
+	switch phase := decide.PhaseOf(row, true, false); {
+	case row.Status == fleet.Terminate:
+		p.Why = "its instance was terminated"
+	case row.KeySHA256 == "":
+		p.Why = fmt.Sprintf("%s: no key is bound to it", phase)
+	case !valid(p.ID):
+		p.Why = "its id does not match id_pattern"
+	default:
+		answers = true
+	}
+	return p, answers
+}
+
+const noAnswer = "it has not answered"
 
 // take takes in by which masters minions returned.
 func (w *whereabouts) take(job relay.Job) {
@@ -189,11 +209,7 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 	if c.Bool("json") {
 		err = printJSON(c.App.Writer, places)
 	} else {
-		t := newTable(c.App.Writer, "MINION", "MASTER", "LAST SEEN ON", "WHY NOT")
-		for _, p := range places {
-			t.row(p.ID, p.Master, p.Last, p.Why)
-		}
-		err = t.flush()
+		err = printPlaces(c.App.Writer, places)
 		w.say(a)
 	}
 	if err == nil {
@@ -202,8 +218,26 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 	return errors.Join(unknown, err, nameBad(c, bad))
 }
 
-// explainSilence adds to a minion that did not answer that another key of it is known: Salt
-// does not let the machine with it in.
+// printPlaces prints where minions are, and why some have not answered.
+func printPlaces(w io.Writer, places []place) error {
+	columns := []string{"MINION", "MASTER"}
+	silent := slices.ContainsFunc(places, func(p place) bool { return p.Master == "" })
+	if silent {
+		columns = append(columns, "LAST SEEN ON", "WHY NOT")
+	}
+	t := newTable(w, columns...)
+	for _, p := range places {
+		if silent {
+			t.row(p.ID, p.Master, p.Last, p.Why)
+		} else {
+			t.row(p.ID, p.Master)
+		}
+	}
+	return t.flush()
+}
+
+// explainSilence adds why minions did not answer, as far as their keys on this master are
+// the reason.
 func (w *whereabouts) explainSilence(ctx context.Context, a admin.Admin) {
 	silent := false
 	for _, p := range w.places {
@@ -214,7 +248,19 @@ func (w *whereabouts) explainSilence(ctx context.Context, a admin.Admin) {
 	}
 	others, err := a.OtherKeys(ctx)
 	if err != nil {
-		return // the answer stands without it; status reports the error
+		others = nil // the answer stands without it; status reports the error
+	}
+	w.blameKeys(others, a.RemovedByHand(ctx))
+}
+
+// blameKeys adds to minions that did not answer that their key was deleted by hand, or that
+// another key of them is known: Salt does not let the machine with it in.
+func (w *whereabouts) blameKeys(others []admin.OtherKey, removed map[string]bool) {
+	for id := range removed {
+		if p, asked := w.places[id]; asked && p.Master == "" {
+			p.Why = fmt.Sprintf("its key was deleted here by hand (phoenix keys restore %s)", id)
+			w.places[id] = p
+		}
 	}
 	for _, k := range others {
 		if p, asked := w.places[k.ID]; asked && p.Master == "" {
@@ -228,6 +274,9 @@ func (w *whereabouts) explainSilence(ctx context.Context, a admin.Admin) {
 func (w *whereabouts) say(a admin.Admin) {
 	if w.asked && !w.relayed && a.Note != nil {
 		a.Note("minions of other masters are not asked: no relay runs here (relay.listen); run this on them")
+	}
+	if w.relayed && w.several && a.Note != nil {
+		a.Note("some minions are connected to several masters (agent.follow): each is shown with the one through which it answered first")
 	}
 }
 
@@ -256,6 +305,9 @@ func minionsOn(c *cli.Context, a admin.Admin, rows []fleet.Minion, master string
 	}
 	if master != w.self && !w.relayed {
 		return nil, fmt.Errorf("list minions on %s: this is %s, and no relay runs here (relay.listen): run it on %s", master, w.self, master)
+	}
+	if master != w.self && w.several && a.Note != nil {
+		a.Note(fmt.Sprintf("minions that are connected to several masters and answered through another one first are left out; run on %s, this shows all of its minions", master))
 	}
 	return slices.DeleteFunc(rows, func(r fleet.Minion) bool { return w.places[r.SaltID()].Master != master }), nil
 }
