@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"phoenix/bridge/config"
+	"phoenix/bridge/decide"
 	"phoenix/bridge/fleet"
 	"phoenix/bridge/open"
 	"phoenix/bridge/salt"
@@ -15,9 +15,12 @@ import (
 
 // HighstateResult is what the last first highstate of a minion did.
 type HighstateResult struct {
-	ID      string `json:"id"`
-	JID     string `json:"jid"`
-	Master  string `json:"master"` // that ran it
+	ID     string `json:"id"`
+	JID    string `json:"jid"`
+	Master string `json:"master"` // that ran it; empty: that is not on record
+	// Other is the function of another state run, where no first highstate is on record: the
+	// last one that is known on this master. Empty: it is the first highstate.
+	Other   string `json:"other_run,omitempty"`
 	Retcode *int   `json:"retcode"`
 	States  int    `json:"states"`
 	Changed int    `json:"changed"`
@@ -27,8 +30,12 @@ type HighstateResult struct {
 	Text          string             `json:"text,omitempty"` // of a return that has no states
 }
 
+// ErrNoRun is returned when no state run of a minion is known on this master.
+var ErrNoRun = errors.New("no state run of it is known on this master")
+
 // HighstateResult returns what the last first highstate of a minion did, from the job
-// cache of this master: the one that ran it has the return.
+// cache of this master: the one that ran it has the return. If none is on record, as while
+// one is requested, it returns what the last state run did that is known here.
 func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult, error) {
 	if err := a.checkIDs([]string{id}); err != nil {
 		return nil, err
@@ -45,20 +52,33 @@ func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult
 	switch {
 	case !known:
 		return nil, fmt.Errorf("read highstate of %s: %w", id, fleet.ErrNotFound)
-	case row.ClaimJID == "":
-		return nil, fmt.Errorf("read highstate of %s: %w", id, config.Invalid(errors.New("none was run for it (phoenix minions explain)")))
 	}
 	h := &HighstateResult{ID: id, JID: row.ClaimJID, Master: row.ClaimOwner, Retcode: row.Retcode, Failed: []salt.StateResult{}, ChangedStates: []string{}}
-	states, text, err := salt.ReadReturn(master, row.ClaimJID, id)
+	if row.ClaimJID == "" {
+		run := a.lastRun(ctx, id, row)
+		if run == nil {
+			return nil, fmt.Errorf("read highstate of %s: %w (phoenix minions explain %s)", id, ErrNoRun, id)
+		}
+		h.JID, h.Other, h.Retcode = run.JID, run.Function, &run.Retcode
+	}
+	states, text, err := salt.ReadReturn(master, h.JID, id)
 	if errors.Is(err, salt.ErrNoReturn) {
 		where := "run this on " + row.ClaimOwner + ", which ran it"
-		if row.ClaimOwner == cmp.Or(a.bridgeReport(ctx).InstanceID, a.Config.InstanceID) {
+		switch self := cmp.Or(a.bridgeReport(ctx).InstanceID, a.Config.InstanceID); {
+		case h.Other != "":
+			where = "its return came from another master, or is older than keep_jobs_seconds"
+		case row.ClaimOwner == self && row.ClaimState == fleet.Claimed:
+			where = fmt.Sprintf("it has not ended: phoenix minions explain %s", id)
+		case row.ClaimOwner == self:
 			where = "it has not come, or is older than keep_jobs_seconds"
 		}
-		return nil, fmt.Errorf("read highstate of %s: job %s: %w (%s)", id, row.ClaimJID, err, where)
+		return nil, fmt.Errorf("read highstate of %s: job %s: %w (%s)", id, h.JID, err, where)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if h.Other != "" {
+		a.note("%s", noFirst(row, h.Other))
 	}
 	h.Text = text
 	for _, s := range states {
@@ -72,4 +92,18 @@ func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult
 	}
 	slices.Sort(h.ChangedStates)
 	return h, nil
+}
+
+// noFirst says why another state run is returned than the first highstate.
+func noFirst(row fleet.Minion, function string) string {
+	why := "no first highstate of it is on record"
+	switch phase := decide.PhaseOf(row, true, false); {
+	case phase == decide.PhaseAdopted:
+		why = "it was adopted, so no first highstate is on record"
+	case row.Requested():
+		why = "the highstate that was requested has not begun (phoenix minions explain " + row.SaltID() + ")"
+	case row.WantsHighstate():
+		why = "its first highstate has not begun (phoenix minions explain " + row.SaltID() + ")"
+	}
+	return fmt.Sprintf("%s; this is its last state run that is known on this master, %s", why, function)
 }

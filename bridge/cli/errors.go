@@ -38,7 +38,7 @@ var exitCodes = []struct {
 	{exitDenied, "not allowed: run as root or as the master's user"},
 	{exitNoMaster, "the Salt master does not answer"},
 	{exitRootKey, "the Salt master refuses the root key"},
-	{exitNotFound, "no such minion, or no such key"},
+	{exitNotFound, "no such minion, no such key, or no such return"},
 	{exitRunning, "a bridge is running already"},
 	{exitAwaited, "the change was made, but what --wait waits for did not happen in time: the minion has not answered, or its highstate has not ended"},
 }
@@ -68,6 +68,8 @@ func exitCode(err error) int {
 		{identity.ErrNone, exitNotFound},
 		{admin.ErrAwaited, exitAwaited},
 		{salt.ErrNoKey, exitNotFound},
+		{salt.ErrNoReturn, exitNotFound},
+		{admin.ErrNoRun, exitNotFound},
 		{fs.ErrPermission, exitDenied},
 	} {
 		if errors.Is(err, c.is) {

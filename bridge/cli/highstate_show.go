@@ -14,10 +14,12 @@ import (
 func highstateShowCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
-		Usage:     "show which states of a minion's first highstate failed, by name",
+		Usage:     "show which states of a minion's last highstate failed, by name",
 		ArgsUsage: "ID",
 		Description: "Run it on the master that ran the highstate: the return is in that master's job cache, for\n" +
-			"keep_jobs_seconds (a day by default). Exit code 1: states failed.",
+			"keep_jobs_seconds (a day by default). If no first highstate is on record, as after phoenix highstate run, it\n" +
+			"shows the last state run of any kind that is known on this master. Exit code 1: states failed. Exit code 7: no\n" +
+			"state run is known, or its return is not here.",
 		Flags:  []cli.Flag{jsonFlag},
 		Action: withStore(performing(showHighstate)),
 	}
@@ -37,7 +39,11 @@ func showHighstate(c *cli.Context, a admin.Admin) error {
 	if c.Bool("json") {
 		err = printJSON(c.App.Writer, h)
 	} else {
-		fmt.Fprintf(c.App.Writer, "%s  job %s by %s: %s, %d changed, %d failed\n", plain(h.ID), h.JID, plain(h.Master), plural.Of(h.States, "state"), h.Changed, len(h.Failed))
+		by := " by " + plain(h.Master)
+		if h.Other != "" {
+			by = ", " + plain(h.Other)
+		}
+		fmt.Fprintf(c.App.Writer, "%s  job %s%s: %s, %d changed, %d failed\n", plain(h.ID), h.JID, by, plural.Of(h.States, "state"), h.Changed, len(h.Failed))
 		if n := len(h.ChangedStates); n > 0 {
 			more := ""
 			if n > shownIDs {
@@ -51,7 +57,11 @@ func showHighstate(c *cli.Context, a admin.Admin) error {
 		if len(h.Failed) > 0 {
 			t := newTable(c.App.Writer, "FAILED", "FUNCTION", "SLS", "COMMENT")
 			for _, s := range h.Failed {
-				t.row(s.ID, s.Module, s.SLS, strings.Join(strings.Fields(s.Comment), " "))
+				comment := s.Comment
+				if s.Stderr != "" {
+					comment += ": " + s.Stderr
+				}
+				t.row(s.ID, s.Module, s.SLS, strings.Join(strings.Fields(comment), " "))
 			}
 			err = t.flush()
 		}

@@ -191,9 +191,9 @@ func TestHighstateShow(t *testing.T) {
 	const jid = "20261126020000000000"
 	a.says(exitNotFound, "highstate show web-1", "not in the fleet")
 	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: strings.Repeat("a", 64)})
-	a.says(exitUsage, "highstate show web-1", "none was run for it")
+	a.says(exitNotFound, "highstate show web-1", "no state run of it is known on this master (phoenix minions explain web-1)")
 	a.apply(fleet.Claim{InstanceID: "web-1", Owner: "salt-2", Incarnation: "1", JID: jid, Attempt: 1})
-	a.says(exitFailed, "highstate show web-1", "no return of it in its job cache", "run this on salt-2, which ran it")
+	a.says(exitNotFound, "highstate show web-1", "no return of it in its job cache", "run this on salt-2, which ran it")
 	load, err := msgpack.Marshal(map[string]any{"id": "web-1", "jid": jid, "retcode": 2, "return": map[string]any{
 		"pkg_|-web server_|-nginx_|-installed": map[string]any{"result": false, "comment": "no such\npackage", "__id__": "web server", "__sls__": "web", "changes": map[string]any{}},
 		"file_|-motd_|-/etc/motd_|-managed":    map[string]any{"result": true, "comment": "ok", "__id__": "motd", "__sls__": "base", "changes": map[string]any{"diff": "x"}}}})
@@ -218,8 +218,29 @@ func TestHighstateShow(t *testing.T) {
 	}
 	put(load)
 	a.says(exitFailed, "highstate show web-1", "Rendering SLS")
+	if strings.Contains(a.says(exitFailed, "highstate show web-1"), "note: ") {
+		t.Error("of a first highstate it says that it is none")
+	}
 	put([]byte{0xc1})
 	a.says(exitFailed, "highstate show web-1", "read return of web-1")
+
+	// While another one is requested, what is known of the last run is shown; and so it is
+	// of one that ran by hand.
+	a.apply(fleet.Finish{InstanceID: "web-1", JID: jid, Outcome: fleet.Erred, Retcode: 2}, fleet.Rerun{InstanceID: "web-1"})
+	if load, err = msgpack.Marshal(map[string]any{"id": "web-1", "jid": jid, "retcode": 2, "fun": "state.highstate", "return": map[string]any{
+		"cmd_|-reload_|-false_|-run": map[string]any{"result": false, "comment": "Command \"false\" run", "__id__": "reload", "__sls__": "web",
+			"changes": map[string]any{"retcode": 1, "stderr": "no such\nunit"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	put(load)
+	if load, err = msgpack.Marshal(map[string]any{"jid": jid, "fun": "state.highstate", "arg": []any{}, "tgt": "web-1"}); err == nil {
+		err = os.WriteFile(filepath.Join(filepath.Dir(filepath.Dir(path)), ".load.p"), load, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.says(exitFailed, "highstate show web-1", "job "+jid+", state.highstate: 1 state,", `Command "false" run: no such unit`,
+		"note: the highstate that was requested has not begun (phoenix minions explain web-1); this is its last state run that is known on this master, state.highstate")
 }
 
 // More than ten are not retired without a word, and a dry run retires none.

@@ -17,6 +17,9 @@ import (
 // another master, or is older than keep_jobs_seconds (a day by default).
 var ErrNoReturn = errors.New("the master has no return of it in its job cache")
 
+// maxStderr bounds what is kept of a command's standard error.
+const maxStderr = 400
+
 // maxReturn bounds a return that is read: a highstate of a thousand states has some MB.
 const maxReturn = 64 << 20
 
@@ -28,6 +31,7 @@ type StateResult struct {
 	OK      bool   `json:"ok"`
 	Changed bool   `json:"changed"`
 	Comment string `json:"comment"`
+	Stderr  string `json:"stderr,omitempty"` // how the standard error of a command ends
 }
 
 // ReadReturn reads what a minion returned for a job of states from the master's own job
@@ -76,6 +80,9 @@ func ReadReturn(c Config, jid, id string) (states []StateResult, text string, er
 		s.SLS, _ = one["__sls__"].(string)
 		changes, _ := one["changes"].(map[string]any)
 		s.Changed = len(changes) > 0
+		if text, ok := changes["stderr"].(string); ok && !s.OK { // of cmd.run: the comment has the command alone
+			s.Stderr = strings.ToValidUTF8(text[max(len(text)-maxStderr, 0):], "")
+		}
 		states = append(states, s)
 	}
 	slices.SortFunc(states, func(a, b StateResult) int { return strings.Compare(a.SLS+a.ID+a.Module, b.SLS+b.ID+b.Module) })
