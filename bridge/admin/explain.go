@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"phoenix/bridge/api"
 	"phoenix/bridge/audit"
@@ -38,6 +39,7 @@ type Explanation struct {
 	Highstate string            `json:"highstate"`
 	Audit     []audit.Line      `json:"audit"` // of this machine, the newest at the end
 	NoAudit   string            `json:"audit_error,omitempty"`
+	NoBridge  string            `json:"bridge_error,omitempty"` // nothing is decided here; empty: a bridge answers
 	// LastRun is its last state run; nil: none is known here.
 	LastRun *lastrun.Run `json:"last_run,omitempty"`
 	// Other is a key that is not the known one of this id; nil: there is none.
@@ -65,7 +67,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	if err != nil {
 		return nil, err
 	}
-	report := a.bridgeReport(ctx)
+	report, noBridge := a.bridge(ctx)
 	breaker, err := a.breaker(ctx)
 	if err != nil {
 		return nil, err
@@ -77,6 +79,9 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 		Rules: decide.ExplainKeys(decide.Admit(a.Config.Admit), view), Highstate: explainHighstate(report, breaker, view)}
 	if view.Known {
 		x.Row = &view.Row
+	}
+	if noBridge != nil {
+		x.NoBridge = a.describeNoBridge(noBridge)
 	}
 	var suspect []string
 	if d.OtherAccepted() {
@@ -101,22 +106,47 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 
 // bridgeReport returns the report of the bridge on this machine, with all problems; an
 // empty one if none runs here.
-func (a Admin) bridgeReport(ctx context.Context) (report service.Report) {
-	if err := api.NewClient(a.Config.Socket).FullStatus(ctx, &report); err != nil {
-		return service.Report{}
-	}
+func (a Admin) bridgeReport(ctx context.Context) service.Report {
+	report, _ := a.bridge(ctx)
 	return report
+}
+
+// bridge returns the report of the bridge on this machine, or why none answers.
+func (a Admin) bridge(ctx context.Context) (report service.Report, err error) {
+	if err := api.NewClient(a.Config.Socket).FullStatus(ctx, &report); err != nil {
+		return service.Report{}, err
+	}
+	return report, nil
+}
+
+// describeNoBridge says what follows if no bridge answers on this machine.
+func (a Admin) describeNoBridge(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Sprintf("no permission to ask the bridge on %s what it does (run as root or as the master's user)", a.Config.Socket)
+	}
+	return fmt.Sprintf("no bridge answers on %s: until one runs, no key is accepted and no highstate is started on this master (systemctl start phoenix-bridge)", a.Config.Socket)
 }
 
 // explainHighstate says how far the first highstate is: in the bridge's own words if
 // one runs here, since only it knows what it waits for.
 func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView) string {
+	standing, asked := decide.PhaseOf(v.Row, v.Known, v.Accepted.Present), "wanted"
+	if v.Row.Requested() {
+		asked = "requested"
+	}
 	for _, p := range report.Engine.Highstate {
-		if p.Minion == v.ID {
-			return p.Why + nextStep(p)
+		// Of a row that was changed since, the bridge's words are out of date.
+		if p.Minion == v.ID && v.Row.WantsHighstate() && p.State == v.Row.ClaimState && p.JID == v.Row.ClaimJID {
+			return nextStep(p) + p.Why
 		}
 	}
-	standing := decide.PhaseOf(v.Row, v.Known, v.Accepted.Present)
+	if standing == decide.PhaseListed || standing == decide.PhaseAccepted {
+		for _, p := range report.Engine.Problems {
+			if p.Minion == v.ID {
+				return asked + "; " + p.What
+			}
+		}
+	}
 	if begins := standing == decide.PhaseListed || standing == decide.PhaseAccepted || standing == decide.PhaseFailed; begins &&
 		breaker != nil && breaker.Open && !v.Row.Requested() {
 		return fmt.Sprintf("%s: the circuit breaker is open: %s (phoenix highstate resume)", wanted(v), breaker.Reason)
@@ -135,9 +165,9 @@ func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView)
 	case decide.PhaseRunning:
 		return "runs as job " + v.Row.ClaimJID + " by " + v.Row.ClaimOwner
 	case decide.PhaseAccepted:
-		return "wanted: starts when the minion connects"
+		return asked + ": starts when the minion connects"
 	}
-	return "wanted: starts when its key is accepted and it connects"
+	return asked + ": starts when its key is accepted and it connects"
 }
 
 // nextStep says what happens next, and when, if that is known.
@@ -146,9 +176,9 @@ func nextStep(p service.Progress) string {
 	case p.Until == nil:
 		return ""
 	case p.State == fleet.Failed:
-		return "; the next attempt is due at " + TimeOfDay(*p.Until)
+		return "next attempt at " + TimeOfDay(*p.Until) + ": "
 	}
-	return "; it is checked again at " + TimeOfDay(*p.Until)
+	return "next check at " + TimeOfDay(*p.Until) + ": "
 }
 
 // wanted says that a highstate has not begun, or how the last attempt failed.

@@ -37,7 +37,8 @@ func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]Highstate, e
 	if err != nil {
 		return nil, err
 	}
-	report, rows, adopted := a.bridgeReport(ctx), []Highstate{}, 0
+	report, noBridge := a.bridge(ctx)
+	rows, adopted := []Highstate{}, 0
 	for _, row := range all {
 		isAdopted := decide.PhaseOf(row, true, false) == decide.PhaseAdopted
 		if isAdopted {
@@ -50,6 +51,9 @@ func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]Highstate, e
 	}
 	if len(rows) == 0 && len(bad) == 0 {
 		a.note("no first highstate is wanted, running or failed")
+	}
+	if noBridge != nil && slices.ContainsFunc(rows, func(h Highstate) bool { return h.WantsHighstate() }) {
+		a.note("%s", a.describeNoBridge(noBridge))
 	}
 	if adopted > 0 && !r.Adopted {
 		a.note("adopted minions left out, since no first highstate is wanted for them: %d (phoenix minions list --phase adopted, phoenix highstate run ID)", adopted)

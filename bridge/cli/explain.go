@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -25,12 +26,14 @@ func explainMinion(c *cli.Context, a admin.Admin) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
+	unknown := x.Row == nil && len(x.Keys) == 0
+	switch {
+	case c.Bool("json"):
 		err = printJSON(c.App.Writer, x)
-	} else {
-		err = printExplanation(c, x)
+	case !unknown || len(x.Audit) > 0 || x.Rule == "id-pattern":
+		_, err = io.WriteString(paint(c.App.Writer), foldLines(explanation(c, x), terminalWidth(c.App.Writer)))
 	}
-	if err == nil && x.Row == nil && len(x.Keys) == 0 {
+	if err == nil && unknown {
 		err = fmt.Errorf("explain %s: %w%s", x.ID, fleet.ErrNotFound, isThere(nearID(x.ID, a.KnownIDs(c.Context))))
 	}
 	return err
@@ -50,8 +53,9 @@ func statesOf(r *lastrun.Run) string {
 	return ": " + text
 }
 
-func printExplanation(c *cli.Context, x *admin.Explanation) error {
-	w := paint(c.App.Writer)
+// explanation is what is known of a minion, for people.
+func explanation(c *cli.Context, x *admin.Explanation) string {
+	w := &strings.Builder{}
 	if needs := attention(x); needs != "" {
 		fmt.Fprintf(w, "ATTENTION  %s\n\n", needs)
 	}
@@ -59,11 +63,11 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	if x.Row == nil {
 		fmt.Fprintln(w, "fleet      no row")
 	} else {
-		standing := "listed"
+		standing := "in the fleet"
 		if x.Row.Status == fleet.Terminate {
 			standing = "terminated"
 		}
-		fmt.Fprintf(w, "fleet      %s (status %s), changed %s\n", standing, x.Row.Status, stamped(x.Row.Modified))
+		fmt.Fprintf(w, "fleet      %s, changed %s\n", standing, stamped(x.Row.Modified))
 		if x.Row.KeySHA256 != "" {
 			fmt.Fprintf(w, "bound key  %s\n", x.Row.KeySHA256)
 		}
@@ -80,12 +84,14 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 	if x.Phase == decide.PhaseFailed {
 		fmt.Fprintf(w, "           phoenix highstate show %s names the states, phoenix highstate run %s runs it again\n", plain(x.ID), plain(x.ID))
 	}
+	if x.NoBridge != "" {
+		fmt.Fprintf(w, "bridge     %s\n", plain(x.NoBridge))
+	}
 	if r := x.LastRun; r != nil {
 		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s%s", r.Function, r.Outcome, age(time.Since(r.At)), plain(r.JID), plain(statesOf(r))), " "))
 	}
 	if x.Row != nil && x.Row.ClaimState != "" {
-		fmt.Fprintf(w, "claim      %s by %s, version %d, attempt %d, job %s\n", x.Row.ClaimState, plain(x.Row.ClaimOwner),
-			x.Row.ClaimVersion, x.Row.Attempt, plain(x.Row.ClaimJID))
+		fmt.Fprintf(w, "attempt    %d %s %s, job %s\n", x.Row.Attempt, attemptIs[x.Row.ClaimState], plain(x.Row.ClaimOwner), plain(x.Row.ClaimJID))
 	}
 	fmt.Fprintln(w)
 	var before []string
@@ -115,7 +121,12 @@ func printExplanation(c *cli.Context, x *admin.Explanation) error {
 		}
 	}
 	fmt.Fprintln(w, "\nphoenix minions explain --help explains phases, decisions and rules")
-	return nil
+	return w.String()
+}
+
+// attemptIs says how far an attempt is, before the master that runs it.
+var attemptIs = map[fleet.ClaimState]string{
+	fleet.Claimed: "was started by", fleet.Done: "succeeded on", fleet.Failed: "failed on",
 }
 
 // attention is what an operator has to decide about a minion, and how; empty: nothing.

@@ -34,16 +34,13 @@ func highstateCommand() *cli.Command {
 				Usage:     "request a highstate: on an adopted minion, or once more",
 				ArgsUsage: "ID… | -",
 				Flags: []cli.Flag{jsonFlag,
-					&cli.BoolFlag{Name: "force", Usage: "abandon one that is running"},
+					&cli.BoolFlag{Name: "force", Usage: "also if one is running: its result is not recorded, its job is not stopped on the minion, and the new one waits there until that has ended"},
 					&cli.DurationFlag{Name: "wait", Usage: "wait this long for it to succeed, or for its last attempt to fail (highstate.attempts)"}},
 				Action: withStore(performing(runHighstate)),
 			},
 		},
 	}
 }
-
-// whyCells is the space for a reason in a table of 80 characters.
-const whyCells = 44
 
 func listHighstates(c *cli.Context, a admin.Admin) error {
 	asked := c.Args().Present() // of these, everything is said
@@ -62,14 +59,13 @@ func printHighstates(c *cli.Context, rows []admin.Highstate, err error) error {
 	if c.Bool("wide") {
 		clock := newClock(time.Now())
 		columns := []string{"MINION", "PHASE", "ATTEMPT", "JOB", "BY", "RETCODE", clock.title("CHANGED"), "WHY"}
-		return printRows(c, rows, err, columns, func(r admin.Highstate) []any {
+		return printFitted(c, rows, err, columns, func(r admin.Highstate) []any {
 			return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r.Minion), clock.stamp(r.Modified), r.Why}
-		})
+		}, wrapWhole)
 	}
-	width := room(c.App.Writer, whyCells)
-	return printRows(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "WHY"}, func(r admin.Highstate) []any {
-		return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, clip(r.Why, width)}
-	})
+	return printFitted(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "WHY"}, func(r admin.Highstate) []any {
+		return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.Why}
+	}, wrapWhole)
 }
 
 // attemptOf says how far a highstate is, and which of its attempts that is.

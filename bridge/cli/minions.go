@@ -108,8 +108,16 @@ func printMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion, err error)
 	}
 	columns := []string{"MINION", "STATUS", "PHASE", "HIGHSTATE BY", "ATTEMPT", "RETCODE", "KEY", clock.title("CHANGED")}
 	return printRows(c, rows, err, columns, func(r fleet.Minion) []any {
-		return []any{r.SaltID(), r.Status, decide.PhaseOf(r, true, false), r.HighstateRunner, r.Attempt, retcode(r), short(r.KeySHA256), clock.stamp(r.Modified)}
+		return []any{r.SaltID(), r.Status, decide.PhaseOf(r, true, false), ranBy(r), r.Attempt, retcode(r), short(r.KeySHA256), clock.stamp(r.Modified)}
 	})
+}
+
+// ranBy is the master that ran the highstate of a minion.
+func ranBy(r fleet.Minion) string {
+	if r.HighstateRan {
+		return r.HighstateRunner
+	}
+	return ""
 }
 
 func retcode(r fleet.Minion) string {

@@ -3,14 +3,11 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"phoenix/bridge/admin"
 	"phoenix/bridge/fleet"
@@ -32,9 +29,6 @@ const lastRunHelp = "--last-run shows state runs that were started in any way: b
 	"seen there, and here if the relay passes them on. First highstates, which are in the store, are shown for all masters.\n" +
 	"An accepted minion can send a return in another's name."
 
-// failedCells is the space for the names of failed states in a table of 80 characters.
-const failedCells = 24
-
 func listLastRuns(c *cli.Context, a admin.Admin, rows []fleet.Minion, err error) error {
 	outcome := c.String("outcome")
 	if outcome != "" && !slices.Contains([]string{lastrun.Succeeded, lastrun.Failed, noRun}, outcome) {
@@ -47,18 +41,24 @@ func listLastRuns(c *cli.Context, a admin.Admin, rows []fleet.Minion, err error)
 		rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return r.Status == fleet.Terminate })
 	}
 	runs := slices.DeleteFunc(a.LastRuns(c.Context, rows), func(r admin.LastRun) bool { return outcome != "" && outcomeOf(r.Run) != outcome })
-	now, width := time.Now(), room(c.App.Writer, failedCells)
-	return printRows(c, runs, err, []string{"MINION", "FUNCTION", "OUTCOME", "AGE", "FAILED"}, func(r admin.LastRun) []any {
-		if r.Run == nil {
-			return []any{r.SaltID(), "", noRun, "", ""}
+	now, columns, fit := time.Now(), []string{"MINION", "FUNCTION", "OUTCOME", "AGE"}, clipped
+	if c.Bool("wide") {
+		columns, fit = append(columns, "JOB"), wrapWhole
+	}
+	return printFitted(c, runs, err, append(columns, "FAILED"), func(r admin.LastRun) []any {
+		cells := []any{r.SaltID(), "", noRun, "", "", ""}
+		if r.Run != nil {
+			cells = []any{r.SaltID(), r.Run.Function, outcomeOf(r.Run), age(now.Sub(r.Run.At)), r.Run.JID, failedStates(r.Run)}
 		}
-		failed := failedStates(r.Run)
 		if !c.Bool("wide") {
-			failed = clip(failed, width)
+			cells = slices.Delete(cells, 4, 5)
 		}
-		return []any{r.SaltID(), r.Run.Function, outcomeOf(r.Run), age(now.Sub(r.Run.At)), failed}
-	})
+		return cells
+	}, fit)
 }
+
+// clipped is clip as one line.
+func clipped(text string, n int) []string { return []string{clip(text, n)} }
 
 // outcomeOf is the outcome of a run in a word.
 func outcomeOf(r *lastrun.Run) string {
@@ -83,19 +83,6 @@ func failedStates(r *lastrun.Run) string {
 		text = strings.TrimSpace("(test) " + text)
 	}
 	return text
-}
-
-// room is the space for the last column of a table that has n cells for it in 80: all
-// that is left of a terminal's width, and 0, which is no limit, in a pipe or a file.
-func room(w io.Writer, n int) int {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0
-	}
-	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > helpWidth {
-		n += width - helpWidth
-	}
-	return n
 }
 
 // clip shortens a text to n characters, unless n is 0.

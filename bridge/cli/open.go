@@ -123,3 +123,31 @@ func printRows[R any](c *cli.Context, rows []R, err error, columns []string, cel
 	}
 	return cmp.Or(t.flush(), nameBad(c, bad))
 }
+
+// printFitted is printRows with a last column that is fitted into the width of a terminal:
+// fit returns the lines of a cell.
+func printFitted[R any](c *cli.Context, rows []R, err error, columns []string, cells func(R) []any, fit func(text string, width int) []string) error {
+	all := make([][]any, len(rows))
+	for i, row := range rows {
+		all[i] = cells(row)
+	}
+	width, last := lastColumn(c.App.Writer, columns, all), len(columns)-1
+	if c.Bool("json") || width == 0 {
+		return printRows(c, rows, err, columns, cells)
+	}
+	bad, err := fleet.WithoutBadRows(err)
+	if err != nil {
+		return err
+	}
+	t := newTable(c.App.Writer, columns...)
+	for _, row := range all {
+		for i, line := range fit(fmt.Sprint(row[last]), width) {
+			if i > 0 {
+				row = slices.Repeat([]any{goesOn{}}, len(columns))
+			}
+			row[last] = line
+			t.row(row...)
+		}
+	}
+	return cmp.Or(t.flush(), nameBad(c, bad))
+}

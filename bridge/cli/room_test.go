@@ -3,25 +3,61 @@ package cli
 import (
 	"bytes"
 	"os"
+	"slices"
 	"testing"
 )
 
-// A last column is cut on a terminal alone, and uses the width there is.
-func TestRoom(t *testing.T) {
+// A last column has all that a terminal leaves for it, and no limit in a pipe or a file.
+func TestLastColumn(t *testing.T) {
 	file, err := os.Create(t.TempDir() + "/out")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if a, b := room(file, 44), room(&bytes.Buffer{}, 44); a != 0 || b != 0 {
+	columns, rows := []string{"MINION", "WHY"}, [][]any{{"web-1", "x"}, {"db-master", "y"}}
+	if a, b := lastColumn(file, columns, rows), lastColumn(&bytes.Buffer{}, columns, rows); a != 0 || b != 0 {
 		t.Errorf("%d in a file, %d in a pipe", a, b)
 	}
-	for width, want := range map[int]int{60: 44, 80: 44, 132: 96} {
-		if got := room(newTerminal(t, width, 25).tty, 44); got != want {
+	for width, want := range map[int]int{20: 20, 60: 49, 80: 69, 132: 121} {
+		if got := lastColumn(newTerminal(t, width, 25).tty, columns, rows); got != want {
 			t.Errorf("%d of %d, not %d", got, width, want)
 		}
 	}
 	if clip("reason", 0) != "reason" || clip("reason", 4) != "rea…" {
 		t.Errorf("%s, %s", clip("reason", 0), clip("reason", 4))
+	}
+}
+
+// A command is not broken where a line has room for it.
+func TestWrapWhole(t *testing.T) {
+	const text = "attempt 1 failed (phoenix highstate show web-1; phoenix highstate run web-1)"
+	for width, want := range map[int][]string{
+		80: {text},
+		30: {"attempt 1 failed", "(phoenix highstate show web-1;", "phoenix highstate run web-1)"},
+		12: {"attempt 1", "failed", "(phoenix", "highstate", "show web-1;", "phoenix", "highstate", "run web-1)"},
+	} {
+		if got := wrapWhole(text, width); !slices.Equal(got, want) {
+			t.Errorf("%d: %q", width, got)
+		}
+	}
+}
+
+func TestFoldLines(t *testing.T) {
+	for _, test := range []struct {
+		text  string
+		width int
+		want  string
+	}{
+		{"short\n", 40, "short\n"},
+		{"highstate  one two three four five six seven eight nine\n\nnext\n", 40,
+			"highstate  one two three four five six\n           seven eight nine\n\nnext\n"},
+		{"highstate  one two three four five six seven eight nine\n", 0, "highstate  one two three four five six seven eight nine\n"},
+		// A digest has the space that it needs.
+		{"12:00:00  key accepted key=0123456789012345678901234567890123\n", 40, "12:00:00  key accepted\n  key=0123456789012345678901234567890123\n"},
+		{"no label in this line, which is longer than there is space\n", 40, "no label in this line, which is longer\nthan there is space\n"},
+	} {
+		if got := foldLines(test.text, test.width); got != test.want {
+			t.Errorf("%q", got)
+		}
 	}
 }

@@ -33,10 +33,16 @@ func newTable(w io.Writer, columns ...string) *table {
 	return t
 }
 
+// goesOn is a cell that goes on from the row above.
+type goesOn struct{}
+
 func (t *table) row(cells ...any) {
 	for i, cell := range cells {
 		text := plain(fmt.Sprint(cell))
-		if text == "" {
+		switch _, more := cell.(goesOn); {
+		case more:
+			text = ""
+		case text == "":
 			text = "-"
 		}
 		if i > 0 {

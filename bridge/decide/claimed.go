@@ -52,7 +52,7 @@ func resolve(self Self, c HighstateView, now time.Time) Step {
 		return Step{Act: Trace, Reason: "the minion does not run it: it is asked whether it has ended"}
 	case c.NoCache:
 		// It does not run, and whether it ran is not known: never publish it again.
-		return wait(now.Add(rereadEvery), "whether and how it ended is not known: the minion's cache_jobs is off (phoenix highstate run --force)")
+		return wait(now.Add(rereadEvery), fmt.Sprintf("whether and how it ended is not known: the minion's cache_jobs is off (phoenix highstate run --force %s)", c.Row.SaltID()))
 	case c.Unknowns >= unknownsToAct && !c.Resent:
 		return publish("the minion does not know its jid: it was not connected")
 	case c.Unknowns >= unknownsToAct:
@@ -73,6 +73,7 @@ func (c HighstateView) notRunning() bool { return !c.NotRunning.IsZero() }
 
 // claimedByPeer decides about a row that another master has claimed.
 func claimedByPeer(self Self, owner Liveness, c HighstateView, now time.Time) Step {
+	r := c.Row
 	switch owner {
 	case Retired, Stopped:
 		if !c.connected(now) {
@@ -83,7 +84,7 @@ func claimedByPeer(self Self, owner Liveness, c HighstateView, now time.Time) St
 		if !c.connected(now) {
 			// A minion may move here without an event, and its former master, which
 			// no longer receives its returns, would wait for ever.
-			if step := c.ping(now, "another master runs it; has it moved here?"); step.Act == Ping {
+			if step := c.ping(now, r.ClaimOwner+" runs it; has it moved here?"); step.Act == Ping {
 				return step
 			}
 			break
@@ -94,21 +95,21 @@ func claimedByPeer(self Self, owner Liveness, c HighstateView, now time.Time) St
 		case c.Unknowns >= unknownsToAct && !c.NoCache && c.SentAs == "" && !self.halts(c.Row):
 			// Its owner would have published by now, or asked. It cannot if the minion's
 			// key is not accepted there any more (salt-key -d), or if it lost the minion.
-			return Step{Act: Take, Reason: "another master has claimed it for long, and the minion does not know the job"}
+			return Step{Act: Take, Reason: r.ClaimOwner + " has claimed it for long, and the minion does not know the job"}
 		case !now.Before(c.kindAt()):
 			// Hot minions are connected to both masters, which must not take each
 			// other's claims. Only the minion itself knows.
-			return Step{Act: Kind, Reason: "another master runs it, and it is connected here"}
+			return Step{Act: Kind, Reason: r.ClaimOwner + " runs it, and it is connected here"}
 		case c.notRunning():
-			return Step{Act: Trace, Reason: "another master runs it, and the minion does not: it is asked whether it has ended"}
+			return Step{Act: Trace, Reason: r.ClaimOwner + " runs it, and the minion does not: it is asked whether it has ended"}
 		case !now.Before(c.peerAskAt()):
-			return Step{Act: Ask, Reason: "another master has run it for long"}
+			return Step{Act: Ask, Reason: r.ClaimOwner + " has run it for long"}
 		}
 	}
 	if at := c.RowAt.Add(rereadEvery); now.Before(at) {
-		return wait(at, "another master runs it")
+		return wait(at, r.ClaimOwner+" runs it")
 	}
-	return Step{Act: Read, Reason: "another master runs it"}
+	return Step{Act: Read, Reason: r.ClaimOwner + " runs it"}
 }
 
 // kindAt is when to ask for the minion's master_type: once after a claim was seen,

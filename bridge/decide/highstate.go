@@ -198,14 +198,14 @@ func Highstate(p Policy, self Self, owner Liveness, c HighstateView, now time.Ti
 		return claimed(self, owner, c, now)
 	case fleet.Failed:
 		if r.Attempt >= p.Attempts {
-			return Step{Act: Rest, Reason: fmt.Sprintf("%d of %d attempts failed (phoenix highstate run)", r.Attempt, p.Attempts)}
+			return Step{Act: Rest, Reason: fmt.Sprintf("%d of %d attempts failed (phoenix highstate show %s; phoenix highstate run %s)", r.Attempt, p.Attempts, r.SaltID(), r.SaltID())}
 		}
 		if at := c.Since.Add(backoff(r.Attempt)); now.Before(at) {
 			return wait(at, fmt.Sprintf("attempt %d failed", r.Attempt))
 		}
 	}
 	if c.SentAs != "" {
-		return Step{Act: Rest, Reason: fmt.Sprintf("%s; it is not sent again (phoenix highstate run)", c.renamedReason())}
+		return Step{Act: Rest, Reason: fmt.Sprintf("%s; it is not sent again (phoenix highstate run %s)", c.renamedReason(), r.SaltID())}
 	}
 	if c.blocked() {
 		if step, waits := c.waitForFree(now); waits {

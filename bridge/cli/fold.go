@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// terminalWidth is the width of the terminal that w writes to; 0: it is none, and nothing
+// is fitted into a width.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		return width
+	}
+	return helpWidth
+}
+
+// leastWidth is the narrowest that anything is fitted into.
+const leastWidth = 40
+
+// label is what stands before the text of a line, in a column of its own.
+var label = regexp.MustCompile(`^\S.*?\s{2,}|^\s+`)
+
+// foldLines breaks the lines of a text that are longer than width at their spaces, and indents
+// what follows to the column in which the text begins. With a width of 0 it changes nothing.
+func foldLines(text string, width int) string {
+	if width <= 0 {
+		return text
+	}
+	width = max(width, leastWidth)
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if len([]rune(line)) <= width {
+			b.WriteString(line + "\n")
+			continue
+		}
+		head := label.FindString(line)
+		if len([]rune(head)) > width/3 {
+			head = ""
+		}
+		rest := strings.TrimPrefix(line, head)
+		longest := 0
+		for _, word := range strings.Fields(rest) {
+			longest = max(longest, len([]rune(word)))
+		}
+		margin := min(len([]rune(head)), max(width-longest, 2))
+		lines := wrapWhole(rest, width-len([]rune(head)))
+		b.WriteString(head + lines[0] + "\n")
+		if left := strings.TrimSpace(strings.TrimPrefix(strings.Join(strings.Fields(rest), " "), lines[0])); left != "" {
+			pad := strings.Repeat(" ", margin)
+			b.WriteString(pad + strings.Join(wrapWhole(left, width-margin), "\n"+pad) + "\n")
+		}
+	}
+	return b.String()
+}
+
+// command is a command in a text: up to the punctuation that ends it.
+var command = regexp.MustCompile(`\bphoenix [a-z][^();,:]*`)
+
+// glue stands for the spaces of a command while a text is wrapped.
+const glue = "\x00"
+
+// wrapWhole wraps a text, and leaves commands that fit into a line whole.
+func wrapWhole(text string, width int) []string {
+	text = command.ReplaceAllStringFunc(text, func(c string) string {
+		if end := strings.TrimRight(c, " "); len([]rune(end)) <= width {
+			return strings.ReplaceAll(end, " ", glue) + c[len(end):]
+		}
+		return c
+	})
+	lines := wrap(text, width)
+	for i, line := range lines {
+		lines[i] = strings.ReplaceAll(line, glue, " ")
+	}
+	return lines
+}
+
+// lastColumn is the width that a terminal has for the last column of a table, beside the
+// others; 0: it is no terminal.
+func lastColumn(w io.Writer, columns []string, rows [][]any) int {
+	width := terminalWidth(w)
+	if width == 0 {
+		return 0
+	}
+	for i, column := range columns[:len(columns)-1] {
+		widest := len([]rune(column))
+		for _, cells := range rows {
+			widest = max(widest, len([]rune(plain(fmt.Sprint(cells[i])))))
+		}
+		width -= widest + 2
+	}
+	return max(width, leastWidth/2)
+}
