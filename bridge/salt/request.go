@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -29,6 +30,13 @@ var (
 	// it: "Some exception handling minion payload", or nothing that can be read.
 	ErrDoubt = errors.New("whether it was done is not known")
 )
+
+// NotSent reports whether an error says that the master was not asked: no connection was
+// made. Each call makes its own, and is repeated only if the master refused it.
+func NotSent(err error) bool {
+	dial, ok := errors.AsType[*net.OpError](err)
+	return ok && dial.Op == "dial" && errors.Is(err, ErrUnreachable)
+}
 
 // The times a master is given to answer. A request lies in a queue until one of
 // its workers is free, so both are long against the answer of an idle one.

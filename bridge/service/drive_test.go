@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -471,5 +473,23 @@ func TestOthersAskRarely(t *testing.T) {
 		if d.calls > 20 {
 			t.Errorf("mute %v: %d jobs in ten minutes", mute, d.calls)
 		}
+	}
+}
+
+// A publish that did not reach the master is repeated when it does, and the minion is not
+// asked about it: without a job cache (cache_jobs) it could not say that it never had it.
+func TestPublishThatWasNotSent(t *testing.T) {
+	d := newDriven(t, "i-1")
+	refused := fmt.Errorf("%w: %w", salt.ErrUnreachable, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
+	d.says = func(salt.Job) error { return refused }
+	if err := d.drive(time.Minute); !errors.Is(err, salt.ErrUnreachable) {
+		t.Fatal(err)
+	}
+	if c := d.engine.highstates["i-1"]; !c.Published.IsZero() || !strings.Contains(c.why, "the master does not answer") {
+		t.Errorf("published %v: %s", c.Published, c.why)
+	}
+	d.says = nil
+	if err := d.drive(10 * time.Minute); err != nil || len(d.published) != 1 || d.published[0].JID != d.row("i-1").ClaimJID {
+		t.Errorf("published: %v, %v", d.published, err)
 	}
 }

@@ -171,7 +171,7 @@ func (d *driver) publish(ctx context.Context, ids []string) error {
 		}
 		return nil
 	}
-	doubt := errors.Is(err, salt.ErrUnreachable) || errors.Is(err, salt.ErrDoubt)
+	doubt := errors.Is(err, salt.ErrUnreachable) && !salt.NotSent(err) || errors.Is(err, salt.ErrDoubt)
 	if err != nil {
 		err = fmt.Errorf("publish highstate %s to %s: %w", jid, plural.Of(len(ids), "minion"), err)
 		if !doubt {
