@@ -43,7 +43,7 @@ func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *
 			PublicKey: string(text)})
 	}
 	if err != nil {
-		return row, fmt.Errorf("%w%s", err, hint(err))
+		return row, fmt.Errorf("%w%s", err, hint(err, id))
 	}
 	if err := acceptPending(ctx, keys, master, id, digest); err != nil {
 		// The row is right: a bridge accepts the key when the master answers.

@@ -114,7 +114,7 @@ func (a Admin) notify(ctx context.Context, ids ...string) {
 	case errors.Is(err, fs.ErrPermission):
 		a.note("no permission to notify the bridge on %s (run as root or as the master's user); it finds out within a few minutes", a.Config.Socket)
 	default:
-		a.note("no bridge answers on %s; the bridges find out within a few minutes", a.Config.Socket)
+		a.note("no bridge answers on %s: those of other masters find out within a few minutes, one on this machine as soon as it runs", a.Config.Socket)
 	}
 }
 
@@ -133,7 +133,7 @@ func (a Admin) apply(ctx context.Context, verb, what string, changes []fleet.Cha
 	for i, r := range results {
 		id := changes[i].Instance()
 		if r.Err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w%s", id, r.Err, hint(r.Err)))
+			faults = append(faults, fmt.Errorf("%s: %w%s", id, r.Err, hint(r.Err, id)))
 			continue
 		}
 		changed = append(changed, id)
@@ -146,15 +146,15 @@ func (a Admin) apply(ctx context.Context, verb, what string, changes []fleet.Cha
 	return rows, errors.Join(faults...)
 }
 
-// hint names the one thing to do about an error, where there is one.
-func hint(err error) string {
+// hint names the one thing to do about an error of an id, where there is one.
+func hint(err error, id string) string {
 	switch {
 	case errors.Is(err, fleet.ErrTerminated):
-		return " (phoenix minions add --again if its name has come again)"
+		return " (phoenix minions add --again " + id + " if its name has come again)"
 	case errors.Is(err, fleet.ErrOtherKey):
-		return " (phoenix keys accept --rebind if the machine was rebuilt)"
+		return " (phoenix keys accept --rebind " + id + " if the machine was rebuilt)"
 	case errors.Is(err, fleet.ErrClaimed):
-		return " (phoenix minions explain shows its progress)"
+		return " (phoenix minions explain " + id + " shows its progress)"
 	}
 	return ""
 }

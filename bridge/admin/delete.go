@@ -33,6 +33,9 @@ type DeletedKey struct {
 func (a Admin) Delete(ctx context.Context, r DeleteKeys) ([]DeletedKey, error) {
 	state, ok := salt.States[r.State]
 	if !ok {
+		if r.State == "" {
+			return nil, config.Invalid(errors.New("--state is needed: accepted, denied, pending or rejected (phoenix keys list shows them)"))
+		}
 		return nil, config.Invalid(fmt.Errorf("--state %q is none of %s", r.State, strings.Join(slices.Sorted(maps.Keys(salt.States)), ", ")))
 	}
 	if len(r.IDs) == 0 {

@@ -143,6 +143,9 @@ func (a Admin) Accept(ctx context.Context, r AcceptKeys) ([]fleet.Minion, error)
 	for _, id := range r.IDs {
 		row, err := a.acceptOrRebind(ctx, keys, master, id, instances[id], r)
 		if err != nil {
+			if !r.Rebind && errors.Is(err, salt.ErrNoKey) {
+				err = fmt.Errorf("%w%s", err, whereIsKey(keys, id))
+			}
 			faults = append(faults, fmt.Errorf("accept key %s: %w", id, err))
 			continue
 		}
@@ -151,6 +154,23 @@ func (a Admin) Accept(ctx context.Context, r AcceptKeys) ([]fleet.Minion, error)
 	}
 	a.notify(ctx, r.IDs...)
 	return rows, errors.Join(faults...)
+}
+
+// whereIsKey says where the key of an id is that is not pending; empty: nowhere here.
+func whereIsKey(keys *salt.Keys, id string) string {
+	for _, of := range []struct {
+		state salt.State
+		say   string
+	}{
+		{salt.Denied, "Salt has denied one, since another key is accepted: if the machine was rebuilt, phoenix keys accept --rebind " + id},
+		{salt.Accepted, "its key is accepted already"},
+		{salt.Rejected, "its key was rejected: phoenix keys delete " + id + " --state rejected, and it is pending at its next auth request"},
+	} {
+		if _, err := keys.Read(id, of.state); err == nil {
+			return " (" + of.say + ")"
+		}
+	}
+	return ""
 }
 
 // RemovedByHand returns the ids whose accepted key was deleted on this master by hand, as
@@ -196,7 +216,7 @@ func (a Admin) Restore(ctx context.Context, r RestoreKeys) ([]string, error) {
 		case !known:
 			fault = fleet.ErrNotFound
 		case row.Status == fleet.Terminate:
-			fault = fmt.Errorf("%w%s", fleet.ErrTerminated, hint(fleet.ErrTerminated))
+			fault = fmt.Errorf("%w%s", fleet.ErrTerminated, hint(fleet.ErrTerminated, id))
 		case row.PublicKey == "":
 			fault = fmt.Errorf("no key is bound to it (phoenix keys accept %s when it is pending)", id)
 		}

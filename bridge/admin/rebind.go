@@ -92,7 +92,7 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) 
 		return nil, fmt.Errorf("rebind key %s: %w", id, err)
 	}
 	if view.Known && view.Row.Status == fleet.Terminate {
-		return nil, fmt.Errorf("rebind key %s: %w%s", id, fleet.ErrTerminated, hint(fleet.ErrTerminated))
+		return nil, fmt.Errorf("rebind key %s: %w%s", id, fleet.ErrTerminated, hint(fleet.ErrTerminated, id))
 	}
 	r := &Rebinding{ID: id, Old: view.Row.KeySHA256, bound: view.Row.KeySHA256, accepted: view.Accepted.Digest}
 	if r.Old == "" {
@@ -137,6 +137,9 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) 
 		}
 	}
 	if r.New == "" || r.State != Unlinked || time.Since(*r.Since) > unlinkedFor {
+		if !view.Known && r.Old == "" {
+			return nil, fmt.Errorf("rebind key %s: %w, and this master has no key of it", id, fleet.ErrNotFound)
+		}
 		return nil, ErrNoOtherKey
 	}
 	return r, nil
@@ -162,8 +165,8 @@ func unlinkedKey(line audit.Line) (digest string, ok bool) {
 }
 
 // Rebind binds the new key of a rebinding that FindRebinding returned, and lets its
-// minion in on this master. Its first highstate is run again. The old key goes through
-// the master, which then changes its AES key, since the old machine knows it.
+// minion in on this master. Its first highstate is run again, unless it was adopted: then
+// one runs only on request. The old key goes through the master, which then changes its AES key, since the old machine knows it.
 func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
 	_, keys, master, err := open.Master(a.Config)
 	if err != nil {
@@ -183,7 +186,7 @@ func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
 		row, err = fleet.ApplyOne(ctx, a.Store, fleet.Bind{InstanceID: r.instance, KeySHA256: r.New, PublicKey: string(r.text), Replaces: r.bound, Rebound: r.Old})
 	}
 	if err != nil {
-		return row, fmt.Errorf("rebind key %s: %w%s", r.ID, err, hint(err))
+		return row, fmt.Errorf("rebind key %s: %w%s", r.ID, err, hint(err, r.ID))
 	}
 	if a.By != Bridge {
 		a.recorded(a.append(slog.LevelInfo, rebound+" by hand", r.ID, "by", a.By, "key", r.New, "bound", r.Old))

@@ -37,8 +37,8 @@ func keysCommand() *cli.Command {
 					"confirmation (with --yes it does not), and exits when the minion answers a ping. A minion whose key was denied\n" +
 					"exits, unless it has rejected_retry: True: start it (systemctl restart salt-minion). If one more key of the id\n" +
 					"is denied meanwhile, its digest is printed. Exit code 9: the key is accepted, and the minion has not answered\n" +
-					"within --wait. The highstate of the minion then runs again. The bridges of the other masters replace the old\n" +
-					"key, too, within two minutes.",
+					"within --wait. The first highstate of the minion then runs again, unless it was adopted: for such a minion, run\n" +
+					"phoenix highstate run. The bridges of the other masters replace the old key, too, within two minutes.",
 				Flags:  append([]cli.Flag{jsonFlag}, acceptFlags...),
 				Action: makingStore(performing(acceptKeys)),
 			},

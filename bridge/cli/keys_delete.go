@@ -40,10 +40,19 @@ func deleteKeys(c *cli.Context) error {
 		err = errors.Join(err, printJSON(c.App.Writer, done))
 	default:
 		for _, k := range done {
-			fmt.Fprintf(c.App.Writer, "%s  %s key deleted, %s\n", plain(k.ID), k.State, keyShown(k.Digest))
+			fmt.Fprintf(c.App.Writer, "%s  %s key deleted, %s%s\n", plain(k.ID), k.State, keyShown(k.Digest), undoDelete(k))
 		}
 	}
 	return err
+}
+
+// undoDelete says how the deletion of an accepted key is undone; of the others there is no
+// need: they come again.
+func undoDelete(k admin.DeletedKey) string {
+	if k.State != "accepted" {
+		return ""
+	}
+	return fmt.Sprintf(" (if it is bound, phoenix keys restore %s writes it again)", plain(k.ID))
 }
 
 // keyShown returns a digest for people.

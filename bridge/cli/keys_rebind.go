@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"phoenix/bridge/admin"
+	"phoenix/bridge/fleet"
 )
 
 // rebindWait is how long keys accept --rebind waits for an auth request, and then for
@@ -30,6 +31,9 @@ func rebindKey(c *cli.Context, a admin.Admin, id string) error {
 	cancel()
 	if errors.Is(err, admin.ErrNoOtherKey) {
 		return fmt.Errorf("%w within %v (on the machine: systemctl restart salt-minion)", err, c.Duration("wait"))
+	}
+	if errors.Is(err, fleet.ErrNotFound) {
+		return fmt.Errorf("%w%s", err, isThere(nearID(id, a.KnownIDs(c.Context))))
 	}
 	if err != nil {
 		return err
@@ -76,15 +80,22 @@ func rebindKey(c *cli.Context, a admin.Admin, id string) error {
 	if err != nil {
 		return err
 	}
-	what := "its first highstate is run again"
-	switch {
-	case row.Adopted() || !a.Config.Highstate.Enabled:
-		what = "no highstate is run again"
-	case !awaitBegin(c.Context, a, r):
-		what = fmt.Sprintf("its first highstate has not begun (phoenix minions explain %s)", plain(id))
-	}
+	what := ranAgain(row, a.Config.Highstate.Enabled, func() bool { return awaitBegin(c.Context, a, r) })
 	_, err = fmt.Fprintf(c.App.Writer, "%s  answers: %s\n", plain(id), what)
 	return err
+}
+
+// ranAgain says what becomes of the highstate of a minion whose key was rebound.
+func ranAgain(row fleet.Minion, enabled bool, begun func() bool) string {
+	switch {
+	case row.Adopted():
+		return "it was adopted, so no highstate is run; if the machine is empty: phoenix highstate run " + plain(row.SaltID())
+	case !enabled:
+		return "no highstate is run (highstate.enabled is false)"
+	case !begun():
+		return fmt.Sprintf("its first highstate has not begun (phoenix minions explain %s)", plain(row.SaltID()))
+	}
+	return "its first highstate is run again"
 }
 
 // awaiting says what is waited for once the key is bound. A minion whose key is denied

@@ -202,3 +202,23 @@ func TestG3_RebindOverAChange(t *testing.T) {
 		})
 	}
 }
+
+// No highstate is run unasked on a minion that was adopted, rebuilt or not: the command that
+// does is printed.
+func TestRanAgain(t *testing.T) {
+	for _, test := range []struct {
+		runner         string
+		enabled, begun bool
+		want           string
+	}{
+		{fleet.RunnerAdopted, true, false, "it was adopted, so no highstate is run; if the machine is empty: phoenix highstate run web-1"},
+		{"", false, false, "no highstate is run (highstate.enabled is false)"},
+		{"", true, false, "its first highstate has not begun (phoenix minions explain web-1)"},
+		{fleet.RunnerRequested, true, true, "its first highstate is run again"},
+	} {
+		row := fleet.Minion{InstanceID: "web-1", HighstateRunner: test.runner}
+		if got := ranAgain(row, test.enabled, func() bool { return test.begun }); got != test.want {
+			t.Errorf("%+v: %s", test, got)
+		}
+	}
+}
