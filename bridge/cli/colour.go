@@ -23,7 +23,7 @@ const (
 // colours are the words that are coloured, where they stand alone: in a cell of a table,
 // or before a colon or comma.
 var colours = map[string]string{
-	"failed": red, "error": red, "STALE": red, "unreadable": red, "NOT READY": red, "TWO BRIDGES": red, "ANOTHER KEY": red, "ATTENTION": red,
+	"failed": red, "error": red, "STALE": red, "unreadable": red, "NOT READY": red, "TWO BRIDGES": red, "ANOTHER KEY": red, "NOT SERVED": red, "KEY NOT DELETED": red, "ATTENTION": red,
 	"NO NEW FIRST HIGHSTATES": red,
 	"warning":                 yellow, "denied": yellow, "rejected": yellow, "draining": yellow, "pending": yellow,
 	"ok": green, "ready": green, "succeeded": green, "done": green,

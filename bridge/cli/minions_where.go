@@ -67,8 +67,9 @@ type whereabouts struct {
 	places  map[string]place
 }
 
-// findMinions asks minions of the fleet to answer, and finds by which master they do.
-func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabouts, error) {
+// findMinions asks minions of the fleet to answer, and finds by which master they do. It
+// stops when none has answered for a time.
+func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion, wait time.Duration) (*whereabouts, error) {
 	cfg := a.Config
 	if _, err := awsenv.IdentifyMaster(c.Context, &cfg, ""); err != nil {
 		return nil, err
@@ -111,7 +112,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 	if err != nil {
 		return nil, err
 	}
-	jobs.quiet = c.Duration("wait")
+	jobs.quiet = wait
 	defer progress(c, fmt.Sprintf("asking %s", plural.Of(len(ids), "minion")))()
 	for chunk := range slices.Chunk(ids, whereChunk) {
 		answers, err := jobs.once(ctx, chunk, call("test.ping"))
@@ -196,7 +197,7 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 	if !c.Args().Present() { // those that are gone are asked for by their ids alone
 		rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return r.Status == fleet.Terminate })
 	}
-	w, err := findMinions(c, a, rows)
+	w, err := findMinions(c, a, rows, c.Duration("wait"))
 	if err != nil {
 		return err
 	}
@@ -299,7 +300,7 @@ func minionsOn(c *cli.Context, a admin.Admin, rows []fleet.Minion, master string
 	if !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID == master }) {
 		return nil, fmt.Errorf("list minions on %s: %w (phoenix masters list)", master, fleet.ErrNotFound)
 	}
-	w, err := findMinions(c, a, rows)
+	w, err := findMinions(c, a, rows, c.Duration("wait"))
 	if err != nil {
 		return nil, err
 	}

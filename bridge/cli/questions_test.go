@@ -261,6 +261,30 @@ func TestRetireAsks(t *testing.T) {
 	a.says(exitOK, "minions retire --yes "+all, "web-10  retired")
 }
 
+// A minion that answers is not retired without a question, however few there are.
+func TestRetireQuestion(t *testing.T) {
+	eleven := strings.Fields(strings.Repeat("web-0 ", 11))
+	for _, test := range []struct {
+		ids    []string
+		living map[string]string
+		want   string
+	}{
+		{[]string{"web-1"}, nil, ""},
+		{[]string{"web-1", "web-2"}, map[string]string{}, ""},
+		{[]string{"web-1"}, map[string]string{"web-1": "salt-1"}, "web-1 is connected: its minion answers through salt-1. Retire web-1 for good, "},
+		{[]string{"web-1", "web-2"}, map[string]string{"web-2": "salt-1", "web-1": "salt-2"}, "2 of them are connected: web-1, web-2. Retire 2 minions (web-1, …) for good, "},
+		{eleven, nil, "Retire 11 minions (web-0, …) for good, "},
+	} {
+		got := retireQuestion(test.ids, test.living)
+		if !strings.HasPrefix(got, test.want) || (got == "") != (test.want == "") || got != "" && !strings.Contains(got, "phoenix minions add --again") {
+			t.Errorf("%v, %v: %s", test.ids, test.living, got)
+		}
+	}
+	if connectedTo("") != "" || connectedTo("salt-1") != "; it is CONNECTED: its minion answers through salt-1" {
+		t.Error(connectedTo("salt-1"))
+	}
+}
+
 // Lists take ids, globs and phases; an id that is not there ends with 7.
 func TestMinionsListFilters(t *testing.T) {
 	a := newAsker(t)
