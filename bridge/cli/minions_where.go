@@ -99,7 +99,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion, wait time.D
 		return nil, err
 	}
 	if err := client.Prove(c.Context); err != nil { // before a wait for its event bus
-		return nil, err
+		return nil, fmt.Errorf("%w; the masters that serve can say more (phoenix masters list)", err)
 	}
 	var report service.Report
 	bridge := api.NewClient(cfg.Socket)
@@ -297,7 +297,8 @@ func minionsOn(c *cli.Context, a admin.Admin, rows []fleet.Minion, master string
 	if _, err := fleet.WithoutBadRows(err); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID == master }) {
+	of := slices.IndexFunc(masters, func(m fleet.Master) bool { return m.InstanceID == master })
+	if of < 0 {
 		return nil, fmt.Errorf("list minions on %s: %w (phoenix masters list)", master, fleet.ErrNotFound)
 	}
 	w, err := findMinions(c, a, rows, c.Duration("wait"))
@@ -310,5 +311,17 @@ func minionsOn(c *cli.Context, a admin.Admin, rows []fleet.Minion, master string
 	if master != w.self && w.several && a.Note != nil {
 		a.Note(fmt.Sprintf("minions that are connected to several masters and answered through another one first are left out; run on %s, this shows all of its minions", master))
 	}
-	return slices.DeleteFunc(rows, func(r fleet.Minion) bool { return w.places[r.SaltID()].Master != master }), nil
+	rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return w.places[r.SaltID()].Master != master })
+	if text := nobodyOn(masters[of], a.Config.Highstate.Lease, time.Now()); len(rows) == 0 && text != "" && a.Note != nil {
+		a.Note(text)
+	}
+	return rows, nil
+}
+
+// nobodyOn says why no minion answers through a master; empty: it serves.
+func nobodyOn(m fleet.Master, lease time.Duration, now time.Time) string {
+	if m.Ready && !admin.Stale(m, lease, now) && m.Status == fleet.Launch {
+		return ""
+	}
+	return fmt.Sprintf("%s is %s, seen %s: no minion answers through it (phoenix minions where shows where they are)", m.InstanceID, masterState(m, lease, now), seenAgo(m, now))
 }

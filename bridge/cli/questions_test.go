@@ -241,6 +241,16 @@ func TestHighstateShow(t *testing.T) {
 	}
 	a.says(exitFailed, "highstate show web-1", "job "+jid+", state.highstate: 1 state,", `Command "false" run: no such unit`,
 		"note: the highstate that was requested has not begun (phoenix minions explain web-1); this is its last state run that is known on this master, state.highstate")
+
+	// A minion that was busy with another state run has run nothing of its highstate.
+	row, err := a.store.Minion(t.Context(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const refused = "20261126030000000000"
+	a.apply(fleet.Claim{InstanceID: "web-1", From: row.ClaimVersion, Owner: "salt-1", Incarnation: "1", JID: refused, Attempt: 1},
+		fleet.Finish{InstanceID: "web-1", JID: refused, Outcome: fleet.Busy})
+	a.says(exitFailed, "highstate show web-1", "job "+jid+", state.highstate: 1 state,", "note: its highstate waits for the end of another state run (phoenix minions explain web-1); ")
 }
 
 // More than ten are not retired without a word, and a dry run retires none.
