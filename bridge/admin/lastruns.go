@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"phoenix/bridge/api"
@@ -48,18 +49,23 @@ func (a Admin) LastRuns(ctx context.Context, rows []fleet.Minion) []LastRun {
 
 // noteKnown notes which runs are known.
 func (a Admin) noteKnown(since *time.Time, err error, searched bool) {
-	from := "the bridge of this machine does not say since when it has read returns"
+	var known []string
 	switch {
 	case err != nil:
-		from = fmt.Sprintf("no bridge says which returns it has read: %v", err)
+		a.note("no bridge answers on %s, so no return that it has read is shown", a.Config.Socket)
 	case since != nil:
-		from = "the bridge of this machine has read returns since " + Clock(*since)
+		known = append(known, "the bridge of this machine has read since "+Clock(*since))
+	default:
+		known = append(known, "the bridge of this machine has read since its start")
 	}
-	besides := fmt.Sprintf("besides, only first highstates are known here (of up to %d minions, also what the job cache of a master has)", maxSearched)
 	if searched {
-		besides = "besides, the job cache of this master and first highstates are known here"
+		known = append(known, "are in the job cache of this master")
 	}
-	a.note("%s; %s", from, besides)
+	last := "were first highstates, of any master"
+	if !searched {
+		last += fmt.Sprintf(" (the job cache of this master is searched for up to %d minions)", maxSearched)
+	}
+	a.note("shown are runs that %s", strings.Join(append(known, last), ", or "))
 }
 
 const (
@@ -136,7 +142,7 @@ func (a Admin) runOf(row fleet.Minion) *lastrun.Run {
 	case row.ClaimJID == "":
 		return nil
 	case phase == decide.PhaseFailed:
-		run.Outcome = lastrun.Failed
+		run.Outcome, run.Text = lastrun.Failed, "ran on "+row.ClaimOwner // which has the states
 	case phase != decide.PhaseDone:
 		return nil
 	}

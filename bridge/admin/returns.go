@@ -49,17 +49,16 @@ func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult
 		return nil, fmt.Errorf("read highstate of %s: %w", id, err)
 	}
 	row, known := rows[id]
-	switch {
-	case !known:
+	if !known {
 		return nil, fmt.Errorf("read highstate of %s: %w", id, fleet.ErrNotFound)
 	}
 	h := &HighstateResult{ID: id, JID: row.ClaimJID, Master: row.ClaimOwner, Retcode: row.Retcode, Failed: []salt.StateResult{}, ChangedStates: []string{}}
-	if row.ClaimJID == "" {
+	if row.ClaimState == fleet.Unclaimed { // nothing ran yet, or its job was refused by a busy minion
 		run := a.lastRun(ctx, id, row)
 		if run == nil {
 			return nil, fmt.Errorf("read highstate of %s: %w (phoenix minions explain %s)", id, ErrNoRun, id)
 		}
-		h.JID, h.Other, h.Retcode = run.JID, run.Function, &run.Retcode
+		h.JID, h.Master, h.Other, h.Retcode = run.JID, "", run.Function, &run.Retcode
 	}
 	states, text, err := salt.ReadReturn(master, h.JID, id)
 	if errors.Is(err, salt.ErrNoReturn) {
@@ -100,6 +99,8 @@ func noFirst(row fleet.Minion, function string) string {
 	switch phase := decide.PhaseOf(row, true, false); {
 	case phase == decide.PhaseAdopted:
 		why = "it was adopted, so no first highstate is on record"
+	case row.ClaimJID != "" && row.ClaimState == fleet.Unclaimed:
+		why = "its highstate waits for the end of another state run (phoenix minions explain " + row.SaltID() + ")"
 	case row.Requested():
 		why = "the highstate that was requested has not begun (phoenix minions explain " + row.SaltID() + ")"
 	case row.WantsHighstate():

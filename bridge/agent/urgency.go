@@ -84,10 +84,10 @@ func (n UrgencyInput) urgency() (Urgency, string) {
 	case !slices.Contains(n.List, n.Current):
 		return Leaving, "its master left the list"
 	case n.Unreachable && len(alternatives) == 0 && len(n.List) > 1:
-		return Now, "its master does not answer, and it knows no other that lives"
+		return Now, "its master does not answer, and the running minion has no other one in its list that is ready"
 	// The minions of a master that was away move back late: it may go again.
 	case len(living) < 2 && n.List[0] != n.Current && !slices.Contains(n.Returned, n.List[0]):
-		return Soon, "another master comes first, and it knows but one that lives"
+		return Soon, "another master is the first of its list now, and of those that the running minion has in its list only one is ready"
 	}
 	return Whenever, "the list changed, and its master serves it"
 }

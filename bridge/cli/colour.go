@@ -23,7 +23,7 @@ const (
 // colours are the words that are coloured, where they stand alone: in a cell of a table,
 // or before a colon or comma.
 var colours = map[string]string{
-	"NOT SAFE": red, "needed": red, "failed": red, "error": red, "STALE": red, "unreadable": red, "NOT READY": red, "HEARTBEAT NOT WRITTEN": red, "TWO BRIDGES": red, "ANOTHER KEY": red, "ATTENTION": red,
+	"NOT SAFE": red, "needed": red, "failed": red, "error": red, "STALE": red, "unreadable": red, "NOT READY": red, "HEARTBEAT NOT WRITTEN": red, "TWO BRIDGES": red, "ANOTHER KEY": red, "NOT SERVED": red, "KEY NOT DELETED": red, "ATTENTION": red,
 	"NO NEW FIRST HIGHSTATES": red,
 	"warning":                 yellow, "LATE": yellow, "not known to be safe": yellow, "not known to be safe yet": yellow, "denied": yellow, "rejected": yellow, "draining": yellow, "pending": yellow,
 	"ok": green, "ready": green, "succeeded": green, "done": green,

@@ -26,8 +26,8 @@ func terminalWidth(w io.Writer) int {
 // leastWidth is the narrowest that anything is fitted into.
 const leastWidth = 40
 
-// label is what stands before the text of a line, in a column of its own.
-var label = regexp.MustCompile(`^\S.*?\s{2,}|^\s+`)
+// label is what stands before the text of a line, in columns of its own.
+var label = regexp.MustCompile(`^\s+|^(?:\S+(?: \S+)*\s{2,})+`)
 
 // foldLines breaks the lines of a text that are longer than width at their spaces, and indents
 // what follows to the column in which the text begins. With a width of 0 it changes nothing.
@@ -43,10 +43,7 @@ func foldLines(text string, width int) string {
 			b.WriteString(line + "\n")
 			continue
 		}
-		head := label.FindString(line)
-		if len([]rune(head)) > width/3 {
-			head = ""
-		}
+		head := label.FindString(string([]rune(line)[:width/2]))
 		rest := strings.TrimPrefix(line, head)
 		longest := 0
 		for _, word := range strings.Fields(rest) {

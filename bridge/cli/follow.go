@@ -31,9 +31,14 @@ func describeFollowing(f fleet.Following, follow string) string {
 		return ""
 	}
 	n := followed(follow, f.Masters)
-	text := fmt.Sprintf("connections: %d, of %s with an accepted key to %s (agent.follow here: %d)", f.Connections, plural.Of(f.Minions, "minion"), plural.Of(f.Masters, "ready master"), n)
+	text := fmt.Sprintf("connections to %s: %d; minions with an accepted key: %d", plural.Of(f.Masters, "ready master"), f.Connections, f.Minions)
+	if n > 1 {
+		text += fmt.Sprintf(", each to follow %s (agent.follow)", plural.Of(n, "master"))
+	}
 	missing := f.Missing(n)
 	switch {
+	case f.Connections > min(n, f.Masters)*f.Minions:
+		return text + "; there are more connections: some minions follow more masters, or their key is not accepted"
 	case missing == 0:
 		return text
 	case n == 1:

@@ -26,7 +26,8 @@ var lastRunFlags = []cli.Flag{
 const lastRunHelp = "--last-run shows state runs that were started in any way: by salt, a schedule, salt-call. The bridge of this\n" +
 	"machine remembers those whose returns it has read since its start, at no cost to the store. For up to 20 minions, the\n" +
 	"job cache of this master is searched for others (keep_jobs_seconds, a day by default). Runs on other masters are\n" +
-	"seen there, and here if the relay passes them on. First highstates, which are in the store, are shown for all masters.\n" +
+	"seen there, and here if the relay passes them on. First highstates, which are in the store, are shown for all masters;\n" +
+	"if one failed elsewhere (\"ran on\"), phoenix highstate show ID names its failed states on that master.\n" +
 	"An accepted minion can send a return in another's name."
 
 func listLastRuns(c *cli.Context, a admin.Admin, rows []fleet.Minion, err error) error {

@@ -67,8 +67,9 @@ type whereabouts struct {
 	places  map[string]place
 }
 
-// findMinions asks minions of the fleet to answer, and finds by which master they do.
-func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabouts, error) {
+// findMinions asks minions of the fleet to answer, and finds by which master they do. It
+// stops when none has answered for a time.
+func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion, wait time.Duration) (*whereabouts, error) {
 	cfg := a.Config
 	if _, err := awsenv.IdentifyMaster(c.Context, &cfg, ""); err != nil {
 		return nil, err
@@ -98,7 +99,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 		return nil, err
 	}
 	if err := client.Prove(c.Context); err != nil { // before a wait for its event bus
-		return nil, err
+		return nil, fmt.Errorf("%w; the masters that serve can say more (phoenix masters list)", err)
 	}
 	var report service.Report
 	bridge := api.NewClient(cfg.Socket)
@@ -111,7 +112,7 @@ func findMinions(c *cli.Context, a admin.Admin, rows []fleet.Minion) (*whereabou
 	if err != nil {
 		return nil, err
 	}
-	jobs.quiet = c.Duration("wait")
+	jobs.quiet = wait
 	defer progress(c, fmt.Sprintf("asking %s", plural.Of(len(ids), "minion")))()
 	for chunk := range slices.Chunk(ids, whereChunk) {
 		answers, err := jobs.once(ctx, chunk, call("test.ping"))
@@ -196,7 +197,7 @@ func whereMinions(c *cli.Context, a admin.Admin) error {
 	if !c.Args().Present() { // those that are gone are asked for by their ids alone
 		rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return r.Status == fleet.Terminate })
 	}
-	w, err := findMinions(c, a, rows)
+	w, err := findMinions(c, a, rows, c.Duration("wait"))
 	if err != nil {
 		return err
 	}
@@ -296,10 +297,11 @@ func minionsOn(c *cli.Context, a admin.Admin, rows []fleet.Minion, master string
 	if _, err := fleet.WithoutBadRows(err); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID == master }) {
+	of := slices.IndexFunc(masters, func(m fleet.Master) bool { return m.InstanceID == master })
+	if of < 0 {
 		return nil, fmt.Errorf("list minions on %s: %w (phoenix masters list)", master, fleet.ErrNotFound)
 	}
-	w, err := findMinions(c, a, rows)
+	w, err := findMinions(c, a, rows, c.Duration("wait"))
 	if err != nil {
 		return nil, err
 	}
@@ -309,5 +311,17 @@ func minionsOn(c *cli.Context, a admin.Admin, rows []fleet.Minion, master string
 	if master != w.self && w.several && a.Note != nil {
 		a.Note(fmt.Sprintf("minions that are connected to several masters and answered through another one first are left out; run on %s, this shows all of its minions", master))
 	}
-	return slices.DeleteFunc(rows, func(r fleet.Minion) bool { return w.places[r.SaltID()].Master != master }), nil
+	rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return w.places[r.SaltID()].Master != master })
+	if text := nobodyOn(masters[of], a.Config.Highstate.Lease, time.Now()); len(rows) == 0 && text != "" && a.Note != nil {
+		a.Note(text)
+	}
+	return rows, nil
+}
+
+// nobodyOn says why no minion answers through a master; empty: it serves.
+func nobodyOn(m fleet.Master, lease time.Duration, now time.Time) string {
+	if m.Ready && !admin.Stale(m, lease, now) && m.Status == fleet.Launch {
+		return ""
+	}
+	return fmt.Sprintf("%s is %s, seen %s: no minion answers through it (phoenix minions where shows where they are)", m.InstanceID, masterState(m, lease, now), seenAgo(m, now))
 }

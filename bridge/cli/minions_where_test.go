@@ -3,6 +3,7 @@ package cli
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix/bridge/admin"
 	"phoenix/bridge/fleet"
@@ -32,6 +33,19 @@ func TestKeyDeletedByHandIsTheReason(t *testing.T) {
 	}
 	if w.places["web-5"].Why != "" || len(w.places) != 3 {
 		t.Errorf("%+v", w.places)
+	}
+}
+
+// A master that does not serve is why no minion answers through it.
+func TestNobodyOn(t *testing.T) {
+	now := time.Now()
+	m := fleet.Master{InstanceID: "salt-2", Status: fleet.Launch, Ready: true, Modified: fleet.FormatTime(now.Add(-2 * time.Second))}
+	if got := nobodyOn(m, 30*time.Second, now); got != "" {
+		t.Errorf("it serves: %s", got)
+	}
+	m.Modified = fleet.FormatTime(now.Add(-5 * time.Minute))
+	if got := nobodyOn(m, 30*time.Second, now); !strings.HasPrefix(got, "salt-2 is STALE") || !strings.Contains(got, "seen 5m0s ago: no minion answers through it") {
+		t.Error(got)
 	}
 }
 

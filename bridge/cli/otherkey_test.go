@@ -32,7 +32,7 @@ func TestAcceptedKeyIsNotTheBoundOne(t *testing.T) {
 	report.Engine.Problems = []service.Problem{{Minion: "web-1", Kind: service.OtherKey, What: "the accepted key is not the bound one"}}
 	serveReport(t, filepath.Join(a.dir, "s"), report)
 	out := a.says(exitOK, "status", "ANOTHER KEY: web-1: another key is accepted since", "phoenix keys delete web-1 --state accepted")
-	if strings.Contains(out, "passed over") {
+	if strings.Contains(out, "NOT SERVED") {
 		t.Errorf("named twice: %s", out)
 	}
 	a.says(exitFailed, "status --check", "1 id with another key")

@@ -61,3 +61,13 @@ func TestFoldLines(t *testing.T) {
 		}
 	}
 }
+
+// The live view is folded, its decisions are cut.
+func TestFolding(t *testing.T) {
+	decision := "  2026-11-27 06:19:42  web-1: key accepted key=0123456789012345678901234567890123"
+	got := folding([]string{"MINIONS  COUNT  MEANING", "", "adopted  1      its key was accepted before Phoenix managed it", decision}, 44)
+	want := []string{"MINIONS  COUNT  MEANING", "", "adopted  1      its key was accepted before", "                Phoenix managed it", decision}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}

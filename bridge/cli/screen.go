@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"strings"
 
 	"golang.org/x/term"
 )
@@ -63,6 +65,7 @@ func (s *screen) draw(lines []string, at *scroller) error {
 	if err != nil || width <= 0 || height <= 0 { // a terminal that does not say
 		width, height = 80, 24
 	}
+	lines = folding(lines, width)
 	at.fit(len(lines), height)
 	_, err = s.out.Write(frameOf(lines[at.offset:], width, height))
 	return err
@@ -84,6 +87,22 @@ func frameOf(lines []string, width, height int) []byte {
 	b.WriteString(clearBelow)
 	return b.Bytes()
 }
+
+// folding folds the lines of a view, but those of decisions, of which there are many.
+func folding(lines []string, width int) []string {
+	var out []string
+	for _, line := range lines {
+		if decision.MatchString(line) {
+			out = append(out, line)
+			continue
+		}
+		out = append(out, strings.Split(strings.TrimSuffix(foldLines(line+"\n", width), "\n"), "\n")...)
+	}
+	return out
+}
+
+// decision begins a line of the view that is one of the last decisions.
+var decision = regexp.MustCompile(`^  \d{4}-\d\d-\d\d `)
 
 func cut(line string, width int) string {
 	if runes := []rune(line); len(runes) > width {

@@ -29,7 +29,7 @@ func statusCommand() *cli.Command {
 			"counts the whole fleet: it counts the minions whose keys are on this master, as of the bridge's last comparison.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "refresh until stopped (q, Ctrl-C)"},
-			&cli.BoolFlag{Name: "check", Usage: "exit 1 if a master is stale or not ready, no bridge answers here, an id has another key, or the circuit breaker is open"},
+			&cli.BoolFlag{Name: "check", Usage: "exit 1 if a master is stale or not ready, no bridge answers here, an id has another key, a key was deleted here by hand or cannot be deleted, or the circuit breaker is open"},
 			&cli.DurationFlag{Name: "interval", Value: watchEvery, Usage: "with --watch: time between refreshes"}},
 		Action: withStore(showStatus),
 	}
@@ -172,8 +172,6 @@ func busOf(b service.BusReport) string {
 		words[0] = "NOT connected: " + b.Error
 	}
 	switch {
-	case b.Events > 0 && b.Framing != "":
-		words = append(words, fmt.Sprintf("%s read (framing: %s)", plural.Of(b.Events, "event"), b.Framing))
 	case b.Events > 0:
 		words = append(words, plural.Of(b.Events, "event")+" read")
 	case b.Connected:
@@ -191,7 +189,7 @@ func workOf(e service.Status) string {
 	for _, of := range []struct {
 		n          int
 		noun, rest string
-	}{{e.Waiting, "minion", "to check"}, {e.Running, "first highstate", "under way here"}, {e.Queued, "first highstate", "queued"}, {e.Deletes, "minion", "whose keys are to be deleted"}} {
+	}{{e.Waiting, "minion", "to check"}, {e.Running, "first highstate", "under way here"}, {e.Queued, "first highstate", "queued"}, {e.Later, "first highstate", "not begun, or to be tried again (phoenix highstate list)"}, {e.Deletes, "minion", "whose keys are to be deleted"}} {
 		if of.n > 0 {
 			words = append(words, plural.Of(of.n, of.noun)+" "+of.rest)
 		}
@@ -205,7 +203,7 @@ func workOf(e service.Status) string {
 // shownProblems is as many of a kind as fit a screen.
 const shownProblems = 10
 
-// printProblems names minions that are passed over, while all others are served.
+// printProblems names minions that are not served, or odd, while all others are served.
 func printProblems(w io.Writer, e service.Status) {
 	all := 0
 	for kind, n := range e.Problem {
@@ -215,11 +213,22 @@ func printProblems(w io.Writer, e service.Status) {
 	}
 	problems := slices.DeleteFunc(slices.Clone(e.Problems), func(p service.Problem) bool { return p.Kind == service.OtherKey })
 	for _, p := range problems[:min(len(problems), shownProblems)] {
-		fmt.Fprintf(w, "passed over: %s: %s\n", plain(p.Minion), plain(p.What))
+		fmt.Fprintf(w, "%s: %s: %s\n", problemIs(p.Kind), plain(p.Minion), plain(p.What))
 	}
 	if more := all - shownProblems; more > 0 {
-		fmt.Fprintf(w, "passed over: %d more%s\n", more, allByJSON)
+		fmt.Fprintf(w, "not served, or odd: %d more%s\n", more, allByJSON)
 	}
+}
+
+// problemIs says in words what a problem is for its minion.
+func problemIs(kind service.ProblemKind) string {
+	switch kind {
+	case service.KeyRemoved, service.BadRow, service.BadKey:
+		return "NOT SERVED"
+	case service.Undeletable:
+		return "KEY NOT DELETED"
+	}
+	return "odd"
 }
 
 // printQueue prints the counts of messages and the findings of reconciling.

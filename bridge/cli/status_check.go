@@ -39,6 +39,9 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 	if n := otherKeys(o); n > 0 {
 		why = append(why, plural.Of(n, "id")+" with another key")
 	}
+	if n := notServed(o); n > 0 {
+		why = append(why, plural.Of(n, "minion")+" whose key here was deleted by hand, or cannot be deleted (phoenix status names them)")
+	}
 	if n := len(o.BadRows); n > 0 {
 		why = append(why, plural.Of(n, "row")+" that cannot be decoded")
 	}
@@ -46,6 +49,18 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s", errUnwell, strings.Join(why, "; "))
+}
+
+// notServed counts the minions whose keys were deleted by hand, or cannot be deleted. Rows
+// and other keys are counted by themselves, and keys that cannot be read may be a stranger's.
+func notServed(o *admin.Overview) (n int) {
+	if o.Bridge == nil {
+		return 0
+	}
+	for _, kind := range []service.ProblemKind{service.KeyRemoved, service.Undeletable} {
+		n += o.Bridge.Engine.Problem[kind]
+	}
+	return n
 }
 
 // otherKeys counts the ids with another key. A bridge counts accepted ones, and names some.

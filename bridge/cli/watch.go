@@ -146,7 +146,11 @@ func repeatStatus(c *cli.Context, cfg config.Config, store fleet.Store, every ti
 func watched(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration, decisions int) string {
 	var b bytes.Buffer
 	host, _ := os.Hostname()
-	fmt.Fprintf(&b, "phoenix status on %s, %s, every %v\n\n", host, admin.TimeOfDay(time.Now()), every)
+	keys := ""
+	if decisions == watchLines { // on a screen
+		keys = "  q: quit, j k: scroll"
+	}
+	fmt.Fprintf(&b, "phoenix status on %s, %s, every %v%s\n\n", host, admin.TimeOfDay(time.Now()), every, keys)
 	ctx, cancel := context.WithTimeout(c.Context, lookWithin)
 	defer cancel()
 	o, err := admin.Admin{Config: cfg, Store: store}.Status(ctx, admin.CountCheaply)

@@ -32,7 +32,7 @@ func fold(lines []audit.Line) []folded {
 			f := &out[n]
 			f.last = line
 			f.count++
-			if len(f.named) < foldNamed {
+			if len(f.named) < foldNamed && line.Minion != "" {
 				f.named = append(f.named, line.Minion)
 			}
 			continue
@@ -58,7 +58,9 @@ func kind(line audit.Line) string {
 func (f folded) line(zone clock) string {
 	line := f.last
 	if f.count == 1 {
-		line.Text = line.Minion + ": " + line.Text
+		if line.Minion != "" { // else it is about no id, as the start of a bridge
+			line.Text = line.Minion + ": " + line.Text
+		}
 		return zone.decided(line)
 	}
 	more := ""
@@ -66,7 +68,10 @@ func (f folded) line(zone clock) string {
 		more = ", …"
 	}
 	words := strings.Split(kind(line), "\x00")
-	line.Text = fmt.Sprintf("%d times: %s (%s%s)", f.count, strings.Join(words, " "), strings.Join(f.named, ", "), more)
+	line.Text = fmt.Sprintf("%d times: %s", f.count, strings.Join(words, " "))
+	if f.named[0] != "" {
+		line.Text += fmt.Sprintf(" (%s%s)", strings.Join(f.named, ", "), more)
+	}
 	line.More = nil
 	return zone.decided(line)
 }

@@ -22,6 +22,10 @@ func TestFold(t *testing.T) {
 	}
 	log.Info("key accepted", "minion", "db-1", "rule", "listed")
 	log.Warn("highstate erred", "minion", "db-1", "jid", "1", "retcode", 2)
+	log.Info("bridge started", "master", "salt-1")
+	for range 2 {
+		log.Info("bridge stopped", "master", "salt-1")
+	}
 	if err := audit.Append(path, text.Bytes(), audit.MaxFile); err != nil {
 		t.Fatal(err)
 	}
@@ -30,10 +34,11 @@ func TestFold(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fold(lines)
-	if len(got) != 3 {
+	if len(got) != 5 {
 		t.Fatalf("%d lines", len(got))
 	}
-	for i, want := range []string{"400 times: key accepted rule=bound (web-0, web-1, web-2, …)", "db-1: key accepted rule=listed", "db-1: highstate erred jid=1 retcode=2"} {
+	for i, want := range []string{"400 times: key accepted rule=bound (web-0, web-1, web-2, …)", "db-1: key accepted rule=listed", "db-1: highstate erred jid=1 retcode=2",
+		"  bridge started master=salt-1", "  2 times: bridge stopped"} {
 		if line := got[i].line(newClock(time.Now())); !strings.HasSuffix(line, want) {
 			t.Errorf("%q, not %q", line, want)
 		}

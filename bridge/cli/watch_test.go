@@ -71,7 +71,7 @@ func TestStatusIsWatchedInATerminal(t *testing.T) {
 		return shows(lines, "listed", "1", "in the fleet, has not sent an auth request yet") && showsPart(lines, "master-1") &&
 			showsPart(lines, "bridge: none answers") && showsPart(lines, "web-1: key accepted rule=listed")
 	})
-	if first := term.lines()[0]; !strings.HasPrefix(first, "phoenix status on ") || !strings.HasSuffix(first, "every 500ms") {
+	if first := term.lines()[0]; !strings.HasPrefix(first, "phoenix status on ") || !strings.HasSuffix(first, "every 500ms  q: quit, j k: scroll") {
 		t.Errorf("it begins with %q", first)
 	}
 	expect(t, store, "web-2")

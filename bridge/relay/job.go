@@ -88,14 +88,17 @@ func (r *records) missing(job *record, id, self string) Missing {
 	case via == here:
 		m.Master, m.Why = self, "it has not answered"
 	case at == nil:
-		m.Why = fmt.Sprintf("on %s, which is no peer now", via)
+		m.Why = fmt.Sprintf("on %s, which this master's relay does not know now: it was retired, or has no relay", via)
 	default:
 		t := at.combined()
 		if t.State == statePublished {
 			m.Why = fmt.Sprintf("on %s, which published it: it has not answered", via)
 			break
 		}
-		m.Why = fmt.Sprintf("on %s, where it is %s", via, t.State)
+		m.Why = fmt.Sprintf("on %s, where the job is %s", via, t.State)
+		if t.State == stateUnreachable {
+			m.Why = fmt.Sprintf("on %s, which is unreachable for this master's relay", via)
+		}
 		if t.Why != "" {
 			m.Why += ": " + t.Why
 		}

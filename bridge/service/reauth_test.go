@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"phoenix/bridge/event"
 	"phoenix/bridge/salt"
 )
 
@@ -45,5 +46,21 @@ func TestMinionAuthenticatesAnew(t *testing.T) {
 	r.runFor(10 * time.Second)
 	if len(r.engine.jobs) != pings+1 {
 		t.Error("a minion that is connected is pinged")
+	}
+}
+
+// TestStatusCountsWhatWaits: a highstate whose next attempt is due later is work that waits.
+func TestStatusCountsWhatWaits(t *testing.T) {
+	r := newRig(t, openSQLite(t), func(*Config) {})
+	r.bearer("web-1")
+	r.inbox.Enqueue("web-1", true)
+	r.step()
+	if s := r.engine.Status(); s.Running != 1 || s.Later != 0 {
+		t.Errorf("while it runs: %+v", s)
+	}
+	r.inbox.Return(event.Return{ID: "web-1", JID: r.salt.published[0].JID, Fun: "state.highstate", Retcode: 2})
+	r.step()
+	if s := r.engine.Status(); s.Running != 0 || s.Later != 1 {
+		t.Errorf("before its second attempt: %+v", s)
 	}
 }

@@ -26,6 +26,7 @@ type Status struct {
 	Queued  int    `json:"queued"`  // of those, waiting for a slot
 	Blocked int    `json:"blocked"` // of those, kept from it by a state run of somebody else
 	Halted  int    `json:"halted"`  // of those, waiting for the circuit breaker
+	Later   int    `json:"later"`   // of those that no master runs, to be tried or checked again at a known time
 	Breaker string `json:"breaker"` // why the circuit breaker is open, as this bridge read it last; empty: it is closed
 	Fault   string `json:"held"`    // what delays some of the work; empty: nothing
 	// Stages says what delays which kind of work; the others continue.
@@ -93,6 +94,9 @@ func (e *Engine) publishStatus() {
 		}
 		if c.halted {
 			s.Halted++
+		}
+		if c.Row.ClaimState != fleet.Claimed && !c.queued && !c.halted && !c.until.IsZero() {
+			s.Later++
 		}
 		if len(s.Highstate) < maxProgress {
 			p := Progress{Minion: id, State: c.Row.ClaimState, Owner: c.Row.ClaimOwner,
