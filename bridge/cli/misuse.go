@@ -31,7 +31,7 @@ func tellMisuse(commands []*cli.Command) {
 			do := c.Action
 			c.Action = func(c *cli.Context) error {
 				if c.Args().Present() {
-					return usageError(fmt.Errorf("%s takes no operand like %q", c.Command.HelpName, c.Args().First()))
+					return usageError(fmt.Errorf("%s takes no operand, and has been given %q; see %s --help", c.Command.HelpName, c.Args().First(), c.Command.HelpName))
 				}
 				return do(c)
 			}
@@ -118,6 +118,9 @@ func noHelp(err error, app *cli.App) error {
 	return usageError(err)
 }
 
+// maxListed is how many commands an error has room for.
+const maxListed = 10
+
 // noCommand names the command that was perhaps meant: one of these, or else one below them.
 func noCommand(name string, commands []*cli.Command, above string) error {
 	var here, below []string
@@ -135,7 +138,17 @@ func noCommand(name string, commands []*cli.Command, above string) error {
 	if len(here) == 0 {
 		here = below
 	}
-	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, spelling.DidYouMean(here), above))
+	perhaps := spelling.DidYouMean(here)
+	if perhaps == "" && len(commands) <= maxListed {
+		var all []string
+		for _, c := range commands {
+			if !c.Hidden && c.Name != "help" {
+				all = append(all, c.Name)
+			}
+		}
+		perhaps = " (there are " + strings.Join(all, ", ") + ")"
+	}
+	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, perhaps, above))
 }
 
 func distance(a, b string) int { return spelling.Distance(a, b) }
