@@ -125,7 +125,7 @@ func noBridge(cfg config.Config) string {
 	if cfg.OnDynamoDB() {
 		return text + "those of other masters find out within a few minutes; if this machine is a master, systemctl start phoenix-bridge"
 	}
-	return text + "nothing follows from this until it runs (systemctl start phoenix-bridge)"
+	return text + "it acts on this once it runs (systemctl start phoenix-bridge)"
 }
 
 // apply applies changes, notifies the bridge, and returns the rows as they are then.

@@ -33,12 +33,18 @@ func breakLines(text string, first, width int) []string {
 	return append(lines, line)
 }
 
-// programs begin a command within a sentence, and groups are those of their words that
-// need another one.
+// programs begin a command within a sentence; tools do so before a flag, a path or a function
+// alone, since they are words, too. groups are those of their words that need another one.
 var (
-	programs = []string{"phoenix", "systemctl", "journalctl", "salt", "salt-call", "salt-key", "salt-run", "aws", "ls", "less", "chown"}
+	programs = []string{"phoenix", "systemctl", "journalctl", "aws"}
+	tools    = []string{"salt", "salt-call", "salt-key", "salt-run", "ls", "less", "chown"}
 	groups   = []string{"minions", "masters", "keys", "highstate", "jobs", "identity", "store"}
 )
+
+// begins reports whether a command begins with a word before another one.
+func begins(word, next string) bool {
+	return slices.Contains(programs, word) || slices.Contains(tools, word) && strings.ContainsAny(next, "-/.")
+}
 
 // unbreakable returns the words of a text, those of a command together. A command ends at
 // punctuation, or at the first plain word that neither its program, nor a group, nor a flag
@@ -46,14 +52,15 @@ var (
 func unbreakable(text string) (parts []string) {
 	before := ""  // the last word, if it is within a command
 	bare := false // that command has no word yet, only flags
-	for _, word := range strings.Fields(text) {
+	words := append(strings.Fields(text), "")
+	for i, word := range words[:len(words)-1] {
 		program := strings.TrimLeft(word, "(")
 		switch {
 		case before != "" && (bare || slices.Contains(groups, before) || strings.HasPrefix(before, "-") || strings.ContainsFunc(word, notLower)):
 			parts[len(parts)-1] += " " + word
 			bare = bare && (strings.HasPrefix(word, "-") || strings.HasPrefix(before, "-"))
 			before = word
-		case slices.Contains(programs, program):
+		case begins(program, words[i+1]):
 			parts = append(parts, word)
 			before, bare = program, true
 		default:
