@@ -55,11 +55,11 @@ func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	masters, err := newAdmin(c, cfg, store).Masters(c.Context)
 	now, relays := time.Now(), relayStates(c.Context, cfg.Socket)
 	if !c.Bool("wide") {
-		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "LAST HEARTBEAT"}, func(m fleet.Master) []any {
+		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "HEARTBEAT"}, func(m fleet.Master) []any {
 			return []any{m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, relayState(m, relays), connected(m, cfg.Highstate.Lease, now), seenAgo(m, now)}
 		})
 	}
-	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "HEARTBEATS", "LAST HEARTBEAT"}, func(m fleet.Master) []any {
+	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "BEATS", "HEARTBEAT"}, func(m fleet.Master) []any {
 		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), connected(m, cfg.Highstate.Lease, now), m.Heartbeat, seenAgo(m, now)}
 	})
 }

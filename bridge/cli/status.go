@@ -67,7 +67,7 @@ func showStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 
 func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	w = paint(w)
-	t := newTable(w, "MASTER", "STATE", "ADDRESS", "CONNECTED", "LAST HEARTBEAT")
+	t := newTable(w, "MASTER", "STATE", "ADDRESS", "CONNECTED", "HEARTBEAT")
 	now := time.Now()
 	for _, m := range o.Masters {
 		t.row(m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, connected(m, cfg.Highstate.Lease, now), seenAgo(m, now))
