@@ -8,7 +8,7 @@ import (
 )
 
 // breakLines breaks a text into lines no wider than width, the first one than first, between
-// words and never within a command, which may be copied: one that a line begins with has that
+// words and never within a command, which may be copied: one for which a line is begun has that
 // line for itself. A word or a command that is wider is not broken. A width of 0 is no limit.
 func breakLines(text string, first, width int) []string {
 	if width == 0 || len([]rune(text)) <= first {
@@ -16,19 +16,17 @@ func breakLines(text string, first, width int) []string {
 	}
 	var lines []string
 	limit := first
-	line, begun := "", "" // and what the line begins with
+	line, begun := "", "" // and what a line after the first begins with
 	for _, part := range unbreakable(text) {
 		switch {
 		case line == "":
 			line = part
 		case len([]rune(line))+1+len([]rune(part)) > limit, strings.Contains(begun, " "):
 			lines = append(lines, line)
-			line, limit = part, width
+			line, begun, limit = part, part, width
 		default:
 			line += " " + part
-			continue
 		}
-		begun = part
 	}
 	return append(lines, line)
 }

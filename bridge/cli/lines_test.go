@@ -29,6 +29,7 @@ func TestBreakLines(t *testing.T) {
 			[]string{"look first:", "phoenix --config phoenix.yaml minions explain web-1;", "if the machine was rebuilt:", "phoenix keys accept --rebind web-1"}},
 		{"for each: phoenix keys accept --rebind ID if the accepted key is right", 20, 20,
 			[]string{"for each:", "phoenix keys accept --rebind ID", "if the accepted key", "is right"}},
+		{"phoenix status on salt-1, at noon", 30, 30, []string{"phoenix status on salt-1, at", "noon"}},
 		{"no crontab calls salt-key or runs states in less than an hour", 20, 20, []string{"no crontab calls", "salt-key or runs", "states in less than", "an hour"}},
 		{"remove it (ls -lb /etc/salt/pki) and systemctl restart salt-master", 12, 12,
 			[]string{"remove it", "(ls -lb /etc/salt/pki)", "and", "systemctl restart salt-master"}},
