@@ -76,7 +76,11 @@ func (a Admin) checkIDs(ids []string) error {
 	valid := a.Config.ValidID()
 	for _, id := range ids {
 		if !valid(id) {
-			return config.Invalid(fmt.Errorf("minion id %q does not match id_pattern %s", id, a.Config.IDPattern))
+			others := ""
+			if len(ids) > 1 {
+				others = "; nothing was done for the others either"
+			}
+			return config.Invalid(fmt.Errorf("minion id %q does not match id_pattern %s%s", id, a.Config.IDPattern, others))
 		}
 	}
 	return nil

@@ -60,26 +60,8 @@ func foldLines(text string, width int) string {
 	return b.String()
 }
 
-// command is a command in a text: up to the punctuation that ends it.
-var command = regexp.MustCompile(`\bphoenix [a-z][^();,:]*`)
-
-// glue stands for the spaces of a command while a text is wrapped.
-const glue = "\x00"
-
-// wrapWhole wraps a text, and leaves commands that fit into a line whole.
-func wrapWhole(text string, width int) []string {
-	text = command.ReplaceAllStringFunc(text, func(c string) string {
-		if end := strings.TrimRight(c, " "); len([]rune(end)) <= width {
-			return strings.ReplaceAll(end, " ", glue) + c[len(end):]
-		}
-		return c
-	})
-	lines := wrap(text, width)
-	for i, line := range lines {
-		lines[i] = strings.ReplaceAll(line, glue, " ")
-	}
-	return lines
-}
+// wrapWhole wraps a text, and leaves commands whole.
+func wrapWhole(text string, width int) []string { return breakLines(text, width, width) }
 
 // lastColumn is the width that a terminal has for the last column of a table, beside the
 // others; 0: it is no terminal.

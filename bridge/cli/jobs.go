@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,13 +133,26 @@ func printRelay(w io.Writer, r *relay.Status) {
 		fmt.Fprintf(w, "  data of minions is not shared: %s\n", plain(r.Data))
 	}
 	if l := r.Lost; l != nil && time.Since(l.At) < shownLost {
-		fmt.Fprintf(w, "  job %s (%s) did not reach %s: %s; missing: %s\n", l.JID, plain(l.Function), l.Master, plain(l.Why), missingOf(*l))
+		fmt.Fprintln(w, "  "+lostJob(*l, r.Peers, time.Now()))
 	}
+}
+
+// lostJob says which job did not reach a master, and that it is over if it is.
+func lostJob(l relay.Lost, peers []relay.Peer, now time.Time) string {
+	text := fmt.Sprintf("%s ago job %s (%s) did not reach %s", age(now.Sub(l.At)), l.JID, plain(l.Function), plain(l.Master))
+	if slices.ContainsFunc(peers, func(p relay.Peer) bool { return p.Master == l.Master && p.Connected }) {
+		text += ", which is connected now"
+	} else {
+		text += ": " + clip(plain(l.Why), shownWhy)
+	}
+	return text + "; missing: " + missingOf(l)
 }
 
 const (
 	// shownLost is for how long status shows a job that did not reach a master.
 	shownLost = 10 * time.Minute
+	// shownWhy is how much of the reason it shows.
+	shownWhy = 120
 	// shownMissing is how many of its minions it names.
 	shownMissing = 5
 )

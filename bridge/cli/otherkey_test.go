@@ -107,7 +107,7 @@ func TestMoreProblemsThanStatusNames(t *testing.T) {
 		putKey(t, pki, "minions_denied", fmt.Sprintf("zz-%03d", i), lab.UnknownKey())
 	}
 	serveReport(t, filepath.Join(a.dir, "s"), report)
-	out := a.says(exitOK, "status", "passed over: web-09: deleted by hand\n", "passed over: 17 more (phoenix status --json names all)\n",
+	out := a.says(exitOK, "status", "NOT SERVED: web-09: deleted by hand\n", "not served, or odd: 17 more (phoenix status --json names all)\n",
 		"ANOTHER KEY: 15 more (phoenix status --json names all)\n", "ANOTHER KEY: 25 keys not examined, since there are so many (phoenix keys list --state denied)\n",
 		": 25: web-00 ", " web-09 and 15 more (phoenix status --json names all)\n")
 	if strings.Contains(out, "web-10") {

@@ -114,12 +114,15 @@ func TestHistory(t *testing.T) {
 	if err := audit.Append(filepath.Join(a.dir, "audit.log"), lines.Bytes(), audit.MaxFile); err != nil {
 		t.Fatal(err)
 	}
-	a.apply(fleet.Add{InstanceID: "web-1", Group: "web"}, fleet.Add{InstanceID: "db-1"}, fleet.Retire{InstanceID: "db-1"})
+	a.apply(fleet.Add{InstanceID: "web-1", Group: "web"}, fleet.Add{InstanceID: "web-3", Group: "web"}, fleet.Add{InstanceID: "db-1"}, fleet.Retire{InstanceID: "db-1"})
 	a.beat("salt-1", true, 0)
 	a.beat("salt-2", true, 0)
-	all := a.says(exitOK, "history", "key accepted  rule=listed", "key refused", "row is listed  group=web", "row is terminated", "run phoenix history on them (salt-2)", "the audit trail of salt-1 begins at ")
-	if strings.Index(all, "key accepted") > strings.Index(all, "row is terminated") {
+	all := a.says(exitOK, "history", "key accepted  rule=listed", "key refused", "last change: listed  group=web", "last change: terminated", "run phoenix history on them (salt-2)", "the audit trail of salt-1 begins at ")
+	if strings.Index(all, "key accepted") > strings.Index(all, "last change: terminated") {
 		t.Errorf("not in order: %s", all)
+	}
+	if strings.Count(all, " web-1 ") != 1 { // the decision has changed the row
+		t.Errorf("one thing twice: %s", all)
 	}
 	if one := a.says(exitOK, "history web-1", "key accepted"); strings.Contains(one, "web-2") || strings.Contains(one, "db-1") {
 		t.Errorf("of others, too: %s", one)
@@ -130,8 +133,19 @@ func TestHistory(t *testing.T) {
 	a.says(exitNotFound, "history web-1 web-9", "key accepted", "read history web-9: not in the fleet")
 	a.says(exitUsage, "history --since soon", `"soon" is no time`)
 	a.says(exitUsage, "history --since 1h --until 2h", "is not before")
+	// Without a bridge and a configured id, a source is called as its bridge would call it.
+	for i, arg := range a.args {
+		if arg == "--instance-id" {
+			nameless := a
+			nameless.args = append(slices.Clone(a.args[:i]), a.args[i+2:]...)
+			host, err := os.Hostname()
+			if text := nameless.says(exitOK, "history web-1", " "+host+" "); err != nil || strings.Contains(text, "this machine") {
+				t.Errorf("%v: %s", err, text)
+			}
+		}
+	}
 	var h admin.History
-	if err := json.Unmarshal([]byte(a.jsonOf("history --json --since 1h")), &h); err != nil || len(h.Events) != 4 || len(h.Notes) != 2 || len(h.Others) != 1 || h.Oldest == nil {
+	if err := json.Unmarshal([]byte(a.jsonOf("history --json --since 1h")), &h); err != nil || len(h.Events) != 5 || len(h.Notes) != 2 || len(h.Others) != 1 || h.Oldest == nil {
 		t.Errorf("%+v, %v", h, err)
 	}
 	// The decisions of another master, between those of this one.
@@ -154,7 +168,7 @@ func TestHistory(t *testing.T) {
 		events = append(events, e.Source+" "+e.What)
 	}
 	if claimed := slices.Index(events, "salt-2 highstate claimed"); claimed < 1 || slices.Index(events, "salt-1 key refused") < claimed ||
-		slices.Contains(events, "salt-2 long before") || len(events) != 5 {
+		slices.Contains(events, "salt-2 long before") || len(events) != 6 {
 		t.Errorf("merged: %v", events)
 	}
 	if len(merged.Others) != 0 || strings.Contains(strings.Join(merged.Notes, " "), "run phoenix history") {
@@ -176,7 +190,8 @@ func TestHistory(t *testing.T) {
 		{"", "03:55", "26 02:49:44 to 26 03:49:44"},
 		{"04:30", "", "25 04:30:00 to 26 03:49:44"},
 		{"2026-11-25 01:00", "2026-11-27 01:00", "25 01:00:00 to 26 03:49:44"},
-		{"1h", "2h", "26 02:49:44 to 26 01:49:44"}, // an error of History
+		{"1h", "2h", "26 02:49:44 to 26 01:49:44"},       // an error of History
+		{"03:00", "02:00", "26 03:00:00 to 26 02:00:00"}, // and so is this: until tomorrow is not meant
 	} {
 		since, until, err := period(p.since, p.until, now)
 		if got := since.Format("02 15:04:05") + " to " + until.Format("02 15:04:05"); err != nil || got != p.want {

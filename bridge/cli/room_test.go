@@ -28,20 +28,6 @@ func TestLastColumn(t *testing.T) {
 	}
 }
 
-// A command is not broken where a line has room for it.
-func TestWrapWhole(t *testing.T) {
-	const text = "attempt 1 failed (phoenix highstate show web-1; phoenix highstate run web-1)"
-	for width, want := range map[int][]string{
-		80: {text},
-		30: {"attempt 1 failed", "(phoenix highstate show web-1;", "phoenix highstate run web-1)"},
-		12: {"attempt 1", "failed", "(phoenix", "highstate", "show web-1;", "phoenix", "highstate", "run web-1)"},
-	} {
-		if got := wrapWhole(text, width); !slices.Equal(got, want) {
-			t.Errorf("%d: %q", width, got)
-		}
-	}
-}
-
 func TestFoldLines(t *testing.T) {
 	for _, test := range []struct {
 		text  string
@@ -54,6 +40,8 @@ func TestFoldLines(t *testing.T) {
 		{"highstate  one two three four five six seven eight nine\n", 0, "highstate  one two three four five six seven eight nine\n"},
 		// A digest has the space that it needs.
 		{"12:00:00  key accepted key=0123456789012345678901234567890123\n", 40, "12:00:00  key accepted\n  key=0123456789012345678901234567890123\n"},
+		{"why  attempt 1 failed (phoenix highstate show web-1; phoenix highstate run web-1)\n", 40,
+			"why  attempt 1 failed\n     (phoenix highstate show web-1;\n     phoenix highstate run web-1)\n"},
 		{"no label in this line, which is longer than there is space\n", 40, "no label in this line, which is longer\nthan there is space\n"},
 	} {
 		if got := foldLines(test.text, test.width); got != test.want {

@@ -275,7 +275,7 @@ def highstate(*minions, **flags):
     ids, show the first highstates that are pending, running or failed.
 
     force
-        True to abandon one that is running.
+        True: also if one is running. Its result is not recorded, and it is not stopped.
 
     all
         True, without ids: show those that are done, too.
