@@ -24,7 +24,7 @@ const (
 	pingEvery = 2 * time.Minute
 	// authSettles: the event that a minion has authenticated is sent before it has the
 	// answer. One that has just started sends a start event within this time.
-	authSettles = 5 * time.Second
+	authSettles = 10 * time.Second
 	// connectedFor: how long a minion counts as connected after its last message. If
 	// that is wrong, the job reaches nobody and is resolved later.
 	connectedFor = 5 * time.Minute

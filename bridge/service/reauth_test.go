@@ -30,7 +30,7 @@ func TestMinionAuthenticatesAnew(t *testing.T) {
 	if len(r.engine.jobs) != pings {
 		t.Error("it is pinged before it can have the answer")
 	}
-	r.runFor(10 * time.Second)
+	r.runFor(15 * time.Second)
 	if len(r.engine.jobs) != pings+1 {
 		t.Fatalf("after it authenticated: %d pings, before: %d", len(r.engine.jobs), pings)
 	}
@@ -43,7 +43,7 @@ func TestMinionAuthenticatesAnew(t *testing.T) {
 		t.Errorf("%d jobs", n)
 	}
 	accepts("web-1") // as all minions do whenever the AES key changes
-	r.runFor(10 * time.Second)
+	r.runFor(15 * time.Second)
 	if len(r.engine.jobs) != pings+1 {
 		t.Error("a minion that is connected is pinged")
 	}
