@@ -99,8 +99,10 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) 
 		r.Old = view.Accepted.Digest
 	}
 	if bound := view.Row.KeySHA256; bound != "" && view.Accepted.Digest != "" && view.Accepted.Digest != bound && view.Accepted.Digest != seen &&
-		(view.Denied.Digest == bound || view.Pending.Digest == bound) {
-		r.Old = view.Accepted.Digest // it was rebound on another master; the old key is accepted here
+		(view.Denied.Digest == bound || view.Pending.Digest == bound || view.Accepted.Digest == view.Row.ReplacedSHA256) {
+		// It was rebound on another master; the old key is accepted here. The new one may not
+		// have been sent to this master yet.
+		r.Old = view.Accepted.Digest
 	}
 	instances, err := a.resolveInstances(ctx, []string{id})
 	if err != nil {

@@ -161,6 +161,26 @@ func TestRebindSaysWhatItWaitsFor(t *testing.T) {
 	r.says(exitFailed, "keys accept --rebind --yes --wait 500ms web-1", "waiting for the next auth request of web-1: the machine may be switched on now", "systemctl restart salt-minion")
 }
 
+// TestG3_RebindTakesNoReplacedKey: a key that was replaced by a rebind on another master is
+// accepted here still. It does not come back: the command waits for the one that is bound.
+func TestG3_RebindTakesNoReplacedKey(t *testing.T) {
+	r := newRebuilt(t)
+	putKey(t, r.pki, "minions", "web-1", r.known)
+	if err := os.Remove(filepath.Join(r.pki, "minions_denied", "web-1")); err != nil {
+		t.Fatal(err)
+	}
+	r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.new), PublicKey: r.new, Replaces: r.digest(r.known), Rebound: r.digest(r.known)})
+	r.says(exitFailed, "keys accept --rebind --yes --wait 1ms web-1", "no other key was seen for it within 1ms")
+	if r.bound() != r.digest(r.new) {
+		t.Fatalf("bound is %s", r.bound())
+	}
+	putKey(t, r.pki, "minions_denied", "web-1", r.new)
+	found, err := admin.Admin{Config: r.cfg, Store: r.store, By: "test"}.FindRebinding(t.Context(), "web-1", "")
+	if err != nil || found.Old != r.digest(r.known) || found.New != r.digest(r.new) {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
 // TestG3_RebindOverAChange: what changed after the keys were shown is not replaced.
 func TestG3_RebindOverAChange(t *testing.T) {
 	for what, want := range map[string]error{"bound": fleet.ErrOtherKey, "unbound": fleet.ErrOtherKey, "accepted": salt.ErrChanged, "denied": salt.ErrChanged} {
