@@ -44,6 +44,7 @@ func TestPrintedFixes(t *testing.T) {
 			minion.Answers(master)
 			onMinion := newDoctorOn(t, l, agent.ConfigPath(), nil, filepath.Dir(minion.ConfigPath()))
 			fixAgent(t, onMinion, agent)
+			minion.Answers(master)
 			fixMinion(t, onMinion, minion)
 			minion.Answers(master)
 			if minion.Runs() != 1 {
@@ -150,7 +151,11 @@ func fixAgent(t *testing.T, d doctorOn, agent *lab.Agent) {
 	d.heal(t, "agent", doctor.Warning, agent.Stop)
 	d.heal(t, "agent", doctor.Warning, agent.Kill)
 	path := filepath.Join(filepath.Dir(agent.Minion.ConfigPath()), "minion.d", "99-phoenix.conf")
+	restarts := agent.Restarts()
 	d.heal(t, "drop-in", doctor.Error, func() { write(t, path, "master: [\n") })
+	d.lab.Eventually(within, "the agent has restarted the minion with the file that it wrote anew", func() (bool, string) {
+		return agent.Restarts() > restarts && !agent.Owed(), agent.Tail()
+	})
 }
 
 func fixMinion(t *testing.T, d doctorOn, minion *lab.Minion) {
@@ -213,6 +218,7 @@ func TestPrintedFixesOnAWS(t *testing.T) {
 		agent.Restart()
 		l.Eventually(within, "the agent has written the proof anew", func() (bool, string) { return proven() == digestOf(t, minion), agent.Tail() })
 	}
+	onMinion.found(t, "salt-minion", doctor.OK) // it has written its pidfile
 	onMinion.heal(t, "proof", doctor.Warning, func() {
 		_, err := c.rows.DeleteItem(t.Context(), &awsdynamodb.DeleteItemInput{TableName: aws.String("proofs"), Key: map[string]types.AttributeValue{
 			"instance_arn": text("arn:aws:ec2:" + moto.Region + ":" + account + ":instance/" + id)}})
