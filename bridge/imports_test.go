@@ -13,7 +13,8 @@ import (
 var floors = [][]string{
 	{"files", "retry", "awserr", "plural", "spelling"},
 	{"fleet", "zmtp", "event", "api", "audit", "cloudwatch", "metrics"},
-	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "lastrun", "autoscaling", "identity", "health", "member"},
+	{"fleet/sqlite", "fleet/dynamo", "fleet/fleettest", "bus", "salt", "decide", "lastrun", "autoscaling", "identity",
+		"health", "member"},
 	{"relay", "admission"},
 	{"service", "agent", "doctor"},
 	{"config"},
@@ -93,7 +94,8 @@ func TestDoctorConnectsToNothing(t *testing.T) {
 		t.Fatalf("list doctor: %v", err)
 	}
 	for _, imported := range strings.Fields(string(out)) {
-		if slices.Contains([]string{"net", "net/http", "os/exec", "syscall", "phoenix/bridge/bus", "phoenix/bridge/zmtp", "phoenix/bridge/api"}, imported) {
+		if slices.Contains([]string{"net", "net/http", "os/exec", "syscall", "phoenix/bridge/bus",
+			"phoenix/bridge/zmtp", "phoenix/bridge/api"}, imported) {
 			t.Errorf("doctor imports %s", imported)
 		}
 	}

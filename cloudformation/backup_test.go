@@ -23,24 +23,34 @@ func TestBackup(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	cfg := moto.Start(t)
 	base := stacks.CreateBase(t, cfg)
-	before := rowsBefore(t, cfg.Region, *cfg.BaseEndpoint, base.Outputs["MinionsTable"], base.Outputs["MastersTable"], base.Outputs["ProofsTable"])
+	before := rowsBefore(t, cfg.Region, *cfg.BaseEndpoint, base.Outputs["MinionsTable"], base.Outputs["MastersTable"],
+		base.Outputs["ProofsTable"])
 	calls := dynamodb.NewFromConfig(cfg)
-	_, err := calls.RestoreTableToPointInTime(t.Context(), &dynamodb.RestoreTableToPointInTimeInput{SourceTableName: aws.String(base.Outputs["MinionsTable"]),
-		TargetTableName: aws.String("restored"), UseLatestRestorableTime: aws.Bool(true)})
+	_, err := calls.RestoreTableToPointInTime(t.Context(),
+		&dynamodb.RestoreTableToPointInTimeInput{SourceTableName: aws.String(base.Outputs["MinionsTable"]),
+			TargetTableName: aws.String("restored"), UseLatestRestorableTime: aws.Bool(true)})
 	must(t, err)
 	again := stacks.CreateNamedBase(t, cfg, "again", map[string]string{"MinionsTable": "restored"})
-	goOnWith(t, before, cfg.Region, *cfg.BaseEndpoint, again.Outputs["MinionsTable"], again.Outputs["MastersTable"], again.Outputs["ProofsTable"])
+	goOnWith(t, before, cfg.Region, *cfg.BaseEndpoint, again.Outputs["MinionsTable"], again.Outputs["MastersTable"],
+		again.Outputs["ProofsTable"])
 
 	// Under the old name: no stack changes.
 	fresh := stacks.CreateNamedBase(t, cfg, "fresh", nil)
-	before = rowsBefore(t, cfg.Region, *cfg.BaseEndpoint, fresh.Outputs["MinionsTable"], fresh.Outputs["MastersTable"], fresh.Outputs["ProofsTable"])
-	backup, err := calls.CreateBackup(t.Context(), &dynamodb.CreateBackupInput{TableName: aws.String(fresh.Outputs["MinionsTable"]), BackupName: aws.String("restored")})
+	before = rowsBefore(t, cfg.Region, *cfg.BaseEndpoint, fresh.Outputs["MinionsTable"], fresh.Outputs["MastersTable"],
+		fresh.Outputs["ProofsTable"])
+	backup, err := calls.CreateBackup(t.Context(),
+		&dynamodb.CreateBackupInput{TableName: aws.String(fresh.Outputs["MinionsTable"]),
+			BackupName: aws.String("restored")})
 	must(t, err)
-	_, err = calls.DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: aws.String(fresh.Outputs["MinionsTable"])})
+	_, err = calls.DeleteTable(t.Context(),
+		&dynamodb.DeleteTableInput{TableName: aws.String(fresh.Outputs["MinionsTable"])})
 	must(t, err)
-	_, err = calls.RestoreTableFromBackup(t.Context(), &dynamodb.RestoreTableFromBackupInput{TargetTableName: aws.String(fresh.Outputs["MinionsTable"]), BackupArn: backup.BackupDetails.BackupArn})
+	_, err = calls.RestoreTableFromBackup(t.Context(),
+		&dynamodb.RestoreTableFromBackupInput{TargetTableName: aws.String(fresh.Outputs["MinionsTable"]),
+			BackupArn: backup.BackupDetails.BackupArn})
 	must(t, err)
-	goOnWith(t, before, cfg.Region, *cfg.BaseEndpoint, fresh.Outputs["MinionsTable"], fresh.Outputs["MastersTable"], fresh.Outputs["ProofsTable"])
+	goOnWith(t, before, cfg.Region, *cfg.BaseEndpoint, fresh.Outputs["MinionsTable"], fresh.Outputs["MastersTable"],
+		fresh.Outputs["ProofsTable"])
 
 	server, err := lab.Start()
 	must(t, err)
@@ -50,9 +60,12 @@ func TestBackup(t *testing.T) {
 	is, err := calls.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("minions")})
 	must(t, err)
 	index := is.Table.GlobalSecondaryIndexes[0]
-	_, err = calls.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("restored"), AttributeDefinitions: is.Table.AttributeDefinitions, KeySchema: is.Table.KeySchema,
-		BillingMode:            dynamodbtypes.BillingModePayPerRequest,
-		GlobalSecondaryIndexes: []dynamodbtypes.GlobalSecondaryIndex{{IndexName: index.IndexName, KeySchema: index.KeySchema, Projection: index.Projection}}})
+	_, err = calls.CreateTable(t.Context(),
+		&dynamodb.CreateTableInput{TableName: aws.String("restored"),
+			AttributeDefinitions: is.Table.AttributeDefinitions, KeySchema: is.Table.KeySchema,
+			BillingMode: dynamodbtypes.BillingModePayPerRequest,
+			GlobalSecondaryIndexes: []dynamodbtypes.GlobalSecondaryIndex{{IndexName: index.IndexName,
+				KeySchema: index.KeySchema, Projection: index.Projection}}})
 	must(t, err)
 	all, err := calls.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("minions")})
 	must(t, err)
@@ -65,7 +78,8 @@ func TestBackup(t *testing.T) {
 
 func storeOf(t *testing.T, region, endpoint, minions, masters, proofs string) *dynamo.Store {
 	t.Helper()
-	store, err := dynamo.Open(t.Context(), dynamo.Config{Region: region, Endpoint: endpoint, MinionsTable: minions, MastersTable: masters, ProofsTable: proofs})
+	store, err := dynamo.Open(t.Context(), dynamo.Config{Region: region, Endpoint: endpoint, MinionsTable: minions,
+		MastersTable: masters, ProofsTable: proofs})
 	must(t, err)
 	t.Cleanup(func() { _ = store.Close() })
 	return store
@@ -79,9 +93,12 @@ func rowsBefore(t *testing.T, region, endpoint, minions, masters, proofs string)
 	store := storeOf(t, region, endpoint, minions, masters, proofs)
 	must(t, store.Create(t.Context()))
 	for _, change := range []fleet.Change{
-		fleet.Add{InstanceID: backupIDs[0], Group: "web"}, fleet.Add{InstanceID: backupIDs[1], Group: "web"}, fleet.Add{InstanceID: backupIDs[2], Group: "web"},
-		fleet.Bind{InstanceID: backupIDs[0], KeySHA256: "k", PublicKey: "p"}, fleet.Bind{InstanceID: backupIDs[1], KeySHA256: "q", PublicKey: "p"},
-		fleet.Claim{InstanceID: backupIDs[0], Owner: "m", JID: "j", Attempt: 1}, fleet.Finish{InstanceID: backupIDs[0], JID: "j", Outcome: fleet.Succeeded},
+		fleet.Add{InstanceID: backupIDs[0], Group: "web"}, fleet.Add{InstanceID: backupIDs[1], Group: "web"},
+		fleet.Add{InstanceID: backupIDs[2], Group: "web"},
+		fleet.Bind{InstanceID: backupIDs[0], KeySHA256: "k", PublicKey: "p"},
+		fleet.Bind{InstanceID: backupIDs[1], KeySHA256: "q", PublicKey: "p"},
+		fleet.Claim{InstanceID: backupIDs[0], Owner: "m", JID: "j", Attempt: 1},
+		fleet.Finish{InstanceID: backupIDs[0], JID: "j", Outcome: fleet.Succeeded},
 		fleet.Retire{InstanceID: backupIDs[2]},
 	} {
 		results, err := store.Apply(t.Context(), []fleet.Change{change})
@@ -113,10 +130,12 @@ func goOnWith(t *testing.T, before map[string]fleet.Minion, region, endpoint, mi
 	if len(ended) != 1 || ended[0] != backupIDs[2] {
 		t.Errorf("terminated: %v", ended)
 	}
-	results, err := store.Apply(t.Context(), []fleet.Change{fleet.Claim{InstanceID: backupIDs[1], Owner: "m", JID: "j2", Attempt: 1}})
+	results, err := store.Apply(t.Context(),
+		[]fleet.Change{fleet.Claim{InstanceID: backupIDs[1], Owner: "m", JID: "j2", Attempt: 1}})
 	must(t, err)
 	must(t, results[0].Err)
-	results, err = store.Apply(t.Context(), []fleet.Change{fleet.Finish{InstanceID: backupIDs[1], JID: "j2", Outcome: fleet.Succeeded}})
+	results, err = store.Apply(t.Context(),
+		[]fleet.Change{fleet.Finish{InstanceID: backupIDs[1], JID: "j2", Outcome: fleet.Succeeded}})
 	must(t, err)
 	if results[0].Err != nil || !results[0].Row.HighstateRan {
 		t.Errorf("a highstate on the restored table: %+v", results[0])

@@ -20,7 +20,9 @@ func call(t *testing.T, cfg aws.Config, service, target string, in, out any) {
 	must(t, err)
 	request.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	request.Header.Set("X-Amz-Target", target)
-	request.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+cfg.Region+"/"+service+"/aws4_request, SignedHeaders=host, Signature=none")
+	request.Header.Set("Authorization",
+		"AWS4-HMAC-SHA256 Credential=test/20260101/"+cfg.Region+"/"+service+
+			"/aws4_request, SignedHeaders=host, Signature=none")
 	response, err := http.DefaultClient.Do(request)
 	must(t, err)
 	defer response.Body.Close()

@@ -18,12 +18,18 @@ func TestEndpoints(t *testing.T) {
 		region, days string
 		want         []string
 	}{
-		"plain": {moto.Region, "0", []string{"com.amazonaws.us-west-2.autoscaling", "com.amazonaws.us-west-2.dynamodb", "com.amazonaws.us-west-2.ec2", "com.amazonaws.us-west-2.monitoring",
-			"com.amazonaws.us-west-2.s3", "com.amazonaws.us-west-2.secretsmanager", "com.amazonaws.us-west-2.sqs", "com.amazonaws.us-west-2.ssm", "com.amazonaws.us-west-2.ssmmessages"}},
+		"plain": {moto.Region, "0", []string{"com.amazonaws.us-west-2.autoscaling", "com.amazonaws.us-west-2.dynamodb",
+			"com.amazonaws.us-west-2.ec2", "com.amazonaws.us-west-2.monitoring",
+			"com.amazonaws.us-west-2.s3", "com.amazonaws.us-west-2.secretsmanager", "com.amazonaws.us-west-2.sqs",
+			"com.amazonaws.us-west-2.ssm", "com.amazonaws.us-west-2.ssmmessages"}},
 		// In a network of the user's. The names are those that DescribeVpcEndpointServices
 		// lists in China.
-		"logs, in China": {"cn-north-1", "30", []string{"cn.com.amazonaws.cn-north-1.autoscaling", "cn.com.amazonaws.cn-north-1.ec2", "cn.com.amazonaws.cn-north-1.monitoring", "cn.com.amazonaws.cn-north-1.sqs",
-			"com.amazonaws.cn-north-1.logs", "com.amazonaws.cn-north-1.secretsmanager", "com.amazonaws.cn-north-1.ssm", "com.amazonaws.cn-north-1.ssmmessages"}},
+		"logs, in China": {"cn-north-1", "30",
+			[]string{"cn.com.amazonaws.cn-north-1.autoscaling", "cn.com.amazonaws.cn-north-1.ec2",
+				"cn.com.amazonaws.cn-north-1.monitoring", "cn.com.amazonaws.cn-north-1.sqs",
+				"com.amazonaws.cn-north-1.logs", "com.amazonaws.cn-north-1.secretsmanager",
+				"com.amazonaws.cn-north-1.ssm",
+				"com.amazonaws.cn-north-1.ssmmessages"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := moto.Start(t)

@@ -37,7 +37,8 @@ type rights struct {
 // repositories' secret and of the logs.
 func rightsOf(t *testing.T, cfg aws.Config, partition string) rights {
 	t.Helper()
-	r := rights{region: cfg.Region, partition: partition, base: stacks.CreateBase(t, cfg), of: map[string][]iamsim.IdentityPolicy{}}
+	r := rights{region: cfg.Region, partition: partition, base: stacks.CreateBase(t, cfg),
+		of: map[string][]iamsim.IdentityPolicy{}}
 	more := map[string]string{"RepositoriesSecret": r.secret(), "LogDays": "30"}
 	if cfg.Region != moto.Region { // moto knows the zones of its own region alone
 		subnets, err := ec2.NewFromConfig(cfg).DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{})
@@ -47,8 +48,10 @@ func rightsOf(t *testing.T, cfg aws.Config, partition string) rights {
 	r.fleet = stacks.CreateFleet(t, cfg, more)
 	for role, output := range map[string]string{"master": "MasterRole", "minion": "MinionRole"} {
 		name := r.base.Outputs[output]
-		for _, policy := range matches(query(t, cfg, "ListRolePolicies", url.Values{"RoleName": {name}}), `<member>(.*?)</member>`) {
-			text := matches(query(t, cfg, "GetRolePolicy", url.Values{"RoleName": {name}, "PolicyName": {policy}}), `(?s)<PolicyDocument>(.*?)</PolicyDocument>`)
+		for _, policy := range matches(query(t, cfg, "ListRolePolicies", url.Values{"RoleName": {name}}),
+			`<member>(.*?)</member>`) {
+			text := matches(query(t, cfg, "GetRolePolicy", url.Values{"RoleName": {name}, "PolicyName": {policy}}),
+				`(?s)<PolicyDocument>(.*?)</PolicyDocument>`)
 			document, err := url.QueryUnescape(text[0])
 			must(t, err)
 			document = strings.NewReplacer("&quot;", `"`, "&#34;", `"`, "&amp;", "&").Replace(document)
@@ -59,15 +62,20 @@ func rightsOf(t *testing.T, cfg aws.Config, partition string) rights {
 		}
 	}
 	var key struct{ Policy json.RawMessage } // a text in AWS's answer, an object in moto's
-	call(t, cfg, "kms", "TrentService.GetKeyPolicy", map[string]string{"KeyId": r.base.Outputs["IdentityKey"], "PolicyName": "default"}, &key)
-	bucket, err := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).GetBucketPolicy(t.Context(), &s3.GetBucketPolicyInput{Bucket: aws.String(r.base.Outputs["IdentityBucket"])})
+	call(t, cfg, "kms", "TrentService.GetKeyPolicy",
+		map[string]string{"KeyId": r.base.Outputs["IdentityKey"], "PolicyName": "default"}, &key)
+	bucket, err := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).GetBucketPolicy(t.Context(),
+		&s3.GetBucketPolicyInput{Bucket: aws.String(r.base.Outputs["IdentityBucket"])})
 	must(t, err)
 	calls := sqs.NewFromConfig(cfg)
 	at, err := calls.GetQueueUrl(t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String(r.base.Outputs["Queue"])})
 	must(t, err)
-	queue, err := calls.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: at.QueueUrl, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNamePolicy}})
+	queue, err := calls.GetQueueAttributes(t.Context(),
+		&sqs.GetQueueAttributesInput{QueueUrl: at.QueueUrl,
+			AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNamePolicy}})
 	must(t, err)
-	r.key, r.identity, r.queue = key.Policy, json.RawMessage(*bucket.Policy), json.RawMessage(queue.Attributes["Policy"])
+	r.key, r.identity, r.queue = key.Policy, json.RawMessage(*bucket.Policy),
+		json.RawMessage(queue.Attributes["Policy"])
 	return r
 }
 
@@ -123,11 +131,14 @@ func (r rights) simulation(a ask) iamsim.Simulation {
 	for k, v := range a.with {
 		context[k] = v
 	}
-	s := iamsim.Simulation{Identity: r.of[a.who], Request: iamsim.Request{Action: a.action, Context: context, Resource: iamsim.Resource{ARN: a.on, Account: account}}}
+	s := iamsim.Simulation{Identity: r.of[a.who],
+		Request: iamsim.Request{Action: a.action, Context: context,
+			Resource: iamsim.Resource{ARN: a.on, Account: account}}}
 	switch a.who {
 	case "admin": // of the account
 		s.Request.Principal = fmt.Sprintf("arn:%s:iam::%s:role/Admin", r.partition, account)
-		s.Identity = []iamsim.IdentityPolicy{{Name: "all", Policy: json.RawMessage(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`)}}
+		s.Identity = []iamsim.IdentityPolicy{{Name: "all",
+			Policy: json.RawMessage(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`)}}
 	case "events":
 		s.Request.Principal = "events.amazonaws.com"
 	default:
@@ -160,7 +171,8 @@ func (r rights) needed(t *testing.T, who string, lines []string) (asks []ask) {
 		a := ask{who: who, action: action}
 		switch word {
 		case "minions", "masters", "proofs":
-			a.on = r.table(map[string]string{"minions": "MinionsTable", "masters": "MastersTable", "proofs": "ProofsTable"}[word])
+			a.on = r.table(map[string]string{"minions": "MinionsTable", "masters": "MastersTable",
+				"proofs": "ProofsTable"}[word])
 			if action == "dynamodb:PutItem" {
 				a.with = map[string]any{"dynamodb:LeadingKeys": []string{r.arn("ec2", self)}}
 			}
@@ -169,7 +181,8 @@ func (r rights) needed(t *testing.T, who string, lines []string) (asks []ask) {
 		case "messages":
 			a.on = r.arn("sqs", r.base.Outputs["Queue"])
 		case "groups":
-			a.on, a.with = r.group(stacks.Base+"-minions"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}
+			a.on, a.with = r.group(stacks.Base+"-minions"),
+				map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}
 			if action == "autoscaling:SetInstanceHealth" { // a master's of itself
 				a.on = r.group(stacks.Base + "-masters")
 			}
@@ -179,9 +192,11 @@ func (r rights) needed(t *testing.T, who string, lines []string) (asks []ask) {
 			case "s3:ListBucket", "s3:ListBucketVersions":
 				a.on = r.bucket("IdentityBucket")
 			case "s3:PutObject":
-				a.with = map[string]any{"aws:SecureTransport": "true", "s3:x-amz-server-side-encryption-aws-kms-key-id": r.base.Outputs["IdentityKey"]}
+				a.with = map[string]any{"aws:SecureTransport": "true",
+					"s3:x-amz-server-side-encryption-aws-kms-key-id": r.base.Outputs["IdentityKey"]}
 			case "kms:Decrypt", "kms:GenerateDataKey":
-				a.on, a.with = r.base.Outputs["IdentityKey"], map[string]any{"kms:ViaService": "s3." + r.region + "." + r.domain()}
+				a.on, a.with = r.base.Outputs["IdentityKey"],
+					map[string]any{"kms:ViaService": "s3." + r.region + "." + r.domain()}
 			}
 		case "packages":
 			a.on = r.bucket("PackagesBucket") + "/phoenix.deb"
@@ -190,7 +205,8 @@ func (r rights) needed(t *testing.T, who string, lines []string) (asks []ask) {
 		case "repositories":
 			a.on = r.secret()
 		case "masterlogs", "auditlogs", "minionlogs":
-			a.on = r.stream(map[string]string{"masterlogs": "MasterLogs", "auditlogs": "AuditLogs", "minionlogs": "MinionLogs"}[word])
+			a.on = r.stream(map[string]string{"masterlogs": "MasterLogs", "auditlogs": "AuditLogs",
+				"minionlogs": "MinionLogs"}[word])
 		case "*":
 			a.on = "*"
 			if action == "cloudwatch:PutMetricData" {
@@ -231,25 +247,32 @@ func (r rights) forbidden() (asks []ask) {
 			ask{who, "s3:PutObject", r.bucket("PackagesBucket") + "/phoenix.deb", nil},
 			ask{who, "s3:DeleteObject", identity, nil},
 			ask{who, "s3:DeleteObjectVersion", identity, nil},
-			ask{who, "s3:GetObject", fmt.Sprintf("arn:%s:s3:::phoenix-prod-identity-abcdefghijkl/phoenix/identity", r.partition), nil},
+			ask{who, "s3:GetObject", fmt.Sprintf("arn:%s:s3:::phoenix-prod-identity-abcdefghijkl/phoenix/identity",
+				r.partition), nil},
 			ask{who, "kms:Decrypt", key, nil},
 			ask{who, "kms:Decrypt", key, via("ec2")},
 			ask{who, "kms:Decrypt", r.arn("kms", "key/00000000-0000-0000-0000-000000000000"), via("s3")},
 			ask{who, "sqs:SendMessage", queue, nil},
 			ask{who, "sqs:PurgeQueue", queue, nil},
-			ask{who, "autoscaling:CompleteLifecycleAction", r.group("phoenix-prod-masters"), map[string]any{"autoscaling:ResourceTag/phoenix": "phoenix-prod"}},
-			ask{who, "autoscaling:SetInstanceHealth", r.group("phoenix-prod-masters"), map[string]any{"autoscaling:ResourceTag/phoenix": "phoenix-prod"}},
-			ask{who, "autoscaling:CompleteLifecycleAction", r.group("web"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
+			ask{who, "autoscaling:CompleteLifecycleAction", r.group("phoenix-prod-masters"),
+				map[string]any{"autoscaling:ResourceTag/phoenix": "phoenix-prod"}},
+			ask{who, "autoscaling:SetInstanceHealth", r.group("phoenix-prod-masters"),
+				map[string]any{"autoscaling:ResourceTag/phoenix": "phoenix-prod"}},
+			ask{who, "autoscaling:CompleteLifecycleAction", r.group("web"),
+				map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 			ask{who, "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-web"), nil},
-			ask{who, "autoscaling:UpdateAutoScalingGroup", r.group(stacks.Base + "-masters"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
-			ask{who, "autoscaling:TerminateInstanceInAutoScalingGroup", r.group(stacks.Base + "-masters"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
+			ask{who, "autoscaling:UpdateAutoScalingGroup", r.group(stacks.Base + "-masters"),
+				map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
+			ask{who, "autoscaling:TerminateInstanceInAutoScalingGroup", r.group(stacks.Base + "-masters"),
+				map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 			ask{who, "cloudwatch:PutMetricData", "*", map[string]any{"cloudwatch:namespace": "Phoenix/phoenix-prod"}},
 			ask{who, "ec2:TerminateInstances", r.arn("ec2", other), nil},
 			ask{who, "ec2:CreateTags", r.arn("ec2", self), nil},
 			ask{who, "ssm:GetParameter", r.arn("ssm", "parameter/secret"), nil},
 			ask{who, "ssm:SendCommand", r.arn("ec2", other), nil},
 			ask{who, "secretsmanager:GetSecretValue", r.arn("secretsmanager", "secret:other-AbCdEf"), nil},
-			ask{who, "logs:PutLogEvents", r.arn("logs", "log-group:phoenix-prod-fleet-AuditLogs-ABCDEFGHIJKL:log-stream:i-0123456789abcdef0"), nil},
+			ask{who, "logs:PutLogEvents", r.arn("logs",
+				"log-group:phoenix-prod-fleet-AuditLogs-ABCDEFGHIJKL:log-stream:i-0123456789abcdef0"), nil},
 			ask{who, "logs:DeleteLogStream", r.stream("AuditLogs"), nil},
 			ask{who, "logs:GetLogEvents", r.stream("MasterLogs"), nil},
 		)
@@ -258,9 +281,11 @@ func (r rights) forbidden() (asks []ask) {
 		asks = append(asks, ask{"minion", "dynamodb:" + action, minions, nil})
 	}
 	return append(asks,
-		ask{"master", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-minions"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
+		ask{"master", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-minions"),
+			map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 		ask{"master", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-masters"), nil},
-		ask{"minion", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-masters"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
+		ask{"minion", "autoscaling:SetInstanceHealth", r.group(stacks.Base + "-masters"),
+			map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 		ask{"minion", "dynamodb:UpdateItem", masters, nil},
 		ask{"minion", "logs:PutLogEvents", r.stream("MasterLogs"), nil},
 		ask{"minion", "logs:PutLogEvents", r.stream("AuditLogs"), nil},
@@ -270,15 +295,20 @@ func (r rights) forbidden() (asks []ask) {
 		ask{"minion", "s3:GetObject", identity, map[string]any{"aws:SecureTransport": "true"}},
 		ask{"minion", "kms:Decrypt", key, via("s3")},
 		ask{"minion", "sqs:ReceiveMessage", queue, nil},
-		ask{"minion", "autoscaling:CompleteLifecycleAction", r.group(stacks.Base + "-minions"), map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
+		ask{"minion", "autoscaling:CompleteLifecycleAction", r.group(stacks.Base + "-minions"),
+			map[string]any{"autoscaling:ResourceTag/phoenix": stacks.Base}},
 		ask{"minion", "secretsmanager:GetSecretValue", r.secret(), nil},
-		ask{"minion", "cloudwatch:PutMetricData", "*", map[string]any{"cloudwatch:namespace": "Phoenix/" + stacks.Base}},
+		ask{"minion", "cloudwatch:PutMetricData", "*",
+			map[string]any{"cloudwatch:namespace": "Phoenix/" + stacks.Base}},
 		// Who may do everything in the account still cannot decrypt the masters' key as
 		// themselves: they need the masters' role for it, or another policy of the key.
 		ask{"admin", "kms:Decrypt", key, via("s3")},
 		ask{"master", "s3:GetObject", identity, map[string]any{"aws:SecureTransport": "false"}},
 		ask{"admin", "s3:PutObject", identity, map[string]any{"aws:SecureTransport": "true"}},
-		ask{"admin", "s3:PutObject", identity, map[string]any{"aws:SecureTransport": "true", "s3:x-amz-server-side-encryption-aws-kms-key-id": r.arn("kms", "key/00000000-0000-0000-0000-000000000000")}},
+		ask{"admin", "s3:PutObject", identity,
+			map[string]any{"aws:SecureTransport": "true",
+				"s3:x-amz-server-side-encryption-aws-kms-key-id": r.arn("kms",
+					"key/00000000-0000-0000-0000-000000000000")}},
 		ask{"events", "sqs:SendMessage", queue, map[string]any{"aws:SourceArn": r.arn("events", "rule/another")}},
 		ask{"events", "sqs:SendMessage", queue, nil},
 	)
@@ -289,14 +319,18 @@ func (r rights) forbidden() (asks []ask) {
 // forbidden one is denied; in all partitions.
 func TestPolicies(t *testing.T) {
 	cfg := moto.Start(t)
-	for partition, region := range map[string]string{"aws": moto.Region, "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"} {
+	for partition, region := range map[string]string{"aws": moto.Region, "aws-cn": "cn-north-1",
+		"aws-us-gov": "us-gov-west-1"} {
 		t.Run(partition, func(t *testing.T) {
 			cfg := cfg.Copy()
 			cfg.Region = region
 			r := rightsOf(t, cfg, partition)
 			asks := slices.Concat(
-				r.needed(t, "master", recorded(t, "iam-master.txt", "iam-heal.txt", "iam-metrics.txt", "iam-doctor.txt", "iam-session.txt", "iam-minion.txt", "iam-bootstrap-master.txt", "iam-bootstrap-minion.txt", "iam-logs-master.txt")),
-				r.needed(t, "minion", recorded(t, "iam-minion.txt", "iam-session.txt", "iam-bootstrap-minion.txt", "iam-logs-minion.txt")))
+				r.needed(t, "master", recorded(t, "iam-master.txt", "iam-heal.txt", "iam-metrics.txt", "iam-doctor.txt",
+					"iam-session.txt", "iam-minion.txt", "iam-bootstrap-master.txt", "iam-bootstrap-minion.txt",
+					"iam-logs-master.txt")),
+				r.needed(t, "minion", recorded(t, "iam-minion.txt", "iam-session.txt", "iam-bootstrap-minion.txt",
+					"iam-logs-minion.txt")))
 			rule := map[string]any{"aws:SourceArn": r.arn("events", "rule/"+r.base.Resources["Rule"])}
 			if strings.HasPrefix(r.base.Resources["Rule"], "arn:") {
 				rule = map[string]any{"aws:SourceArn": r.base.Resources["Rule"]}
@@ -329,9 +363,12 @@ func TestNothingSpare(t *testing.T) {
 		statements []statement
 		lists      []string
 	}{
-		"master": {slices.Concat(base.statements("MasterPolicy"), base.statements("SessionManagerPolicy"), fleet.statements("RepositoriesPolicy"), fleet.statements("MasterLogsPolicy")),
-			append(all, "iam-logs-master.txt", "iam-master.txt", "iam-heal.txt", "iam-metrics.txt", "iam-doctor.txt", "iam-bootstrap-master.txt")},
-		"minion": {slices.Concat(base.statements("MinionPolicy"), base.statements("SessionManagerPolicy"), fleet.statements("MinionLogsPolicy")), append(all, "iam-logs-minion.txt")},
+		"master": {slices.Concat(base.statements("MasterPolicy"), base.statements("SessionManagerPolicy"),
+			fleet.statements("RepositoriesPolicy"), fleet.statements("MasterLogsPolicy")),
+			append(all, "iam-logs-master.txt", "iam-master.txt", "iam-heal.txt", "iam-metrics.txt", "iam-doctor.txt",
+				"iam-bootstrap-master.txt")},
+		"minion": {slices.Concat(base.statements("MinionPolicy"), base.statements("SessionManagerPolicy"),
+			fleet.statements("MinionLogsPolicy")), append(all, "iam-logs-minion.txt")},
 	} {
 		var needed []string
 		for _, line := range recorded(t, c.lists...) {
@@ -353,10 +390,12 @@ func query(t *testing.T, cfg aws.Config, action string, form url.Values) string 
 	t.Helper()
 	form.Set("Action", action)
 	form.Set("Version", "2010-05-08")
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, *cfg.BaseEndpoint, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, *cfg.BaseEndpoint,
+		strings.NewReader(form.Encode()))
 	must(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+cfg.Region+"/iam/aws4_request, SignedHeaders=host, Signature=none")
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+cfg.Region+
+		"/iam/aws4_request, SignedHeaders=host, Signature=none")
 	answer, err := http.DefaultClient.Do(r)
 	must(t, err)
 	defer answer.Body.Close()

@@ -96,7 +96,8 @@ func TestLogFiles(t *testing.T) {
 	cfg := config.Default()
 	cfg.Store = "dynamodb:"
 	must(t, cfg.Validate())
-	if !strings.Contains(read(t, "bootstrap/bootstrap.sh"), "tee -a /var/log/phoenix-bootstrap.log") || cfg.Audit.File != "/var/lib/phoenix/audit.log" {
+	if !strings.Contains(read(t, "bootstrap/bootstrap.sh"), "tee -a /var/log/phoenix-bootstrap.log") ||
+		cfg.Audit.File != "/var/lib/phoenix/audit.log" {
 		t.Errorf("the audit trail is %s", cfg.Audit.File)
 	}
 }
@@ -111,16 +112,22 @@ func TestLogsAreNotNeeded(t *testing.T) {
 	if out := bootstrap(t, dir, "collect_logs && echo goes on", "PHOENIX_LOG_GROUP="); out != "goes on\n" {
 		t.Errorf("without LogDays: %s", out)
 	}
-	out := bootstrap(t, dir, "collect_logs && echo goes on", "PHOENIX_LOG_GROUP=logs", "PHOENIX_AUDIT_GROUP=", "PHOENIX_PROXY=")
-	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 2 || !strings.Contains(lines[0], "WARNING: no logs are collected: the image has no amazon-cloudwatch-agent") || lines[1] != "goes on" {
+	out := bootstrap(t, dir, "collect_logs && echo goes on", "PHOENIX_LOG_GROUP=logs", "PHOENIX_AUDIT_GROUP=",
+		"PHOENIX_PROXY=")
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 2 ||
+		!strings.Contains(lines[0], "WARNING: no logs are collected: the image has no amazon-cloudwatch-agent") ||
+		lines[1] != "goes on" {
 		t.Errorf("without an agent of CloudWatch: %s", out)
 	}
 	// With dnf in the place of apt, both are installed, once.
 	must(t, os.Remove(filepath.Join(dir, "apt-get")))
 	must(t, os.Remove(filepath.Join(dir, "rsyslogd")))
 	must(t, os.WriteFile(filepath.Join(dir, "dnf"), []byte("#!/bin/sh\necho dnf $*\nexit 1\n"), 0o755))
-	out = bootstrap(t, dir, "PATH="+dir+":/nowhere; timeout() { shift; \"$@\"; }; date() { :; }; collect_logs && echo goes on", "PHOENIX_LOG_GROUP=logs", "PHOENIX_AUDIT_GROUP=", "PHOENIX_PROXY=")
-	if !strings.HasPrefix(out, "dnf -q -y install amazon-cloudwatch-agent rsyslog\n") || !strings.HasSuffix(out, "the image has no amazon-cloudwatch-agent rsyslog\ngoes on\n") {
+	out = bootstrap(t, dir, "PATH="+dir+
+		":/nowhere; timeout() { shift; \"$@\"; }; date() { :; }; collect_logs && echo goes on",
+		"PHOENIX_LOG_GROUP=logs", "PHOENIX_AUDIT_GROUP=", "PHOENIX_PROXY=")
+	if !strings.HasPrefix(out, "dnf -q -y install amazon-cloudwatch-agent rsyslog\n") ||
+		!strings.HasSuffix(out, "the image has no amazon-cloudwatch-agent rsyslog\ngoes on\n") {
 		t.Errorf("without packages: %s", out)
 	}
 }

@@ -31,16 +31,19 @@ func scaling(t *testing.T, cfg aws.Config) {
 	if len(of) != 2 || minions == nil || masters == nil {
 		t.Fatalf("policies of %v", slices.Collect(maps.Keys(of)))
 	}
-	if m := minions.PredefinedMetricSpecification; m == nil || m.PredefinedMetricType != asgtypes.MetricTypeASGAverageCPUUtilization || *minions.TargetValue != 50 {
+	if m := minions.PredefinedMetricSpecification; m == nil ||
+		m.PredefinedMetricType != asgtypes.MetricTypeASGAverageCPUUtilization || *minions.TargetValue != 50 {
 		t.Errorf("minions: %+v", minions)
 	}
-	if m := masters.CustomizedMetricSpecification; m == nil || *m.Namespace != "Phoenix/phoenix" || *m.MetricName != "Minions" || m.Statistic != asgtypes.MetricStatisticAverage || *masters.TargetValue != 1000 {
+	if m := masters.CustomizedMetricSpecification; m == nil || *m.Namespace != "Phoenix/phoenix" ||
+		*m.MetricName != "Minions" || m.Statistic != asgtypes.MetricStatisticAverage || *masters.TargetValue != 1000 {
 		t.Errorf("masters: %+v", masters)
 	}
 }
 
 // published are the metrics that the bridge publishes; see bridge/cli, metricValues.
-var published = []string{"Ready", "Minions", "TerminationsHeld", "ComparisonFailing", "LaunchesKept", "HighstatesFailed", "BreakerOpen"}
+var published = []string{"Ready", "Minions", "TerminationsHeld", "ComparisonFailing", "LaunchesKept",
+	"HighstatesFailed", "BreakerOpen"}
 
 // alarms: each is about a metric that AWS or a bridge publishes, and about this fleet.
 // Without AlarmTopic none notifies.
@@ -61,20 +64,27 @@ func alarms(t *testing.T, cfg aws.Config, base stacks.Stack) {
 		metric  string
 		missing string
 	}{
-		"phoenix dead letters": {"ApproximateNumberOfMessagesVisible", "notBreaching"}, "phoenix old messages": {"ApproximateAgeOfOldestMessage", "notBreaching"},
-		"phoenix no master ready": {"Ready", "breaching"}, "phoenix terminations held": {"TerminationsHeld", "notBreaching"},
-		"phoenix comparisons failing": {"ComparisonFailing", "notBreaching"}, "phoenix first highstates failed": {"HighstatesFailed", "notBreaching"},
-		"phoenix failed launches kept": {"LaunchesKept", "notBreaching"}, "phoenix first highstates halted": {"BreakerOpen", "notBreaching"},
+		"phoenix dead letters":            {"ApproximateNumberOfMessagesVisible", "notBreaching"},
+		"phoenix old messages":            {"ApproximateAgeOfOldestMessage", "notBreaching"},
+		"phoenix no master ready":         {"Ready", "breaching"},
+		"phoenix terminations held":       {"TerminationsHeld", "notBreaching"},
+		"phoenix comparisons failing":     {"ComparisonFailing", "notBreaching"},
+		"phoenix first highstates failed": {"HighstatesFailed", "notBreaching"},
+		"phoenix failed launches kept":    {"LaunchesKept", "notBreaching"},
+		"phoenix first highstates halted": {"BreakerOpen", "notBreaching"},
 	} {
 		a, there := found[name]
 		if !there || *a.MetricName != want.metric || aws.ToString(a.TreatMissingData) != want.missing {
 			t.Errorf("%s: %+v, want %+v", name, a, want)
 		}
 	}
-	if a := found["phoenix dead letters"]; len(a.Dimensions) != 1 || *a.Dimensions[0].Value != base.Outputs["DeadLetterQueue"] {
+	if a := found["phoenix dead letters"]; len(a.Dimensions) != 1 ||
+		*a.Dimensions[0].Value != base.Outputs["DeadLetterQueue"] {
 		t.Errorf("dead letters of %+v", a.Dimensions)
 	}
-	if a := found["phoenix masters missing"]; len(a.Metrics) != 3 || *a.Metrics[0].Expression != "desired - inservice" || *a.Metrics[1].MetricStat.Metric.Dimensions[0].Value != "phoenix-masters" {
+	if a := found["phoenix masters missing"]; len(a.Metrics) != 3 ||
+		*a.Metrics[0].Expression != "desired - inservice" ||
+		*a.Metrics[1].MetricStat.Metric.Dimensions[0].Value != "phoenix-masters" {
 		t.Errorf("masters missing: %+v", a)
 	}
 	if len(found) != 9 {
@@ -100,36 +110,51 @@ func alarmsOf(t *testing.T, cfg aws.Config) map[string]cwtypes.MetricAlarm {
 // group of minions and nothing for masters, with Spot Instances of several types, its
 // grains, and a topic for alarms. Logs of the first stack are collected, and its own are not.
 func TestFurtherStack(t *testing.T) {
-	const topic, key = "arn:aws:sns:us-west-2:123456789012:alarms", "arn:aws:kms:us-west-2:123456789012:key/00000000-0000-0000-0000-000000000001"
+	const topic, key = "arn:aws:sns:us-west-2:123456789012:alarms",
+		"arn:aws:kms:us-west-2:123456789012:key/00000000-0000-0000-0000-000000000001"
 	cfg := moto.Start(t)
 	stacks.CreateNamedBase(t, cfg, stacks.Base, map[string]string{"AlarmTopic": topic})
-	first := stacks.CreateFleet(t, cfg, map[string]string{"Groups": "phoenix-web", "AlarmTopic": topic, "LogDays": "30"})
-	web := stacks.CreateNamedFleet(t, cfg, "phoenix-web", map[string]string{"Masters": "0", "Role": "web", "MinionsAtLeast": "0", "Vpc": first.Outputs["Vpc"],
-		"Subnets": first.Outputs["Subnets"], "MinionsSecurity": first.Outputs["MinionsSecurity"], "MinionGrains": "{role: web, env: prod}",
-		"MinionType": "t3.small", "MinionType2": "t3a.small", "MinionsOnDemand": "20", "MinionScaling": "none", "DiskKey": key, "DiskSize": "20"})
-	warm := stacks.CreateNamedFleet(t, cfg, "phoenix-batch", map[string]string{"Masters": "0", "Role": "batch", "MinionsAtLeast": "0", "Vpc": first.Outputs["Vpc"],
-		"Subnets": first.Outputs["Subnets"], "MinionsSecurity": first.Outputs["MinionsSecurity"], "WarmMinions": "3", "MinionScaling": "none"})
-	if _, masters := web.Outputs["MastersGroup"]; masters || web.Resources["MasterTemplate"] != "" || web.Resources["MinionSecurity"] != "" || warm.Resources["MinionTemplate"] == "" {
+	first := stacks.CreateFleet(t, cfg,
+		map[string]string{"Groups": "phoenix-web", "AlarmTopic": topic, "LogDays": "30"})
+	web := stacks.CreateNamedFleet(t, cfg, "phoenix-web",
+		map[string]string{"Masters": "0", "Role": "web", "MinionsAtLeast": "0", "Vpc": first.Outputs["Vpc"],
+			"Subnets": first.Outputs["Subnets"], "MinionsSecurity": first.Outputs["MinionsSecurity"],
+			"MinionGrains": "{role: web, env: prod}",
+			"MinionType":   "t3.small", "MinionType2": "t3a.small", "MinionsOnDemand": "20", "MinionScaling": "none",
+			"DiskKey": key, "DiskSize": "20"})
+	warm := stacks.CreateNamedFleet(t, cfg, "phoenix-batch",
+		map[string]string{"Masters": "0", "Role": "batch", "MinionsAtLeast": "0", "Vpc": first.Outputs["Vpc"],
+			"Subnets": first.Outputs["Subnets"], "MinionsSecurity": first.Outputs["MinionsSecurity"],
+			"WarmMinions":   "3",
+			"MinionScaling": "none"})
+	if _, masters := web.Outputs["MastersGroup"]; masters || web.Resources["MasterTemplate"] != "" ||
+		web.Resources["MinionSecurity"] != "" || warm.Resources["MinionTemplate"] == "" {
 		t.Errorf("web: %v %v", web.Outputs, web.Resources)
 	}
-	if text := userDataOf(t, cfg, web.Resources["MinionTemplate"]); !strings.Contains(text, "MINION_GRAINS='{role: web, env: prod}'\n") {
+	if text := userDataOf(t, cfg, web.Resources["MinionTemplate"]); !strings.Contains(text,
+		"MINION_GRAINS='{role: web, env: prod}'\n") {
 		t.Errorf("user data: %s", text)
 	}
-	if text := userDataOf(t, cfg, first.Resources["MasterTemplate"]); !strings.Contains(text, "PHOENIX_MINIONS_GROUPS='phoenix-minions, phoenix-web'\n") {
+	if text := userDataOf(t, cfg, first.Resources["MasterTemplate"]); !strings.Contains(text,
+		"PHOENIX_MINIONS_GROUPS='phoenix-minions, phoenix-web'\n") {
 		t.Errorf("user data: %s", text)
 	}
 	logs(t, cfg, first, web)
-	if disk := launchData(t, cfg, web.Resources["MinionTemplate"]).BlockDeviceMappings[0].Ebs; !*disk.Encrypted || aws.ToString(disk.KmsKeyId) != key || *disk.VolumeSize != 20 {
+	if disk := launchData(t, cfg, web.Resources["MinionTemplate"]).BlockDeviceMappings[0].Ebs; !*disk.Encrypted ||
+		aws.ToString(disk.KmsKeyId) != key || *disk.VolumeSize != 20 {
 		t.Errorf("disk %+v", disk)
 	}
 	calls := autoscaling.NewFromConfig(cfg)
-	out, err := calls.DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{stacks.Base + "-web"}})
+	out, err := calls.DescribeAutoScalingGroups(t.Context(),
+		&autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{stacks.Base + "-web"}})
 	must(t, err)
 	mixed := out.AutoScalingGroups[0].MixedInstancesPolicy
-	if mixed == nil || *mixed.InstancesDistribution.OnDemandPercentageAboveBaseCapacity != 20 || len(mixed.LaunchTemplate.Overrides) != 2 || out.AutoScalingGroups[0].LaunchTemplate != nil {
+	if mixed == nil || *mixed.InstancesDistribution.OnDemandPercentageAboveBaseCapacity != 20 ||
+		len(mixed.LaunchTemplate.Overrides) != 2 || out.AutoScalingGroups[0].LaunchTemplate != nil {
 		t.Errorf("instances %+v", mixed)
 	}
-	pool, err := calls.DescribeWarmPool(t.Context(), &autoscaling.DescribeWarmPoolInput{AutoScalingGroupName: aws.String(stacks.Base + "-batch")})
+	pool, err := calls.DescribeWarmPool(t.Context(),
+		&autoscaling.DescribeWarmPoolInput{AutoScalingGroupName: aws.String(stacks.Base + "-batch")})
 	must(t, err)
 	if p := pool.WarmPoolConfiguration; p == nil || *p.MinSize != 3 || p.PoolState != asgtypes.WarmPoolStateStopped {
 		t.Errorf("warm pool %+v", p)
@@ -161,12 +186,14 @@ func logs(t *testing.T, cfg aws.Config, with, without stacks.Stack) {
 	for _, g := range out.LogGroups {
 		days[g.LogGroupName] = g.RetentionInDays
 	}
-	want := map[string]int{with.Outputs["MasterLogs"]: 30, with.Outputs["AuditLogs"]: 30, with.Outputs["MinionLogs"]: 30}
+	want := map[string]int{with.Outputs["MasterLogs"]: 30, with.Outputs["AuditLogs"]: 30,
+		with.Outputs["MinionLogs"]: 30}
 	if len(want) != 3 || !maps.Equal(days, want) {
 		t.Errorf("log groups %v, want %v", days, want)
 	}
 	for template, part := range map[string]string{
-		with.Resources["MasterTemplate"]:    "PHOENIX_LOG_GROUP='" + with.Outputs["MasterLogs"] + "' PHOENIX_AUDIT_GROUP='" + with.Outputs["AuditLogs"] + "'\n",
+		with.Resources["MasterTemplate"]: "PHOENIX_LOG_GROUP='" + with.Outputs["MasterLogs"] +
+			"' PHOENIX_AUDIT_GROUP='" + with.Outputs["AuditLogs"] + "'\n",
 		with.Resources["MinionTemplate"]:    "PHOENIX_LOG_GROUP='" + with.Outputs["MinionLogs"] + "'\n",
 		without.Resources["MinionTemplate"]: "PHOENIX_LOG_GROUP=''\n",
 	} {

@@ -31,7 +31,8 @@ func TestShellCheck(t *testing.T) {
 	}
 	scripts, err := filepath.Glob("../packaging/scripts/*")
 	must(t, err)
-	scripts = append(scripts, first, "bootstrap/bootstrap.sh", "../packaging/build", "../packaging/stop-minion", "../lab/packages/saltrepo.sh")
+	scripts = append(scripts, first, "bootstrap/bootstrap.sh", "../packaging/build", "../packaging/stop-minion",
+		"../lab/packages/saltrepo.sh")
 	if out, err := exec.Command(program, scripts...).CombinedOutput(); err != nil || len(scripts) < 6 {
 		t.Errorf("shellcheck %q: %v\n%s", scripts, err, out)
 	}

@@ -48,12 +48,14 @@ func TestStacks(t *testing.T) {
 // on demand, with point-in-time recovery.
 func tables(t *testing.T, cfg aws.Config, base stacks.Stack) {
 	calls := dynamodb.NewFromConfig(cfg)
-	for output, keys := range map[string]string{"MinionsTable": "instanceid", "MastersTable": "instanceid", "ProofsTable": "instance_arn"} {
+	for output, keys := range map[string]string{"MinionsTable": "instanceid", "MastersTable": "instanceid",
+		"ProofsTable": "instance_arn"} {
 		name := base.Outputs[output]
 		out, err := calls.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: &name})
 		must(t, err)
 		table := out.Table
-		if len(table.KeySchema) != 1 || *table.KeySchema[0].AttributeName != keys || table.BillingModeSummary.BillingMode != dynamodbtypes.BillingModePayPerRequest {
+		if len(table.KeySchema) != 1 || *table.KeySchema[0].AttributeName != keys ||
+			table.BillingModeSummary.BillingMode != dynamodbtypes.BillingModePayPerRequest {
 			t.Errorf("%s: %+v", output, table)
 		}
 		if output != "MinionsTable" {
@@ -63,7 +65,9 @@ func tables(t *testing.T, cfg aws.Config, base stacks.Stack) {
 			t.Fatalf("%s: %+v", output, table.GlobalSecondaryIndexes)
 		}
 		index := table.GlobalSecondaryIndexes[0]
-		if *index.IndexName != "by-status" || *index.KeySchema[0].AttributeName != "status" || *index.KeySchema[1].AttributeName != "modified" || index.Projection.ProjectionType != dynamodbtypes.ProjectionTypeAll {
+		if *index.IndexName != "by-status" || *index.KeySchema[0].AttributeName != "status" ||
+			*index.KeySchema[1].AttributeName != "modified" ||
+			index.Projection.ProjectionType != dynamodbtypes.ProjectionTypeAll {
 			t.Errorf("index: %+v", index)
 		}
 	}
@@ -73,14 +77,16 @@ func tables(t *testing.T, cfg aws.Config, base stacks.Stack) {
 			t.Errorf("%s: no point-in-time recovery", name)
 		}
 		// A proof is as old as its instance; there is nothing in it to forget.
-		if name != "Proofs" && (template.value(name, "TimeToLiveSpecification", "AttributeName") != "expires" || template.value(name, "TimeToLiveSpecification", "Enabled") != "true") {
+		if name != "Proofs" && (template.value(name, "TimeToLiveSpecification", "AttributeName") != "expires" ||
+			template.value(name, "TimeToLiveSpecification", "Enabled") != "true") {
 			t.Errorf("%s: rows do not expire", name)
 		}
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	store, err := dynamo.Open(t.Context(), dynamo.Config{Region: cfg.Region, Endpoint: *cfg.BaseEndpoint,
-		MinionsTable: base.Outputs["MinionsTable"], MastersTable: base.Outputs["MastersTable"], ProofsTable: base.Outputs["ProofsTable"]})
+		MinionsTable: base.Outputs["MinionsTable"], MastersTable: base.Outputs["MastersTable"],
+		ProofsTable: base.Outputs["ProofsTable"]})
 	must(t, err)
 	must(t, store.Create(t.Context())) // finds them as they are to be
 	must(t, store.Close())
@@ -97,7 +103,8 @@ func messages(t *testing.T, cfg aws.Config, base stacks.Stack) {
 		return out.Attributes
 	}
 	queue, dead := attributes("Queue"), attributes("DeadLetterQueue")
-	if !strings.Contains(queue["RedrivePolicy"], dead["QueueArn"]) || queue["SqsManagedSseEnabled"] != "true" || dead["SqsManagedSseEnabled"] != "true" {
+	if !strings.Contains(queue["RedrivePolicy"], dead["QueueArn"]) || queue["SqsManagedSseEnabled"] != "true" ||
+		dead["SqsManagedSseEnabled"] != "true" {
 		t.Errorf("queue %v\ndead letters %v", queue, dead)
 	}
 	// By EventBridge's two rules of this account, and by nobody else: whoever could send
@@ -130,7 +137,8 @@ func messages(t *testing.T, cfg aws.Config, base stacks.Stack) {
 			}
 		}
 		var targets struct{ Targets []struct{ Arn string } }
-		call(t, cfg, "events", "AWSEvents.ListTargetsByRule", map[string]string{"Rule": base.Resources[resource]}, &targets)
+		call(t, cfg, "events", "AWSEvents.ListTargetsByRule", map[string]string{"Rule": base.Resources[resource]},
+			&targets)
 		if rule.State != "ENABLED" || len(targets.Targets) != 1 || targets.Targets[0].Arn != queue["QueueArn"] {
 			t.Errorf("rule %+v, targets %+v", rule, targets)
 		}
@@ -148,7 +156,8 @@ func buckets(t *testing.T, cfg aws.Config, base stacks.Stack) {
 		if template.value(resource, "VersioningConfiguration", "Status") != "Enabled" {
 			t.Errorf("%s: no versions are kept", output)
 		}
-		for _, block := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
+		for _, block := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls",
+			"RestrictPublicBuckets"} {
 			if template.value(resource, "PublicAccessBlockConfiguration", block) != "true" {
 				t.Errorf("%s: %s is not set", output, block)
 			}
@@ -156,7 +165,8 @@ func buckets(t *testing.T, cfg aws.Config, base stacks.Stack) {
 		encryption, err := calls.GetBucketEncryption(t.Context(), &s3.GetBucketEncryptionInput{Bucket: name})
 		must(t, err)
 		by := encryption.ServerSideEncryptionConfiguration.Rules[0].ApplyServerSideEncryptionByDefault
-		if by.SSEAlgorithm != algorithm || algorithm == s3types.ServerSideEncryptionAwsKms && *by.KMSMasterKeyID != base.Outputs["IdentityKey"] {
+		if by.SSEAlgorithm != algorithm ||
+			algorithm == s3types.ServerSideEncryptionAwsKms && *by.KMSMasterKeyID != base.Outputs["IdentityKey"] {
 			t.Errorf("%s: encrypted by %+v", output, by)
 		}
 	}
@@ -166,7 +176,8 @@ func buckets(t *testing.T, cfg aws.Config, base stacks.Stack) {
 // and encrypt disks, with as many instances as asked for.
 func groups(t *testing.T, cfg aws.Config) {
 	calls := ec2.NewFromConfig(cfg)
-	out, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{})
+	out, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(t.Context(),
+		&autoscaling.DescribeAutoScalingGroupsInput{})
 	must(t, err)
 	var names []string
 	for _, group := range out.AutoScalingGroups {
@@ -182,10 +193,12 @@ func groups(t *testing.T, cfg aws.Config) {
 			t.Errorf("%s is in zones %v", *group.AutoScalingGroupName, in)
 		}
 		if len(group.Instances) != int(*group.MinSize) || *group.MaxSize <= *group.MinSize {
-			t.Errorf("%s: %d instances, %d to %d", *group.AutoScalingGroupName, len(group.Instances), *group.MinSize, *group.MaxSize)
+			t.Errorf("%s: %d instances, %d to %d", *group.AutoScalingGroupName, len(group.Instances), *group.MinSize,
+				*group.MaxSize)
 		}
 		data := launchData(t, cfg, *group.LaunchTemplate.LaunchTemplateId)
-		if disk := data.BlockDeviceMappings[0].Ebs; !*disk.Encrypted || disk.VolumeType != ec2types.VolumeTypeGp3 || disk.KmsKeyId != nil {
+		if disk := data.BlockDeviceMappings[0].Ebs; !*disk.Encrypted || disk.VolumeType != ec2types.VolumeTypeGp3 ||
+			disk.KmsKeyId != nil {
 			t.Errorf("%s: disk %+v", *group.AutoScalingGroupName, disk)
 		}
 		if data.MetadataOptions.HttpTokens != ec2types.LaunchTemplateHttpTokensStateRequired || data.KeyName != nil {
@@ -232,13 +245,15 @@ func groups(t *testing.T, cfg aws.Config) {
 func security(t *testing.T, cfg aws.Config, fleet stacks.Stack) {
 	calls := ec2.NewFromConfig(cfg)
 	masters, minions := fleet.Resources["MasterSecurity"], fleet.Resources["MinionSecurity"]
-	out, err := calls.DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{GroupIds: []string{masters, minions}})
+	out, err := calls.DescribeSecurityGroups(t.Context(),
+		&ec2.DescribeSecurityGroupsInput{GroupIds: []string{masters, minions}})
 	must(t, err)
 	for _, group := range out.SecurityGroups {
 		var from []string
 		for _, p := range group.IpPermissions {
 			relay := *p.FromPort == 4507 && *p.ToPort == 4507
-			if *p.IpProtocol != "tcp" || !relay && (*p.FromPort != 4505 || *p.ToPort != 4506) || len(p.IpRanges)+len(p.Ipv6Ranges)+len(p.PrefixListIds) > 0 {
+			if *p.IpProtocol != "tcp" || !relay && (*p.FromPort != 4505 || *p.ToPort != 4506) ||
+				len(p.IpRanges)+len(p.Ipv6Ranges)+len(p.PrefixListIds) > 0 {
 				t.Errorf("%s takes %+v", *group.GroupName, p)
 			}
 			for _, pair := range p.UserIdGroupPairs {
@@ -260,18 +275,23 @@ func security(t *testing.T, cfg aws.Config, fleet stacks.Stack) {
 // nothing left of the template in it, and within the limit of 16 KiB.
 func userData(t *testing.T, cfg aws.Config, base, fleet stacks.Stack) {
 	for resource, must := range map[string][]string{
-		"MasterTemplate": {"PHOENIX_ROLE=master", "PHOENIX_QUEUE='" + base.Outputs["Queue"], "PHOENIX_MINIONS_GROUPS='phoenix-minions'\n", "PHOENIX_METRICS='Phoenix/phoenix'", "PHOENIX_LOG_GROUP='' PHOENIX_AUDIT_GROUP=''\n", "PHOENIX_IDENTITY_BUCKET='" + base.Outputs["IdentityBucket"]},
+		"MasterTemplate": {"PHOENIX_ROLE=master", "PHOENIX_QUEUE='" + base.Outputs["Queue"],
+			"PHOENIX_MINIONS_GROUPS='phoenix-minions'\n", "PHOENIX_METRICS='Phoenix/phoenix'",
+			"PHOENIX_LOG_GROUP='' PHOENIX_AUDIT_GROUP=''\n",
+			"PHOENIX_IDENTITY_BUCKET='" + base.Outputs["IdentityBucket"]},
 		"MinionTemplate": {"PHOENIX_ROLE=minion", "PHOENIX_LOG_GROUP=''\n", "MINION_GRAINS=''\n"},
 	} {
 		text := userDataOf(t, cfg, fleet.Resources[resource])
-		must = append(must, "#!/bin/bash\n", "PHOENIX_PACKAGES='"+base.Outputs["PackagesBucket"], "PHOENIX_REGION='"+cfg.Region+"'",
+		must = append(must, "#!/bin/bash\n", "PHOENIX_PACKAGES='"+base.Outputs["PackagesBucket"],
+			"PHOENIX_REGION='"+cfg.Region+"'",
 			"PHOENIX_MINIONS_TABLE='"+base.Outputs["MinionsTable"], "exec /usr/lib/phoenix/bootstrap\n")
 		for _, part := range must {
 			if !strings.Contains(text, part) {
 				t.Errorf("%s lacks %q", resource, part)
 			}
 		}
-		if len(text) > 16<<10 || strings.Contains(text, "${Base}") || strings.Contains(text, "Identity") && resource == "MinionTemplate" {
+		if len(text) > 16<<10 || strings.Contains(text, "${Base}") ||
+			strings.Contains(text, "Identity") && resource == "MinionTemplate" {
 			t.Errorf("%s: %d bytes\n%s", resource, len(text), text)
 		}
 		script := filepath.Join(t.TempDir(), "script")
@@ -294,7 +314,8 @@ func userDataOf(t *testing.T, cfg aws.Config, template string) string {
 
 func launchData(t *testing.T, cfg aws.Config, template string) *ec2types.ResponseLaunchTemplateData {
 	t.Helper()
-	out, err := ec2.NewFromConfig(cfg).DescribeLaunchTemplateVersions(t.Context(), &ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: &template})
+	out, err := ec2.NewFromConfig(cfg).DescribeLaunchTemplateVersions(t.Context(),
+		&ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: &template})
 	must(t, err)
 	return out.LaunchTemplateVersions[0].LaunchTemplateData
 }

@@ -25,7 +25,8 @@ func TestLint(t *testing.T) {
 		t.Fatalf("install moto: %v", err)
 	}
 	lint := func(files ...string) (string, error) {
-		out, err := exec.Command(filepath.Join(filepath.Dir(python), "cfn-lint"), append([]string{"--include-checks", "I", "--"}, files...)...).CombinedOutput()
+		out, err := exec.Command(filepath.Join(filepath.Dir(python), "cfn-lint"),
+			append([]string{"--include-checks", "I", "--"}, files...)...).CombinedOutput()
 		return string(out), err
 	}
 	if out, err := lint(templates...); err != nil || out != "" {
@@ -126,7 +127,8 @@ func TestGroupsWait(t *testing.T) {
 	way := []string{"Subnet1Routes", "Subnet2Routes", "WayToS3", "WayToDynamoDB", "WayOut", "MinionsToMasters"}
 	for group, needs := range map[string][]string{
 		"MinionGroup": append([]string{"MinionLogsPolicy"}, way...),
-		"MasterGroup": append([]string{"MastersToMasters", "RelaysToRelays", "RepositoriesPolicy", "MasterLogsPolicy", "WayToLogs", "WayToSQS", "WayToAutoScaling", "WayToEC2", "WayToCloudWatch", "WayToSecretsManager"}, way...),
+		"MasterGroup": append([]string{"MastersToMasters", "RelaysToRelays", "RepositoriesPolicy", "MasterLogsPolicy",
+			"WayToLogs", "WayToSQS", "WayToAutoScaling", "WayToEC2", "WayToCloudWatch", "WayToSecretsManager"}, way...),
 	} {
 		r := fleet.Resources[group]
 		after := texts(&r.DependsOn)

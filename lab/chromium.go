@@ -28,7 +28,8 @@ func Chromium(tb testing.TB, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), chromiumWithin)
 	defer cancel()
 	// As root there is no sandbox, and a container has a small /dev/shm.
-	base := []string{"--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+	base := []string{"--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars",
+		"--no-first-run",
 		"--disable-background-networking", "--user-data-dir=" + tb.TempDir()}
 	cmd := exec.CommandContext(ctx, program, append(base, args...)...)
 	cmd.WaitDelay = 5 * time.Second

@@ -29,7 +29,8 @@ func TestHighstateIsCountedByTheStateItself(t *testing.T) {
 			})
 			master.RequestAuth("web-2", minion.PublicKey())
 			master.Run("salt-key", "--yes", "--accept", "web-1")
-			if pending, accepted := fmt.Sprint(master.Pending()), fmt.Sprint(master.Accepted()); pending != "[web-2]" || accepted != "[web-1]" {
+			if pending, accepted := fmt.Sprint(master.Pending()), fmt.Sprint(master.Accepted()); pending != "[web-2]" ||
+				accepted != "[web-1]" {
 				t.Fatalf("pending %s, accepted %s", pending, accepted)
 			}
 			minion.Answers(master)

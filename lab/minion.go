@@ -134,7 +134,9 @@ func (m *Minion) Answers(master *Master) {
 	defer stop()
 	listener.Wait(m.ID)
 	m.lab.Eventually(readyTimeout, "minion "+m.ID+" answers "+master.Name, func() (bool, string) {
-		return len(listener.Heard()) > 0, fmt.Sprintf("no answer (last ping: %v); accepted %v, pending %v", listener.Err(), master.Accepted(), master.Pending())
+		return len(listener.Heard()) > 0,
+			fmt.Sprintf("no answer (last ping: %v); accepted %v, pending %v", listener.Err(), master.Accepted(),
+				master.Pending())
 	})
 }
 

@@ -11,7 +11,8 @@ import (
 	"phoenix/lab"
 )
 
-// TestNamedTestsExist: each test that the documentation and the Makefile name is there. "go test -run" passes if it finds none.
+// TestNamedTestsExist: each test that the documentation and the Makefile name is there. "go test -run" passes if it
+// finds none.
 func TestNamedTestsExist(t *testing.T) {
 	root, err := lab.Root()
 	if err != nil {

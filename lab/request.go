@@ -38,7 +38,8 @@ func (m *Master) request(timeout time.Duration, load map[string]any) ([]byte, er
 // that id, a denied one.
 func (m *Master) RequestAuth(id, pem string) {
 	m.lab.tb.Helper()
-	_, err := m.request(authTimeout, map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
+	_, err := m.request(authTimeout,
+		map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
 	if err != nil {
 		m.lab.tb.Fatalf("auth request as %q: %v", id, err)
 	}

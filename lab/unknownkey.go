@@ -26,6 +26,7 @@ func UnknownKey() string {
 // TryRequestAuth is [Master.RequestAuth] for any goroutine, and for a master that may
 // not be there.
 func (m *Master) TryRequestAuth(id, pem string) error {
-	_, err := m.request(authTimeout, map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
+	_, err := m.request(authTimeout,
+		map[string]any{"cmd": "_auth", "id": id, "pub": pem, "nonce": "00000000000000000000000000000000"})
 	return err
 }

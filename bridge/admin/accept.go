@@ -12,7 +12,8 @@ import (
 
 // acceptOrRebind accepts one key, and returns the row that it is bound to. To rebind
 // does not wait for another key than the bound one: one must have been seen.
-func (a Admin) acceptOrRebind(ctx context.Context, keys *salt.Keys, master *salt.Master, id, instance string, r AcceptKeys) (fleet.Minion, error) {
+func (a Admin) acceptOrRebind(ctx context.Context, keys *salt.Keys, master *salt.Master, id, instance string,
+	r AcceptKeys) (fleet.Minion, error) {
 	if !r.Rebind {
 		return acceptOne(ctx, a.Store, keys, master, id, instance, r.KeySHA256)
 	}
@@ -25,7 +26,8 @@ func (a Admin) acceptOrRebind(ctx context.Context, keys *salt.Keys, master *salt
 
 // acceptOne accepts one key, and returns the row that it is bound to. If the caller saw
 // the key, seen is its digest, and no other is accepted.
-func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance, seen string) (fleet.Minion, error) {
+func acceptOne(ctx context.Context, store fleet.Store, keys *salt.Keys, master *salt.Master, id, instance,
+	seen string) (fleet.Minion, error) {
 	text, err := keys.Read(id, salt.Pending)
 	if err != nil {
 		return fleet.Minion{}, err
@@ -57,7 +59,8 @@ func acceptPending(ctx context.Context, keys *salt.Keys, master *salt.Master, id
 	outcomes, err := admission.Accept(ctx, master, keys, []admission.Pending{{ID: id, Digest: digest}})
 	switch o := outcomes[0]; {
 	case errors.Is(o.Err, admission.ErrWrongKey) && o.Delete != nil:
-		return errors.Join(fmt.Errorf("%w, %.12s", o.Err, o.Digest), fmt.Errorf("and could not be deleted: %w", o.Delete))
+		return errors.Join(fmt.Errorf("%w, %.12s", o.Err, o.Digest),
+			fmt.Errorf("and could not be deleted: %w", o.Delete))
 	case errors.Is(o.Err, admission.ErrWrongKey):
 		return fmt.Errorf("%w, %.12s; it was deleted at once", o.Err, o.Digest)
 	case err != nil:

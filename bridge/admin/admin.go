@@ -80,7 +80,8 @@ func (a Admin) checkIDs(ids []string) error {
 			if len(ids) > 1 {
 				others = "; nothing was done for the others either"
 			}
-			return config.Invalid(fmt.Errorf("minion id %q does not match id_pattern %s%s", id, a.Config.IDPattern, others))
+			return config.Invalid(fmt.Errorf("minion id %q does not match id_pattern %s%s", id,
+				a.Config.IDPattern, others))
 		}
 	}
 	return nil

@@ -24,7 +24,8 @@ type Breaker struct {
 }
 
 func breakerOf(b fleet.Breaker, err error) *Breaker {
-	shown := &Breaker{Open: b.Open(), Opened: b.Opened, OpenedBy: b.OpenedBy, Reason: b.Reason, Resumed: b.Resumed, ResumedBy: b.ResumedBy}
+	shown := &Breaker{Open: b.Open(), Opened: b.Opened, OpenedBy: b.OpenedBy, Reason: b.Reason, Resumed: b.Resumed,
+		ResumedBy: b.ResumedBy}
 	if err != nil { // masters take it for open
 		shown.Open, shown.Reason = true, OneLine(err)
 	}

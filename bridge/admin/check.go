@@ -133,7 +133,8 @@ func (a Admin) drainedAt(m fleet.Master) *time.Time {
 
 // judge fills in what follows from the rows of the masters. notReady is why it is not known
 // whom the master serves: it is not ready, or its row is not written.
-func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.Master, cfg config.Config, now time.Time) {
+func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.Master, cfg config.Config,
+	now time.Time) {
 	lease, leaving, late := cfg.Highstate.Lease, 0, []string{}
 	for _, m := range Serving(masters, lease, now) {
 		switch {
@@ -199,12 +200,15 @@ func (c *MasterCheck) staying(cfg config.Config, now time.Time) (verdict string,
 	switch others := strings.Join(c.Ready, ", "); {
 	case !c.Draining:
 		return "safe only for minions that have an agent or several masters", []string{
-			n + " connected: those that have an agent or several masters can move to " + others + ", the others wait until it is back",
-			"which have is not known here: after phoenix masters drain " + c.InstanceID + " these leave within " + within + ", and the others stay connected"}
+			n + " connected: those that have an agent or several masters can move to " + others +
+				", the others wait until it is back",
+			"which have is not known here: after phoenix masters drain " + c.InstanceID + " these leave within " +
+				within + ", and the others stay connected"}
 	case c.DrainedAt == nil:
 		return "not known to be safe yet", []string{
 			n + " still connected: agents move theirs within " + within + " of the drain" + jobs,
-			"when the drain began is not known: wait " + within + ", or let phoenix masters drain " + c.InstanceID + " record it",
+			"when the drain began is not known: wait " + within + ", or let phoenix masters drain " +
+				c.InstanceID + " record it",
 			"minions without an agent wait until it is back"}
 	case now.Sub(*c.DrainedAt) > leaveWithin(cfg):
 		return "safe for all but " + n + " that did not leave", []string{
@@ -213,7 +217,8 @@ func (c *MasterCheck) staying(cfg config.Config, now time.Time) (verdict string,
 			"minions without an agent wait until it is back"}
 	}
 	return "not known to be safe yet", []string{
-		n + " still connected: it was drained " + short(max(now.Sub(*c.DrainedAt), 0)) + " ago, and agents move theirs within " + within + jobs,
+		n + " still connected: it was drained " + short(max(now.Sub(*c.DrainedAt), 0)) +
+			" ago, and agents move theirs within " + within + jobs,
 		"minions without an agent wait until it is back"}
 }
 

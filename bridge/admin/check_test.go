@@ -19,7 +19,8 @@ func TestCheckOfDrainedMaster(t *testing.T) {
 	cfg, now := config.Default(), time.Now()
 	cfg.Audit.File = filepath.Join(t.TempDir(), "audit.log")
 	serving := func(id string) fleet.Master {
-		return fleet.Master{InstanceID: id, Status: fleet.Launch, Ready: true, Modified: fleet.FormatTime(now), Connected: 4}
+		return fleet.Master{InstanceID: id, Status: fleet.Launch, Ready: true,
+			Modified: fleet.FormatTime(now), Connected: 4}
 	}
 	check := func(own fleet.Master) *MasterCheck {
 		own.Draining = true
@@ -28,11 +29,15 @@ func TestCheckOfDrainedMaster(t *testing.T) {
 		return c
 	}
 	for since, want := range map[string][2]string{
-		"":                                      {"not known to be safe yet", "when the drain began is not known: wait 2m, or let phoenix masters drain salt-1 record it"},
-		"no time":                               {"not known to be safe yet", "when the drain began is not known"},
-		fleet.FormatTime(now.Add(-time.Minute)): {"not known to be safe yet", "4 minions still connected: it was drained 1m ago, and agents move theirs within 2m "},
-		fleet.FormatTime(now.Add(time.Minute)):  {"not known to be safe yet", "it was drained 0s ago"}, // by a clock that is ahead
-		fleet.FormatTime(now.Add(-time.Hour)):   {"safe for all but 4 minions that did not leave", "it was drained 1h0m ago"},
+		"": {"not known to be safe yet",
+			"when the drain began is not known: wait 2m, or let phoenix masters drain salt-1 record it"},
+		"no time": {"not known to be safe yet", "when the drain began is not known"},
+		fleet.FormatTime(now.Add(-time.Minute)): {"not known to be safe yet",
+			"4 minions still connected: it was drained 1m ago, and agents move theirs within 2m "},
+		// by a clock that is ahead
+		fleet.FormatTime(now.Add(time.Minute)): {"not known to be safe yet", "it was drained 0s ago"},
+		fleet.FormatTime(now.Add(-time.Hour)): {"safe for all but 4 minions that did not leave",
+			"it was drained 1h0m ago"},
 	} {
 		own := serving("salt-1")
 		own.DrainingSince = since
@@ -60,7 +65,8 @@ func TestCheckOfMasterDrainedElsewhere(t *testing.T) {
 	cfg := config.Default()
 	cfg.Audit.File, cfg.Socket = filepath.Join(t.TempDir(), "audit.log"), filepath.Join(t.TempDir(), "s")
 	for _, id := range []string{"salt-1", "salt-2"} {
-		if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: id, Incarnation: "1", Ready: true, Connected: 4}); err != nil {
+		if _, err := store.Beat(t.Context(),
+			fleet.Beat{InstanceID: id, Incarnation: "1", Ready: true, Connected: 4}); err != nil {
 			t.Fatal(err)
 		}
 	}

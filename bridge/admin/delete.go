@@ -36,7 +36,8 @@ func (a Admin) Delete(ctx context.Context, r DeleteKeys) ([]DeletedKey, error) {
 		if r.State == "" {
 			return nil, config.Invalid(errors.New("--state is needed: accepted, denied, pending or rejected (phoenix keys list shows them)"))
 		}
-		return nil, config.Invalid(fmt.Errorf("--state %q is none of %s", r.State, strings.Join(slices.Sorted(maps.Keys(salt.States)), ", ")))
+		return nil, config.Invalid(fmt.Errorf("--state %q is none of %s", r.State,
+			strings.Join(slices.Sorted(maps.Keys(salt.States)), ", ")))
 	}
 	if len(r.IDs) == 0 {
 		return nil, config.Invalid(errors.New("no minion id"))

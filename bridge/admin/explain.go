@@ -76,7 +76,8 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	d := decide.Keys(decide.Admit(a.Config.Admit), view)
 	x := &Explanation{ID: r.ID, Phase: decide.PhaseOf(view.Row, view.Known, view.Accepted.Present),
 		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
-		Rules: decide.ExplainKeys(decide.Admit(a.Config.Admit), view), Highstate: explainHighstate(report, breaker, view)}
+		Rules:     decide.ExplainKeys(decide.Admit(a.Config.Admit), view),
+		Highstate: explainHighstate(report, breaker, view)}
 	if view.Known {
 		x.Row = &view.Row
 	}
@@ -122,7 +123,8 @@ func (a Admin) bridge(ctx context.Context) (report service.Report, err error) {
 // describeNoBridge says what follows if no bridge answers on this machine.
 func (a Admin) describeNoBridge(err error) string {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Sprintf("no permission to ask the bridge on %s what it does (run as root or as the master's user)", a.Config.Socket)
+		return fmt.Sprintf("no permission to ask the bridge on %s what it does (run as root or as the master's user)",
+			a.Config.Socket)
 	}
 	return fmt.Sprintf("no bridge answers on %s: until one runs, no key is accepted and no highstate is started on this master (systemctl start phoenix-bridge)", a.Config.Socket)
 }
@@ -147,7 +149,8 @@ func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView)
 			}
 		}
 	}
-	if begins := standing == decide.PhaseListed || standing == decide.PhaseAccepted || standing == decide.PhaseFailed; begins &&
+	if begins := standing == decide.PhaseListed || standing == decide.PhaseAccepted ||
+		standing == decide.PhaseFailed; begins &&
 		breaker != nil && breaker.Open && !v.Row.Requested() {
 		return fmt.Sprintf("%s: the circuit breaker is open: %s (phoenix highstate resume)", wanted(v), breaker.Reason)
 	}

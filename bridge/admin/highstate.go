@@ -109,7 +109,8 @@ func (a Admin) highstateEnded(row fleet.Minion) bool {
 // AwaitHighstates waits until the highstates of ids have ended, with all their attempts,
 // for at most wait. It calls changed, if not nil, with the row of each id whose phase or
 // attempt is another than before.
-func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Duration, changed func(id string, row fleet.Minion)) error {
+func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Duration,
+	changed func(id string, row fleet.Minion)) error {
 	instances, err := a.resolveInstances(ctx, ids)
 	if err != nil {
 		return fmt.Errorf("await highstates: %w", err)
@@ -151,7 +152,8 @@ func (a Admin) AwaitHighstates(ctx context.Context, ids []string, wait time.Dura
 		case open == 0:
 			return nil
 		case time.Now().After(deadline):
-			return awaited{fmt.Errorf("%d of %d highstates have not ended within %v (phoenix highstate list)", open, len(ids), wait)}
+			return awaited{fmt.Errorf("%d of %d highstates have not ended within %v (phoenix highstate list)", open,
+				len(ids), wait)}
 		}
 		if !retry.Sleep(ctx, pollHighstates) {
 			return ctx.Err()

@@ -25,14 +25,17 @@ func TestAwaitHighstates(t *testing.T) {
 		err      string // in the error; empty: none
 		late     bool
 	}{
-		"the first attempt succeeds": {[]fleet.Outcome{fleet.Succeeded}, time.Hour, "accepted 0, running 1, done 1", "", false},
+		"the first attempt succeeds": {[]fleet.Outcome{fleet.Succeeded}, time.Hour,
+			"accepted 0, running 1, done 1", "", false},
 		"the second attempt succeeds": {[]fleet.Outcome{fleet.Erred, fleet.Succeeded}, time.Hour,
 			"accepted 0, running 1, failed 1, running 2, done 2", "", false},
 		"all attempts fail": {[]fleet.Outcome{fleet.Erred, fleet.Erred, fleet.Erred}, time.Hour,
-			"accepted 0, running 1, failed 1, running 2, failed 2, running 3, failed 3", "1 of 1 highstates failed", false},
+			"accepted 0, running 1, failed 1, running 2, failed 2, running 3, failed 3",
+			"1 of 1 highstates failed", false},
 		"the time is over before the next attempt": {[]fleet.Outcome{fleet.Erred}, 30 * time.Second,
 			"accepted 0, running 1, failed 1", "1 of 1 highstates have not ended within 30s", true},
-		"the minion is retired meanwhile": {nil, time.Hour, "accepted 0, terminated 0", "1 of 1 highstates failed", false},
+		"the minion is retired meanwhile": {nil, time.Hour, "accepted 0, terminated 0",
+			"1 of 1 highstates failed", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -63,16 +66,20 @@ func TestAwaitHighstates(t *testing.T) {
 					case phase == decide.PhaseAccepted && test.outcomes == nil:
 						apply(fleet.Retire{InstanceID: "web-1"})
 					case phase == decide.PhaseRunning:
-						apply(fleet.Finish{InstanceID: "web-1", JID: row.ClaimJID, Outcome: test.outcomes[row.Attempt-1], From: row.ClaimVersion})
+						apply(fleet.Finish{InstanceID: "web-1", JID: row.ClaimJID,
+							Outcome: test.outcomes[row.Attempt-1], From: row.ClaimVersion})
 					case row.Attempt < len(test.outcomes):
-						apply(fleet.Claim{InstanceID: "web-1", From: row.ClaimVersion, Owner: "salt-1", Incarnation: "1", JID: fmt.Sprintf("2026010100000000000%d", row.Attempt), Attempt: row.Attempt + 1})
+						apply(fleet.Claim{InstanceID: "web-1", From: row.ClaimVersion, Owner: "salt-1",
+							Incarnation: "1", JID: fmt.Sprintf("2026010100000000000%d", row.Attempt),
+							Attempt: row.Attempt + 1})
 					}
 				}
 				err = a.AwaitHighstates(t.Context(), []string{"web-1"}, test.wait, changed)
 				if got := strings.Join(seen, ", "); got != test.want {
 					t.Errorf("seen: %s, not %s", got, test.want)
 				}
-				if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) || errors.Is(err, ErrAwaited) != test.late {
+				if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) ||
+					errors.Is(err, ErrAwaited) != test.late {
 					t.Errorf("%v, not %q", err, test.err)
 				}
 			})

@@ -73,7 +73,8 @@ func (a Admin) History(ctx context.Context, r ReadHistory) (*History, error) {
 		return nil, config.Invalid(fmt.Errorf("--since %s is not before --until %s", Clock(r.Since), Clock(r.Until)))
 	}
 	self := cmp.Or(a.bridgeReport(ctx).InstanceID, a.Config.InstanceID, thisMachine)
-	h := &History{Since: r.Since, Until: r.Until, Master: self, Others: []string{}, Events: []Event{}, Notes: []string{}}
+	h := &History{Since: r.Since, Until: r.Until, Master: self, Others: []string{}, Events: []Event{},
+		Notes: []string{}}
 	wanted := r.matcher()
 	if oldest, err := audit.Oldest(a.Config.Audit.File); err == nil { // else it cannot be read below, either
 		h.Oldest = oldest
@@ -96,7 +97,8 @@ func (a Admin) History(ctx context.Context, r ReadHistory) (*History, error) {
 	slices.SortStableFunc(h.Events, func(x, y Event) int { return x.Time.Compare(y.Time) })
 	switch {
 	case h.Oldest == nil && err == nil:
-		h.Notes = append(h.Notes, fmt.Sprintf("the audit trail of %s is empty (audit.file is %s)", self, a.Config.Audit.File))
+		h.Notes = append(h.Notes, fmt.Sprintf("the audit trail of %s is empty (audit.file is %s)", self,
+			a.Config.Audit.File))
 	case h.Oldest != nil && h.Oldest.After(r.Since):
 		h.Notes = append(h.Notes, fmt.Sprintf("the audit trail of %s begins at %s", self, Clock(*h.Oldest)))
 	}
@@ -149,7 +151,8 @@ func (h *History) Merge(other *History, r ReadHistory) {
 		seen[keyOf(e)] = true
 	}
 	for _, e := range other.Events {
-		if e.Source != storeSource && wanted(e.Minion) && !seen[keyOf(e)] && !e.Time.Before(r.Since) && e.Time.Before(r.Until) {
+		if e.Source != storeSource && wanted(e.Minion) && !seen[keyOf(e)] && !e.Time.Before(r.Since) &&
+			e.Time.Before(r.Until) {
 			h.Events = append(h.Events, e)
 		}
 	}
@@ -176,9 +179,10 @@ func (h *History) WithoutRepeats() []Event {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(h.Events), func(e Event) bool {
-		return e.Source == storeSource && e.Minion != "" && slices.ContainsFunc(decisions[e.Minion], func(d Event) bool {
-			return (e.Master == "" || e.Master == d.Source) && d.Time.Sub(e.Time).Abs() <= sameChange
-		})
+		return e.Source == storeSource && e.Minion != "" && slices.ContainsFunc(decisions[e.Minion],
+			func(d Event) bool {
+				return (e.Master == "" || e.Master == d.Source) && d.Time.Sub(e.Time).Abs() <= sameChange
+			})
 	})
 }
 
@@ -215,7 +219,8 @@ func (a Admin) storeHistory(ctx context.Context, r ReadHistory, h *History, want
 		})
 		bad, err := fleet.WithoutBadRows(err)
 		if errors.Is(err, errEnough) {
-			h.Notes = append(h.Notes, fmt.Sprintf("more than %d rows changed in that time: the others are left out", maxHistory))
+			h.Notes = append(h.Notes, fmt.Sprintf("more than %d rows changed in that time: the others are left out",
+				maxHistory))
 			break
 		}
 		if err != nil {
@@ -240,9 +245,11 @@ func (a Admin) storeHistory(ctx context.Context, r ReadHistory, h *History, want
 		}
 		switch {
 		case m.Status == fleet.Terminate:
-			h.Events = append(h.Events, Event{Time: at, Source: storeSource, Master: m.InstanceID, What: "master terminated"})
+			h.Events = append(h.Events, Event{Time: at, Source: storeSource, Master: m.InstanceID,
+				What: "master terminated"})
 		case Stale(m, a.Config.Highstate.Lease, now):
-			h.Events = append(h.Events, Event{Time: at, Source: storeSource, Master: m.InstanceID, What: "last heartbeat of a master that is stale"})
+			h.Events = append(h.Events, Event{Time: at, Source: storeSource, Master: m.InstanceID,
+				What: "last heartbeat of a master that is stale"})
 		}
 	}
 	if h.Master == thisMachine && len(h.Others) == 1 {

@@ -164,7 +164,8 @@ func whereIsKey(keys *salt.Keys, id string) string {
 	}{
 		{salt.Denied, "Salt has denied one, since another key is accepted: if the machine was rebuilt, phoenix keys accept --rebind " + id},
 		{salt.Accepted, "its key is accepted already"},
-		{salt.Rejected, "its key was rejected: phoenix keys delete " + id + " --state rejected, and it is pending at its next auth request"},
+		{salt.Rejected, "its key was rejected: phoenix keys delete " + id +
+			" --state rejected, and it is pending at its next auth request"},
 	} {
 		if _, err := keys.Read(id, of.state); err == nil {
 			return " (" + of.say + ")"

@@ -137,7 +137,8 @@ func (a Admin) lastRun(ctx context.Context, id string, row fleet.Minion) *lastru
 // runOf is the first highstate that a row records, if it has ended. Its time is that of
 // its job id, when it began.
 func (a Admin) runOf(row fleet.Minion) *lastrun.Run {
-	run := &lastrun.Run{Minion: row.SaltID(), Function: a.Config.Highstate.Function, JID: row.ClaimJID, Outcome: lastrun.Succeeded}
+	run := &lastrun.Run{Minion: row.SaltID(), Function: a.Config.Highstate.Function, JID: row.ClaimJID,
+		Outcome: lastrun.Succeeded}
 	switch phase := decide.PhaseOf(row, true, false); {
 	case row.ClaimJID == "":
 		return nil

@@ -150,7 +150,8 @@ func AnotherServes(ctx context.Context, store fleet.Store, id string, masters []
 			return err
 		}
 		for _, m := range masters {
-			if heartbeat, was := was[m.InstanceID]; was && m.Heartbeat != heartbeat && m.Ready && !m.Draining && m.Status == fleet.Launch {
+			if heartbeat, was := was[m.InstanceID]; was && m.Heartbeat != heartbeat && m.Ready && !m.Draining &&
+				m.Status == fleet.Launch {
 				return nil
 			}
 		}

@@ -93,7 +93,8 @@ func addOrAdopt(keys *salt.Keys, add fleet.Add) fleet.Change {
 	if keys != nil && add.MinionID != "" {
 		if text, err := keys.Read(add.MinionID, salt.Accepted); err == nil {
 			if digest, err := fleet.KeyDigest(text); err == nil {
-				return fleet.Adopt{InstanceID: add.InstanceID, MinionID: add.MinionID, KeySHA256: digest, PublicKey: string(text)}
+				return fleet.Adopt{InstanceID: add.InstanceID, MinionID: add.MinionID, KeySHA256: digest,
+					PublicKey: string(text)}
 			}
 		}
 	}

@@ -41,7 +41,8 @@ func TestCheckOfMasterThatDoesNotWrite(t *testing.T) {
 	}
 	defer store.Close()
 	for _, id := range []string{"salt-1", "salt-2"} {
-		if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true}); err != nil {
+		if _, err := store.Beat(t.Context(),
+			fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,9 +70,11 @@ func TestCheckOfMasterThatDoesNotWrite(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- api.Serve(ctx, l, api.Bridge{Invalidate: func([]string) {}, Restore: func([]string) {}, Release: func(context.Context) ([]string, error) { return nil, nil },
+		done <- api.Serve(ctx, l, api.Bridge{Invalidate: func([]string) {}, Restore: func([]string) {},
+			Release: func(context.Context) ([]string, error) { return nil, nil },
 			Status: func(bool) any {
-				return service.Report{InstanceID: "salt-1", NotReady: "the heartbeat does not reach the store: database or disk is full"}
+				return service.Report{InstanceID: "salt-1",
+					NotReady: "the heartbeat does not reach the store: database or disk is full"}
 			}})
 	}()
 	says("salt-1", "database or disk is full", "systemctl start")
@@ -88,7 +91,8 @@ func TestCheckDoesNotCountALateMaster(t *testing.T) {
 	}
 	defer store.Close()
 	for _, id := range []string{"salt-1", "salt-2"} {
-		if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true}); err != nil {
+		if _, err := store.Beat(t.Context(),
+			fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,7 +103,8 @@ func TestCheckDoesNotCountALateMaster(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Safe != safe || safe != (len(c.Ready) == 1) || !safe && !strings.Contains(strings.Join(c.Why, "\n"), "no heartbeat of theirs came for 12s: salt-2") {
+		if c.Safe != safe || safe != (len(c.Ready) == 1) ||
+			!safe && !strings.Contains(strings.Join(c.Why, "\n"), "no heartbeat of theirs came for 12s: salt-2") {
 			t.Errorf("last heartbeat %v ago: %+v", ago, c)
 		}
 	}

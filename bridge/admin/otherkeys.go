@@ -26,7 +26,8 @@ type OtherKey struct {
 
 // String says it in one line, with both digests.
 func (k OtherKey) String() string {
-	return fmt.Sprintf("another key is %s since %s: %.12s…, and the known one is %.12s…", k.State, Clock(k.Since), k.Key, k.Known)
+	return fmt.Sprintf("another key is %s since %s: %.12s…, and the known one is %.12s…", k.State, Clock(k.Since),
+		k.Key, k.Known)
 }
 
 // maxOtherKeys bounds how many are read: anyone can make a master deny keys.
@@ -61,7 +62,8 @@ func otherAccepted(report service.Report) (ids []string) {
 // otherKeys returns the keys of a listing that are not the known ones. Of accepted keys
 // it reads those of suspects alone: a master has thousands. Of more than maxOtherKeys it
 // reads the first, and returns how many it did not read.
-func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing, suspects []string) (found []OtherKey, unread int, err error) {
+func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing,
+	suspects []string) (found []OtherKey, unread int, err error) {
 	found = []OtherKey{}
 	accepted := map[string]bool{}
 	for _, id := range list.Accepted {
@@ -116,7 +118,8 @@ func (a Admin) otherKeys(ctx context.Context, keys *salt.Keys, list salt.Listing
 		if k.Key, _ = fleet.KeyDigest(text); k.Key == "" || k.Key == k.Known || k.Known == "" {
 			continue
 		}
-		if c.state == salt.Accepted && slices.ContainsFunc(found, func(o OtherKey) bool { return o.ID == k.ID && o.Known == k.Key }) {
+		if c.state == salt.Accepted && slices.ContainsFunc(found,
+			func(o OtherKey) bool { return o.ID == k.ID && o.Known == k.Key }) {
 			continue // the bound key is denied, and this one said of it
 		}
 		if k.Since, err = keys.Since(c.id, c.state); err == nil {

@@ -78,7 +78,8 @@ func (a Admin) WatchOtherKeys(ctx context.Context) error {
 }
 
 func newOtherWatch(a Admin, keys *salt.Keys) *otherWatch {
-	return &otherWatch{Admin: a, keys: keys, read: map[string]salt.FileVersion{}, recorded: map[string]string{}, refused: map[string]string{}, now: time.Now}
+	return &otherWatch{Admin: a, keys: keys, read: map[string]salt.FileVersion{}, recorded: map[string]string{},
+		refused: map[string]string{}, now: time.Now}
 }
 
 // check examines the denied keys that have changed, maxOtherKeys of them at most; the
@@ -151,7 +152,8 @@ func (w *otherWatch) record(k OtherKey) error {
 		}
 	}
 	if last != k.Key {
-		if err := w.append(slog.LevelWarn, otherDenied, k.ID, "key", k.Key, "bound", k.Known, "since", k.Since.UTC().Format(time.RFC3339)); err != nil {
+		if err := w.append(slog.LevelWarn, otherDenied, k.ID, "key", k.Key, "bound", k.Known, "since",
+			k.Since.UTC().Format(time.RFC3339)); err != nil {
 			return err
 		}
 		w.log().Warn(otherDenied, "minion", k.ID, "key", k.Key, "bound", k.Known)
@@ -166,7 +168,8 @@ func (w *otherWatch) rebind(ctx context.Context, k OtherKey) (done bool) {
 	why, err := w.forbidden(ctx, k)
 	if err == nil && why == "" {
 		// Recorded before: an act that cannot be counted is not done.
-		if err = w.append(slog.LevelWarn, rebound+" by rebind.limit", k.ID, "key", k.Key, "bound", k.Known); err == nil {
+		if err = w.append(slog.LevelWarn, rebound+" by rebind.limit", k.ID, "key", k.Key, "bound",
+			k.Known); err == nil {
 			w.rebound = append(w.rebound, w.now())
 			err = w.rebindTo(ctx, k)
 		}
@@ -236,7 +239,8 @@ func (w *otherWatch) forbidden(ctx context.Context, k OtherKey) (string, error) 
 	}
 	w.rebound = slices.DeleteFunc(w.rebound, func(at time.Time) bool { return now.Sub(at) >= rebindWindow })
 	if max(recorded, len(w.rebound)) >= w.Config.Rebind.Limit {
-		return fmt.Sprintf("rebind.limit: %s rebound within %v", plural.Of(w.Config.Rebind.Limit, "key"), rebindWindow), nil
+		return fmt.Sprintf("rebind.limit: %s rebound within %v", plural.Of(w.Config.Rebind.Limit, "key"), rebindWindow),
+			nil
 	}
 	return "", nil
 }
@@ -244,7 +248,8 @@ func (w *otherWatch) forbidden(ctx context.Context, k OtherKey) (string, error) 
 // append adds one line to the audit trail.
 func (a Admin) append(level slog.Level, what, id string, more ...any) error {
 	var line bytes.Buffer
-	slog.New(slog.NewJSONHandler(&line, nil)).Log(context.Background(), level, what, append([]any{"minion", id}, more...)...)
+	slog.New(slog.NewJSONHandler(&line, nil)).Log(context.Background(), level, what,
+		append([]any{"minion", id}, more...)...)
 	return audit.Append(a.Config.Audit.File, line.Bytes(), audit.MaxFile)
 }
 

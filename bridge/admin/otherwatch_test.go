@@ -42,11 +42,13 @@ func newDeniedKeys(t *testing.T, limit int) *deniedKeys {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	cfg := config.Default()
-	cfg.Store, cfg.SaltConfig, cfg.Socket = "sqlite:"+filepath.Join(dir, "fleet.db"), filepath.Join(dir, "master"), filepath.Join(dir, "s")
+	cfg.Store, cfg.SaltConfig, cfg.Socket = "sqlite:"+filepath.Join(dir, "fleet.db"), filepath.Join(dir, "master"),
+		filepath.Join(dir, "s")
 	cfg.Audit.File, cfg.IDPattern, cfg.Rebind.Limit = filepath.Join(dir, "audit.log"), config.IDPatternSQLite, limit
 	d := &deniedKeys{t: t, dir: dir, known: lab.UnknownKey()}
 	d.put("minions", "web-1", d.known)
-	for _, change := range []fleet.Change{fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: sha256Of(t, d.known), PublicKey: d.known}} {
+	for _, change := range []fleet.Change{fleet.Add{InstanceID: "web-1"},
+		fleet.Bind{InstanceID: "web-1", KeySHA256: sha256Of(t, d.known), PublicKey: d.known}} {
 		if _, err := fleet.ApplyOne(t.Context(), store, change); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +168,8 @@ func TestRebindLimit(t *testing.T) {
 	}
 
 	// The master does not run: the attempt is counted, and fails. The row is bound by then.
-	if d.watch.rebind(t.Context(), others[0]) || len(d.recorded("key rebound by rebind.limit")) != 1 || len(d.recorded(notRebound)) != 1 {
+	if d.watch.rebind(t.Context(), others[0]) || len(d.recorded("key rebound by rebind.limit")) != 1 ||
+		len(d.recorded(notRebound)) != 1 {
 		t.Errorf("recorded: %v", d.recorded("key"))
 	}
 	forbidden("rebind.limit: 1 key rebound within 24h")

@@ -85,7 +85,8 @@ func (a Admin) FindRebinding(ctx context.Context, id, seen string) (*Rebinding, 
 // rebinding finds the key that would take the place of the bound one: any other, or
 // the one whose digest the caller saw.
 func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) (*Rebinding, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebindLimit) // the wait may be over, and the last look is not
+	// the wait may be over, and the last look is not
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebindLimit)
 	defer cancel()
 	view, err := a.keyView(ctx, keys, id)
 	if err != nil {
@@ -98,8 +99,10 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) 
 	if r.Old == "" {
 		r.Old = view.Accepted.Digest
 	}
-	if bound := view.Row.KeySHA256; bound != "" && view.Accepted.Digest != "" && view.Accepted.Digest != bound && view.Accepted.Digest != seen &&
-		(view.Denied.Digest == bound || view.Pending.Digest == bound || view.Accepted.Digest == view.Row.ReplacedSHA256) {
+	if bound := view.Row.KeySHA256; bound != "" && view.Accepted.Digest != "" && view.Accepted.Digest != bound &&
+		view.Accepted.Digest != seen &&
+		(view.Denied.Digest == bound || view.Pending.Digest == bound ||
+			view.Accepted.Digest == view.Row.ReplacedSHA256) {
 		// It was rebound on another master; the old key is accepted here. The new one may not
 		// have been sent to this master yet.
 		r.Old = view.Accepted.Digest
@@ -113,7 +116,8 @@ func (a Admin) rebinding(ctx context.Context, keys *salt.Keys, id, seen string) 
 		name   string
 		state  salt.State
 		digest string
-	}{{"pending", salt.Pending, view.Pending.Digest}, {"denied", salt.Denied, view.Denied.Digest}, {"accepted", salt.Accepted, view.Accepted.Digest}} {
+	}{{"pending", salt.Pending, view.Pending.Digest}, {"denied", salt.Denied, view.Denied.Digest},
+		{"accepted", salt.Accepted, view.Accepted.Digest}} {
 		if k.digest == "" || k.digest == r.Old || seen != "" && k.digest != seen {
 			continue
 		}
@@ -168,7 +172,8 @@ func unlinkedKey(line audit.Line) (digest string, ok bool) {
 
 // Rebind binds the new key of a rebinding that FindRebinding returned, and lets its
 // minion in on this master. Its first highstate is run again, unless it was adopted: then
-// one runs only on request. The old key goes through the master, which then changes its AES key, since the old machine knows it.
+// one runs only on request. The old key goes through the master, which then changes its AES key, since the old machine
+// knows it.
 func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
 	_, keys, master, err := open.Master(a.Config)
 	if err != nil {
@@ -185,7 +190,9 @@ func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
 	}
 	row, err := fleet.ApplyOne(ctx, a.Store, fleet.Add{InstanceID: r.instance, MinionID: a.minionID(r.ID)})
 	if err == nil {
-		row, err = fleet.ApplyOne(ctx, a.Store, fleet.Bind{InstanceID: r.instance, KeySHA256: r.New, PublicKey: string(r.text), Replaces: r.bound, Rebound: r.Old})
+		row, err = fleet.ApplyOne(ctx, a.Store,
+			fleet.Bind{InstanceID: r.instance, KeySHA256: r.New, PublicKey: string(r.text), Replaces: r.bound,
+				Rebound: r.Old})
 	}
 	if err != nil {
 		return row, fmt.Errorf("rebind key %s: %w%s", r.ID, err, hint(err, r.ID))
@@ -203,7 +210,8 @@ func (a Admin) Rebind(ctx context.Context, r *Rebinding) (fleet.Minion, error) {
 }
 
 // replaceKey puts the new key in the place of the old one on this master.
-func (a Admin) replaceKey(ctx context.Context, keys *salt.Keys, master *salt.Master, r *Rebinding, state salt.State) error {
+func (a Admin) replaceKey(ctx context.Context, keys *salt.Keys, master *salt.Master, r *Rebinding,
+	state salt.State) error {
 	if state == salt.Accepted {
 		return nil
 	}
@@ -216,7 +224,8 @@ func (a Admin) replaceKey(ctx context.Context, keys *salt.Keys, master *salt.Mas
 		}
 	}
 	if r.text != nil && state != "" {
-		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state, r.New); err != nil && !errors.Is(err, salt.ErrNoKey) {
+		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state, r.New); err != nil && !errors.Is(err,
+			salt.ErrNoKey) {
 			return err
 		}
 	}

@@ -74,7 +74,8 @@ func (a Admin) otherName(id string, row fleet.Minion) bool {
 
 // rowsOf reads the rows of minion ids, by these. If some cannot be decoded it
 // returns the others, and an error that names those by their instances.
-func (a Admin) rowsOf(ctx context.Context, ids []string) (instances map[string]string, rows map[string]fleet.Minion, err error) {
+func (a Admin) rowsOf(ctx context.Context,
+	ids []string) (instances map[string]string, rows map[string]fleet.Minion, err error) {
 	if instances, err = a.resolveInstances(ctx, ids); err != nil {
 		return nil, nil, err
 	}

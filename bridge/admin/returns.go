@@ -52,7 +52,8 @@ func (a Admin) HighstateResult(ctx context.Context, id string) (*HighstateResult
 	if !known {
 		return nil, fmt.Errorf("read highstate of %s: %w", id, fleet.ErrNotFound)
 	}
-	h := &HighstateResult{ID: id, JID: row.ClaimJID, Master: row.ClaimOwner, Retcode: row.Retcode, Failed: []salt.StateResult{}, ChangedStates: []string{}}
+	h := &HighstateResult{ID: id, JID: row.ClaimJID, Master: row.ClaimOwner, Retcode: row.Retcode,
+		Failed: []salt.StateResult{}, ChangedStates: []string{}}
 	if row.ClaimState == fleet.Unclaimed { // nothing ran yet, or its job was refused by a busy minion
 		run := a.lastRun(ctx, id, row)
 		if run == nil {

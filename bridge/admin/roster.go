@@ -63,7 +63,8 @@ func (a Admin) Roster(ctx context.Context, r MakeRoster) (map[string]Host, error
 		{left.noHost, "their grains name no address or host"},
 	} {
 		if len(of.ids) > 0 {
-			a.warn("note: left out: %s %v: %s", plural.Of(len(of.ids), "minion"), of.ids[:min(len(of.ids), maxNamedIDs)], of.why)
+			a.warn("note: left out: %s %v: %s", plural.Of(len(of.ids), "minion"),
+				of.ids[:min(len(of.ids), maxNamedIDs)], of.why)
 		}
 	}
 	return roster, fleet.BadRows(bad)
@@ -75,7 +76,8 @@ const maxNamedIDs = 10
 // leftOut are the minions that stand in no roster, by why.
 type leftOut struct{ noGrains, noHost []string }
 
-func rosterOf(rows []fleet.Minion, valid func(string) bool, cache *salt.GrainsCache, r MakeRoster) (map[string]Host, leftOut, error) {
+func rosterOf(rows []fleet.Minion, valid func(string) bool, cache *salt.GrainsCache,
+	r MakeRoster) (map[string]Host, leftOut, error) {
 	roster, left := map[string]Host{}, leftOut{}
 	wanted := func([]byte) bool { return true }
 	if r.Target != "" {

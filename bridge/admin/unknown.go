@@ -29,7 +29,8 @@ const maxUnknown = 20
 // Missing returns the ids, of those that are no globs, about which a history has nothing.
 func (h *History) Missing(ids []string) []string {
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		return strings.ContainsAny(id, globbing) || slices.ContainsFunc(h.Events, func(e Event) bool { return e.Minion == id })
+		return strings.ContainsAny(id, globbing) ||
+			slices.ContainsFunc(h.Events, func(e Event) bool { return e.Minion == id })
 	})
 }
 

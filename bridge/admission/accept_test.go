@@ -60,7 +60,8 @@ func TestG3_Accept(t *testing.T) {
 	refused, kept := errors.New("refused"), errors.New("kept")
 	for _, refuses := range []error{nil, refused} {
 		for _, keeps := range []error{nil, kept} {
-			m := &master{pending: map[string]string{"right": right, "wrong": wrong, "none": "no key", "unreadable": right},
+			m := &master{pending: map[string]string{"right": right, "wrong": wrong, "none": "no key",
+				"unreadable": right},
 				accepted: map[string]string{}, unreadable: "unreadable", refuses: refuses, keeps: keeps}
 			ids := []string{"right", "wrong", "none", "gone", "unreadable"}
 			var pending []Pending
@@ -85,7 +86,9 @@ func TestG3_Accept(t *testing.T) {
 			if o := outcomes[3]; !errors.Is(o.Err, ErrNotAccepted) {
 				t.Errorf("gone: %+v", o)
 			}
-			if o := outcomes[4]; o.Err == nil || slices.ContainsFunc([]error{ErrNotAccepted, ErrWrongKey}, func(e error) bool { return errors.Is(o.Err, e) }) {
+			if o := outcomes[4]; o.Err == nil ||
+				slices.ContainsFunc([]error{ErrNotAccepted, ErrWrongKey},
+					func(e error) bool { return errors.Is(o.Err, e) }) {
 				t.Errorf("unreadable: %+v", o)
 			}
 		}

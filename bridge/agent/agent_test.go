@@ -47,7 +47,8 @@ func TestFirstBoot(t *testing.T) {
 	with(t, 2, nil, func(w *world, s *simAgent) {
 		wait(shortSplay + startsWithin)
 		if s.minion.master() == "" || len(s.minion.since(w.began)) != 1 {
-			t.Errorf("on %q after %d restarts: nobody serves it, so it is urgent", s.minion.master(), len(s.minion.since(w.began)))
+			t.Errorf("on %q after %d restarts: nobody serves it, so it is urgent", s.minion.master(),
+				len(s.minion.since(w.began)))
 		}
 		wait(10 * time.Minute)
 		if n := len(s.minion.since(w.began)); n != 1 {
@@ -148,7 +149,10 @@ func TestG5_HoldsStill(t *testing.T) {
 			m.died = time.Now()
 		},
 		"rows and an error": func(w *world, m *simMaster) {
-			w.broken = func(rows []fleet.Master) ([]fleet.Master, error) { return rows[:1], errors.New("page 2: timeout") }
+			w.broken = func(rows []fleet.Master) ([]fleet.Master, error) {
+				return rows[:1],
+					errors.New("page 2: timeout")
+			}
 		},
 		"a row is missing": func(w *world, m *simMaster) {
 			w.broken = func(rows []fleet.Master) ([]fleet.Master, error) {
@@ -276,7 +280,8 @@ func TestFailedRestartDoesNotWriteAgain(t *testing.T) {
 			t.Errorf("written %d times", n)
 		}
 		if len(s.minion.since(changed)) != 1 || s.minion.tried != 6 || s.file.(*memory).pending.Pending {
-			t.Errorf("%d restarts after %d tries, owed %v", len(s.minion.since(changed)), s.minion.tried, s.file.(*memory).pending.Pending)
+			t.Errorf("%d restarts after %d tries, owed %v", len(s.minion.since(changed)), s.minion.tried,
+				s.file.(*memory).pending.Pending)
 		}
 	})
 }
@@ -285,7 +290,8 @@ func TestFailedRestartDoesNotWriteAgain(t *testing.T) {
 // the next one.
 func TestG8_NextAgentRestartsWhatIsOwed(t *testing.T) {
 	with(t, 2, func(w *world, s *simAgent) {
-		if _, err := s.file.Write(NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2")), Running{}, ""); err != nil {
+		if _, err := s.file.Write(NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2")),
+			Running{}, ""); err != nil {
 			t.Fatal(err)
 		}
 		s.minion.connect([]string{"10.0.0.1"})
@@ -293,7 +299,8 @@ func TestG8_NextAgentRestartsWhatIsOwed(t *testing.T) {
 		s.Settle = time.Minute
 	}, func(w *world, s *simAgent) {
 		wait(2 * time.Minute)
-		if n := len(s.minion.since(w.began)); n != 1 || !slices.Equal(s.minion.running, []string{"10.0.0.1", "10.0.0.2"}) {
+		if n := len(s.minion.since(w.began)); n != 1 ||
+			!slices.Equal(s.minion.running, []string{"10.0.0.1", "10.0.0.2"}) {
 			t.Errorf("%d restarts, the minion runs with %v", n, s.minion.running)
 		}
 	})
@@ -304,7 +311,8 @@ func TestFailedOverByItself(t *testing.T) {
 	settled(t, 3, nil, func(w *world, s *simAgent) {
 		m := s.die(w, false)
 		wait(time.Second)
-		s.minion.connect(slices.DeleteFunc(slices.Clone(s.minion.running), func(a string) bool { return a == m.address }))
+		s.minion.connect(slices.DeleteFunc(slices.Clone(s.minion.running),
+			func(a string) bool { return a == m.address }))
 		to := s.minion.master()
 		wait(5 * time.Minute)
 		if got := s.minion.master(); got != to {
@@ -360,7 +368,9 @@ func TestDryRunDoesNothing(t *testing.T) {
 		if err := a.DryRun(t.Context(), d.Path(), &out); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"i-00000001 at 10.0.0.1: would be added", "i-00000003 at 10.0.0.3: has another key", "i-00000004 at 10.0.0.4: is not ready", "would write", "would run"} {
+		for _, want := range []string{"i-00000001 at 10.0.0.1: would be added",
+			"i-00000003 at 10.0.0.3: has another key", "i-00000004 at 10.0.0.4: is not ready", "would write",
+			"would run"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("does not say %q:\n%s", want, &out)
 			}

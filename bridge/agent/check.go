@@ -166,7 +166,8 @@ func (a *Agent) pick(connected []string) string {
 
 // unreachable reports whether none of the minion's masters answers.
 func (a *Agent) unreachable() bool {
-	return a.current == "" || !slices.ContainsFunc(a.serving(), func(address string) bool { return a.missed[address] < unreachableAfter })
+	return a.current == "" || !slices.ContainsFunc(a.serving(),
+		func(address string) bool { return a.missed[address] < unreachableAfter })
 }
 
 // disconnected reports whether the minion is connected to no master. A connection that was
@@ -178,7 +179,8 @@ func (a *Agent) disconnected() bool {
 // hopeful reports whether a master lives of those that the minion was last started with.
 func (a *Agent) hopeful() bool {
 	fit := a.fit()
-	return slices.ContainsFunc(a.pending.Running.Masters, func(address string) bool { return slices.Contains(fit, address) })
+	return slices.ContainsFunc(a.pending.Running.Masters,
+		func(address string) bool { return slices.Contains(fit, address) })
 }
 
 // urgent reports whether a pending restart must not wait.

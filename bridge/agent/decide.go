@@ -33,7 +33,8 @@ func (w *Watch) Decide(o Observation, now time.Time) Decision {
 	case len(members) == 0:
 		return hold("no master would be left: " + reasons(d.Left))
 	case len(w.losing) > 1 && !subset(w.losing, before):
-		doubtful := hold(fmt.Sprintf("%s would leave at once, which must be seen twice: %s", plural.Of(len(w.losing), "master"), reasons(d.Left)))
+		doubtful := hold(fmt.Sprintf("%s would leave at once, which must be seen twice: %s",
+			plural.Of(len(w.losing), "master"), reasons(d.Left)))
 		doubtful.Doubt = true
 		return doubtful
 	}
@@ -82,11 +83,13 @@ func (w *Watch) members(o Observation, now time.Time, d *Decision) []Master {
 		}
 	}
 	strong := slices.ContainsFunc(o.Masters, func(row fleet.Master) bool {
-		return row.Ready && !row.Draining && o.Answers[row.IPAddr] && slices.ContainsFunc(members, func(m Master) bool { return m.Address == row.IPAddr })
+		return row.Ready && !row.Draining && o.Answers[row.IPAddr] && slices.ContainsFunc(members,
+			func(m Master) bool { return m.Address == row.IPAddr })
 	})
 	join := func(eligible func(fleet.Master) bool, why string) {
 		for _, row := range o.Masters {
-			if m, err := NewMaster(row); err == nil && eligible(row) && row.MasterKeySHA256 == o.Trusted && !slices.Contains(o.Listed, m.Address) {
+			if m, err := NewMaster(row); err == nil && eligible(row) && row.MasterKeySHA256 == o.Trusted &&
+				!slices.Contains(o.Listed, m.Address) {
 				if _, twice := d.Joined[m.Address]; !twice {
 					members = append(members, m)
 					d.Joined[m.Address] = why
@@ -140,7 +143,8 @@ func (w *Watch) followed(members []Master, o Observation, d *Decision) List {
 		}
 	}
 	if !d.Changed() { // members begin with the listed ones, in their order
-		list = slices.DeleteFunc(slices.Clone(members), func(m Master) bool { return !slices.Contains(chosen, m.Address) })
+		list = slices.DeleteFunc(slices.Clone(members),
+			func(m Master) bool { return !slices.Contains(chosen, m.Address) })
 	}
 	return NewList(list[0], list[1:]...)
 }

@@ -46,8 +46,10 @@ func (s scene) read(t *testing.T) (rows []fleet.Master, sight Observation) {
 		if len(text) != 5 {
 			t.Fatalf("master %q", text)
 		}
-		row := fleet.Master{InstanceID: "i-" + strings.ToLower(text[:1]), IPAddr: strings.ToLower(text[:1]), Status: fleet.Launch,
-			Heartbeat: 7, Incarnation: "x", Ready: text[3] == 'r' || text[3] == 'd', Draining: strings.ContainsAny(text[3:4], "dD"), MasterKeySHA256: strings.Trim(text[4:], "0"),
+		row := fleet.Master{InstanceID: "i-" + strings.ToLower(text[:1]), IPAddr: strings.ToLower(text[:1]),
+			Status:    fleet.Launch,
+			Heartbeat: 7, Incarnation: "x", Ready: text[3] == 'r' || text[3] == 'd',
+			Draining: strings.ContainsAny(text[3:4], "dD"), MasterKeySHA256: strings.Trim(text[4:], "0"),
 			// The hour of another host says nothing.
 			Modified: fleet.FormatTime(start.Add(time.Duration(rand.IntN(48)-24) * time.Hour))}
 		if text[3] == 'T' {
@@ -150,38 +152,50 @@ func TestRules(t *testing.T) {
 		{"or have another key", scene{masters: "abad1, Bbar2"}, once, "a"},
 		{"or are neither ready nor answer", scene{masters: "abad1, Bb-n1"}, once, "a"},
 		{"or drain, and neither are ready nor answer", scene{masters: "abad1, Bb-D1"}, once, "a"},
-		{"not if it does not answer itself", scene{masters: "ab-d1, BbaT1"}, long, "hold: no master would be left: b terminated"},
+		{"not if it does not answer itself", scene{masters: "ab-d1, BbaT1"}, long,
+			"hold: no master would be left: b terminated"},
 		{"nor if it is not ready", scene{masters: "abaD1, Bb-n1"}, once, "b"},
 		{"nor for one that is not ready, but answers", scene{masters: "abad1, Bban1"}, long, "b"},
 		{"nor for two of which one answers", scene{masters: "abad1, Bban1, Cb-n1"}, once, "b c"},
-		{"one that drains stays, one that is neither ready nor answers leaves", scene{masters: "Ab-n1, Bbad1"}, long, "b"},
+		{"one that drains stays, one that is neither ready nor answers leaves",
+			scene{masters: "Ab-n1, Bbad1"}, long, "b"},
 		{"so for several", scene{masters: "Ab-n1, Bbad1, cbad1, Dban1"}, long, "b d"},
 		{"nor does it keep out one that joins", scene{masters: "abad1, bbar1"}, long, "b"},
 		{"leaves when its key is another", scene{masters: "Abar1, Bbar2"}, once, "a"},
 
-		{"the last one stays, not ready and silent as it is", scene{masters: "Ab-n1"}, long, "hold: no master would be left: a is not ready and does not answer"},
-		{"the last one stays, dead as it is", scene{masters: "As-r1"}, long, "hold: no master would be left: a its heartbeat has stopped and it does not answer"},
+		{"the last one stays, not ready and silent as it is", scene{masters: "Ab-n1"}, long,
+			"hold: no master would be left: a is not ready and does not answer"},
+		{"the last one stays, dead as it is", scene{masters: "As-r1"}, long,
+			"hold: no master would be left: a its heartbeat has stopped and it does not answer"},
 		{"and terminated as it is", scene{masters: "AbaT1"}, long, "hold: no master would be left: a terminated"},
 		{"but goes when another comes", scene{masters: "AbaT1, bbar1"}, once, "b"},
-		{"two at once are held", scene{masters: "AbaT1, BbaT1, Cbar1"}, once, "hold: 2 masters would leave at once, which must be seen twice: a terminated, b terminated"},
+		{"two at once are held", scene{masters: "AbaT1, BbaT1, Cbar1"}, once,
+			"hold: 2 masters would leave at once, which must be seen twice: a terminated, b terminated"},
 		{"and go when seen twice", scene{masters: "AbaT1, BbaT1, Cbar1"}, twice, "c"},
-		{"two dead are held when first seen", scene{masters: "As-r1, Bs-r1, Cbar1"}, 3, "hold: 2 masters would leave at once, which must be seen twice: a its heartbeat has stopped and it does not answer, b its heartbeat has stopped and it does not answer"},
-		{"nobody joins meanwhile", scene{masters: "AbaT1, BbaT1, cbar1"}, once, "hold: 2 masters would leave at once, which must be seen twice: a terminated, b terminated"},
+		{"two dead are held when first seen", scene{masters: "As-r1, Bs-r1, Cbar1"}, 3,
+			"hold: 2 masters would leave at once, which must be seen twice: a its heartbeat has stopped and it does not answer, b its heartbeat has stopped and it does not answer"},
+		{"nobody joins meanwhile", scene{masters: "AbaT1, BbaT1, cbar1"}, once,
+			"hold: 2 masters would leave at once, which must be seen twice: a terminated, b terminated"},
 
 		{"no table", scene{}, long, "hold: the fleet's table of masters is empty"},
 		{"no table, but a list", scene{extra: []string{"a"}}, long, "hold: the fleet's table of masters is empty"},
-		{"nobody is ready", scene{masters: "aban1, bs-r1"}, long, "hold: no master is ready that this minion could trust and reach"},
+		{"nobody is ready", scene{masters: "aban1, bs-r1"}, long,
+			"hold: no master is ready that this minion could trust and reach"},
 		{"an answer without the row of one that is listed", scene{masters: "Abar1", extra: []string{"b"}}, long, "a b"},
 
 		{"first boot", scene{masters: "abar1, bbar1", trusted: "none"}, once, "a b"},
-		{"first boot, two minds", scene{masters: "abar1, bbar2", trusted: "none"}, long, "hold: masters have different keys (i-a, i-b), and the minion has met none of them yet"},
+		{"first boot, two minds", scene{masters: "abar1, bbar2", trusted: "none"}, long,
+			"hold: masters have different keys (i-a, i-b), and the minion has met none of them yet"},
 		{"first boot, the other one is not ready", scene{masters: "abar1, bban2", trusted: "none"}, long, "a"},
 		{"first boot, the other one is dead", scene{masters: "abar1, bs-r2", trusted: "none"}, long, "a"},
-		{"first boot, no key said", scene{masters: "abar0", trusted: "none"}, long, "hold: no master is ready that this minion could trust and reach"},
-		{"listed, but not met yet, two minds", scene{masters: "Abar1, bbar2", trusted: "none"}, long, "hold: masters have different keys (i-a, i-b), and the minion has met none of them yet"},
+		{"first boot, no key said", scene{masters: "abar0", trusted: "none"}, long,
+			"hold: no master is ready that this minion could trust and reach"},
+		{"listed, but not met yet, two minds", scene{masters: "Abar1, bbar2", trusted: "none"}, long,
+			"hold: masters have different keys (i-a, i-b), and the minion has met none of them yet"},
 
 		// What moves least.
-		{"the current one stays first when another leaves", scene{masters: "Abar1, Bbar1, CbaT1", current: "b"}, once, "b a"},
+		{"the current one stays first when another leaves", scene{masters: "Abar1, Bbar1, CbaT1", current: "b"}, once,
+			"b a"},
 		{"unless it leaves itself", scene{masters: "Abar1, BbaT1, Cbar1", current: "b"}, once, "a c"},
 		{"it stays first when one joins behind", scene{masters: "Abar1, Bbar1, cbar1", current: "b"}, once, "b a c"},
 		{"one that joins takes its share", scene{masters: "abar1, Bbar1, Cbar1", current: "c"}, once, "a b c"},
@@ -282,7 +296,8 @@ func TestG5_NeverEmpty(t *testing.T) {
 				t.Fatalf("list %v of %v, listed %v", got, masters, listed)
 			}
 			for _, row := range sight.Masters {
-				if slices.Contains(got, row.IPAddr) && (row.Status == fleet.Terminate || sight.Trusted != "" && row.MasterKeySHA256 == "2") {
+				if slices.Contains(got, row.IPAddr) && (row.Status == fleet.Terminate ||
+					sight.Trusted != "" && row.MasterKeySHA256 == "2") {
 					t.Fatalf("list %v holds %+v", got, row)
 				}
 			}
@@ -335,7 +350,8 @@ func TestFollowsSeveral(t *testing.T) {
 		{"one that comes first joins, and another leaves", scene{masters: "Bbar1, Cbar1, abar1", follow: "2"}, "a b"},
 		{"one that comes later does not", scene{masters: "Abar1, Bbar1, cbar1", follow: "2"}, "a b"},
 		{"one that does not answer goes last", scene{masters: "Ab-r1, bbar1", follow: "2"}, "b a"},
-		{"the last one stays", scene{masters: "As-r1", follow: "2"}, "hold: no master would be left: a its heartbeat has stopped and it does not answer"},
+		{"the last one stays", scene{masters: "As-r1", follow: "2"},
+			"hold: no master would be left: a its heartbeat has stopped and it does not answer"},
 	} {
 		d := test.scene.seen(t, Sorted, 4)
 		got := strings.Join(d.List.Addresses(), " ")

@@ -176,7 +176,8 @@ func TestKeepsModeOwnerAndLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stat := info.Sys().(*syscall.Stat_t); info.Mode() != 0o640 || int(stat.Uid) != uid || get(t, real) != rendered(t, newList) {
+	if stat := info.Sys().(*syscall.Stat_t); info.Mode() != 0o640 || int(stat.Uid) != uid ||
+		get(t, real) != rendered(t, newList) {
 		t.Errorf("mode %v, uid %d, text %q", info.Mode(), stat.Uid, get(t, real))
 	}
 	check()
@@ -385,8 +386,10 @@ func TestCheckFindsWhoWins(t *testing.T) {
 }
 
 // hosts are texts that YAML could take for something else.
-var hosts = []string{"::1", "yes", "no", "on", "~", "null", "1e3", "0x1f", "012", "12:30:45", "a: b", "a #b", "- a", "{a}", "[a]", "*a", "&a",
-	"!a", "%a", "@a", "`a", "'", `"`, `\`, "a\nb", "a\r\nb", "\t", " ", " a ", "\x00", "\x7f", "\u0085", "\u2028", "\ufeff", "ä", "😀",
+var hosts = []string{"::1", "yes", "no", "on", "~", "null", "1e3", "0x1f", "012", "12:30:45", "a: b", "a #b", "- a",
+	"{a}", "[a]", "*a", "&a",
+	"!a", "%a", "@a", "`a", "'", `"`, `\`, "a\nb", "a\r\nb", "\t", " ", " a ", "\x00", "\x7f", "\u0085", "\u2028",
+	"\ufeff", "ä", "😀",
 	"<<", "=", "?", "|", ">", "---", "...", "true", "2026-01-01", ".inf", "\u009f", "\ufffe"}
 
 func FuzzRender(f *testing.F) {
@@ -503,20 +506,26 @@ func TestPorts(t *testing.T) {
 		list      List
 		has, lack []string
 	}{
-		{"no row says any", NewList(a, b), []string{`- "10.0.0.1"`, `- "10.0.0.2"`, "master_alive_interval: 15"}, []string{"master_port", "publish_port"}},
+		{"no row says any", NewList(a, b), []string{`- "10.0.0.1"`, `- "10.0.0.2"`, "master_alive_interval: 15"},
+			[]string{"master_port", "publish_port"}},
 		{"all say the same", NewList(withPorts(a, 9005, 9006), withPorts(b, 9005, 9006)),
-			[]string{`- "10.0.0.1"` + "\n", "master_port: 9006", "publish_port: 9005", "master_alive_interval: 15"}, nil},
-		{"one of an older bridge", NewList(withPorts(a, 4505, 4506), b), []string{`- "10.0.0.1"` + "\n", "master_port: 4506", "publish_port: 4505"}, nil},
+			[]string{`- "10.0.0.1"` + "\n", "master_port: 9006", "publish_port: 9005", "master_alive_interval: 15"},
+			nil},
+		{"one of an older bridge", NewList(withPorts(a, 4505, 4506), b),
+			[]string{`- "10.0.0.1"` + "\n", "master_port: 4506", "publish_port: 4505"}, nil},
 		{"they differ", NewList(withPorts(a, 9005, 9006), b, six),
-			[]string{`- "10.0.0.1:9006"`, `- "10.0.0.2:4506"`, `- "[fd00::3]:4506"`, "publish_port: 4506", "master_alive_interval: 0"}, []string{"master_port"}},
+			[]string{`- "10.0.0.1:9006"`, `- "10.0.0.2:4506"`, `- "[fd00::3]:4506"`, "publish_port: 4506",
+				"master_alive_interval: 0"}, []string{"master_port"}},
 		{"they differ, and all are followed", NewList(withPorts(a, 9005, 9006), b).Hot(),
-			[]string{`- "10.0.0.1:9006"`, "publish_port: 4506", "master_type: str", "auth_tries: 2"}, []string{"failover"}},
+			[]string{`- "10.0.0.1:9006"`, "publish_port: 4506", "master_type: str", "auth_tries: 2"},
+			[]string{"failover"}},
 	} {
 		text, err := render(test.list, own)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range append(test.has, "random_master: False", "master_shuffle: False", "master_failback: False", "cache_jobs: True", "minion_jid_queue_hwm: 10000") {
+		for _, want := range append(test.has, "random_master: False", "master_shuffle: False", "master_failback: False",
+			"cache_jobs: True", "minion_jid_queue_hwm: 10000") {
 			if !strings.Contains(string(text), want) {
 				t.Errorf("%s: does not say %q:\n%s", test.name, want, text)
 			}
@@ -527,7 +536,8 @@ func TestPorts(t *testing.T) {
 			}
 		}
 		listed := parse(text)
-		if got := addressesOf(listed.Masters); !slices.Equal(got, test.list.Addresses()) || listed.Hot != test.list.hot {
+		if got := addressesOf(listed.Masters); !slices.Equal(got, test.list.Addresses()) ||
+			listed.Hot != test.list.hot {
 			t.Errorf("%s: is read as %+v", test.name, listed)
 		}
 		for i, m := range listed.Masters {
@@ -555,7 +565,8 @@ print(json.dumps([found, opts["master_type"], opts["retry_dns"], opts["auth_trie
 func TestSaltReadsPorts(t *testing.T) {
 	d, _ := newTree(t)
 	d.minion.MasterPort = 4506
-	l := NewList(withPorts(master("i-a", "10.0.0.1"), 9005, 9006), withPorts(master("i-c", "fd00::3"), 4505, 4506)).Hot()
+	l := NewList(withPorts(master("i-a", "10.0.0.1"), 9005, 9006),
+		withPorts(master("i-c", "fd00::3"), 4505, 4506)).Hot()
 	if _, err := d.Write(l, Running{}, ""); err != nil {
 		t.Fatal(err)
 	}

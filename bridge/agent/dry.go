@@ -23,7 +23,8 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 	line("minion", "%s", a.o.MinionID)
 	line("follows", "%s", a.o.Follow)
 	line("drop-in", "%s", path)
-	line("listed", "%s", cmp.Or(strings.Join(addressesOf(a.listed.Masters), ", "), "(the agent has written no list yet)"))
+	line("listed", "%s", cmp.Or(strings.Join(addressesOf(a.listed.Masters), ", "),
+		"(the agent has written no list yet)"))
 	s, err := a.observe(ctx) // before it says who is connected: rows have the ports
 	for _, address := range a.connected {
 		answers := "answers"
@@ -55,7 +56,8 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 		line("would do", "nothing: %s", d.Hold)
 	case d.Changed() || len(s.Listed) > 0 && d.List.hot != a.listed.Hot:
 		line("would write", "%s (master_type: %s)", d.List, masterType(d.List.hot))
-		n := UrgencyInput{List: d.List.Addresses(), Fit: d.Fit, Running: Running{Masters: a.connected, Hot: len(a.connected) > 1},
+		n := UrgencyInput{List: d.List.Addresses(), Fit: d.Fit,
+			Running: Running{Masters: a.connected, Hot: len(a.connected) > 1},
 			Current: a.current, Disconnected: len(a.connected) == 0}
 		if len(s.Listed) > 0 {
 			n.Running = Running{Masters: s.Listed, Hot: a.listed.Hot}
@@ -63,7 +65,8 @@ func (a *Agent) DryRun(ctx context.Context, path string, w io.Writer) error {
 		urgency, why := n.urgency()
 		a.last = d
 		_, most := a.fleetLoad().splay(urgency, a.o.Splay, a.o.Settle)
-		line("would run", "the restart of the minion within %v, once its jobs have ended: %s", most.Round(time.Second), why)
+		line("would run", "the restart of the minion within %v, once its jobs have ended: %s",
+			most.Round(time.Second), why)
 	default:
 		line("would do", "nothing: the list is as it should be")
 	}

@@ -129,7 +129,8 @@ func placeNew(path string, text []byte, mode fs.FileMode, uid int) (err error) {
 	}
 	defer os.Remove(temp)
 	_, err = f.Write(text)
-	for _, step := range []func() error{func() error { return f.Chmod(mode) }, func() error { return chownTo(temp, uid) }, f.Sync} {
+	for _, step := range []func() error{func() error { return f.Chmod(mode) },
+		func() error { return chownTo(temp, uid) }, f.Sync} {
 		if err == nil {
 			err = step()
 		}

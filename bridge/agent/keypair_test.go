@@ -74,7 +74,8 @@ func TestMakeKeyLeavesAlone(t *testing.T) {
 		"a minion that starts": func(l *Local) {
 			l.proc = t.TempDir()
 			l.minion.Path = "/srv/salt/minion"
-			put(t, filepath.Join(l.proc, "7", "cmdline"), "/usr/bin/python3\x00/usr/bin/salt-minion\x00-c\x00/srv/salt\x00")
+			put(t, filepath.Join(l.proc, "7", "cmdline"),
+				"/usr/bin/python3\x00/usr/bin/salt-minion\x00-c\x00/srv/salt\x00")
 		},
 		"a key in another place":  func(l *Local) { l.minion.Options = map[string]any{"keys.cache_driver": "consul"} },
 		"a size that is too much": func(l *Local) { l.minion.Options = map[string]any{"keysize": 1 << 20} },

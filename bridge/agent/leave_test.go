@@ -96,11 +96,13 @@ func TestLeavesTheHung(t *testing.T) {
 		back, logged := time.Now(), s.log.Len()
 		wait(10 * time.Minute)
 		// The moment of the restart is chance within agent.settle: it may be an early one.
-		if n := len(s.minion.since(back)); n > 1 || !slices.Contains(addressesOf(must(s.file.Read()).Masters), m.address) {
+		if n := len(s.minion.since(back)); n > 1 ||
+			!slices.Contains(addressesOf(must(s.file.Read()).Masters), m.address) {
 			t.Errorf("%d restarts, listed %v", n, must(s.file.Read()))
 		}
 		for line := range strings.Lines(s.log.String()[logged:]) {
-			if strings.Contains(line, "restart of the minion scheduled") && !strings.Contains(line, `why="the list changed, and its master serves it"`) {
+			if strings.Contains(line, "restart of the minion scheduled") && !strings.Contains(line,
+				`why="the list changed, and its master serves it"`) {
 				t.Errorf("in a hurry: %s", line)
 			}
 		}
@@ -168,7 +170,8 @@ func TestListThatComesBack(t *testing.T) {
 		}
 		w.set(func() { other.ready = true })
 		wait(7 * time.Hour)
-		if listed := addressesOf(must(s.file.Read()).Masters); !slices.Equal(listed, before) || len(s.minion.since(changed)) > 0 {
+		if listed := addressesOf(must(s.file.Read()).Masters); !slices.Equal(listed, before) ||
+			len(s.minion.since(changed)) > 0 {
 			t.Errorf("listed %v, before %v, %d restarts\n%s", listed, before, len(s.minion.since(changed)), s.log)
 		}
 	})
@@ -192,7 +195,8 @@ func TestOneOfTwoDies(t *testing.T) {
 			}
 			m := s.die(w, true)
 			wait(20 * time.Second)
-			if listed := addressesOf(must(s.file.Read()).Masters); len(listed) != 2 || slices.Contains(listed, m.address) {
+			if listed := addressesOf(must(s.file.Read()).Masters); len(listed) != 2 ||
+				slices.Contains(listed, m.address) {
 				t.Errorf("listed %v", listed)
 			}
 			wait(oneLeftLeast - 30*time.Second)
@@ -262,7 +266,8 @@ func TestFollowChanges(t *testing.T) {
 	for _, to := range []Follow{2, FollowAll} {
 		with(t, 3, func(w *world, s *simAgent) {
 			s.Follow = to
-			l := NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2"), master("i-00000003", "10.0.0.3"))
+			l := NewList(master("i-00000001", "10.0.0.1"), master("i-00000002", "10.0.0.2"),
+				master("i-00000003", "10.0.0.3"))
 			if _, err := s.file.Write(l, Running{}, ""); err != nil {
 				t.Fatal(err)
 			}
@@ -274,7 +279,8 @@ func TestFollowChanges(t *testing.T) {
 			wait(5 * time.Minute)
 			listed := must(s.file.Read())
 			// The moment of the restart is chance within agent.settle: it may be an early one.
-			if want := map[Follow]int{2: 2, FollowAll: 3}[to]; !listed.Hot || len(listed.Masters) != want || len(s.minion.since(w.began)) > 1 {
+			if want := map[Follow]int{2: 2, FollowAll: 3}[to]; !listed.Hot || len(listed.Masters) != want ||
+				len(s.minion.since(w.began)) > 1 {
 				t.Fatalf("listed %+v, %d restarts", listed, len(s.minion.since(w.began)))
 			}
 			wait(7 * time.Hour)

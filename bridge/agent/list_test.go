@@ -30,12 +30,14 @@ func TestG5_ZeroListIsNotWritten(t *testing.T) {
 }
 
 func TestAddressesThatMinionsCanUse(t *testing.T) {
-	for _, good := range []string{"10.0.0.1", "::1", "fd00::5", "master", "m-1.example.org", "ip-10-0-0-1.ec2.internal"} {
+	for _, good := range []string{"10.0.0.1", "::1", "fd00::5", "master", "m-1.example.org",
+		"ip-10-0-0-1.ec2.internal"} {
 		if m, err := NewMaster(fleet.Master{InstanceID: "i", IPAddr: good}); err != nil || m.Address != good {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "no-ip-yet", "0.0.0.0", "::", "fe80::1%eth0", "a:4506", "a b", "a\n", "-a", "a/b", "*", "{x}", "ä"} {
+	for _, bad := range []string{"", "no-ip-yet", "0.0.0.0", "::", "fe80::1%eth0", "a:4506", "a b", "a\n", "-a", "a/b",
+		"*", "{x}", "ä"} {
 		if m, err := NewMaster(fleet.Master{InstanceID: "i", IPAddr: bad}); err == nil {
 			t.Errorf("%q was taken as %v", bad, m)
 		}

@@ -52,7 +52,8 @@ func NewLocal(minion salt.MinionConfig, command []string) (*Local, error) {
 		return nil, errors.New("restart command is empty")
 	}
 	transport, said := minion.Options["transport"]
-	return &Local{minion: withPublishPort(minion), command: command, proc: "/proc", zeromq: !said || transport == salt.ZeroMQ,
+	return &Local{minion: withPublishPort(minion), command: command, proc: "/proc", zeromq: !said ||
+		transport == salt.ZeroMQ,
 		tcp: transport == salt.TCP && (minion.Options["ssl"] == nil || minion.Options["ssl"] == false)}, nil
 }
 

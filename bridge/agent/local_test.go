@@ -57,7 +57,8 @@ func TestConnectionsOfTheProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []netip.Addr{netip.MustParseAddr(address)}
-		for name, pid := range map[string]int{"this process": os.Getpid(), "the whole machine": 0, "no such process": 1 << 30} {
+		for name, pid := range map[string]int{"this process": os.Getpid(), "the whole machine": 0,
+			"no such process": 1 << 30} {
 			if got, err := publishers("/proc", pid, []int{port}); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s: connected to %v, %v, want %v", name, got, err, want)
 			}
@@ -105,7 +106,8 @@ func TestKernelTable(t *testing.T) {
 func newLocal(t *testing.T, ports ...int) *Local {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := NewLocal(salt.MinionConfig{CacheDir: dir, PKIDir: dir, PIDFile: filepath.Join(dir, "pid")}, []string{"true"})
+	l, err := NewLocal(salt.MinionConfig{CacheDir: dir, PKIDir: dir, PIDFile: filepath.Join(dir, "pid")},
+		[]string{"true"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +248,8 @@ func TestRestartCommand(t *testing.T) {
 		t.Error(err)
 	}
 	l.command = []string{"sh", "-c", "echo no such unit; exit 5"}
-	if err := l.Restart(t.Context()); err == nil || !strings.Contains(err.Error(), "no such unit") || !strings.Contains(err.Error(), "agent.restart") {
+	if err := l.Restart(t.Context()); err == nil || !strings.Contains(err.Error(), "no such unit") ||
+		!strings.Contains(err.Error(), "agent.restart") {
 		t.Errorf("a command that fails: %v", err)
 	}
 	l.command = []string{"/no/such/command"}

@@ -104,7 +104,8 @@ func (w *Watch) trusted(o Observation) (string, error) {
 	}
 	keys := map[string]string{}
 	for _, row := range o.Masters {
-		if w.eligible(row, o) || slices.Contains(o.Listed, row.IPAddr) && row.MasterKeySHA256 != "" && w.removal(row, o) == "" {
+		if w.eligible(row, o) || slices.Contains(o.Listed, row.IPAddr) && row.MasterKeySHA256 != "" &&
+			w.removal(row, o) == "" {
 			keys[row.MasterKeySHA256] = row.InstanceID
 		}
 	}

@@ -47,7 +47,8 @@ func TestNextAgentLearnsThePorts(t *testing.T) {
 		with(t, 3, func(w *world, s *simAgent) {
 			s.Settle = 1000 * time.Hour
 			w.masters[1].ports = Ports{9005, 9006}
-			list := NewList(master("", "10.0.0.1"), withPorts(master("", "10.0.0.2"), 9005, 9006), master("", "10.0.0.3"))
+			list := NewList(master("", "10.0.0.1"), withPorts(master("", "10.0.0.2"), 9005, 9006),
+				master("", "10.0.0.3"))
 			if _, err := s.file.Write(list, Running{Masters: []string{"10.0.0.2", "10.0.0.3"}}, ""); err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +84,8 @@ func TestLeavesAnotherPortInTime(t *testing.T) {
 		said := s.log.Len()
 		s.drain(w)
 		wait(endsIn)
-		if to, log := s.minion.master(), s.log.String()[said:]; to == "10.0.0.1" || !strings.Contains(log, "its master left the list") || strings.Contains(log, "connected to no master") {
+		if to, log := s.minion.master(), s.log.String()[said:]; to == "10.0.0.1" ||
+			!strings.Contains(log, "its master left the list") || strings.Contains(log, "connected to no master") {
 			t.Errorf("on %q\n%s", to, log)
 		}
 	})
@@ -119,7 +121,8 @@ func TestConnectedOnPortsOfRows(t *testing.T) {
 	}
 	l := newLocal(t, one, 1)
 	put(t, filepath.Join(l.minion.PKIDir, "minion_master.pub"), "a key")
-	got, err := l.Connected(t.Context(), []Master{withPorts(master("i-b", "127.0.0.4"), other, 1), master("", "127.0.0.3")})
+	got, err := l.Connected(t.Context(),
+		[]Master{withPorts(master("i-b", "127.0.0.4"), other, 1), master("", "127.0.0.3")})
 	slices.Sort(got)
 	if want := []string{"127.0.0.3", "127.0.0.4"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("connected to %v, %v, want %v", got, err, want)

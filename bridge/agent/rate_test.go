@@ -21,9 +21,11 @@ func TestAuthenticationsInOneSecond(t *testing.T) {
 		{"one of two is lost", Now, FleetLoad{Minions: 10_000, Masters: 1, Lost: 1}, 5000},
 		{"one of four is lost", Now, FleetLoad{Minions: 10_000, Masters: 3, Lost: 1}, 2500},
 		{"one of four drains", Leaving, FleetLoad{Minions: 10_000, Masters: 3, Lost: 1}, 2500},
-		{"two of four are lost, of two that each follows", Now, FleetLoad{Minions: 10_000, Masters: 2, Lost: 2, Follow: 2}, 1667},
+		{"two of four are lost, of two that each follows", Now,
+			FleetLoad{Minions: 10_000, Masters: 2, Lost: 2, Follow: 2}, 1667},
 		{"a second joins the only one", Soon, FleetLoad{Minions: 10_000, Masters: 2}, 5000},
-		{"all prefer the first, which is lost", Now, FleetLoad{Minions: 10_000, Masters: 3, Lost: 1, OnFirst: true}, 10_000},
+		{"all prefer the first, which is lost", Now, FleetLoad{Minions: 10_000, Masters: 3, Lost: 1, OnFirst: true},
+			10_000},
 		{"within agent.settle, which is a minute", Whenever, FleetLoad{Minions: 10_000, Masters: 2}, 10_000},
 	} {
 		least, most := test.crowd.splay(test.urgency, time.Minute, time.Minute)
@@ -46,7 +48,8 @@ func TestAuthenticationsInOneSecond(t *testing.T) {
 		for _, n := range asked {
 			peak = max(peak, n)
 		}
-		t.Logf("%s: %d minions within %v, at most %d authentications of a master in one second", test.name, test.hit, most.Round(time.Second), peak)
+		t.Logf("%s: %d minions within %v, at most %d authentications of a master in one second", test.name, test.hit,
+			most.Round(time.Second), peak)
 		if peak > 50 {
 			t.Errorf("%s: %d authentications in one second", test.name, peak)
 		}

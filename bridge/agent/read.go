@@ -87,7 +87,8 @@ func (a *Agent) observe(ctx context.Context) (Observation, error) {
 	}
 	others, err := a.o.Minion.OtherKeys()
 	a.logChange("keys", slog.LevelWarn, "keys of a rotation are not read", err)
-	return Observation{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Others: others, Current: a.current, ByAddress: maps.Clone(a.byAddress)}, nil
+	return Observation{Masters: masters, Bad: bad, Listed: listed, Trusted: trusted, Others: others, Current: a.current,
+		ByAddress: maps.Clone(a.byAddress)}, nil
 }
 
 // probe returns which addresses answer. It probes all at once: masters are few.
@@ -117,7 +118,8 @@ func (a *Agent) probe(ctx context.Context, addresses []string) map[string]bool {
 func (a *Agent) write(d Decision) {
 	a.last = d
 	process := a.o.Minion.Process()
-	wrote, err := a.o.File.Write(d.List, Running{Masters: a.connected, Hot: len(a.connected) > 1, Process: process}, d.Trust)
+	wrote, err := a.o.File.Write(d.List, Running{Masters: a.connected, Hot: len(a.connected) > 1, Process: process},
+		d.Trust)
 	a.logChange("write", slog.LevelError, "list of masters is not written", err)
 	if err != nil {
 		return
@@ -125,7 +127,8 @@ func (a *Agent) write(d Decision) {
 	a.logChange("check", slog.LevelError, "another file changes the list that the minion sees", a.o.File.Check(d.List))
 	if wrote {
 		a.listed = Listed{Masters: d.List.masters, Hot: d.List.hot}
-		a.log.Info("list of masters written", "masters", d.List, "type", masterType(d.List.hot), "joined", reasons(d.Joined), "left", reasons(d.Left))
+		a.log.Info("list of masters written", "masters", d.List, "type", masterType(d.List.hot), "joined",
+			reasons(d.Joined), "left", reasons(d.Left))
 	}
 	a.loadPending()
 	if !a.pending.Pending {

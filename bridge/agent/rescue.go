@@ -38,7 +38,8 @@ func (a *Agent) rescue() {
 		splay := least + rand.N(most-least+1)
 		a.restart.Request(time.Now(), splay, false)
 		a.urgency = Now
-		a.log.Warn("restart of the minion scheduled", "why", "it is connected to no master, and its master answers", "since", a.disconnectedSince.Format(time.RFC3339),
+		a.log.Warn("restart of the minion scheduled", "why", "it is connected to no master, and its master answers",
+			"since", a.disconnectedSince.Format(time.RFC3339),
 			"splay", splay.Round(time.Millisecond), "urgent", true)
 	}
 }

@@ -114,7 +114,8 @@ func TestSlowStartIsNotRepeatedAtOnce(t *testing.T) {
 		r.Request(start.Add(time.Hour), 0, false)
 		r.Done(start.Add(time.Hour))
 		r.Request(start.Add(time.Hour), 0, false)
-		if r.Due(start.Add(time.Hour+urgentApart-1), true, false) || !r.Due(start.Add(time.Hour+urgentApart), true, false) {
+		if r.Due(start.Add(time.Hour+urgentApart-1), true, false) ||
+			!r.Due(start.Add(time.Hour+urgentApart), true, false) {
 			t.Error("once it was connected it is not as before")
 		}
 	}

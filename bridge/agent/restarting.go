@@ -35,7 +35,8 @@ func (a *Agent) scheduleRestart() {
 	if !a.pending.Pending || len(a.listed.Masters) == 0 {
 		return
 	}
-	urgency, why := UrgencyInput{List: addressesOf(a.listed.Masters), Fit: a.fit(), Running: a.pending.Running, Current: a.current,
+	urgency, why := UrgencyInput{List: addressesOf(a.listed.Masters), Fit: a.fit(), Running: a.pending.Running,
+		Current:     a.current,
 		Unreachable: a.unreachable(), Disconnected: a.disconnected(), Returned: a.last.Returned}.urgency()
 	if a.restart.Pending() && urgency == a.urgency {
 		return
@@ -51,7 +52,8 @@ func (a *Agent) scheduleRestart() {
 	splay := least + rand.N(most-least+1)
 	a.restart.Request(time.Now(), splay, urgency < a.urgency)
 	a.urgency = urgency
-	a.log.Info("restart of the minion scheduled", "why", why, "splay", splay.Round(time.Millisecond), "urgent", urgency == Now)
+	a.log.Info("restart of the minion scheduled", "why", why, "splay", splay.Round(time.Millisecond), "urgent",
+		urgency == Now)
 }
 
 // remaining returns the longest wait of a restart that has waited already. Many agents
@@ -90,14 +92,16 @@ func (a *Agent) restartedByOthers() {
 	if !a.pending.Pending || a.o.Minion.Process() == "" || a.pending.Running.sameProcess(a.o.Minion.Process()) {
 		return
 	}
-	a.log.Info("minion was restarted by something else, with the current list", "masters", addressesOf(a.listed.Masters))
+	a.log.Info("minion was restarted by something else, with the current list", "masters",
+		addressesOf(a.listed.Masters))
 	a.restarted(time.Now())
 }
 
 // restartMinion restarts the minion unless the restart must still wait.
 func (a *Agent) restartMinion(ctx context.Context) {
 	if a.awaitsProof() {
-		a.logChange("wait", slog.LevelInfo, "restart of the minion waits", errors.New("masters have not had the time to read the proof of its key"))
+		a.logChange("wait", slog.LevelInfo, "restart of the minion waits",
+			errors.New("masters have not had the time to read the proof of its key"))
 		return
 	}
 	if a.urgency == Now { // it may be connected since the last check, and run its first highstate
@@ -128,7 +132,8 @@ func (a *Agent) restartMinion(ctx context.Context) {
 		a.log.Error("minion is not restarted", "err", err, "again_in", pause)
 		return
 	}
-	a.log.Info("minion restarted", "took", time.Since(begun).Round(time.Millisecond), "masters", listed, "removed", removed)
+	a.log.Info("minion restarted", "took", time.Since(begun).Round(time.Millisecond), "masters", listed,
+		"removed", removed)
 	a.restarted(begun)
 }
 
@@ -158,5 +163,6 @@ func (a *Agent) clearPending() {
 	if err == nil {
 		a.pending = PendingRestart{}
 	}
-	a.logChange("clear", slog.LevelError, "record of the pending restart is not removed: the next agent restarts the minion again", err)
+	a.logChange("clear", slog.LevelError,
+		"record of the pending restart is not removed: the next agent restarts the minion again", err)
 }

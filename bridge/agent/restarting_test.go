@@ -11,24 +11,27 @@ import (
 // A host needs 40 s until its minion is connected, and meanwhile masters come and go. Those
 // that it was started with live, so it is left to start.
 func TestSlowHostIsLeftToStart(t *testing.T) {
-	settled(t, 4, func(w *world, s *simAgent) { s.minion.slow, s.Interval = 40*time.Second, MinInterval }, func(w *world, s *simAgent) {
-		s.die(w, false)
-		wait(30 * time.Second) // it was restarted with the three others
-		at := s.minion.since(time.Now().Add(-30 * time.Second))
-		if len(at) != 1 || s.minion.master() != "" {
-			t.Fatalf("restarts %v, on %q", at, s.minion.master())
-		}
-		listed := must(s.file.Read()).Masters
-		w.set(func() {
-			i := slices.IndexFunc(w.masters, func(m *simMaster) bool { return m.address == listed[len(listed)-1].Address })
-			w.masters[i].status = fleet.Terminate
+	settled(t, 4, func(w *world, s *simAgent) { s.minion.slow, s.Interval = 40*time.Second, MinInterval },
+		func(w *world, s *simAgent) {
+			s.die(w, false)
+			wait(30 * time.Second) // it was restarted with the three others
+			at := s.minion.since(time.Now().Add(-30 * time.Second))
+			if len(at) != 1 || s.minion.master() != "" {
+				t.Fatalf("restarts %v, on %q", at, s.minion.master())
+			}
+			listed := must(s.file.Read()).Masters
+			w.set(func() {
+				i := slices.IndexFunc(w.masters,
+					func(m *simMaster) bool { return m.address == listed[len(listed)-1].Address })
+				w.masters[i].status = fleet.Terminate
+			})
+			for wait(time.Second); s.minion.master() == "" && time.Since(at[0]) < 5*time.Minute; wait(time.Second) {
+			}
+			if n, took := len(s.minion.since(at[0])), time.Since(at[0]); n != 1 ||
+				took > startsWithin+s.minion.slow+5*time.Second {
+				t.Errorf("%d restarts, served after %v", n, took)
+			}
 		})
-		for wait(time.Second); s.minion.master() == "" && time.Since(at[0]) < 5*time.Minute; wait(time.Second) {
-		}
-		if n, took := len(s.minion.since(at[0])), time.Since(at[0]); n != 1 || took > startsWithin+s.minion.slow+5*time.Second {
-			t.Errorf("%d restarts, served after %v", n, took)
-		}
-	})
 }
 
 // What is left of a wait.

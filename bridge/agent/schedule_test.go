@@ -36,7 +36,8 @@ const (
 
 var (
 	aliveB = strings.ReplaceAll(aliveA, "10.0.0.1", "10.0.0.2")
-	alive6 = strings.ReplaceAll(strings.Replace(aliveA, "__master_alive_10.0.0.1:", "? __master_alive_fd00::1\n  :", 1), "10.0.0.1", "fd00::1")
+	alive6 = strings.ReplaceAll(strings.Replace(aliveA, "__master_alive_10.0.0.1:", "? __master_alive_fd00::1\n  :", 1),
+		"10.0.0.1", "fd00::1")
 )
 
 func TestForgetsTheStaleOnly(t *testing.T) {
@@ -48,8 +49,10 @@ func TestForgetsTheStaleOnly(t *testing.T) {
 		{"without a last line end", scheduleHead + mine + strings.TrimSuffix(aliveA, "\n"), scheduleHead + mine},
 		{"all there is", scheduleHead + aliveA, "schedule: {}\n"},
 		{"all there is, and another option", scheduleHead + aliveA + "x: 1\n", "schedule: {}\nx: 1\n"},
-		{"after another option", "x: 1 # kept\n" + scheduleHead + daily + aliveA, "x: 1 # kept\n" + scheduleHead + daily},
-		{"two", scheduleHead + aliveA + daily + strings.ReplaceAll(aliveA, "10.0.0.1", "10.0.0.9"), scheduleHead + daily},
+		{"after another option", "x: 1 # kept\n" + scheduleHead + daily + aliveA,
+			"x: 1 # kept\n" + scheduleHead + daily},
+		{"two", scheduleHead + aliveA + daily + strings.ReplaceAll(aliveA, "10.0.0.1", "10.0.0.9"),
+			scheduleHead + daily},
 		{"IPv6", scheduleHead + daily + alive6, scheduleHead + daily},
 		{"on one line", "schedule: {__master_alive_10.0.0.1: {function: status.master}}\n", "schedule: {}\n"},
 		{"none", scheduleHead + aliveB + mine, ""},
@@ -136,7 +139,8 @@ func TestOddScheduleIsLeftAlone(t *testing.T) {
 
 // Whatever the file holds, what is left means the same without the jobs.
 func FuzzForgetAlive(f *testing.F) {
-	for _, text := range []string{scheduleHead + aliveA + aliveB + mine, scheduleHead + alive6, "schedule: {__master_alive_x: 1}", "schedule: &a\n  __master_alive_x: *a\n"} {
+	for _, text := range []string{scheduleHead + aliveA + aliveB + mine, scheduleHead + alive6,
+		"schedule: {__master_alive_x: 1}", "schedule: &a\n  __master_alive_x: *a\n"} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

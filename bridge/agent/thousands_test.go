@@ -75,13 +75,15 @@ var acts = []act{
 	{"three masters, all minions start", []step{{nil, 10 * time.Minute}}},
 	{"nothing happens", []step{{nil, 20 * time.Minute}}},
 	{"a fourth master joins", []step{joins(simSettle + 20*time.Minute)}},
-	{"a master's packets vanish", []step{{func(w *world) { w.at(0).died, w.at(0).vanished = time.Now(), true }, simSettle + 20*time.Minute}}},
+	{"a master's packets vanish", []step{{func(w *world) { w.at(0).died, w.at(0).vanished = time.Now(), true },
+		simSettle + 20*time.Minute}}},
 	{"it comes back", []step{{func(w *world) { w.at(0).died = time.Time{} }, simSettle + 20*time.Minute}}},
 	{"a master drains, and ends", append(leaves(1), step{nil, simSettle})},
 	{"its replacement joins", []step{joins(simSettle + 20*time.Minute)}},
 	{"all four are replaced, one by one", slices.Concat(
 		[]step{joins(10 * time.Minute)}, leaves(0), []step{joins(10 * time.Minute)}, leaves(2),
-		[]step{joins(10 * time.Minute)}, leaves(3), []step{joins(10 * time.Minute)}, leaves(4), []step{{nil, simSettle}})},
+		[]step{joins(10 * time.Minute)}, leaves(3), []step{joins(10 * time.Minute)}, leaves(4),
+		[]step{{nil, simSettle}})},
 }
 
 // thousands is what became of the agents, by the number of the act.

@@ -72,7 +72,8 @@ func (l *Local) Trust(digest string) error {
 		return fmt.Errorf("trust master key %s: it is not in %s any more", digest, KeysFile)
 	}
 	path := filepath.Join(l.minion.PKIDir, "minion_master.pub")
-	if err := (replacement{step: func(string) error { return nil }, what: "master key"}).do(path, keys[i].text); err != nil {
+	if err := (replacement{step: func(string) error { return nil }, what: "master key"}).do(path,
+		keys[i].text); err != nil {
 		return fmt.Errorf("trust master key %s: %w", digest, err)
 	}
 	return nil
@@ -88,7 +89,8 @@ func (w *Watch) choose(o Observation) string {
 		of := o
 		of.Trusted = key
 		for _, row := range o.Masters {
-			if row.MasterKeySHA256 == key && slices.Contains(o.Listed, row.IPAddr) && w.removal(row, of) == "" && w.inferior(row, of) == "" {
+			if row.MasterKeySHA256 == key && slices.Contains(o.Listed, row.IPAddr) && w.removal(row, of) == "" &&
+				w.inferior(row, of) == "" {
 				return key
 			}
 		}
@@ -96,7 +98,8 @@ func (w *Watch) choose(o Observation) string {
 	var fit []Master
 	keys := map[string]string{} // by address
 	for _, row := range o.Masters {
-		if m, err := NewMaster(row); err == nil && w.eligible(row, o) && !row.Draining && slices.Contains(candidates, row.MasterKeySHA256) {
+		if m, err := NewMaster(row); err == nil && w.eligible(row, o) && !row.Draining && slices.Contains(candidates,
+			row.MasterKeySHA256) {
 			fit = append(fit, m)
 			keys[m.Address] = row.MasterKeySHA256
 		}

@@ -128,7 +128,8 @@ func TestKeysOfRotation(t *testing.T) {
 	if trusted, err := l.TrustedKey(); trusted != keys[0] || err != nil {
 		t.Errorf("trusts %s, %v", trusted, err)
 	}
-	if text, err := os.ReadFile(filepath.Join(l.minion.PKIDir, "minion_master.pub")); err != nil || strings.TrimSpace(string(text)) != strings.TrimSpace(other) {
+	if text, err := os.ReadFile(filepath.Join(l.minion.PKIDir, "minion_master.pub")); err != nil ||
+		strings.TrimSpace(string(text)) != strings.TrimSpace(other) {
 		t.Errorf("the minion compares texts: %q, %v", text, err)
 	}
 	if err := l.Trust("unknown"); err == nil {

@@ -12,7 +12,8 @@ import (
 func older(rows []fleet.Master, ids ...string) []fleet.Master {
 	for i := range rows {
 		if slices.Contains(ids, rows[i].InstanceID) {
-			rows[i].PublishPort, rows[i].RetPort, rows[i].Zone, rows[i].Minions, rows[i].Draining, rows[i].Relay = 0, 0, "", 0, false, ""
+			rows[i].PublishPort, rows[i].RetPort, rows[i].Zone, rows[i].Minions, rows[i].Draining, rows[i].Relay = 0, 0,
+				"", 0, false, ""
 		}
 	}
 	return rows
@@ -39,7 +40,8 @@ func TestBridgesAreUpgraded(t *testing.T) {
 			for len(old) > 0 {
 				w.set(func() { old = old[1:] })
 				wait(3 * time.Minute)
-				if listed := must(s.file.Read()); follow == FollowOne && len(listed.Masters) != 3 || follow == 2 && len(listed.Masters) != 2 {
+				if listed := must(s.file.Read()); follow == FollowOne && len(listed.Masters) != 3 ||
+					follow == 2 && len(listed.Masters) != 2 {
 					t.Errorf("%d bridges are old: listed %+v", len(old), listed)
 				}
 				if m := s.minion.master(); m == "" || follow == FollowOne && m != to {

@@ -18,28 +18,39 @@ func TestHaste(t *testing.T) {
 		{name: "another joins behind", list: "a b", fit: "a b", memory: "a", current: "a", want: Whenever},
 		{name: "another joins behind two", list: "a b c", fit: "a b c", memory: "a b", current: "a", want: Whenever},
 		{name: "a better one joins, and one lives", list: "b a", fit: "a b", memory: "a", current: "a", want: Soon},
-		{name: "a better one joins, and two live", list: "c a b", fit: "a b c", memory: "a b", current: "a", want: Whenever},
-		{name: "a better one joins, and of two one lives", list: "c a", fit: "a c", memory: "a b", current: "a", want: Soon},
-		{name: "the better one comes back", list: "b a", fit: "a b", memory: "a", current: "a", returned: true, want: Whenever},
+		{name: "a better one joins, and two live", list: "c a b", fit: "a b c", memory: "a b", current: "a",
+			want: Whenever},
+		{name: "a better one joins, and of two one lives", list: "c a", fit: "a c", memory: "a b",
+			current: "a", want: Soon},
+		{name: "the better one comes back", list: "b a", fit: "a b", memory: "a", current: "a", returned: true,
+			want: Whenever},
 		{name: "another leaves", list: "a b", fit: "a b", memory: "a b c", current: "a", want: Whenever},
 		{name: "its own leaves", list: "b c", fit: "b c", memory: "a b c", current: "a", want: Leaving},
 		{name: "its own is gone", list: "b c", fit: "b c", memory: "a b c", current: "a", gone: true, want: Now},
-		{name: "its own is gone, and is listed still", list: "a b", fit: "a b", memory: "a b", current: "a", gone: true, want: Whenever},
-		{name: "its own is gone, and it knows no other", list: "a b", fit: "a b", memory: "a", current: "a", gone: true, want: Now},
-		{name: "its own is gone, and there is no other", list: "a", fit: "a", memory: "a b", current: "a", gone: true, want: Whenever},
-		{name: "connected to none", list: "a b", fit: "a b", memory: "a b", current: "a", disconnected: true, want: Now},
+		{name: "its own is gone, and is listed still", list: "a b", fit: "a b", memory: "a b", current: "a", gone: true,
+			want: Whenever},
+		{name: "its own is gone, and it knows no other", list: "a b", fit: "a b", memory: "a", current: "a",
+			gone: true, want: Now},
+		{name: "its own is gone, and there is no other", list: "a", fit: "a", memory: "a b", current: "a", gone: true,
+			want: Whenever},
+		{name: "connected to none", list: "a b", fit: "a b", memory: "a b", current: "a",
+			disconnected: true, want: Now},
 		{name: "what it was started with is not known", list: "a b", fit: "a b", current: "a", want: Whenever},
 
 		{name: "hot: another comes first", list: "a b", fit: "a b c", memory: "b c", hot: true, want: Whenever},
 		{name: "hot: one of two is dead", list: "b c", fit: "b c", memory: "a b", hot: true, want: OneLeft},
-		{name: "hot: one of two is dead, and there is no other", list: "b", fit: "b", memory: "a b", hot: true, want: Whenever},
+		{name: "hot: one of two is dead, and there is no other", list: "b", fit: "b", memory: "a b", hot: true,
+			want: Whenever},
 		{name: "hot: one of three is dead", list: "b c d", fit: "b c d", memory: "a b c", hot: true, want: Whenever},
 		{name: "hot: both leave", list: "c d", fit: "c d", memory: "a b", hot: true, want: Leaving},
 		{name: "hot: both are dead", list: "c d", fit: "c d", memory: "a b", hot: true, gone: true, want: Now},
-		{name: "hot: those that it follows do not answer, and are fit", list: "a b", fit: "a b", memory: "a b", hot: true, gone: true, want: Whenever},
-		{name: "hot: connected to none", list: "a b", fit: "a b", memory: "a b", hot: true, disconnected: true, want: Now},
+		{name: "hot: those that it follows do not answer, and are fit", list: "a b", fit: "a b", memory: "a b",
+			hot: true, gone: true, want: Whenever},
+		{name: "hot: connected to none", list: "a b", fit: "a b", memory: "a b", hot: true,
+			disconnected: true, want: Now},
 	} {
-		n := UrgencyInput{List: words(test.list), Fit: words(test.fit), Running: Running{Masters: words(test.memory), Hot: test.hot},
+		n := UrgencyInput{List: words(test.list), Fit: words(test.fit),
+			Running: Running{Masters: words(test.memory), Hot: test.hot},
 			Current: test.current, Unreachable: test.gone, Disconnected: test.disconnected}
 		if test.returned {
 			n.Returned = n.List[:1]
@@ -74,11 +85,13 @@ func TestSplayGrowsWithTheFleet(t *testing.T) {
 	} {
 		least, most := test.crowd.splay(test.urgency, time.Minute, 6*time.Hour)
 		if least != test.least || most.Truncate(time.Second) != test.most {
-			t.Errorf("%+v, %v: from %v to %v, want %v to %v", test.crowd, test.urgency, least, most, test.least, test.most)
+			t.Errorf("%+v, %v: from %v to %v, want %v to %v", test.crowd, test.urgency, least, most,
+				test.least, test.most)
 		}
 	}
 	// Who wants no list to wait has none wait.
-	if least, most := (FleetLoad{}).splay(OneLeft, time.Minute, time.Second); least != time.Second || most != time.Second {
+	if least, most := (FleetLoad{}).splay(OneLeft, time.Minute, time.Second); least != time.Second ||
+		most != time.Second {
 		t.Errorf("from %v to %v, with agent.settle 1s", least, most)
 	}
 }

@@ -99,7 +99,9 @@ func (w *world) Masters(ctx context.Context) ([]fleet.Master, error) {
 		if m.rowless {
 			continue
 		}
-		rows = append(rows, fleet.Master{PublishPort: m.ports.Publish, RetPort: m.ports.Ret, InstanceID: m.id, IPAddr: m.address, Status: m.status, Ready: m.ready, Draining: m.draining, Zone: m.zone, MasterKeySHA256: m.key, Minions: w.minions,
+		rows = append(rows, fleet.Master{PublishPort: m.ports.Publish, RetPort: m.ports.Ret, InstanceID: m.id,
+			IPAddr: m.address, Status: m.status, Ready: m.ready, Draining: m.draining, Zone: m.zone,
+			MasterKeySHA256: m.key, Minions: w.minions,
 			Incarnation: "1", Heartbeat: 1 + int64(until.Sub(m.joined)/(5*time.Second))})
 	}
 	if w.broken != nil {
@@ -167,7 +169,8 @@ func (m *simMinion) Connected(_ context.Context, known []Master) ([]string, erro
 	m.mu.Unlock()
 	return slices.DeleteFunc(to, func(address string) bool {
 		master, lives := m.w.lives(address)
-		return !lives && (master == nil || !master.vanished) || master != nil && !slices.Contains(ports, master.ports.Publish)
+		return !lives && (master == nil || !master.vanished) ||
+			master != nil && !slices.Contains(ports, master.ports.Publish)
 	}), nil
 }
 
@@ -267,7 +270,8 @@ func (m *simMinion) since(then time.Time) []time.Time { return m.between(then, t
 func (m *simMinion) between(from, to time.Time) []time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(m.restarts), func(at time.Time) bool { return at.Before(from) || at.After(to) })
+	return slices.DeleteFunc(slices.Clone(m.restarts),
+		func(at time.Time) bool { return at.Before(from) || at.After(to) })
 }
 
 // memory is a drop-in without a disk. It is parsed when it is written: a thousand
@@ -367,7 +371,8 @@ func (w *world) newAgent(t testing.TB, id string, file File) *simAgent {
 		file = &memory{}
 	}
 	s := &simAgent{minion: &simMinion{w: w, file: file}, file: file, store: &counted{world: w}, log: &strings.Builder{}}
-	s.options = Options{MinionID: id, Order: Spread, Follow: FollowOne, Interval: time.Minute, Splay: time.Minute, Settle: 6 * time.Hour, Highstates: []string{"state.highstate"},
+	s.options = Options{MinionID: id, Order: Spread, Follow: FollowOne, Interval: time.Minute, Splay: time.Minute,
+		Settle: 6 * time.Hour, Highstates: []string{"state.highstate"},
 		Masters: s.store, Minion: s.minion, File: file, Log: slog.New(slog.NewTextHandler(s.log, nil))}
 	return s
 }

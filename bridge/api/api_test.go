@@ -34,7 +34,8 @@ func serve(t *testing.T) *bridge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bridge{path: filepath.Join(dir, "run", "bridge.sock"), looked: make(chan []string, 100), hinted: make(chan string, 100)}
+	b := &bridge{path: filepath.Join(dir, "run", "bridge.sock"), looked: make(chan []string, 100),
+		hinted: make(chan string, 100)}
 	l, err := api.Listen(b.path, -1)
 	if err != nil {
 		t.Fatal(err)
@@ -139,12 +140,14 @@ func TestRequests(t *testing.T) {
 	}{
 		{"POST", "/v1/hints", `{"hints": [{"tag": "salt/auth", "data": {"id": "web-1"}}, {"tag": "x"}]}`, 204, ""},
 		{"POST", "/v1/hints", `{"hints": [{"data": {}}, {"tag": "salt/key", "data": {"n": 7}}]}`, 400, "no tag"},
-		{"POST", "/v1/hints", `{"hints": [{"tag": "x", "data": "web-1"}]}`, 400, "read request: json: cannot unmarshal"},
+		{"POST", "/v1/hints", `{"hints": [{"tag": "x", "data": "web-1"}]}`, 400,
+			"read request: json: cannot unmarshal"},
 		{"POST", "/v1/hints", `{"hints": []} {}`, 400, "more than one JSON value"},
 		{"POST", "/v1/command", `{"args": ["roster"]}`, 200, `{"code":7,"answer":[1],"error":"roster"}`},
 		{"POST", "/v1/command", `{}`, 400, "no command"},
 		{"POST", "/v1/operation", `{"operation": "keys.list"}`, 200, `{"code":7,"answer":[1],"error":"keys.list"}`},
-		{"POST", "/v1/operation", `{"operation": "adopt", "arguments": {"dry_run": true}}`, 200, `adopt{\"dry_run\": true}`},
+		{"POST", "/v1/operation", `{"operation": "adopt", "arguments": {"dry_run": true}}`, 200,
+			`adopt{\"dry_run\": true}`},
 		{"POST", "/v1/operation", `{}`, 400, "no operation"},
 		{"POST", "/v1/operation", `{"operation": "adopt", "config": "x"}`, 400, `unknown field "config"`},
 		{"POST", "/v1/release", ``, 409, "nothing is held"},

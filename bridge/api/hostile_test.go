@@ -66,7 +66,8 @@ func TestG7_GarbageLeavesTheSocketServing(t *testing.T) {
 				if i%500 < len(oversized) {
 					request = oversized[i%500]
 				}
-				if got := send(t, b.path, request); got != "" && !strings.HasPrefix(got, "HTTP/1.1 4") && !strings.HasPrefix(got, "HTTP/1.1 505") {
+				if got := send(t, b.path, request); got != "" && !strings.HasPrefix(got, "HTTP/1.1 4") &&
+					!strings.HasPrefix(got, "HTTP/1.1 505") {
 					t.Errorf("%.40q: answered %q", request, got)
 				}
 			}
@@ -178,7 +179,8 @@ func TestOtherUsersAreRefused(t *testing.T) {
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	_, _ = io.WriteString(conn, "POST /v1/look HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n{\"ids\":[1]}")
 	answer, _ := io.ReadAll(conn)
-	if said := string(answer); !strings.HasPrefix(said, "HTTP/1.1 403 ") || !strings.Contains(said, "user 65534 may not ask") {
+	if said := string(answer); !strings.HasPrefix(said, "HTTP/1.1 403 ") ||
+		!strings.Contains(said, "user 65534 may not ask") {
 		t.Errorf("told %q", said)
 	}
 	for range 300 { // more than there are places of any kind

@@ -97,11 +97,15 @@ func TestMonitor(t *testing.T) {
 			}
 		}
 	}
-	if status, text, header := w.get(t, "GET", "/metrics"); status != 200 || text != "# TYPE asked_total counter\nasked_total 1\n" || !strings.HasPrefix(header.Get("Content-Type"), "text/plain; version=0.0.4") {
+	if status, text, header := w.get(t, "GET", "/metrics"); status != 200 ||
+		text != "# TYPE asked_total counter\nasked_total 1\n" ||
+		!strings.HasPrefix(header.Get("Content-Type"), "text/plain; version=0.0.4") {
 		t.Errorf("%d %q %v", status, text, header)
 	}
-	for _, r := range [][2]string{{"GET", "/"}, {"GET", "/v1/status"}, {"POST", "/v1/command"}, {"POST", "/metrics"}, {"GET", "/debug/pprof/"}} {
-		if status, _, _ := w.get(t, r[0], r[1]); status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
+	for _, r := range [][2]string{{"GET", "/"}, {"GET", "/v1/status"}, {"POST", "/v1/command"}, {"POST", "/metrics"},
+		{"GET", "/debug/pprof/"}} {
+		if status, _, _ := w.get(t, r[0], r[1]); status != http.StatusNotFound &&
+			status != http.StatusMethodNotAllowed {
 			t.Errorf("%s %s: %d", r[0], r[1], status)
 		}
 	}
@@ -139,7 +143,8 @@ func TestG7_MonitorOutlastsSilenceAndGarbage(t *testing.T) {
 		_ = conn.(*net.TCPConn).CloseWrite()
 		answer, _ := io.ReadAll(conn)
 		_ = conn.Close()
-		if text := string(answer); text != "" && !strings.HasPrefix(text, "HTTP/1.1 4") && !strings.HasPrefix(text, "HTTP/1.1 505") {
+		if text := string(answer); text != "" && !strings.HasPrefix(text, "HTTP/1.1 4") && !strings.HasPrefix(text,
+			"HTTP/1.1 505") {
 			t.Errorf("%.40q: answered %.60q", request, text)
 		}
 	}

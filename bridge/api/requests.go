@@ -83,7 +83,8 @@ func newHandler(b Bridge) *handler {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p := peerFrom(r); !p.allowed {
 		h.tellRefused(p)
-		http.Error(w, fmt.Sprintf("user %d may not ask the bridge (run it as root or as the master's user)", p.uid), http.StatusForbidden)
+		http.Error(w, fmt.Sprintf("user %d may not ask the bridge (run it as root or as the master's user)", p.uid),
+			http.StatusForbidden)
 		return
 	}
 	h.requests.ServeHTTP(w, r)
@@ -238,7 +239,8 @@ func (h *handler) operate(w http.ResponseWriter, r *http.Request, request Reques
 		if r.Context().Err() != nil { // a client that closes its half counts as gone, and may still read
 			return errors.New("run operation: the client hung up")
 		}
-		return failure{http.StatusServiceUnavailable, fmt.Errorf("run operation: the %d before it have not ended", operations)}
+		return failure{http.StatusServiceUnavailable,
+			fmt.Errorf("run operation: the %d before it have not ended", operations)}
 	}
 	answer, err := h.b.Operate(ctx, request)
 	if err != nil {

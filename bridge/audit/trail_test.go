@@ -54,7 +54,8 @@ func TestTheTrailOutlivesItsBridge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = f.WriteString(`{"time":"2026-01-01T00:00:00Z","minion":"web-1","msg":"cu` + "\n[]\nnull\n{\"minion\":\"web-1\"}\n")
+	_, _ = f.WriteString(`{"time":"2026-01-01T00:00:00Z","minion":"web-1","msg":"cu` +
+		"\n[]\nnull\n{\"minion\":\"web-1\"}\n")
 	_ = f.Close()
 	write(t, path, MaxFile, func(log *slog.Logger) { log.Warn("keys deleted", "minion", "web-1") })
 
@@ -95,7 +96,8 @@ func TestTheTrailIsBoundedAndShared(t *testing.T) {
 		writing.Go(func() {
 			for i := range each {
 				var line strings.Builder
-				slog.New(slog.NewJSONHandler(&line, nil)).Info("decided", "minion", fmt.Sprintf("web-%d", w), "number", i)
+				slog.New(slog.NewJSONHandler(&line, nil)).Info("decided", "minion",
+					fmt.Sprintf("web-%d", w), "number", i)
 				if err := Append(path, []byte(line.String()), max); err != nil {
 					t.Error(err)
 				}

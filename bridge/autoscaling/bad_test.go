@@ -19,7 +19,8 @@ func TestG12BadRowHoldsNoMessageUp(t *testing.T) {
 		for i := 1; i <= 3; i++ {
 			x.send(message("TERMINATE", instance(i), "web", time.Now()))
 		}
-		x.send(message("LAUNCH", instance(2), "web", time.Now().Add(-2*time.Hour))) // an old one, whose row is looked up
+		// an old one, whose row is looked up
+		x.send(message("LAUNCH", instance(2), "web", time.Now().Add(-2*time.Hour)))
 		time.Sleep(time.Second)
 		x.send(message("LAUNCH", instance(4), "web", time.Now()))
 		time.Sleep(time.Second)
@@ -40,8 +41,10 @@ func TestG12BadRowStopsNoPass(t *testing.T) {
 	bad := []string{}
 	x := newPlace(t, 4, func(fleettest.Call) fleettest.Fault { return fleettest.Fault{Bad: bad} })
 	bad = []string{instance(1), instance(9)}
-	x.instances[instance(9)], x.groups["web"][instance(9)] = fakeInstance{"running", time.Now().Add(time.Hour)}, "InService"
-	x.instances[instance(8)], x.groups["web"][instance(8)] = fakeInstance{"running", time.Now().Add(time.Hour)}, "InService"
+	x.instances[instance(9)], x.groups["web"][instance(9)] = fakeInstance{"running", time.Now().Add(time.Hour)},
+		"InService"
+	x.instances[instance(8)], x.groups["web"][instance(8)] = fakeInstance{"running", time.Now().Add(time.Hour)},
+		"InService"
 	x.end(0, 1)
 	x.pass(t, 2)
 	if got := statusOf(t, x.store, instance(0)); got != fleet.Terminate {

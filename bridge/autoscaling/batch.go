@@ -113,7 +113,8 @@ func (r *Reader) handle(ctx context.Context, queue Item, url string, raw []types
 // persist applies deliveries until none waits for the store, for holdFor at most. It
 // returns the instances of those that still wait. Messages that are done are deleted at
 // once.
-func (r *Reader) persist(ctx context.Context, url string, deliveries []*delivery, apply func(context.Context, []*delivery) error) (left []string) {
+func (r *Reader) persist(ctx context.Context, url string, deliveries []*delivery,
+	apply func(context.Context, []*delivery) error) (left []string) {
 	defer func() { r.finish(ctx, url, deliveries) }()
 	held, cancel := context.WithTimeout(ctx, holdFor)
 	defer cancel()
@@ -162,7 +163,8 @@ func (r *Reader) finish(ctx context.Context, url string, deliveries []*delivery)
 			if l.row.InstanceID != "" {
 				changed = append(changed, l.row)
 			}
-			r.log.Info("message applied", "instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "role", l.role)
+			r.log.Info("message applied", "instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About,
+				"role", l.role)
 		case Ignored:
 			r.ignored.Add(1)
 			done = append(done, l.raw)
@@ -202,7 +204,8 @@ func (r *Reader) apply(ctx context.Context, deliveries []*delivery) error {
 			continue
 		case Warned:
 			id := l.msg.InstanceID
-			if k.masters[id].Status == fleet.Launch && anotherReady(k.masters, id) && !r.liveness.another(k.masters, id, time.Now()) {
+			if k.masters[id].Status == fleet.Launch && anotherReady(k.masters, id) && !r.liveness.another(k.masters,
+				id, time.Now()) {
 				l.doubt = true // whether the other beats is to be seen
 				continue
 			}
@@ -284,10 +287,12 @@ func (r *Reader) write(ctx context.Context, deliveries []*delivery, given map[*d
 // the store fails for all rows. If only this row failed, the delivery is received
 // again and delays no other.
 func (r *Reader) refused(l *delivery, err error) error {
-	if errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	l.disposition = Transient
-	r.log.Error("message not applied; it will be received again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err)
+	r.log.Error("message not applied; it will be received again", "instance", l.msg.InstanceID, "event",
+		l.msg.About, "err", err)
 	return nil
 }

@@ -32,30 +32,52 @@ func TestClassification(t *testing.T) {
 		counts   Stats
 		after    fleet.Status
 	}{
-		"launch":                        {message("LAUNCH", id, "web", now), nil, "", now, deleted, Stats{Applied: 1}, fleet.Launch},
-		"launch, again":                 {message("LAUNCH", id, "web", now), []fleet.Change{fleet.Add{InstanceID: id}}, "", now, deleted, Stats{Applied: 1}, fleet.Launch},
-		"launch of a terminated one":    {message("LAUNCH", id, "web", now), []fleet.Change{fleet.Retire{InstanceID: id}}, "running", now, deleted, Stats{Applied: 1}, fleet.Terminate},
-		"terminate":                     {message("TERMINATE", id, "web", now), []fleet.Change{fleet.Add{InstanceID: id}}, "", now, deleted, Stats{Applied: 1}, fleet.Terminate},
-		"terminate, no row":             {message("TERMINATE", id, "web", old), nil, "", now, deleted, Stats{Applied: 1}, fleet.Terminate},
-		"launch hook":                   {message("LAUNCHING", id, "web", now), nil, "", now, deleted, Stats{Applied: 1}, fleet.Launch},
-		"terminate hook":                {message("TERMINATING", id, "web", now), nil, "", now, deleted, Stats{Applied: 1}, fleet.Terminate},
-		"old launch, runs":              {message("LAUNCH", id, "web", old), nil, "running", hour(time.Hour), deleted, Stats{Applied: 1}, fleet.Launch},
-		"old launch, stopped":           {message("LAUNCH", id, "web", old), nil, "stopped", hour(time.Hour), deleted, Stats{Applied: 1}, fleet.Launch},
-		"old launch, terminated":        {message("LAUNCH", id, "web", old), nil, "terminated", old, deleted, Stats{Ignored: 1}, ""},
-		"old launch, unknown to EC2":    {message("LAUNCH", id, "web", old), nil, "", old, deleted, Stats{Ignored: 1}, ""},
-		"old launch, EC2 fails":         {message("LAUNCH", id, "web", old), nil, "-", old, left, Stats{Transient: 1}, ""},
-		"old launch, row there":         {message("LAUNCH", id, "web", old), []fleet.Change{fleet.Add{InstanceID: id}}, "-", old, deleted, Stats{Applied: 1}, fleet.Launch},
-		"launch without time":           {strings.Replace(message("LAUNCH", id, "web", now), `"Time"`, `"Tempo"`, 1), nil, "", old, deleted, Stats{Ignored: 1}, ""},
-		"other group":                   {message("LAUNCH", id, "db", now), nil, "", now, deleted, Stats{Ignored: 1}, ""},
-		"failed launch":                 {message("LAUNCH_ERROR", "", "web", now), nil, "", now, deleted, Stats{Ignored: 1}, ""},
-		"test":                          {string(fixture(t, "sns-test.json")), nil, "", now, deleted, Stats{Ignored: 1}, ""},
-		"into the warm pool":            {string(fixture(t, "eventbridge-into-pool.json")), nil, "", now, deleted, Stats{Ignored: 1}, ""},
-		"hook on the way into the pool": {string(fixture(t, "eventbridge-hook-into-pool.json")), nil, "", now, deleted, Stats{Applied: 1}, ""},
-		"another's event":               {`{"Records":[]}`, nil, "", now, deleted, Stats{Ignored: 1}, ""},
-		"launch in years":               {message("LAUNCH", id, "web", hour(9000*time.Hour)), nil, "", now, deleted, Stats{Ignored: 1}, ""},
-		"not JSON":                      {"hello", nil, "", now, left, Stats{Malformed: 1}, ""},
-		"no instance":                   {message("LAUNCH", "", "web", now), nil, "", now, left, Stats{Malformed: 1}, ""},
-		"glob":                          {message("TERMINATE", "*", "web", now), nil, "", now, left, Stats{Malformed: 1}, ""},
+		"launch": {message("LAUNCH", id, "web", now), nil, "", now, deleted, Stats{Applied: 1},
+			fleet.Launch},
+		"launch, again": {message("LAUNCH", id, "web", now), []fleet.Change{fleet.Add{InstanceID: id}},
+			"", now, deleted, Stats{Applied: 1}, fleet.Launch},
+		"launch of a terminated one": {message("LAUNCH", id, "web", now),
+			[]fleet.Change{fleet.Retire{InstanceID: id}}, "running", now, deleted, Stats{Applied: 1}, fleet.Terminate},
+		"terminate": {message("TERMINATE", id, "web", now),
+			[]fleet.Change{fleet.Add{InstanceID: id}}, "", now, deleted, Stats{Applied: 1}, fleet.Terminate},
+		"terminate, no row": {message("TERMINATE", id, "web", old), nil, "", now, deleted,
+			Stats{Applied: 1}, fleet.Terminate},
+		"launch hook": {message("LAUNCHING", id, "web", now), nil, "", now, deleted,
+			Stats{Applied: 1}, fleet.Launch},
+		"terminate hook": {message("TERMINATING", id, "web", now), nil, "", now, deleted,
+			Stats{Applied: 1}, fleet.Terminate},
+		"old launch, runs": {message("LAUNCH", id, "web", old), nil, "running", hour(time.Hour), deleted,
+			Stats{Applied: 1}, fleet.Launch},
+		"old launch, stopped": {message("LAUNCH", id, "web", old), nil, "stopped", hour(time.Hour), deleted,
+			Stats{Applied: 1}, fleet.Launch},
+		"old launch, terminated": {message("LAUNCH", id, "web", old), nil, "terminated", old, deleted,
+			Stats{Ignored: 1}, ""},
+		"old launch, unknown to EC2": {message("LAUNCH", id, "web", old), nil, "", old, deleted,
+			Stats{Ignored: 1}, ""},
+		"old launch, EC2 fails": {message("LAUNCH", id, "web", old), nil, "-", old, left,
+			Stats{Transient: 1}, ""},
+		"old launch, row there": {message("LAUNCH", id, "web", old), []fleet.Change{fleet.Add{InstanceID: id}},
+			"-", old, deleted, Stats{Applied: 1}, fleet.Launch},
+		"launch without time": {strings.Replace(message("LAUNCH", id, "web", now), `"Time"`, `"Tempo"`, 1),
+			nil, "", old, deleted, Stats{Ignored: 1}, ""},
+		"other group": {message("LAUNCH", id, "db", now), nil, "", now, deleted,
+			Stats{Ignored: 1}, ""},
+		"failed launch": {message("LAUNCH_ERROR", "", "web", now), nil, "", now, deleted,
+			Stats{Ignored: 1}, ""},
+		"test": {string(fixture(t, "sns-test.json")), nil, "", now, deleted,
+			Stats{Ignored: 1}, ""},
+		"into the warm pool": {string(fixture(t, "eventbridge-into-pool.json")), nil, "", now, deleted,
+			Stats{Ignored: 1}, ""},
+		"hook on the way into the pool": {string(fixture(t, "eventbridge-hook-into-pool.json")), nil, "", now, deleted,
+			Stats{Applied: 1}, ""},
+		"another's event": {`{"Records":[]}`, nil, "", now, deleted, Stats{Ignored: 1}, ""},
+		"launch in years": {message("LAUNCH", id, "web", hour(9000*time.Hour)), nil, "", now, deleted,
+			Stats{Ignored: 1}, ""},
+		"not JSON": {"hello", nil, "", now, left, Stats{Malformed: 1}, ""},
+		"no instance": {message("LAUNCH", "", "web", now), nil, "", now, left,
+			Stats{Malformed: 1}, ""},
+		"glob": {message("TERMINATE", "*", "web", now), nil, "", now, left,
+			Stats{Malformed: 1}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -79,7 +101,8 @@ func TestClassification(t *testing.T) {
 				got := x.reader.Stats()
 				got.Received, got.Deleted = 0, 0
 				if gone := len(x.left()) == 0; gone != c.gone || got != c.counts {
-					t.Errorf("deleted %v, counts %+v; want %v, %+v\n%s", gone, got, c.gone, c.counts, x.log.text.String())
+					t.Errorf("deleted %v, counts %+v; want %v, %+v\n%s", gone, got, c.gone, c.counts,
+						x.log.text.String())
 				}
 				if after := statusOf(t, x.store, id); after != c.after {
 					t.Errorf("row says %q, want %q", after, c.after)
@@ -125,7 +148,8 @@ func TestMastersAreInBothTables(t *testing.T) {
 				x.send(message("LAUNCH", instance(1), c.group, time.Now()))
 				time.Sleep(time.Second)
 				synctest.Wait()
-				if masters, err := x.store.Masters(t.Context()); err != nil || len(masters) != 0 || statusOf(t, x.store, instance(1)) != fleet.Launch {
+				if masters, err := x.store.Masters(t.Context()); err != nil || len(masters) != 0 ||
+					statusOf(t, x.store, instance(1)) != fleet.Launch {
 					t.Errorf("launched: masters %v, %v", masters, err)
 				}
 				x.set(func() { x.instances[instance(1)] = fakeInstance{"shutting-down", time.Now()} })
@@ -133,7 +157,8 @@ func TestMastersAreInBothTables(t *testing.T) {
 				time.Sleep(time.Second)
 				synctest.Wait()
 				masters, err := x.store.Masters(t.Context())
-				if err != nil || (len(masters) == 1 && masters[0].Status == fleet.Terminate) != c.master || statusOf(t, x.store, instance(1)) != fleet.Terminate {
+				if err != nil || (len(masters) == 1 && masters[0].Status == fleet.Terminate) != c.master ||
+					statusOf(t, x.store, instance(1)) != fleet.Terminate {
 					t.Errorf("terminated: masters %v, %v", masters, err)
 				}
 			})
@@ -154,7 +179,8 @@ func TestParseItem(t *testing.T) {
 			t.Errorf("%q: %+v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "masters:", "a\nb", "arn:aws:sqs:us-west-2:1:q", "minions:arn:aws:sqs:us-west-2:1:q"} {
+	for _, text := range []string{"", "masters:", "a\nb", "arn:aws:sqs:us-west-2:1:q",
+		"minions:arn:aws:sqs:us-west-2:1:q"} {
 		if got, err := ParseItem(text); err == nil {
 			t.Errorf("%q: %+v", text, got)
 		}

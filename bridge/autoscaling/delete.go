@@ -31,7 +31,8 @@ func (r *Reader) delete(ctx context.Context, url string, messages []types.Messag
 	defer cancel()
 	entries := make([]types.DeleteMessageBatchRequestEntry, len(messages))
 	for i, m := range messages {
-		entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: m.ReceiptHandle}
+		entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)),
+			ReceiptHandle: m.ReceiptHandle}
 	}
 	why := ""
 	for try := 1; len(entries) > 0; try++ {
@@ -50,7 +51,8 @@ func (r *Reader) delete(ctx context.Context, url string, messages []types.Messag
 }
 
 // again returns the entries that are worth another try.
-func (r *Reader) again(entries []types.DeleteMessageBatchRequestEntry, failed []types.BatchResultErrorEntry) (left []types.DeleteMessageBatchRequestEntry, why string) {
+func (r *Reader) again(entries []types.DeleteMessageBatchRequestEntry,
+	failed []types.BatchResultErrorEntry) (left []types.DeleteMessageBatchRequestEntry, why string) {
 	for _, f := range failed {
 		if f.SenderFault {
 			// Its receipt handle expired: the message is on its way again.
@@ -80,7 +82,8 @@ func (r *Reader) extend(ctx context.Context, url string, messages []types.Messag
 					ReceiptHandle: m.ReceiptHandle, VisibilityTimeout: int32(visible.Seconds())}
 			}
 			call, cancel := context.WithTimeout(ctx, extendEvery)
-			_, err := r.sqs.ChangeMessageVisibilityBatch(call, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &url, Entries: entries})
+			_, err := r.sqs.ChangeMessageVisibilityBatch(call,
+				&sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &url, Entries: entries})
 			cancel()
 			if err != nil && ctx.Err() == nil {
 				r.log.Debug("visibility not extended", "err", err)

@@ -24,7 +24,8 @@ func (r *Reconciler) carryOut(ctx context.Context, p plan, masters map[string]bo
 	for _, c := range p.adds {
 		add := c.(fleet.Add)
 		if bad[add.InstanceID] == nil {
-			r.log.Info("instance found without a message of its launch", "instance", add.InstanceID, "group", add.Group, "adopted", add.Adopted)
+			r.log.Info("instance found without a message of its launch", "instance", add.InstanceID, "group", add.Group,
+				"adopted", add.Adopted)
 		}
 	}
 	rows, err = retireEach(ctx, r.store, p.retire, masters, true, bad)
@@ -57,20 +58,24 @@ func (r *Reconciler) tend(ctx context.Context, p plan, masters map[string]bool) 
 			m.Hook = k.name
 			leaves := m.Kind == Ended && masters[m.InstanceID]
 			if leaves {
-				if err := r.store.DrainMaster(ctx, m.InstanceID, true); err != nil && !errors.Is(err, fleet.ErrTerminated) {
-					r.log.Warn("master not drained, although its group terminates it", "instance", m.InstanceID, "err", err)
+				if err := r.store.DrainMaster(ctx, m.InstanceID, true); err != nil && !errors.Is(err,
+					fleet.ErrTerminated) {
+					r.log.Warn("master not drained, although its group terminates it", "instance",
+						m.InstanceID, "err", err)
 					leaves = false
 				}
 			}
 			if news := r.hooks.Tend(m, role); news && leaves {
-				r.cfg.decided(r.log, "master drained: its group terminates it", m.InstanceID, "group", m.Group, "hook", m.Hook)
+				r.cfg.decided(r.log, "master drained: its group terminates it", m.InstanceID, "group", m.Group,
+					"hook", m.Hook)
 			}
 		}
 	}
 }
 
 // retire ends instances in each table that has them.
-func retire(ctx context.Context, store fleet.Store, ids []string, masters map[string]bool, inferred bool) ([]fleet.Minion, error) {
+func retire(ctx context.Context, store fleet.Store, ids []string, masters map[string]bool,
+	inferred bool) ([]fleet.Minion, error) {
 	bad := map[string]error{}
 	rows, err := retireEach(ctx, store, ids, masters, inferred, bad)
 	errs := []error{err}
@@ -82,7 +87,8 @@ func retire(ctx context.Context, store fleet.Store, ids []string, masters map[st
 
 // retireEach does so one by one: what the store says no to is put into bad. An error
 // is the store's as a whole.
-func retireEach(ctx context.Context, store fleet.Store, ids []string, masters map[string]bool, inferred bool, bad map[string]error) ([]fleet.Minion, error) {
+func retireEach(ctx context.Context, store fleet.Store, ids []string, masters map[string]bool, inferred bool,
+	bad map[string]error) ([]fleet.Minion, error) {
 	changes := make([]fleet.Change, 0, len(ids))
 	for _, id := range ids {
 		if masters[id] {
@@ -101,7 +107,8 @@ func retireEach(ctx context.Context, store fleet.Store, ids []string, masters ma
 }
 
 // write applies changes, each by itself.
-func write(ctx context.Context, store fleet.Store, changes []fleet.Change, bad map[string]error) (changed []fleet.Minion, err error) {
+func write(ctx context.Context, store fleet.Store, changes []fleet.Change,
+	bad map[string]error) (changed []fleet.Minion, err error) {
 	for chunk := range slices.Chunk(changes, applyAtOnce) {
 		results, err := store.Apply(ctx, chunk)
 		if err != nil {

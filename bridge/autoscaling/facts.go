@@ -91,7 +91,8 @@ func (r *Reconciler) members(ctx context.Context) (map[string]member, []string, 
 	}
 	for names := range slices.Chunk(slices.Sorted(maps.Keys(missing)), groupsAtOnce) {
 		p := autoscaling.NewDescribeAutoScalingGroupsPaginator(r.groups,
-			&autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: names, MaxRecords: aws.Int32(groupsAtOnce)})
+			&autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: names,
+				MaxRecords: aws.Int32(groupsAtOnce)})
 		for pages := 1; p.HasMorePages(); pages++ {
 			out, err := groupPage(ctx, p)
 			if err == nil && pages > groupPages {
@@ -104,7 +105,8 @@ func (r *Reconciler) members(ctx context.Context) (map[string]member, []string, 
 				name := aws.ToString(g.AutoScalingGroupName)
 				delete(missing, name)
 				pool := g.WarmPoolConfiguration
-				reuses := pool != nil && pool.InstanceReusePolicy != nil && aws.ToBool(pool.InstanceReusePolicy.ReuseOnScaleIn)
+				reuses := pool != nil && pool.InstanceReusePolicy != nil &&
+					aws.ToBool(pool.InstanceReusePolicy.ReuseOnScaleIn)
 				for _, i := range g.Instances {
 					if id := aws.ToString(i.InstanceId); instanceID.MatchString(id) {
 						members[id] = member{name, string(i.LifecycleState), reuses}
@@ -116,7 +118,8 @@ func (r *Reconciler) members(ctx context.Context) (map[string]member, []string, 
 	return members, slices.Sorted(maps.Keys(missing)), nil
 }
 
-func groupPage(ctx context.Context, p *autoscaling.DescribeAutoScalingGroupsPaginator) (*autoscaling.DescribeAutoScalingGroupsOutput, error) {
+func groupPage(ctx context.Context,
+	p *autoscaling.DescribeAutoScalingGroupsPaginator) (*autoscaling.DescribeAutoScalingGroupsOutput, error) {
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
 	return p.NextPage(ctx)
@@ -138,14 +141,15 @@ func (r *Reconciler) masters(ctx context.Context) (map[string]bool, map[string]e
 // one for all, and holds over a restart.
 func (r *Reconciler) inferred(ctx context.Context) (n int, err error) {
 	now := time.Now()
-	err = r.store.ByStatus(ctx, fleet.Terminate, fleet.FormatTime(now.Add(-limitWindow)), func(page []fleet.Minion) error {
-		for _, row := range page {
-			if row.Inferred && endedLately(row, now) {
-				n++
+	err = r.store.ByStatus(ctx, fleet.Terminate, fleet.FormatTime(now.Add(-limitWindow)),
+		func(page []fleet.Minion) error {
+			for _, row := range page {
+				if row.Inferred && endedLately(row, now) {
+					n++
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
 	if _, err = fleet.WithoutBadRows(err); err != nil {
 		return 0, fmt.Errorf("list terminated minions: %w", err)
 	}

@@ -72,7 +72,8 @@ const (
 
 var (
 	ourNames     = []string{upHook, downHook}
-	ourTestHooks = []fakeHook{{upHook, "LAUNCHING", hookTimeout}, {downHook, "TERMINATING", downTimeout}, {"foreign", "TERMINATING", time.Hour}}
+	ourTestHooks = []fakeHook{{upHook, "LAUNCHING", hookTimeout}, {downHook, "TERMINATING", downTimeout},
+		{"foreign", "TERMINATING", time.Hour}}
 )
 
 // fakeCall is a request as the fake saw it.
@@ -198,7 +199,8 @@ func (f *fakeAWS) RoundTrip(r *http.Request) (*http.Response, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		for _, e := range in.Entries {
-			i := slices.IndexFunc(f.messages, func(m *fakeMessage) bool { return m.handle == e.ReceiptHandle && !m.deleted })
+			i := slices.IndexFunc(f.messages,
+				func(m *fakeMessage) bool { return m.handle == e.ReceiptHandle && !m.deleted })
 			if i < 0 {
 				out.Failed = append(out.Failed, fault{e.Id, "ReceiptHandleIsInvalid", true})
 				continue
@@ -268,7 +270,8 @@ func (f *fakeAWS) describeInstances(r *http.Request, c fakeCall) (*http.Response
 		f.mu.Lock()
 		if in, known := f.instances[id]; known {
 			items = append(items, fmt.Sprintf(`<item><instancesSet><item><instanceId>%s</instanceId><instanceState><name>%s</name></instanceState>`+
-				`<launchTime>%s</launchTime></item></instancesSet></item>`, id, in.state, in.launched.UTC().Format(time.RFC3339)))
+				`<launchTime>%s</launchTime></item></instancesSet></item>`, id, in.state,
+				in.launched.UTC().Format(time.RFC3339)))
 		}
 		f.mu.Unlock()
 	}
@@ -291,14 +294,16 @@ func (f *fakeAWS) describeGroups(r *http.Request, c fakeCall) (*http.Response, e
 		}
 		text := ""
 		for id, state := range members {
-			text += fmt.Sprintf(`<member><InstanceId>%s</InstanceId><LifecycleState>%s</LifecycleState></member>`, id, state)
+			text += fmt.Sprintf(`<member><InstanceId>%s</InstanceId><LifecycleState>%s</LifecycleState></member>`, id,
+				state)
 		}
 		items = append(items, fmt.Sprintf(`<member><AutoScalingGroupName>%s</AutoScalingGroupName><Instances>%s</Instances></member>`, name, text))
 	}
 	f.mu.Unlock()
 	page, next := f.page(items, c.form.Get("NextToken"))
 	return answer(r, 200, `<DescribeAutoScalingGroupsResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeAutoScalingGroupsResult>`+
-		`<AutoScalingGroups>`+strings.Join(page, "")+`</AutoScalingGroups><NextToken>`+next+`</NextToken></DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>`)
+		`<AutoScalingGroups>`+strings.Join(page, "")+`</AutoScalingGroups><NextToken>`+next+
+		`</NextToken></DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>`)
 }
 
 // describeMembers returns the lifecycle states of instances, those of warm pools too.
@@ -324,7 +329,8 @@ func (f *fakeAWS) describeMembers(r *http.Request, c fakeCall) (*http.Response, 
 		}
 	}
 	return answer(r, 200, `<DescribeAutoScalingInstancesResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeAutoScalingInstancesResult>`+
-		`<AutoScalingInstances>`+text+`</AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`)
+		`<AutoScalingInstances>`+text+
+		`</AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`)
 }
 
 func (f *fakeAWS) describeHooks(r *http.Request, c fakeCall) (*http.Response, error) {
@@ -370,11 +376,16 @@ func (f *fakeAWS) failure(r *http.Request, c fakeCall, code string) *http.Respon
 	var response *http.Response
 	switch {
 	case c.form == nil:
-		response, _ = answer(r, status, map[string]string{"__type": "com.amazonaws.sqs#" + code, "message": "as the test wants it"})
+		response, _ = answer(r, status,
+			map[string]string{"__type": "com.amazonaws.sqs#" + code, "message": "as the test wants it"})
 	case c.action == "DescribeInstances":
-		response, _ = answer(r, status, `<Response><Errors><Error><Code>`+code+`</Code><Message>as the test wants it</Message></Error></Errors><RequestID>r</RequestID></Response>`)
+		response, _ = answer(r, status,
+			`<Response><Errors><Error><Code>`+code+
+				`</Code><Message>as the test wants it</Message></Error></Errors><RequestID>r</RequestID></Response>`)
 	default:
-		response, _ = answer(r, status, `<ErrorResponse><Error><Type>Sender</Type><Code>`+code+`</Code><Message>as the test wants it</Message></Error><RequestId>r</RequestId></ErrorResponse>`)
+		response, _ = answer(r, status,
+			`<ErrorResponse><Error><Type>Sender</Type><Code>`+code+
+				`</Code><Message>as the test wants it</Message></Error><RequestId>r</RequestId></ErrorResponse>`)
 	}
 	return response
 }
@@ -390,8 +401,10 @@ func answer(r *http.Request, status int, body any) (*http.Response, error) {
 		}
 		kind = "application/x-amz-json-1.0"
 	}
-	return &http.Response{StatusCode: status, Status: http.StatusText(status), Header: http.Header{"Content-Type": {kind}},
-		Body: io.NopCloser(bytes.NewReader(raw)), ContentLength: int64(len(raw)), Request: r, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}, nil
+	return &http.Response{StatusCode: status, Status: http.StatusText(status),
+		Header: http.Header{"Content-Type": {kind}},
+		Body:   io.NopCloser(bytes.NewReader(raw)), ContentLength: int64(len(raw)), Request: r, Proto: "HTTP/1.1",
+		ProtoMajor: 1, ProtoMinor: 1}, nil
 }
 
 // newStore opens a store that ends with the test.

@@ -22,7 +22,8 @@ func TestG12BadRowIsTold(t *testing.T) {
 	x.end(2, 6)
 	x.pass(t, 2)
 	bare := x.store.(*fleettest.Faulty).Store
-	for n, want := range map[int]fleet.Status{2: fleet.Terminate, 3: fleet.Launch, 4: fleet.Launch, 5: fleet.Terminate} {
+	for n, want := range map[int]fleet.Status{2: fleet.Terminate, 3: fleet.Launch, 4: fleet.Launch,
+		5: fleet.Terminate} {
 		if got := statusOf(t, bare, instance(n)); got != want {
 			t.Errorf("row %d says %q, want %q", n, got, want)
 		}
@@ -88,8 +89,10 @@ func TestOneDependencyAway(t *testing.T) {
 					message("LAUNCH", instance(1), "web", time.Now()))
 				time.Sleep(visible / 2)
 				synctest.Wait()
-				for what, want := range map[string]fleet.Status{"launch": fleet.Launch, "end": fleet.Terminate, "gone": fleet.Terminate, "old": fleet.Launch} {
-					id := map[string]string{"launch": instance(1), "end": instance(2), "gone": instance(3), "old": instance(4)}[what]
+				for what, want := range map[string]fleet.Status{"launch": fleet.Launch, "end": fleet.Terminate,
+					"gone": fleet.Terminate, "old": fleet.Launch} {
+					id := map[string]string{"launch": instance(1), "end": instance(2), "gone": instance(3),
+						"old": instance(4)}[what]
 					if !strings.Contains(c.done, what) {
 						want = ""
 					}

@@ -100,7 +100,8 @@ func (h *Hooks) Tend(m Message, role Role) (news bool) {
 	}
 	h.mu.Unlock()
 	if full {
-		h.log.Warn("lifecycle hook ignored: too many wait", "instance", m.InstanceID, "hook", m.Hook, "waiting", maxWaits)
+		h.log.Warn("lifecycle hook ignored: too many wait", "instance", m.InstanceID, "hook", m.Hook,
+			"waiting", maxWaits)
 		return false
 	}
 	select {
@@ -200,7 +201,8 @@ func (h *Hooks) check(ctx context.Context) {
 }
 
 // decide returns what to do about an instance that waits, and the reason.
-func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Master, halted, queued bool, timeout time.Duration) (step, string) {
+func (h *Hooks) decide(w *wait, row fleet.Minion, masters map[string]fleet.Master, halted, queued bool,
+	timeout time.Duration) (step, string) {
 	now := time.Now()
 	master, found := masters[w.InstanceID]
 	switch {
@@ -239,7 +241,8 @@ func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout tim
 		return
 	case proceed:
 		if err = h.end(ctx, w.Message, goOn); err == nil && why != "" {
-			h.cfg.decided(h.log, "terminating master let go", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
+			h.cfg.decided(h.log, "terminating master let go", w.InstanceID, "group", w.Group, "hook", w.Hook,
+				"reason", why)
 			h.retire(ctx, w.Message)
 		}
 	case abandon:
@@ -255,7 +258,8 @@ func (h *Hooks) do(ctx context.Context, w *wait, s step, why string, timeout tim
 	w.failures++
 	w.again = time.Now().Add(min(checkEvery<<min(w.failures-1, 10), againMost))
 	if w.failures == 1 {
-		h.log.Warn("lifecycle hook not completed; retrying", "instance", w.InstanceID, "hook", w.Hook, "step", s, "err", withHint(err))
+		h.log.Warn("lifecycle hook not completed; retrying", "instance", w.InstanceID, "hook", w.Hook, "step", s, "err",
+			withHint(err))
 	}
 }
 

@@ -48,11 +48,13 @@ func TestNextOfHook(t *testing.T) {
 	} {
 		now := time.Now()
 		w := &wait{begun: now.Add(-c.waited), progress: progress{moved: now.Add(-c.still)}}
-		if got, why := next(w, rowOf(t, c.state), c.attempts, timeout, now); got != c.want || (got == abandon) != (why != "") {
+		if got, why := next(w, rowOf(t, c.state), c.attempts, timeout, now); got != c.want ||
+			(got == abandon) != (why != "") {
 			t.Errorf("%s: %s (%s), want %s", name, got, why, c.want)
 		}
 	}
-	for state, want := range map[string]step{"absent": stay, "done": stay, "retired": proceed, "retired-unknown": proceed, "stripped": proceed} {
+	for state, want := range map[string]step{"absent": stay, "done": stay, "retired": proceed,
+		"retired-unknown": proceed, "stripped": proceed} {
 		if got := nextOfEnded(&wait{begun: time.Now()}, rowOf(t, state), time.Now()); got != want {
 			t.Errorf("terminating, row %s: %s, want %s", state, got, want)
 		}
@@ -86,7 +88,8 @@ func TestProgress(t *testing.T) {
 		{fleet.Minion{KeySHA256: "k"}, true},
 		{fleet.Minion{KeySHA256: "k"}, false},
 		{fleet.Minion{KeySHA256: "k", ClaimVersion: 1, ClaimState: fleet.Claimed, Attempt: 1}, true},
-		{fleet.Minion{KeySHA256: "k", ClaimVersion: 2, ClaimState: fleet.Claimed, Attempt: 1, ClaimOwner: "another"}, false},
+		{fleet.Minion{KeySHA256: "k", ClaimVersion: 2, ClaimState: fleet.Claimed, Attempt: 1, ClaimOwner: "another"},
+			false},
 		{fleet.Minion{KeySHA256: "k", ClaimVersion: 3}, false}, // busy
 		{fleet.Minion{KeySHA256: "k", ClaimVersion: 4, ClaimState: fleet.Claimed, Attempt: 1}, false},
 		{fleet.Minion{KeySHA256: "k", ClaimVersion: 5, ClaimState: fleet.Failed, Attempt: 1}, true},
@@ -120,13 +123,14 @@ func newKeeper(t *testing.T) *keeper {
 	x := &keeper{store: newStore(t), log: &lines{}, trail: &lines{}}
 	x.fakeAWS = &fakeAWS{groups: map[string]map[string]string{"web": {instance(1): "Pending:Wait"}, "salt": {}}}
 	x.left.Store(3)
-	cfg := Config{Groups: webAndMasters, Self: instance(2), Hooks: ourNames, Attempts: 2, Decisions: x.trail.logger(), Left: func() (int, error) {
-		n := int(x.left.Load())
-		if n < 0 {
-			return 0, errors.New("nothing listens")
-		}
-		return n, nil
-	}}
+	cfg := Config{Groups: webAndMasters, Self: instance(2), Hooks: ourNames, Attempts: 2, Decisions: x.trail.logger(),
+		Left: func() (int, error) {
+			n := int(x.left.Load())
+			if n < 0 {
+				return 0, errors.New("nothing listens")
+			}
+			return n, nil
+		}}
 	var err error
 	if x.hooks, err = NewHooks(cfg, x.store, x.autoscaling(), x.log.logger()); err != nil {
 		t.Fatal(err)
@@ -199,7 +203,8 @@ func TestLaunchHook(t *testing.T) {
 		if len(calls) != 1 || !calls[0].bounds || x.hooks.Waiting() != 0 {
 			t.Fatalf("%+v, %d wait", calls, x.hooks.Waiting())
 		}
-		for key, want := range map[string]string{"AutoScalingGroupName": "web", "LifecycleHookName": upHook, "InstanceId": instance(1),
+		for key, want := range map[string]string{"AutoScalingGroupName": "web", "LifecycleHookName": upHook,
+			"InstanceId":            instance(1),
 			"LifecycleActionResult": goOn, "LifecycleActionToken": ""} {
 			if got := calls[0].form.Get(key); got != want {
 				t.Errorf("%s is %q, want %q", key, got, want)
@@ -229,13 +234,15 @@ func TestHungHighstateIsAbandoned(t *testing.T) {
 				fleet.Claim{InstanceID: instance(1), From: n + 1, Owner: "m", JID: fmt.Sprintf("j%d", n+2), Attempt: 1})
 		}
 		took := time.Since(begun)
-		if got := fmt.Sprint(x.results()); got != "[ABANDON]" || took < hookTimeout || took > hookTimeout+2*time.Minute {
+		if got := fmt.Sprint(x.results()); got != "[ABANDON]" || took < hookTimeout ||
+			took > hookTimeout+2*time.Minute {
 			t.Errorf("%v after %v", got, took)
 		}
 		if n := x.count("RecordLifecycleActionHeartbeat"); n > 16 {
 			t.Errorf("%d heartbeats", n)
 		}
-		if x.trail.count("launching instance abandoned") != 1 || x.trail.count("minion="+instance(1)) != 1 || x.trail.count("within the hook's timeout of 30m0s") != 1 {
+		if x.trail.count("launching instance abandoned") != 1 || x.trail.count("minion="+instance(1)) != 1 ||
+			x.trail.count("within the hook's timeout of 30m0s") != 1 {
 			t.Errorf("trail:\n%s", x.trail.text.String())
 		}
 		if x.hooks.Waiting() != 0 {
@@ -267,7 +274,8 @@ func TestLaunchHookIsAbandoned(t *testing.T) {
 // Just before an instance is abandoned its state is asked for: one that AutoScaling does
 // not hold, or that is on its way into the warm pool, is left alone.
 func TestNotAbandoned(t *testing.T) {
-	for state, says := range map[string]string{"InService": "already completed", "Warmed:Stopped": "already completed", "Warmed:Pending:Wait": "of the warm pool not abandoned", "": "already completed"} {
+	for state, says := range map[string]string{"InService": "already completed", "Warmed:Stopped": "already completed",
+		"Warmed:Pending:Wait": "of the warm pool not abandoned", "": "already completed"} {
 		t.Run(state, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := newKeeper(t)
@@ -276,7 +284,8 @@ func TestNotAbandoned(t *testing.T) {
 					delete(x.groups["web"], instance(1))
 					x.pool = map[string]string{instance(1): state}
 				})
-				x.apply(t, append(append([]fleet.Change{added, bound}, failed(0, "j1", 1)...), failed(2, "j2", 2)...)...)
+				x.apply(t, append(append([]fleet.Change{added, bound}, failed(0, "j1", 1)...),
+					failed(2, "j2", 2)...)...)
 				x.hooks.Tend(waiting, Minions)
 				time.Sleep(time.Hour)
 				synctest.Wait()
@@ -298,7 +307,8 @@ func TestTerminateHook(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		calls := x.of("CompleteLifecycleAction")
-		if len(calls) != 1 || calls[0].form.Get("LifecycleActionResult") != goOn || calls[0].form.Get("LifecycleHookName") != downHook {
+		if len(calls) != 1 || calls[0].form.Get("LifecycleActionResult") != goOn ||
+			calls[0].form.Get("LifecycleHookName") != downHook {
 			t.Fatalf("%+v", calls)
 		}
 		if x.hooks.Waiting() != 0 || x.count("RecordLifecycleActionHeartbeat") != 0 {
@@ -314,7 +324,8 @@ func TestForeignHooks(t *testing.T) {
 		x := newKeeper(t)
 		defer x.stop()
 		x.apply(t, added, bound, claimed, done, fleet.Retire{InstanceID: instance(3)})
-		x.hooks.Tend(Message{Kind: Launched, InstanceID: instance(1), Group: "web", Hook: "ecs-managed-draining-termination-hook"}, Minions)
+		x.hooks.Tend(Message{Kind: Launched, InstanceID: instance(1), Group: "web",
+			Hook: "ecs-managed-draining-termination-hook"}, Minions)
 		x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(3), Group: "web", Hook: "foreign"}, Minions)
 		time.Sleep(2 * time.Hour)
 		if len(x.calls) != 0 || x.hooks.Waiting() != 0 {
@@ -333,7 +344,8 @@ func TestForeignHooks(t *testing.T) {
 		if s := x.reader.Stats(); s.Ignored != 3 || s.Applied != 0 || len(x.left()) != 0 {
 			t.Errorf("%+v, %d left", s, len(x.left()))
 		}
-		if n := x.count("CompleteLifecycleAction") + x.count("RecordLifecycleActionHeartbeat"); n != 0 || x.hooks.Waiting() != 0 {
+		if n := x.count("CompleteLifecycleAction") + x.count("RecordLifecycleActionHeartbeat"); n != 0 ||
+			x.hooks.Waiting() != 0 {
 			t.Errorf("%d calls, %d wait", n, x.hooks.Waiting())
 		}
 		x.stop()
@@ -371,10 +383,11 @@ func TestHookAnswers(t *testing.T) {
 		"over already":            {"ValidationError", 1, "InService", 1, 0, "lifecycle hook already completed"},
 		"over, and no member":     {"ValidationError", 1, "", 1, 0, "lifecycle hook already completed"},
 		"said to be over, is not": {"ValidationError", 3, "Pending:Wait", 4, 0, "lifecycle hook completed"},
-		"never over":              {"ValidationError", 1000, "Pending:Wait", 5, 1, "but the instance stands in Pending:Wait"},
-		"throttled once":          {"Throttling", 1, "Pending:Wait", 2, 0, "lifecycle hook completed"},
-		"fails for a bit":         {"InternalFailure", 7, "Pending:Wait", 8, 0, "lifecycle hook completed"},
-		"denied":                  {"AccessDenied", 1000, "Pending:Wait", 5, 1, "lacks the permission"},
+		"never over": {"ValidationError", 1000, "Pending:Wait", 5, 1,
+			"but the instance stands in Pending:Wait"},
+		"throttled once":  {"Throttling", 1, "Pending:Wait", 2, 0, "lifecycle hook completed"},
+		"fails for a bit": {"InternalFailure", 7, "Pending:Wait", 8, 0, "lifecycle hook completed"},
+		"denied":          {"AccessDenied", 1000, "Pending:Wait", 5, 1, "lacks the permission"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -396,7 +409,8 @@ func TestHookAnswers(t *testing.T) {
 				x.hooks.Tend(waiting, Minions)
 				time.Sleep(5 * time.Minute)
 				synctest.Wait()
-				if n := x.count("CompleteLifecycleAction"); n != c.calls || x.hooks.Waiting() != c.waiting || x.log.count(c.says) != 1 {
+				if n := x.count("CompleteLifecycleAction"); n != c.calls || x.hooks.Waiting() != c.waiting ||
+					x.log.count(c.says) != 1 {
 					t.Errorf("%d calls, %d wait\n%s", n, x.hooks.Waiting(), x.log.text.String())
 				}
 				if strings.HasPrefix(name, "over") && x.log.count("level=WARN") != 0 {
@@ -520,7 +534,8 @@ func TestParkedGoesOn(t *testing.T) {
 		x.set(func() { x.fail = nil })
 		time.Sleep(visible)
 		synctest.Wait()
-		if n := x.count("CompleteLifecycleAction"); n != 2 || len(x.left()) != 0 || statusOf(t, x.store, id) != fleet.Launch {
+		if n := x.count("CompleteLifecycleAction"); n != 2 || len(x.left()) != 0 ||
+			statusOf(t, x.store, id) != fleet.Launch {
 			t.Errorf("%d calls, %d messages left, row says %q", n, len(x.left()), statusOf(t, x.store, id))
 		}
 		x.stop()
@@ -537,7 +552,8 @@ func TestHookFromItsMessage(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		for n, status := range map[int]fleet.Status{1: fleet.Launch, 2: fleet.Terminate} {
-			if row, err := x.store.Minion(t.Context(), instance(n)); err != nil || row.HookName == "" || row.Status != status {
+			if row, err := x.store.Minion(t.Context(), instance(n)); err != nil || row.HookName == "" ||
+				row.Status != status {
 				t.Errorf("%+v, %v", row, err)
 			}
 		}

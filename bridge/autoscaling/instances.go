@@ -16,7 +16,8 @@ import (
 
 // EC2 is as much of EC2's API as is used here.
 type EC2 interface {
-	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
+	DescribeInstances(context.Context, *ec2.DescribeInstancesInput,
+		...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
 }
 
 // Instance is what EC2 reports of an instance.

@@ -38,8 +38,10 @@ func TestFailuresInRow(t *testing.T) {
 			c.rows[i].InstanceID, c.rows[i].Group = instance(i+2), "web"
 			c.rows[i].Modified = fmt.Sprintf("2026-01-01T00:00:%02d.000Z", i)
 		}
-		rows := append(c.rows, fleet.Minion{InstanceID: instance(99), Group: "db", Status: fleet.Terminate, ClaimState: fleet.Failed, Attempt: 3},
-			fleet.Minion{InstanceID: instance(1), Group: "web", Status: fleet.Launch, ClaimState: fleet.Failed, Attempt: 3})
+		rows := append(c.rows, fleet.Minion{InstanceID: instance(99), Group: "db", Status: fleet.Terminate,
+			ClaimState: fleet.Failed, Attempt: 3},
+			fleet.Minion{InstanceID: instance(1), Group: "web", Status: fleet.Launch,
+				ClaimState: fleet.Failed, Attempt: 3})
 		if got := failuresInRow(rows, "web", instance(1), 3); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
@@ -57,9 +59,11 @@ func TestLaunchFailuresAreKept(t *testing.T) {
 		x.hooks.cfg.LaunchFailures = 2
 		for i := 3; i <= 4; i++ { // two before it failed, and were terminated
 			id := instance(i)
-			x.apply(t, fleet.Add{InstanceID: id, Group: "web"}, fleet.Bind{InstanceID: id, KeySHA256: "k", PublicKey: "p"},
+			x.apply(t, fleet.Add{InstanceID: id, Group: "web"},
+				fleet.Bind{InstanceID: id, KeySHA256: "k", PublicKey: "p"},
 				fleet.Claim{InstanceID: id, Owner: "m", JID: "j" + id, Attempt: 1},
-				fleet.Finish{InstanceID: id, JID: "j" + id, Outcome: fleet.Erred, Retcode: 2}, fleet.Retire{InstanceID: id})
+				fleet.Finish{InstanceID: id, JID: "j" + id, Outcome: fleet.Erred, Retcode: 2},
+				fleet.Retire{InstanceID: id})
 			time.Sleep(33 * time.Minute)
 		}
 		x.apply(t, append([]fleet.Change{added, bound}, append(failed(0, "j1", 1), failed(2, "j2", 2)...)...)...)

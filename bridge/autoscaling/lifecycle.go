@@ -19,10 +19,14 @@ import (
 
 // Lifecycle is as much of AutoScaling's API as hooks need.
 type Lifecycle interface {
-	CompleteLifecycleAction(context.Context, *autoscaling.CompleteLifecycleActionInput, ...func(*autoscaling.Options)) (*autoscaling.CompleteLifecycleActionOutput, error)
-	RecordLifecycleActionHeartbeat(context.Context, *autoscaling.RecordLifecycleActionHeartbeatInput, ...func(*autoscaling.Options)) (*autoscaling.RecordLifecycleActionHeartbeatOutput, error)
-	DescribeLifecycleHooks(context.Context, *autoscaling.DescribeLifecycleHooksInput, ...func(*autoscaling.Options)) (*autoscaling.DescribeLifecycleHooksOutput, error)
-	DescribeAutoScalingInstances(context.Context, *autoscaling.DescribeAutoScalingInstancesInput, ...func(*autoscaling.Options)) (*autoscaling.DescribeAutoScalingInstancesOutput, error)
+	CompleteLifecycleAction(context.Context, *autoscaling.CompleteLifecycleActionInput,
+		...func(*autoscaling.Options)) (*autoscaling.CompleteLifecycleActionOutput, error)
+	RecordLifecycleActionHeartbeat(context.Context, *autoscaling.RecordLifecycleActionHeartbeatInput,
+		...func(*autoscaling.Options)) (*autoscaling.RecordLifecycleActionHeartbeatOutput, error)
+	DescribeLifecycleHooks(context.Context, *autoscaling.DescribeLifecycleHooksInput,
+		...func(*autoscaling.Options)) (*autoscaling.DescribeLifecycleHooksOutput, error)
+	DescribeAutoScalingInstances(context.Context, *autoscaling.DescribeAutoScalingInstancesInput,
+		...func(*autoscaling.Options)) (*autoscaling.DescribeAutoScalingInstancesOutput, error)
 }
 
 // The results that a lifecycle action may have.
@@ -112,7 +116,8 @@ func invalid(err error) bool {
 func (h *Hooks) describeHooks(ctx context.Context, group string) ([]hook, error) {
 	ctx, cancel := context.WithTimeout(ctx, completeWithin)
 	defer cancel()
-	out, err := h.api.DescribeLifecycleHooks(ctx, &autoscaling.DescribeLifecycleHooksInput{AutoScalingGroupName: &group})
+	out, err := h.api.DescribeLifecycleHooks(ctx,
+		&autoscaling.DescribeLifecycleHooksInput{AutoScalingGroupName: &group})
 	if err != nil {
 		return nil, fmt.Errorf("describe lifecycle hooks of %s: %w", group, err)
 	}
@@ -145,7 +150,8 @@ func (h *Hooks) states(ctx context.Context, ids []string) (map[string]string, er
 	states := map[string]string{}
 	for chunk := range slices.Chunk(ids, statesAtOnce) {
 		call, cancel := context.WithTimeout(ctx, completeWithin)
-		out, err := h.api.DescribeAutoScalingInstances(call, &autoscaling.DescribeAutoScalingInstancesInput{InstanceIds: chunk})
+		out, err := h.api.DescribeAutoScalingInstances(call,
+			&autoscaling.DescribeAutoScalingInstancesInput{InstanceIds: chunk})
 		cancel()
 		if err != nil {
 			return nil, fmt.Errorf("describe %s of groups: %w", plural.Of(len(chunk), "instance"), err)
@@ -166,7 +172,8 @@ func (h *Hooks) end(ctx context.Context, m Message, result string) error {
 	err := h.complete(ctx, m, result)
 	switch {
 	case err == nil:
-		h.log.Info("lifecycle hook completed", "instance", m.InstanceID, "group", m.Group, "hook", m.Hook, "result", result)
+		h.log.Info("lifecycle hook completed", "instance", m.InstanceID, "group", m.Group, "hook", m.Hook,
+			"result", result)
 		return nil
 	case !invalid(err):
 		return err
@@ -231,7 +238,8 @@ func (h *Hooks) abandon(ctx context.Context, w *wait, why string, timeout time.D
 		h.log.Info("lifecycle hook already completed", "instance", w.InstanceID, "hook", w.Hook, "state", state)
 		return nil
 	case strings.HasPrefix(state, "Warmed:"):
-		h.log.Warn("launching instance of the warm pool not abandoned", "instance", w.InstanceID, "group", w.Group, "reason", why)
+		h.log.Warn("launching instance of the warm pool not abandoned", "instance", w.InstanceID, "group", w.Group,
+			"reason", why)
 		return nil
 	}
 	keep, err := h.keep(ctx, w)
@@ -243,13 +251,15 @@ func (h *Hooks) abandon(ctx context.Context, w *wait, why string, timeout time.D
 			return err
 		}
 		h.kept.add(w.InstanceID)
-		h.cfg.decided(h.log, "launching instance kept: too many of its group failed in a row", row.SaltID(), "instance", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
+		h.cfg.decided(h.log, "launching instance kept: too many of its group failed in a row", row.SaltID(), "instance",
+			w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
 		return nil
 	}
 	if err := h.end(ctx, w.Message, giveUp); err != nil {
 		return err
 	}
-	h.cfg.decided(h.log, "launching instance abandoned", row.SaltID(), "instance", w.InstanceID, "group", w.Group, "hook", w.Hook, "reason", why)
+	h.cfg.decided(h.log, "launching instance abandoned", row.SaltID(), "instance", w.InstanceID, "group", w.Group,
+		"hook", w.Hook, "reason", why)
 	return nil
 }
 

@@ -77,17 +77,18 @@ func (b *terminationLimit) room(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	n := 0
-	err := b.store.ByStatus(ctx, fleet.Terminate, fleet.FormatTime(now.Add(-limitWindow)), func(page []fleet.Minion) error {
-		for _, row := range page {
-			if endedLately(row, now) {
-				n++
+	err := b.store.ByStatus(ctx, fleet.Terminate, fleet.FormatTime(now.Add(-limitWindow)),
+		func(page []fleet.Minion) error {
+			for _, row := range page {
+				if endedLately(row, now) {
+					n++
+				}
 			}
-		}
-		if n >= most {
-			return errEnough
-		}
-		return nil
-	})
+			if n >= most {
+				return errEnough
+			}
+			return nil
+		})
 	if _, err = fleet.WithoutBadRows(err); err != nil && !errors.Is(err, errEnough) {
 		return 0, fmt.Errorf("count terminations: %w", err)
 	}

@@ -27,7 +27,8 @@ func TestBrakeOfMessagesIsShared(t *testing.T) {
 			t.Errorf("at first %d, %d", room(one), room(two))
 		}
 		for i := range 6 {
-			if _, err := store.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: instance(i), Inferred: i == 0}}); err != nil {
+			if _, err := store.Apply(t.Context(),
+				[]fleet.Change{fleet.Retire{InstanceID: instance(i), Inferred: i == 0}}); err != nil {
 				t.Fatal(err)
 			}
 		}

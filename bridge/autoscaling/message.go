@@ -145,7 +145,8 @@ func (b body) eventBridge() (Message, error) {
 // warning reads what EC2 says of Spot Instances, two minutes before it takes one
 // back, or when that becomes likely.
 func (b body) warning() (Message, error) {
-	if b.DetailType != "EC2 Spot Instance Interruption Warning" && b.DetailType != "EC2 Instance Rebalance Recommendation" {
+	if b.DetailType != "EC2 Spot Instance Interruption Warning" &&
+		b.DetailType != "EC2 Instance Rebalance Recommendation" {
 		return nothing(b.DetailType), nil
 	}
 	var detail struct {

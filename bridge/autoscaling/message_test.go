@@ -36,15 +36,20 @@ func at(t testing.TB, text string) time.Time {
 // TestFixtures: each way of delivery, each event.
 func TestFixtures(t *testing.T) {
 	for name, want := range map[string]Message{
-		"sns-launch.json":    {Kind: Launched, InstanceID: "i-0598c7d356eba48d7", Group: "web", At: at(t, "2026-03-01T23:00:27.282Z")},
-		"sns-terminate.json": {Kind: Ended, InstanceID: "i-0598c7d356eba48d7", Group: "web", At: at(t, "2026-03-02T01:10:41.006Z")},
-		"sns-hook-launching.json": {Kind: Launched, InstanceID: "i-05629ab7d9287e205", Group: "web", Hook: "phoenix-launching",
-			At: at(t, "2026-03-23T03:26:43.904Z")},
-		"sns-hook-terminating.json": {Kind: Ended, InstanceID: "i-05629ab7d9287e205", Group: "web", Hook: "phoenix-terminating",
-			At: at(t, "2026-03-23T04:26:43.904Z")},
+		"sns-launch.json": {Kind: Launched, InstanceID: "i-0598c7d356eba48d7", Group: "web",
+			At: at(t, "2026-03-01T23:00:27.282Z")},
+		"sns-terminate.json": {Kind: Ended, InstanceID: "i-0598c7d356eba48d7", Group: "web",
+			At: at(t, "2026-03-02T01:10:41.006Z")},
+		"sns-hook-launching.json": {Kind: Launched, InstanceID: "i-05629ab7d9287e205", Group: "web",
+			Hook: "phoenix-launching",
+			At:   at(t, "2026-03-23T03:26:43.904Z")},
+		"sns-hook-terminating.json": {Kind: Ended, InstanceID: "i-05629ab7d9287e205", Group: "web",
+			Hook: "phoenix-terminating",
+			At:   at(t, "2026-03-23T04:26:43.904Z")},
 		"sns-test.json":         {Kind: Nothing},
 		"sns-launch-error.json": {Kind: Nothing},
-		"raw-launch.json":       {Kind: Launched, InstanceID: "i-18d9deb0", Group: "web", At: at(t, "2026-03-01T03:47:11.215Z")},
+		"raw-launch.json": {Kind: Launched, InstanceID: "i-18d9deb0", Group: "web",
+			At: at(t, "2026-03-01T03:47:11.215Z")},
 		"raw-hook-terminating.json": {Kind: Ended, InstanceID: "i-59824f1c", Group: "web", Hook: "phoenix-terminating",
 			At: at(t, "2026-06-11T23:53:04.656Z")},
 		"raw-test.json": {Kind: Nothing},
@@ -52,19 +57,25 @@ func TestFixtures(t *testing.T) {
 			At: at(t, "2026-01-13T00:12:37Z")},
 		"eventbridge-terminate.json": {Kind: Ended, InstanceID: "i-1234567890abcdef0", Group: "web",
 			At: at(t, "2026-01-13T02:12:37Z")},
-		"eventbridge-hook-warm-pool.json": {Kind: Launched, InstanceID: "i-1234567890abcdef0", Group: "web", Hook: "phoenix-launching",
-			At: at(t, "2026-01-13T00:12:37.214Z")},
-		"eventbridge-hook-from-pool.json": {Kind: Launched, InstanceID: "i-1234567890abcdef0", Group: "web", Hook: "phoenix-launching",
-			At: at(t, "2026-01-13T03:12:37.214Z")},
-		"eventbridge-hook-into-pool.json": {Kind: Parked, InstanceID: "i-1234567890abcdef0", Group: "web", Hook: "phoenix-terminating",
-			At: at(t, "2026-01-13T04:12:37.214Z")},
-		"eventbridge-into-pool.json": {Kind: Parked, InstanceID: "i-1234567890abcdef0", Group: "web", At: at(t, "2026-01-13T04:13:00Z")},
+		"eventbridge-hook-warm-pool.json": {Kind: Launched, InstanceID: "i-1234567890abcdef0", Group: "web",
+			Hook: "phoenix-launching",
+			At:   at(t, "2026-01-13T00:12:37.214Z")},
+		"eventbridge-hook-from-pool.json": {Kind: Launched, InstanceID: "i-1234567890abcdef0", Group: "web",
+			Hook: "phoenix-launching",
+			At:   at(t, "2026-01-13T03:12:37.214Z")},
+		"eventbridge-hook-into-pool.json": {Kind: Parked, InstanceID: "i-1234567890abcdef0", Group: "web",
+			Hook: "phoenix-terminating",
+			At:   at(t, "2026-01-13T04:12:37.214Z")},
+		"eventbridge-into-pool.json": {Kind: Parked, InstanceID: "i-1234567890abcdef0", Group: "web",
+			At: at(t, "2026-01-13T04:13:00Z")},
 		"eventbridge-pool-terminate.json": {Kind: Ended, InstanceID: "i-1234567890abcdef0", Group: "web",
 			At: at(t, "2026-01-13T05:13:00Z")},
-		"eventbridge-refresh.json":   {Kind: Nothing},
-		"eventbridge-ec2.json":       {Kind: Nothing},
-		"eventbridge-spot.json":      {Kind: Warned, InstanceID: "i-1234567890abcdef0", At: at(t, "2026-01-13T04:13:00Z")},
-		"eventbridge-rebalance.json": {Kind: Warned, InstanceID: "i-1234567890abcdef0", At: at(t, "2026-01-13T04:13:00Z")},
+		"eventbridge-refresh.json": {Kind: Nothing},
+		"eventbridge-ec2.json":     {Kind: Nothing},
+		"eventbridge-spot.json": {Kind: Warned, InstanceID: "i-1234567890abcdef0",
+			At: at(t, "2026-01-13T04:13:00Z")},
+		"eventbridge-rebalance.json": {Kind: Warned, InstanceID: "i-1234567890abcdef0",
+			At: at(t, "2026-01-13T04:13:00Z")},
 	} {
 		got, err := Parse(fixture(t, name))
 		about := got.About
@@ -86,29 +97,33 @@ func malformed() map[string]string {
 		return string(text)
 	}
 	return map[string]string{
-		"empty":                  "",
-		"not JSON":               "hello",
-		"cut":                    `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good,
-		"two values":             `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good + `}{}`,
-		"NUL":                    "\x00\x00\x00\x00",
-		"id is a number":         `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"web","EC2InstanceId":598}`,
-		"no instance":            `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"web"}`,
-		"no group":               `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","EC2InstanceId":"i-0598c7d356eba48d7"}`,
-		"no hook":                `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_LAUNCHING",` + good + `}`,
-		"odd time":               `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","Time":"yesterday",` + good + `}`,
-		"glob":                   `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-*"}`,
-		"path":                   `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"../../x"}`,
-		"newline":                `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598c7d356eba48d7\n"}`,
-		"upper case":             `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598C7D356EBA48D7"}`,
-		"sixteen digits":         `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598c7d356eba48d"}`,
-		"envelope, text":         envelope("Auto Scaling: launch"),
-		"subscription":           `{"Type":"SubscriptionConfirmation","Message":"You have chosen to subscribe","SubscribeURL":"https://sns"}`,
-		"EventBridge, no detail": `{"source":"aws.autoscaling","detail-type":"EC2 Instance Launch Successful",` + good + `}`,
+		"empty":          "",
+		"not JSON":       "hello",
+		"cut":            `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good,
+		"two values":     `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good + `}{}`,
+		"NUL":            "\x00\x00\x00\x00",
+		"id is a number": `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"web","EC2InstanceId":598}`,
+		"no instance":    `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"web"}`,
+		"no group":       `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","EC2InstanceId":"i-0598c7d356eba48d7"}`,
+		"no hook":        `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_LAUNCHING",` + good + `}`,
+		"odd time":       `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","Time":"yesterday",` + good + `}`,
+		"glob":           `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-*"}`,
+		"path":           `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"../../x"}`,
+		"newline":        `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598c7d356eba48d7\n"}`,
+		"upper case":     `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598C7D356EBA48D7"}`,
+		"sixteen digits": `{"Event":"autoscaling:EC2_INSTANCE_TERMINATE","AutoScalingGroupName":"web","EC2InstanceId":"i-0598c7d356eba48d"}`,
+		"envelope, text": envelope("Auto Scaling: launch"),
+		"subscription":   `{"Type":"SubscriptionConfirmation","Message":"You have chosen to subscribe","SubscribeURL":"https://sns"}`,
+		"EventBridge, no detail": `{"source":"aws.autoscaling","detail-type":"EC2 Instance Launch Successful",` + good +
+			`}`,
 		"EventBridge, other transition": `{"source":"aws.autoscaling","detail-type":"EC2 Instance-launch Lifecycle Action","detail":{` +
 			`"LifecycleTransition":"autoscaling:EC2_INSTANCE_TERMINATING","LifecycleHookName":"h",` + good + `}}`,
-		"long group":  `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"` + strings.Repeat("x", maxName+1) + `","EC2InstanceId":"i-0598c7d356eba48d7"}`,
-		"long hook":   `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_LAUNCHING","LifecycleHookName":"` + strings.Repeat("x", maxName+1) + `",` + good + `}`,
-		"long time":   `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","Time":"` + strings.Repeat("x", 1000) + `",` + good + `}`,
+		"long group": `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","AutoScalingGroupName":"` + strings.Repeat("x",
+			maxName+1) + `","EC2InstanceId":"i-0598c7d356eba48d7"}`,
+		"long hook": `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_LAUNCHING","LifecycleHookName":"` +
+			strings.Repeat("x", maxName+1) + `",` + good + `}`,
+		"long time": `{"Event":"autoscaling:EC2_INSTANCE_LAUNCH","Time":"` + strings.Repeat("x", 1000) +
+			`",` + good + `}`,
 		"odd warning": `{"source":"aws.ec2","detail-type":"EC2 Spot Instance Interruption Warning","detail":{"instance-id":"i-*"}}`,
 		"EventBridge in an envelope, no instance": envelope(`{"source":"aws.autoscaling","detail-type":"EC2 Instance Launch Successful","detail":{"AutoScalingGroupName":"web"}}`),
 		"deep":    strings.Repeat("[", 100_000),
@@ -124,17 +139,19 @@ func strangers() map[string]string {
 		return string(text)
 	}
 	return map[string]string{
-		"null":                 "null",
-		"a list":               "[1,2]",
-		"a string":             `"i-0598c7d356eba48d7"`,
-		"no event":             `{` + good + `}`,
-		"another's event":      `{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"us-west-2"}`,
-		"a list of records":    `{"Records":[{"eventSource":"aws:s3"}]}`,
-		"another source":       `{"source":"com.example","detail-type":"EC2 Instance Terminate Successful","detail":{` + good + `}}`,
+		"null":              "null",
+		"a list":            "[1,2]",
+		"a string":          `"i-0598c7d356eba48d7"`,
+		"no event":          `{` + good + `}`,
+		"another's event":   `{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"us-west-2"}`,
+		"a list of records": `{"Records":[{"eventSource":"aws:s3"}]}`,
+		"another source": `{"source":"com.example","detail-type":"EC2 Instance Terminate Successful","detail":{` +
+			good + `}}`,
 		"EC2's, another event": `{"source":"aws.ec2","detail-type":"EC2 Instance State-change Notification","detail":{"instance-id":"i-0598c7d356eba48d7","state":"terminated"}}`,
 		"wrong types":          `{"Event":["autoscaling:EC2_INSTANCE_LAUNCH"],` + good + `}`,
 		"unknown event":        `{"Event":"autoscaling:EC2_INSTANCE_EXPLODE",` + good + `}`,
-		"unknown transition":   `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_DANCING","LifecycleHookName":"h",` + good + `}`,
+		"unknown transition": `{"LifecycleTransition":"autoscaling:EC2_INSTANCE_DANCING","LifecycleHookName":"h",` +
+			good + `}`,
 		"envelope, no message": `{"Type":"Notification"}`,
 		"in an envelope":       envelope(`{"Records":[]}`),
 		"envelope in envelope": envelope(envelope(`{"Event":"autoscaling:EC2_INSTANCE_LAUNCH",` + good + `}`)),
@@ -145,7 +162,8 @@ func strangers() map[string]string {
 
 func TestStrangers(t *testing.T) {
 	for name, text := range strangers() {
-		if got, err := Parse([]byte(text)); err != nil || got.Kind != Nothing || got.InstanceID != "" || len(got.About) > maxName {
+		if got, err := Parse([]byte(text)); err != nil || got.Kind != Nothing || got.InstanceID != "" ||
+			len(got.About) > maxName {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
@@ -160,7 +178,8 @@ func TestEventBridgeInAnEnvelope(t *testing.T) {
 	}
 	for _, name := range files {
 		inner := fixture(t, filepath.Base(name))
-		outer, err := json.Marshal(map[string]string{"Type": "Notification", "TopicArn": "arn:aws:sns:us-west-2:123456789012:t", "Message": string(inner)})
+		outer, err := json.Marshal(map[string]string{"Type": "Notification",
+			"TopicArn": "arn:aws:sns:us-west-2:123456789012:t", "Message": string(inner)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +193,8 @@ func TestEventBridgeInAnEnvelope(t *testing.T) {
 
 func TestMalformed(t *testing.T) {
 	for name, text := range malformed() {
-		if got, err := Parse([]byte(text)); !errors.Is(err, ErrMalformed) || got != (Message{}) || len(err.Error()) > 500 {
+		if got, err := Parse([]byte(text)); !errors.Is(err, ErrMalformed) || got != (Message{}) ||
+			len(err.Error()) > 500 {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
@@ -210,7 +230,8 @@ func FuzzEnvelope(f *testing.F) {
 			}
 		case m.Kind != Launched && m.Kind != Ended && m.Kind != Parked && m.Kind != Warned:
 			t.Errorf("kind %q", m.Kind)
-		case !instanceID.MatchString(m.InstanceID) || (m.Group == "") != (m.Kind == Warned) || !strings.Contains(string(text), m.InstanceID[3:]) && !strings.Contains(string(text), `\`):
+		case !instanceID.MatchString(m.InstanceID) || (m.Group == "") != (m.Kind == Warned) ||
+			!strings.Contains(string(text), m.InstanceID[3:]) && !strings.Contains(string(text), `\`):
 			t.Errorf("%+v", m)
 		}
 	})
@@ -220,11 +241,13 @@ func FuzzEnvelope(f *testing.F) {
 // or twice, leaves the same rows.
 func TestG6AnyOrderOfMessages(t *testing.T) {
 	for name, set := range map[string][]string{
-		"a life":              {"sns-launch.json", "sns-terminate.json", "sns-test.json"},
-		"a life with hooks":   {"sns-hook-launching.json", "sns-hook-terminating.json"},
-		"through a warm pool": {"eventbridge-hook-warm-pool.json", "eventbridge-into-pool.json", "eventbridge-hook-from-pool.json"},
-		"out of a warm pool":  {"eventbridge-hook-from-pool.json", "eventbridge-hook-into-pool.json", "eventbridge-pool-terminate.json"},
-		"two instances":       {"sns-launch.json", "raw-hook-terminating.json", "sns-terminate.json"},
+		"a life":            {"sns-launch.json", "sns-terminate.json", "sns-test.json"},
+		"a life with hooks": {"sns-hook-launching.json", "sns-hook-terminating.json"},
+		"through a warm pool": {"eventbridge-hook-warm-pool.json", "eventbridge-into-pool.json",
+			"eventbridge-hook-from-pool.json"},
+		"out of a warm pool": {"eventbridge-hook-from-pool.json", "eventbridge-hook-into-pool.json",
+			"eventbridge-pool-terminate.json"},
+		"two instances": {"sns-launch.json", "raw-hook-terminating.json", "sns-terminate.json"},
 	} {
 		var want string
 		orders := 0
@@ -239,7 +262,8 @@ func TestG6AnyOrderOfMessages(t *testing.T) {
 					rows.Apply(c)
 				}
 			}
-			got := fmt.Sprint(rows["i-0598c7d356eba48d7"], rows["i-05629ab7d9287e205"], rows["i-59824f1c"], rows["i-1234567890abcdef0"])
+			got := fmt.Sprint(rows["i-0598c7d356eba48d7"], rows["i-05629ab7d9287e205"], rows["i-59824f1c"],
+				rows["i-1234567890abcdef0"])
 			if orders++; want == "" {
 				want = got
 			}
@@ -273,9 +297,11 @@ func permute(list []string, f func([]string)) {
 // A launch with its hook is the launch; a termination into the pool is none.
 func TestChange(t *testing.T) {
 	for file, want := range map[string]fleet.Change{
-		"sns-launch.json":                 fleet.Add{InstanceID: "i-0598c7d356eba48d7", Group: "web"},
-		"sns-hook-launching.json":         fleet.Add{InstanceID: "i-05629ab7d9287e205", Group: "web", HookName: "phoenix-launching"},
-		"sns-hook-terminating.json":       fleet.Retire{InstanceID: "i-05629ab7d9287e205", Group: "web", HookName: "phoenix-terminating"},
+		"sns-launch.json": fleet.Add{InstanceID: "i-0598c7d356eba48d7", Group: "web"},
+		"sns-hook-launching.json": fleet.Add{InstanceID: "i-05629ab7d9287e205", Group: "web",
+			HookName: "phoenix-launching"},
+		"sns-hook-terminating.json": fleet.Retire{InstanceID: "i-05629ab7d9287e205", Group: "web",
+			HookName: "phoenix-terminating"},
 		"eventbridge-pool-terminate.json": fleet.Retire{InstanceID: "i-1234567890abcdef0", Group: "web"},
 		"eventbridge-into-pool.json":      nil,
 		"sns-test.json":                   nil,

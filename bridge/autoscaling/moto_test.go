@@ -50,7 +50,8 @@ func motoMessages(t *testing.T, cfg aws.Config) {
 	for raw, name := range map[string]string{"false": "enveloped", "true": "raw"} {
 		topic, err := topics.CreateTopic(ctx, &sns.CreateTopicInput{Name: &name})
 		must(t, err)
-		_, err = topics.Subscribe(ctx, &sns.SubscribeInput{TopicArn: topic.TopicArn, Protocol: aws.String("sqs"), Endpoint: &arn,
+		_, err = topics.Subscribe(ctx, &sns.SubscribeInput{TopicArn: topic.TopicArn, Protocol: aws.String("sqs"),
+			Endpoint:   &arn,
 			Attributes: map[string]string{"RawMessageDelivery": raw}})
 		must(t, err)
 		publish[name] = topic.TopicArn
@@ -60,7 +61,8 @@ func motoMessages(t *testing.T, cfg aws.Config) {
 	instances := ec2.NewFromConfig(cfg)
 	images, err := instances.DescribeImages(ctx, &ec2.DescribeImagesInput{MaxResults: aws.Int32(5)})
 	must(t, err)
-	ran, err := instances.RunInstances(ctx, &ec2.RunInstancesInput{ImageId: images.Images[0].ImageId, MinCount: aws.Int32(3), MaxCount: aws.Int32(3)})
+	ran, err := instances.RunInstances(ctx,
+		&ec2.RunInstancesInput{ImageId: images.Images[0].ImageId, MinCount: aws.Int32(3), MaxCount: aws.Int32(3)})
 	must(t, err)
 	var masterIDs []string
 	for _, i := range ran.Instances {
@@ -73,7 +75,8 @@ func motoMessages(t *testing.T, cfg aws.Config) {
 	var bodies []string
 	for i := range n {
 		const group = "web"
-		bodies = append(bodies, message("LAUNCH", instance(i), group, time.Now()), message("LAUNCH", instance(i), group, time.Now()))
+		bodies = append(bodies, message("LAUNCH", instance(i), group, time.Now()),
+			message("LAUNCH", instance(i), group, time.Now()))
 		if i < gone {
 			bodies = append(bodies, message("TERMINATE", instance(i), group, time.Now()))
 		}
@@ -156,16 +159,23 @@ func motoGroups(t *testing.T, cfg aws.Config) {
 	images, err := instances.DescribeImages(ctx, &ec2.DescribeImagesInput{MaxResults: aws.Int32(5)})
 	must(t, err)
 	_, err = instances.CreateLaunchTemplate(ctx, &ec2.CreateLaunchTemplateInput{LaunchTemplateName: aws.String("web"),
-		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: images.Images[0].ImageId, InstanceType: "t3.micro"}})
+		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: images.Images[0].ImageId,
+			InstanceType: "t3.micro"}})
 	must(t, err)
-	_, err = groups.CreateAutoScalingGroup(ctx, &autoscaling.CreateAutoScalingGroupInput{AutoScalingGroupName: aws.String("web"),
-		MinSize: aws.Int32(0), MaxSize: aws.Int32(10), DesiredCapacity: aws.Int32(4), AvailabilityZones: []string{moto.Region + "a"},
-		LaunchTemplate: &autoscalingtypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String("web"), Version: aws.String("1")}})
+	_, err = groups.CreateAutoScalingGroup(ctx,
+		&autoscaling.CreateAutoScalingGroupInput{AutoScalingGroupName: aws.String("web"),
+			MinSize: aws.Int32(0), MaxSize: aws.Int32(10), DesiredCapacity: aws.Int32(4),
+			AvailabilityZones: []string{moto.Region + "a"},
+			LaunchTemplate: &autoscalingtypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String("web"),
+				Version: aws.String("1")}})
 	must(t, err)
 
-	for name, transition := range map[string]string{upHook: "LAUNCHING", downHook: "TERMINATING", "foreign": "TERMINATING"} {
-		_, err = groups.PutLifecycleHook(ctx, &autoscaling.PutLifecycleHookInput{AutoScalingGroupName: aws.String("web"), LifecycleHookName: &name,
-			LifecycleTransition: aws.String("autoscaling:EC2_INSTANCE_" + transition), HeartbeatTimeout: aws.Int32(120)})
+	for name, transition := range map[string]string{upHook: "LAUNCHING", downHook: "TERMINATING",
+		"foreign": "TERMINATING"} {
+		_, err = groups.PutLifecycleHook(ctx,
+			&autoscaling.PutLifecycleHookInput{AutoScalingGroupName: aws.String("web"), LifecycleHookName: &name,
+				LifecycleTransition: aws.String("autoscaling:EC2_INSTANCE_" + transition),
+				HeartbeatTimeout:    aws.Int32(120)})
 		must(t, err)
 	}
 
@@ -191,7 +201,8 @@ func motoGroups(t *testing.T, cfg aws.Config) {
 	}
 	known, err := hooks.configured(ctx, "web")
 	slices.SortFunc(known, func(a, b hook) int { return strings.Compare(a.name, b.name) })
-	if want := []hook{{upHook, Launched, 2 * time.Minute}, {downHook, Ended, 2 * time.Minute}}; err != nil || !slices.Equal(known, want) {
+	if want := []hook{{upHook, Launched, 2 * time.Minute}, {downHook, Ended, 2 * time.Minute}}; err != nil ||
+		!slices.Equal(known, want) {
 		t.Errorf("hooks %+v, %v", known, err)
 	}
 	states, err := hooks.states(ctx, append([]string{instance(1)}, ids...))
@@ -199,11 +210,13 @@ func motoGroups(t *testing.T, cfg aws.Config) {
 		t.Errorf("states %v, %v", states, err)
 	}
 
-	_, terminated := groups.TerminateInstanceInAutoScalingGroup(ctx, &autoscaling.TerminateInstanceInAutoScalingGroupInput{
-		InstanceId: &ids[0], ShouldDecrementDesiredCapacity: aws.Bool(true)})
+	_, terminated := groups.TerminateInstanceInAutoScalingGroup(ctx,
+		&autoscaling.TerminateInstanceInAutoScalingGroupInput{
+			InstanceId: &ids[0], ShouldDecrementDesiredCapacity: aws.Bool(true)})
 	// Should the SDK ask again, for an answer that was lost, moto answers 500: the
 	// instance is in no group any more. Whether it is, counts.
-	left, err := groups.DescribeAutoScalingInstances(ctx, &autoscaling.DescribeAutoScalingInstancesInput{InstanceIds: ids[:1]})
+	left, err := groups.DescribeAutoScalingInstances(ctx,
+		&autoscaling.DescribeAutoScalingInstancesInput{InstanceIds: ids[:1]})
 	must(t, err)
 	if len(left.AutoScalingInstances) > 0 {
 		t.Fatalf("%s is still in its group: %v", ids[0], terminated)
@@ -229,12 +242,14 @@ func motoGroups(t *testing.T, cfg aws.Config) {
 	// The same fleet seen with credentials of another region: nothing is there.
 	elsewhere := cfg.Copy()
 	elsewhere.Region = "eu-central-1"
-	rec, err = NewReconciler(c, store, autoscaling.NewFromConfig(elsewhere), ec2.NewFromConfig(elsewhere), hooks, log.logger())
+	rec, err = NewReconciler(c, store, autoscaling.NewFromConfig(elsewhere), ec2.NewFromConfig(elsewhere),
+		hooks, log.logger())
 	must(t, err)
 	for range 3 {
 		must(t, rec.Pass(ctx))
 	}
-	if r := rec.Report(); len(r.Unknown) != 3 || len(r.Missing) != 2 || len(r.Held) != 0 || statusOf(t, store, ids[3]) != fleet.Launch {
+	if r := rec.Report(); len(r.Unknown) != 3 || len(r.Missing) != 2 || len(r.Held) != 0 ||
+		statusOf(t, store, ids[3]) != fleet.Launch {
 		t.Errorf("%+v", r)
 	}
 }

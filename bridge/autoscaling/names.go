@@ -157,7 +157,8 @@ func (n *Names) explain(ctx context.Context, ids []string, found map[string]stri
 	err := pages(ctx, n.api, in, func(i types.Instance) {
 		id, name := byAddress[aws.ToString(i.PrivateIpAddress)], n.of(i)
 		if id != "" && name != "" && id != name {
-			n.log.Warn("minion id is not the private DNS name that EC2 knows", "minion", id, "ec2_name", name, "instance", aws.ToString(i.InstanceId))
+			n.log.Warn("minion id is not the private DNS name that EC2 knows", "minion", id, "ec2_name", name,
+				"instance", aws.ToString(i.InstanceId))
 		}
 	})
 	if err != nil {

@@ -20,7 +20,8 @@ func TestExpression(t *testing.T) {
 		"regex:(web|db)-(i-.*)":  "has 2 groups",
 		"regex:(?:web|db)-(i-.)": "",
 	} {
-		if _, err := NewNames(idFrom, nil, nil); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		if _, err := NewNames(idFrom, nil, nil); want == "" && err != nil ||
+			want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, not %q", idFrom, err, want)
 		}
 	}
@@ -28,7 +29,8 @@ func TestExpression(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := n.Instances(t.Context(), []string{"web-i-01234567", "aweb-i-01234567", "web-i-01234567.x", "old-x", "i-01234567"})
+	got, err := n.Instances(t.Context(), []string{"web-i-01234567", "aweb-i-01234567", "web-i-01234567.x", "old-x",
+		"i-01234567"})
 	if err != nil || len(got) != 1 || got["web-i-01234567"] != "i-01234567" {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -37,7 +39,8 @@ func TestExpression(t *testing.T) {
 // A minion under a custom domain has not the name that EC2 knows: both are reported, once.
 func TestPrivateDNSUnderACustomDomain(t *testing.T) {
 	client := ec2.NewFromConfig(moto.Start(t))
-	out, err := client.RunInstances(t.Context(), &ec2.RunInstancesInput{MinCount: aws.Int32(1), MaxCount: aws.Int32(1), ImageId: aws.String("ami-12c6146b")})
+	out, err := client.RunInstances(t.Context(), &ec2.RunInstancesInput{MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
+		ImageId: aws.String("ami-12c6146b")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +58,8 @@ func TestPrivateDNSUnderACustomDomain(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	}
-	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, host+".corp.example.org") || !strings.Contains(text, name) || !strings.Contains(text, instance) {
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, host+".corp.example.org") ||
+		!strings.Contains(text, name) || !strings.Contains(text, instance) {
 		t.Errorf("log:\n%s", text)
 	}
 }

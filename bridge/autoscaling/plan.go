@@ -162,7 +162,8 @@ func (p *plan) member(f facts, id string, m member) {
 	case f.bad[id]:
 		return
 	case !found && known && !i.Gone() && !m.leaving():
-		p.adds, added = append(p.adds, fleet.Add{InstanceID: id, Group: m.group, Adopted: i.Launched.Before(f.since)}), true
+		p.adds, added = append(p.adds, fleet.Add{InstanceID: id, Group: m.group, Adopted: i.Launched.Before(f.since)}),
+			true
 	case found && row.Status == fleet.Terminate && m.state == "InService":
 		p.revived = append(p.revived, id)
 	}

@@ -67,12 +67,14 @@ func (q *Queue) Run(ctx context.Context) error {
 
 // Status is what the parts say of themselves.
 type Status struct {
-	Messages  *Stats   `json:"messages"`  // null: no queue is named
-	Held      []string `json:"held"`      // terminations that messages reported, and that wait for EC2's answer: see Release
+	Messages *Stats `json:"messages"` // null: no queue is named
+	// terminations that messages reported, and that wait for EC2's answer: see Release
+	Held      []string `json:"held"`
 	Refuted   []string `json:"refuted"`   // reported as terminated within the last day; EC2 reports them as running
 	Reconcile *Report  `json:"reconcile"` // null: no group is named
 	Hooks     int      `json:"hooks"`     // instances that a lifecycle hook holds
-	Kept      []string `json:"kept"`      // instances kept within the last hour though their first highstate failed (autoscaling.launch_failures)
+	// instances kept within the last hour though their first highstate failed (autoscaling.launch_failures)
+	Kept []string `json:"kept"`
 }
 
 // Status may be called by any goroutine.

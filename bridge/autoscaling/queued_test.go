@@ -17,7 +17,8 @@ func (x *keeper) beats(ctx context.Context, t *testing.T, ready bool, queued *at
 	t.Helper()
 	go func() {
 		for ctx.Err() == nil {
-			if _, err := x.store.Beat(ctx, fleet.Beat{InstanceID: "m", Ready: ready, Queued: int(queued.Load())}); err != nil && ctx.Err() == nil {
+			if _, err := x.store.Beat(ctx,
+				fleet.Beat{InstanceID: "m", Ready: ready, Queued: int(queued.Load())}); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 			select {
@@ -69,10 +70,11 @@ func TestQueueExtendsNoOtherHook(t *testing.T) {
 		unready bool
 		want    string
 	}{
-		"master is gone":            {[]fleet.Change{bound}, true, false, "[ABANDON]"},
-		"master does not serve":     {[]fleet.Change{bound}, false, true, "[ABANDON]"},
-		"highstate hangs":           {[]fleet.Change{bound, claimed}, false, false, "[ABANDON]"},
-		"attempts are used up":      {append(append([]fleet.Change{bound}, failed(0, "j1", 1)...), failed(2, "j2", 2)...), false, false, "[ABANDON]"},
+		"master is gone":        {[]fleet.Change{bound}, true, false, "[ABANDON]"},
+		"master does not serve": {[]fleet.Change{bound}, false, true, "[ABANDON]"},
+		"highstate hangs":       {[]fleet.Change{bound, claimed}, false, false, "[ABANDON]"},
+		"attempts are used up": {append(append([]fleet.Change{bound}, failed(0, "j1", 1)...),
+			failed(2, "j2", 2)...), false, false, "[ABANDON]"},
 		"highstate succeeded":       {[]fleet.Change{bound, claimed, done}, false, false, "[CONTINUE]"},
 		"has sent no auth request":  {nil, false, false, "[]"},
 		"waits for another attempt": {append([]fleet.Change{bound}, failed(0, "j1", 1)...), false, false, "[]"},

@@ -27,8 +27,10 @@ import (
 type SQS interface {
 	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
-	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
-	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
+	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput,
+		...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
+	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput,
+		...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
 }
 
 const (
@@ -93,13 +95,15 @@ func NewReader(cfg Config, store fleet.Store, queues SQS, instances EC2, h *Hook
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("read queues: %w", err)
 	}
-	return &Reader{cfg: cfg, store: store, sqs: queues, ec2: instances, hooks: h, log: log, terminations: terminationLimit{store: store},
-		drained: make(chan struct{})}, nil
+	return &Reader{cfg: cfg, store: store, sqs: queues, ec2: instances, hooks: h, log: log,
+		terminations: terminationLimit{store: store},
+		drained:      make(chan struct{})}, nil
 }
 
 // Stats may be called by any goroutine.
 func (r *Reader) Stats() Stats {
-	return Stats{Received: r.received.Load(), Applied: r.applied.Load(), Ignored: r.ignored.Load(), Refuted: r.refuted.Load(),
+	return Stats{Received: r.received.Load(), Applied: r.applied.Load(), Ignored: r.ignored.Load(),
+		Refuted:   r.refuted.Load(),
 		Malformed: r.malformed.Load(), Transient: r.transient.Load(), Deleted: r.deleted.Load()}
 }
 

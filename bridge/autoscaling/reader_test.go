@@ -35,11 +35,12 @@ func newRig(t *testing.T, gate fleettest.Plan, queue Item, groups ...Item) *rig 
 		x.store = fleettest.NewFaulty(x.store, gate)
 	}
 	var mu sync.Mutex
-	cfg := Config{Queues: []Item{queue}, Groups: groups, Hooks: ourNames, Attempts: 3, Changed: func(rows []fleet.Minion) {
-		mu.Lock()
-		defer mu.Unlock()
-		x.changed = append(x.changed, instancesOf(rows)...)
-	}}
+	cfg := Config{Queues: []Item{queue}, Groups: groups, Hooks: ourNames, Attempts: 3,
+		Changed: func(rows []fleet.Minion) {
+			mu.Lock()
+			defer mu.Unlock()
+			x.changed = append(x.changed, instancesOf(rows)...)
+		}}
 	var err error
 	x.hooks, err = NewHooks(cfg, x.store, x.autoscaling(), x.log.logger())
 	if err == nil {
@@ -111,7 +112,8 @@ func TestG6WrittenBeforeDeleted(t *testing.T) {
 	}
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
-			x := newRig(t, fleettest.Seeded(seed, fleettest.Rates{Before: 0.4, After: 0.3, Twice: 0.2, Delay: 0.3, MaxDelay: 10 * time.Second}),
+			x := newRig(t, fleettest.Seeded(seed,
+				fleettest.Rates{Before: 0.4, After: 0.3, Twice: 0.2, Delay: 0.3, MaxDelay: 10 * time.Second}),
 				Item{"", "q"}, webAndMasters...)
 			const n = 30
 			bare := x.store.(*fleettest.Faulty).Store
@@ -125,7 +127,8 @@ func TestG6WrittenBeforeDeleted(t *testing.T) {
 				for _, body := range c.bodies {
 					m, err := Parse([]byte(body))
 					status := statusOf(t, bare, m.InstanceID)
-					if c.action == "DeleteMessageBatch" && (err != nil || status == "" || m.Kind == Ended && status != fleet.Terminate) {
+					if c.action == "DeleteMessageBatch" && (err != nil || status == "" ||
+						m.Kind == Ended && status != fleet.Terminate) {
 						t.Errorf("seed %d: %s (%v) is deleted, and its row says %q", seed, body, err, status)
 					}
 				}
@@ -209,7 +212,8 @@ func TestVisibilityIsExtended(t *testing.T) {
 		x.send(message("LAUNCH", instance(1), "web", time.Now()))
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if s := x.reader.Stats(); s.Received != 1 || s.Applied != 1 || s.Deleted != 1 || x.count("ChangeMessageVisibilityBatch") != 4 {
+		if s := x.reader.Stats(); s.Received != 1 || s.Applied != 1 || s.Deleted != 1 ||
+			x.count("ChangeMessageVisibilityBatch") != 4 {
 			t.Errorf("%+v, extended %d times", s, x.count("ChangeMessageVisibilityBatch"))
 		}
 		x.stop()
@@ -254,7 +258,8 @@ func TestDeleteFails(t *testing.T) {
 				x.send(message("LAUNCH", instance(1), "web", time.Now()))
 				time.Sleep(visible / 2)
 				synctest.Wait()
-				if s := x.reader.Stats(); s.Applied != 1 || int(s.Deleted) != c.deleted || x.log.count("not deleted") != c.lines {
+				if s := x.reader.Stats(); s.Applied != 1 || int(s.Deleted) != c.deleted ||
+					x.log.count("not deleted") != c.lines {
 					t.Errorf("%+v\n%s", s, x.log.text.String())
 				}
 				if statusOf(t, x.store, instance(1)) != fleet.Launch {

@@ -19,7 +19,8 @@ import (
 
 // Groups is as much of AutoScaling's API as reconciling needs.
 type Groups interface {
-	DescribeAutoScalingGroups(context.Context, *autoscaling.DescribeAutoScalingGroupsInput, ...func(*autoscaling.Options)) (*autoscaling.DescribeAutoScalingGroupsOutput, error)
+	DescribeAutoScalingGroups(context.Context, *autoscaling.DescribeAutoScalingGroupsInput,
+		...func(*autoscaling.Options)) (*autoscaling.DescribeAutoScalingGroupsOutput, error)
 }
 
 const (
@@ -74,7 +75,8 @@ type Reconciler struct {
 }
 
 // NewReconciler makes a Reconciler; it does nothing until Run or Pass is called.
-func NewReconciler(cfg Config, store fleet.Store, groups Groups, instances EC2, h *Hooks, log *slog.Logger) (*Reconciler, error) {
+func NewReconciler(cfg Config, store fleet.Store, groups Groups, instances EC2, h *Hooks,
+	log *slog.Logger) (*Reconciler, error) {
 	switch {
 	case len(cfg.Groups) == 0:
 		return nil, errors.New("reconcile: no group is named")
@@ -176,7 +178,8 @@ func (r *Reconciler) Pass(ctx context.Context) error {
 		}
 		return err
 	}
-	r.report = Report{Passed: time.Now(), Unknown: p.unknown, Missing: f.missing, Revived: p.revived, Bad: slices.Sorted(maps.Keys(bad))}
+	r.report = Report{Passed: time.Now(), Unknown: p.unknown, Missing: f.missing, Revived: p.revived,
+		Bad: slices.Sorted(maps.Keys(bad))}
 	r.why = ""
 	for _, id := range r.report.Bad[:min(len(r.report.Bad), 1)] {
 		r.why = bad[id].Error()

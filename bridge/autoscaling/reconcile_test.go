@@ -26,7 +26,8 @@ type place struct {
 // newPlace makes a fleet of n instances in service of which the store knows.
 func newPlace(t *testing.T, n int, gate fleettest.Plan) *place {
 	t.Helper()
-	x := &place{fakeAWS: &fakeAWS{instances: map[string]fakeInstance{}, groups: map[string]map[string]string{"web": {}, "salt": {}}}, log: &lines{}}
+	x := &place{fakeAWS: &fakeAWS{instances: map[string]fakeInstance{},
+		groups: map[string]map[string]string{"web": {}, "salt": {}}}, log: &lines{}}
 	x.store = newStore(t)
 	if gate != nil {
 		x.store = fleettest.NewFaulty(x.store, gate)
@@ -38,7 +39,8 @@ func newPlace(t *testing.T, n int, gate fleettest.Plan) *place {
 
 func (x *place) reconciler(t *testing.T) (*Reconciler, *Hooks) {
 	t.Helper()
-	cfg := Config{Groups: webAndMasters, Hooks: ourNames, Attempts: 3, Changed: func(rows []fleet.Minion) { x.changed = append(x.changed, instancesOf(rows)...) }}
+	cfg := Config{Groups: webAndMasters, Hooks: ourNames, Attempts: 3,
+		Changed: func(rows []fleet.Minion) { x.changed = append(x.changed, instancesOf(rows)...) }}
 	hooks, err := NewHooks(cfg, x.store, x.autoscaling(), x.log.logger())
 	if err != nil {
 		t.Fatal(err)
@@ -111,12 +113,14 @@ func TestG6LostMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.groups["web"][instance(7)], x.instances[instance(7)] = "InService", fakeInstance{"running", since.Add(time.Hour)}
-	x.groups["salt"][instance(8)], x.instances[instance(8)] = "InService", fakeInstance{"running", since.Add(-time.Hour)}
+	x.groups["salt"][instance(8)], x.instances[instance(8)] = "InService",
+		fakeInstance{"running", since.Add(-time.Hour)}
 	x.end(0, 1)
 	x.pass(t, 1)
 	young, errYoung := x.store.Minion(t.Context(), instance(7))
 	old, errOld := x.store.Minion(t.Context(), instance(8))
-	if errYoung != nil || errOld != nil || young.Adopted() || !old.Adopted() || young.Group != "web" || old.Group != "salt" {
+	if errYoung != nil || errOld != nil || young.Adopted() || !old.Adopted() || young.Group != "web" ||
+		old.Group != "salt" {
 		t.Errorf("%+v, %v; %+v, %v", young, errYoung, old, errOld)
 	}
 	if gone := x.terminated(t); len(gone) != 0 {
@@ -127,7 +131,8 @@ func TestG6LostMessages(t *testing.T) {
 	if err != nil || row.Status != fleet.Terminate || !row.Inferred {
 		t.Errorf("%+v, %v", row, err)
 	}
-	if want := []string{instance(0), instance(7), instance(8)}; !slices.Equal(slices.Sorted(slices.Values(x.changed)), want) {
+	if want := []string{instance(0), instance(7), instance(8)}; !slices.Equal(slices.Sorted(slices.Values(x.changed)),
+		want) {
 		t.Errorf("changed %v, want %v", x.changed, want)
 	}
 }
@@ -161,10 +166,23 @@ func TestG9NothingIsEverInferredFrom(t *testing.T) {
 		fails  bool
 		says   string // in the log
 	}{
-		"AutoScaling fails":   {func(x *place) { x.end(0, n); x.fail = failing("DescribeAutoScalingGroups", "AccessDenied") }, true, "the instance's role lacks the permission"},
-		"AutoScaling is down": {func(x *place) { x.end(0, n); x.fail = failing("DescribeAutoScalingGroups", "ServiceUnavailable") }, true, "not compared"},
-		"EC2 fails":           {func(x *place) { x.end(0, n); x.fail = failing("DescribeInstances", "UnauthorizedOperation") }, true, "the instance's role lacks the permission"},
-		"EC2 fails: expired":  {func(x *place) { x.end(0, n); x.fail = failing("DescribeInstances", "RequestExpired") }, true, "credentials have expired"},
+		"AutoScaling fails": {func(x *place) {
+			x.end(0, n)
+			x.fail = failing("DescribeAutoScalingGroups",
+				"AccessDenied")
+		}, true, "the instance's role lacks the permission"},
+		"AutoScaling is down": {func(x *place) {
+			x.end(0, n)
+			x.fail = failing("DescribeAutoScalingGroups",
+				"ServiceUnavailable")
+		}, true, "not compared"},
+		"EC2 fails": {func(x *place) {
+			x.end(0, n)
+			x.fail = failing("DescribeInstances",
+				"UnauthorizedOperation")
+		}, true, "the instance's role lacks the permission"},
+		"EC2 fails: expired": {func(x *place) { x.end(0, n); x.fail = failing("DescribeInstances", "RequestExpired") },
+			true, "credentials have expired"},
 		"EC2 does not know them": {func(x *place) {
 			x.end(0, n)
 			clear(x.instances)
@@ -174,7 +192,8 @@ func TestG9NothingIsEverInferredFrom(t *testing.T) {
 			clear(x.groups)
 			clear(x.instances)
 		}, false, "AutoScaling does not know groups"},
-		"groups deleted, instances kept": {func(x *place) { clear(x.groups) }, false, "AutoScaling does not know groups"},
+		"groups deleted, instances kept": {func(x *place) { clear(x.groups) }, false,
+			"AutoScaling does not know groups"},
 		"all stopped": {func(x *place) {
 			x.groups["web"] = nil
 			for id, i := range x.instances {
@@ -199,7 +218,8 @@ func TestG9NothingIsEverInferredFrom(t *testing.T) {
 				x.pass(t, 1)
 				c.befall(x)
 				for range 4 {
-					if err := x.rec.Pass(t.Context()); (err != nil) != c.fails || (x.rec.Report().Error != "") != c.fails {
+					if err := x.rec.Pass(t.Context()); (err != nil) != c.fails ||
+						(x.rec.Report().Error != "") != c.fails {
 						t.Errorf("%v; the report says %q", err, x.rec.Report().Error)
 					}
 				}
@@ -310,7 +330,8 @@ func TestReconcileStoreFails(t *testing.T) {
 				return f
 			})
 			x.end(0, 2)
-			x.groups["web"][instance(9)], x.instances[instance(9)] = "InService", fakeInstance{"running", time.Now().Add(time.Hour)}
+			x.groups["web"][instance(9)], x.instances[instance(9)] = "InService",
+				fakeInstance{"running", time.Now().Add(time.Hour)}
 			mu.Lock()
 			armed = true
 			mu.Unlock()
@@ -323,7 +344,8 @@ func TestReconcileStoreFails(t *testing.T) {
 			if failed != 1 {
 				t.Errorf("%d passes failed", failed)
 			}
-			if want := []string{instance(0), instance(1)}; !slices.Equal(x.terminated(t), want) || statusOf(t, x.store, instance(9)) != fleet.Launch {
+			if want := []string{instance(0), instance(1)}; !slices.Equal(x.terminated(t), want) ||
+				statusOf(t, x.store, instance(9)) != fleet.Launch {
 				t.Errorf("terminated %v, launched %q", x.terminated(t), statusOf(t, x.store, instance(9)))
 			}
 		})
@@ -365,7 +387,8 @@ func TestReconcileRun(t *testing.T) {
 		}
 		x.set(func() { x.fail = failing("DescribeAutoScalingGroups", "AccessDenied") })
 		time.Sleep(time.Hour)
-		if n := x.count("DescribeAutoScalingGroups") - len(calls); n < 60 || n > 130 || x.log.count("AccessDenied") != 1 {
+		if n := x.count("DescribeAutoScalingGroups") - len(calls); n < 60 || n > 130 ||
+			x.log.count("AccessDenied") != 1 {
 			t.Errorf("%d calls in an hour of failures\n%s", n, x.log.text.String())
 		}
 		cancel()
@@ -429,13 +452,17 @@ func TestHookIsTakenUp(t *testing.T) {
 	x.groups["web"][instance(0)] = "Pending:Wait"
 	x.groups["web"][instance(1)] = "Terminating:Wait" // the row says LAUNCH: its group said so twice
 	x.groups["web"][instance(2)] = "Terminating:Wait"
-	x.groups["web"][instance(7)], x.instances[instance(7)] = "Pending:Wait", fakeInstance{"pending", time.Now().Add(time.Hour)} // not reported at all
-	x.groups["other"] = map[string]string{instance(8): "Pending:Wait"}                                                          // no group of ours
+	// not reported at all
+	x.groups["web"][instance(7)], x.instances[instance(7)] = "Pending:Wait",
+		fakeInstance{"pending", time.Now().Add(time.Hour)}
+	// no group of ours
+	x.groups["other"] = map[string]string{instance(8): "Pending:Wait"}
 	if _, err := x.store.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: instance(2)}}); err != nil {
 		t.Fatal(err)
 	}
 	x.pass(t, 2)
-	for key, want := range map[[2]string]bool{{instance(0), upHook}: true, {instance(7), upHook}: true, {instance(2), downHook}: true,
+	for key, want := range map[[2]string]bool{{instance(0), upHook}: true, {instance(7), upHook}: true,
+		{instance(2), downHook}: true,
 		{instance(1), downHook}: true, {instance(2), "foreign"}: false, {instance(8), upHook}: false} {
 		if got := x.hooks.waits[key] != nil; got != want {
 			t.Errorf("%v is tended: %v", key, got)
@@ -483,8 +510,10 @@ func TestHooksAreTendedWhileEC2IsAway(t *testing.T) {
 			x.fail = failing("DescribeInstances", "UnauthorizedOperation")
 			x.groups["web"][instance(20)] = "Pending:Wait"
 		})
-		if err := x.rec.Pass(t.Context()); err == nil || x.hooks.Waiting() != 1 || len(x.rec.Held()) != 11 || len(x.terminated(t)) != 0 {
-			t.Errorf("%v; %d hooks are tended, %d held, %d terminated", err, x.hooks.Waiting(), len(x.rec.Held()), len(x.terminated(t)))
+		if err := x.rec.Pass(t.Context()); err == nil || x.hooks.Waiting() != 1 || len(x.rec.Held()) != 11 ||
+			len(x.terminated(t)) != 0 {
+			t.Errorf("%v; %d hooks are tended, %d held, %d terminated", err, x.hooks.Waiting(), len(x.rec.Held()),
+				len(x.terminated(t)))
 		}
 	})
 }
@@ -508,7 +537,8 @@ func leavingMasterIsFound(t *testing.T, groups []Item) {
 	x.groups["salt"][instance(1)] = "Terminating:Wait"
 	x.pass(t, 2)
 	masters, err := x.store.Masters(t.Context())
-	if err != nil || len(masters) != 2 || !masters[0].Draining || masters[0].Status != fleet.Launch || masters[1].Draining {
+	if err != nil || len(masters) != 2 || !masters[0].Draining || masters[0].Status != fleet.Launch ||
+		masters[1].Draining {
 		t.Errorf("%+v, %v", masters, err)
 	}
 	if w := x.hooks.waits[[2]string{instance(1), downHook}]; w == nil || w.role != Masters {

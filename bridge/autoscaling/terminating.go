@@ -34,7 +34,8 @@ func nextOfEnded(w *wait, row fleet.Minion, now time.Time) step {
 // minion is left, which only its own bridge can see, or when the hook's own time is
 // over. Its own bridge extends it only while no other master serves and minions are
 // connected: they have nowhere to go.
-func (h *Hooks) nextOfLeaving(w *wait, masters map[string]fleet.Master, timeout time.Duration, now time.Time) (step, string) {
+func (h *Hooks) nextOfLeaving(w *wait, masters map[string]fleet.Master, timeout time.Duration,
+	now time.Time) (step, string) {
 	last := h.liveness.last(masters, w.InstanceID, now)
 	if last {
 		w.lastAt = now
@@ -66,7 +67,8 @@ func (h *Hooks) nextOfLeaving(w *wait, masters map[string]fleet.Master, timeout 
 	}
 	if last && minions > 0 {
 		if !w.lastSaid {
-			h.log.Warn("terminating master is kept: minions are connected, and no other master serves", "minions", minions, "for", lastFor)
+			h.log.Warn("terminating master is kept: minions are connected, and no other master serves", "minions",
+				minions, "for", lastFor)
 			w.lastSaid = true
 		}
 		return beat, ""
@@ -93,6 +95,7 @@ func (h *Hooks) retire(ctx context.Context, m Message) {
 		err = h.store.RetireMaster(ctx, m.InstanceID)
 	}
 	if err != nil {
-		h.log.Warn("master's hook completed, but its row does not say TERMINATE yet", "instance", m.InstanceID, "err", withHint(err))
+		h.log.Warn("master's hook completed, but its row does not say TERMINATE yet", "instance", m.InstanceID, "err",
+			withHint(err))
 	}
 }

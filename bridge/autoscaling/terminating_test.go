@@ -17,7 +17,8 @@ import (
 
 func (x *keeper) beat(t *testing.T, n int, ready bool) {
 	t.Helper()
-	if _, err := x.store.Beat(t.Context(), fleet.Beat{InstanceID: instance(n), IPAddr: "10.0.0.1", Incarnation: "one", Ready: ready}); err != nil {
+	if _, err := x.store.Beat(t.Context(), fleet.Beat{InstanceID: instance(n), IPAddr: "10.0.0.1", Incarnation: "one",
+		Ready: ready}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -131,12 +132,16 @@ func TestLeavingMaster(t *testing.T) {
 		to     time.Duration
 		why    string
 	}{
-		"minions stay":                 {self, nil, downTimeout, downTimeout + 2*checkEvery, "its time is over"},
-		"minions leave":                {self, func(_ *testing.T, x *keeper) { x.left.Store(0) }, time.Minute, time.Minute + 3*checkEvery, "no minion is left"},
-		"cannot be counted":            {self, func(_ *testing.T, x *keeper) { x.left.Store(-1) }, downTimeout, downTimeout + 2*checkEvery, "its time is over"},
-		"another's, minions leave":     {other, func(_ *testing.T, x *keeper) { x.left.Store(0) }, downTimeout, downTimeout + 2*checkEvery, "its time is over"},
-		"another's, its row is at end": {other, func(t *testing.T, x *keeper) { retireMaster(t, x, other) }, time.Minute, time.Minute + 2*checkEvery, "its row says"},
-		"another's, it has no row":     {4, nil, 0, time.Second, "its row says"},
+		"minions stay": {self, nil, downTimeout, downTimeout + 2*checkEvery, "its time is over"},
+		"minions leave": {self, func(_ *testing.T, x *keeper) { x.left.Store(0) }, time.Minute,
+			time.Minute + 3*checkEvery, "no minion is left"},
+		"cannot be counted": {self, func(_ *testing.T, x *keeper) { x.left.Store(-1) }, downTimeout,
+			downTimeout + 2*checkEvery, "its time is over"},
+		"another's, minions leave": {other, func(_ *testing.T, x *keeper) { x.left.Store(0) }, downTimeout,
+			downTimeout + 2*checkEvery, "its time is over"},
+		"another's, its row is at end": {other, func(t *testing.T, x *keeper) { retireMaster(t, x, other) },
+			time.Minute, time.Minute + 2*checkEvery, "its row says"},
+		"another's, it has no row": {4, nil, 0, time.Second, "its row says"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -146,14 +151,16 @@ func TestLeavingMaster(t *testing.T) {
 				x.beat(t, other, true)
 				x.set(func() { x.groups["salt"][instance(c.master)] = "Terminating:Wait" })
 				begun := time.Now()
-				x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(c.master), Group: "salt", Hook: downHook}, Masters)
+				x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(c.master), Group: "salt", Hook: downHook},
+					Masters)
 				time.Sleep(time.Minute)
 				if c.do != nil {
 					c.do(t, x)
 				}
 				time.Sleep(time.Hour)
 				calls := x.of("CompleteLifecycleAction")
-				if len(calls) != 1 || calls[0].form.Get("LifecycleActionResult") != goOn || x.count("RecordLifecycleActionHeartbeat") != 0 {
+				if len(calls) != 1 || calls[0].form.Get("LifecycleActionResult") != goOn ||
+					x.count("RecordLifecycleActionHeartbeat") != 0 {
 					t.Fatalf("%+v", calls)
 				}
 				if took := calls[0].at.Sub(begun); took < c.from || took > c.to || x.trail.count(c.why) != 1 {
@@ -187,10 +194,12 @@ func TestLastReadyMasterIsKept(t *testing.T) {
 		from, to time.Duration
 		why      string
 	}{
-		"another comes, minions leave": {25 * time.Minute, true, false, 25 * time.Minute, 27 * time.Minute, "no minion is left"},
-		"another comes, minions stay":  {25 * time.Minute, false, false, 25*time.Minute + downTimeout - time.Minute, 25*time.Minute + downTimeout + time.Minute, "its time is over"},
-		"no other comes":               {0, false, false, lastFor, lastFor + time.Minute, "no other master serves"},
-		"nobody is connected":          {0, false, true, 0, time.Minute, "no minion is left"},
+		"another comes, minions leave": {25 * time.Minute, true, false, 25 * time.Minute, 27 * time.Minute,
+			"no minion is left"},
+		"another comes, minions stay": {25 * time.Minute, false, false, 25*time.Minute + downTimeout - time.Minute,
+			25*time.Minute + downTimeout + time.Minute, "its time is over"},
+		"no other comes":      {0, false, false, lastFor, lastFor + time.Minute, "no other master serves"},
+		"nobody is connected": {0, false, true, 0, time.Minute, "no minion is left"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -204,7 +213,8 @@ func TestLastReadyMasterIsKept(t *testing.T) {
 				x.beat(t, self, true)
 				x.hooks.Tend(Message{Kind: Ended, InstanceID: instance(self), Group: "salt", Hook: downHook}, Masters)
 				for time.Since(begun) < 2*time.Hour {
-					_, err := x.store.Beat(t.Context(), fleet.Beat{InstanceID: instance(self), IPAddr: "10.0.0.1", Incarnation: "one", Ready: true})
+					_, err := x.store.Beat(t.Context(),
+						fleet.Beat{InstanceID: instance(self), IPAddr: "10.0.0.1", Incarnation: "one", Ready: true})
 					if err != nil && !errors.Is(err, fleet.ErrTerminated) { // its hook was completed
 						t.Fatal(err)
 					}
@@ -286,7 +296,8 @@ func TestOwnMinionIsConnected(t *testing.T) {
 func TestLeft(t *testing.T) {
 	title := "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 	line := func(local, remote, state string) string {
-		return fmt.Sprintf("   0: %s %s %s 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n", local, remote, state)
+		return fmt.Sprintf("   0: %s %s %s 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n",
+			local, remote, state)
 	}
 	const (
 		any4, any6 = "00000000:1199", "00000000000000000000000000000000:1199"
@@ -302,20 +313,25 @@ func TestLeft(t *testing.T) {
 		fails     bool
 		at        string // the master's interface
 	}{
-		"nobody":                  {title + listen4, title, 0, false, "0.0.0.0"},
-		"over IPv6":               {title, title + listen6 + line(here6, there6, "01"), 1, false, "0.0.0.0"},
-		"two":                     {title + listen4 + line(here4, there4, "01"), title + line(here6, there6, "01"), 2, false, "0.0.0.0"},
-		"another port":            {title + listen4 + line("0A00000A:119A", there4, "01"), title, 0, false, "0.0.0.0"},
-		"going":                   {title + listen4 + line(here4, there4, "06"), title, 0, false, "0.0.0.0"},
-		"its own minion":          {title + listen4 + line(here4, "0A00000A:C350", "01") + line("0100007F:1199", "0100007F:C351", "01"), title, 0, false, "0.0.0.0"},
-		"as a minion of another":  {title + listen4 + line("0A00000A:C350", "0B00000A:1199", "01"), title, 0, false, "0.0.0.0"},
+		"nobody":    {title + listen4, title, 0, false, "0.0.0.0"},
+		"over IPv6": {title, title + listen6 + line(here6, there6, "01"), 1, false, "0.0.0.0"},
+		"two": {title + listen4 + line(here4, there4, "01"), title + line(here6, there6, "01"), 2,
+			false, "0.0.0.0"},
+		"another port": {title + listen4 + line("0A00000A:119A", there4, "01"), title, 0, false, "0.0.0.0"},
+		"going":        {title + listen4 + line(here4, there4, "06"), title, 0, false, "0.0.0.0"},
+		"its own minion": {title + listen4 + line(here4, "0A00000A:C350", "01") + line("0100007F:1199",
+			"0100007F:C351", "01"), title, 0, false, "0.0.0.0"},
+		"as a minion of another": {title + listen4 + line("0A00000A:C350", "0B00000A:1199", "01"), title, 0,
+			false, "0.0.0.0"},
 		"nothing listens":         {title + line(here4, there4, "01"), title, 0, true, "0.0.0.0"},
 		"no such table":           {title + listen4, "", 0, false, "0.0.0.0"},
 		"none of the kernel's":    {title + listen4 + line("here:1199", there4, "01"), title, 0, true, "0.0.0.0"},
 		"a line that is cut, too": {title + listen4 + "   1: 0A0000", title, 0, false, "0.0.0.0"},
-		"by its address":          {title + line(here4, "00000000:0000", "0A") + line(here4, there4, "01"), title, 1, false, "10.0.0.10"},
-		"another's address":       {title + line("0A00000A:1199", "00000000:0000", "0A") + line("0900000A:1199", there4, "01"), title, 0, false, "10.0.0.10"},
-		"by a name":               {title + listen4 + line(here4, there4, "01"), title, 1, false, "salt"},
+		"by its address": {title + line(here4, "00000000:0000", "0A") + line(here4, there4, "01"), title, 1,
+			false, "10.0.0.10"},
+		"another's address": {title + line("0A00000A:1199", "00000000:0000", "0A") + line("0900000A:1199", there4,
+			"01"), title, 0, false, "10.0.0.10"},
+		"by a name": {title + listen4 + line(here4, there4, "01"), title, 1, false, "salt"},
 	} {
 		dir := t.TempDir()
 		for file, text := range map[string]string{"tcp": c.tcp, "tcp6": c.tcp6} {

@@ -91,7 +91,8 @@ func (k known) readable(r *Reader, l *delivery) bool {
 	}
 	l.disposition = Transient
 	if kept, ok := r.unread.allow(complainEvery); ok {
-		r.log.Error("message not applied; it will be received again", "instance", l.msg.InstanceID, "event", l.msg.About, "err", err, "others_since", kept)
+		r.log.Error("message not applied; it will be received again", "instance", l.msg.InstanceID, "event",
+			l.msg.About, "err", err, "others_since", kept)
 	}
 	return false
 }
@@ -108,7 +109,8 @@ func (r *Reader) applyConfirmed(ctx context.Context, deliveries []*delivery) err
 	}
 	r.proceed(ctx, deliveries)
 	var since time.Time
-	if slices.ContainsFunc(deliveries, func(l *delivery) bool { return l.disposition == "" && l.msg.Kind == Launched }) {
+	if slices.ContainsFunc(deliveries,
+		func(l *delivery) bool { return l.disposition == "" && l.msg.Kind == Launched }) {
 		if since, err = r.store.Since(ctx); err != nil {
 			return err
 		}
@@ -135,9 +137,11 @@ func (r *Reader) applyConfirmed(ctx context.Context, deliveries []*delivery) err
 		case l.msg.Kind == Launched:
 			if i, known := w.instances[l.msg.InstanceID]; !known || i.Gone() {
 				l.disposition = Ignored
-				r.log.Info("old launch ignored", "instance", l.msg.InstanceID, "group", l.msg.Group, "ec2", i.State, "launch", l.msg.At)
+				r.log.Info("old launch ignored", "instance", l.msg.InstanceID, "group", l.msg.Group, "ec2", i.State,
+					"launch", l.msg.At)
 			} else {
-				adds[l] = fleet.Add{InstanceID: l.msg.InstanceID, Group: l.msg.Group, HookName: l.msg.Hook, Adopted: i.Launched.Before(since)}
+				adds[l] = fleet.Add{InstanceID: l.msg.InstanceID, Group: l.msg.Group, HookName: l.msg.Hook,
+					Adopted: i.Launched.Before(since)}
 				write = append(write, l)
 			}
 		default:
@@ -165,7 +169,8 @@ func (r *Reader) ended(ctx context.Context, l *delivery, k known, w words) (writ
 		l.ends = k.rows[id].Status != fleet.Terminate
 		return true, nil
 	case drains:
-		if err := r.store.DrainMaster(ctx, id, true); err != nil && !errors.Is(err, fleet.ErrNotFound) && !errors.Is(err, fleet.ErrTerminated) {
+		if err := r.store.DrainMaster(ctx, id, true); err != nil && !errors.Is(err, fleet.ErrNotFound) &&
+			!errors.Is(err, fleet.ErrTerminated) {
 			return false, r.refused(l, err)
 		}
 		l.disposition = Applied
@@ -182,7 +187,8 @@ func (r *Reader) ended(ctx context.Context, l *delivery, k known, w words) (writ
 		// Who sends many such messages shall not write the trail full.
 		if kept, ok := r.refutes.allow(complainEvery); ok || n <= shown {
 			r.cfg.decided(r.log, "termination not believed: EC2 says that the instance lives", nameOf(k.rows[id], id),
-				"instance", id, "group", l.msg.Group, "event", l.msg.About, "ec2", w.instances[id].State, "others_since", kept)
+				"instance", id, "group", l.msg.Group, "event", l.msg.About, "ec2", w.instances[id].State,
+				"others_since", kept)
 		}
 	case unheard:
 		l.disposition = Transient
@@ -201,7 +207,8 @@ func (r *Reader) hold(l *delivery, why string) {
 	}
 	if kept, ok := r.holds.allow(complainEvery); ok {
 		r.log.Error("termination held: over the termination limit, or a master; to allow it, run phoenix minions retire --held",
-			"instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "reason", why, "others_since", kept)
+			"instance", l.msg.InstanceID, "group", l.msg.Group, "event", l.msg.About, "reason", why,
+			"others_since", kept)
 	}
 }
 
@@ -217,7 +224,8 @@ func (r *Reader) proceed(ctx context.Context, deliveries []*delivery) {
 			l.disposition = Applied
 			if err := r.hooks.Proceed(ctx, l.msg); err != nil {
 				l.disposition = Transient
-				r.log.Warn("lifecycle hook not completed", "instance", l.msg.InstanceID, "hook", l.msg.Hook, "err", withHint(err))
+				r.log.Warn("lifecycle hook not completed", "instance", l.msg.InstanceID, "hook", l.msg.Hook, "err",
+					withHint(err))
 			}
 			return nil
 		})
@@ -235,7 +243,8 @@ func (r *Reader) warned(ctx context.Context, l *delivery, k known) error {
 		l.disposition = Applied
 		r.cfg.decided(r.log, "master not drained: no other is ready", id, "event", l.msg.About)
 	case master.Status == fleet.Launch:
-		if err := r.store.DrainMaster(ctx, id, true); err != nil && !errors.Is(err, fleet.ErrNotFound) && !errors.Is(err, fleet.ErrTerminated) {
+		if err := r.store.DrainMaster(ctx, id, true); err != nil && !errors.Is(err, fleet.ErrNotFound) &&
+			!errors.Is(err, fleet.ErrTerminated) {
 			return r.refused(l, err)
 		}
 		l.disposition = Applied

@@ -43,7 +43,8 @@ func TestBelieve(t *testing.T) {
 		if c.ec2 != "" {
 			w.instances[instance(1)] = Instance{ID: instance(1), State: types.InstanceStateName(c.ec2)}
 		}
-		if got := w.believe(Message{Kind: Ended, InstanceID: instance(1), Hook: c.hook}, c.role, c.listed); got != c.want {
+		if got := w.believe(Message{Kind: Ended, InstanceID: instance(1), Hook: c.hook}, c.role,
+			c.listed); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
@@ -97,18 +98,22 @@ func TestForgedStorm(t *testing.T) {
 					for i := range n {
 						x.send(message(event, instance(i), "web", time.Now()))
 					}
-					x.send(message("TERMINATE", instance(gone), "web", time.Now()), message("LAUNCH", instance(fresh), "web", time.Now()))
+					x.send(message("TERMINATE", instance(gone), "web", time.Now()),
+						message("LAUNCH", instance(fresh), "web", time.Now()))
 					time.Sleep(visible / 2)
 					synctest.Wait()
-					if statusOf(t, x.store, instance(gone)) != fleet.Terminate || statusOf(t, x.store, instance(fresh)) != fleet.Launch {
+					if statusOf(t, x.store, instance(gone)) != fleet.Terminate ||
+						statusOf(t, x.store, instance(fresh)) != fleet.Launch {
 						t.Errorf("what is true waits for what is forged: %+v", x.reader.Stats())
 					}
 					time.Sleep(10 * time.Minute)
 					synctest.Wait()
 					s := x.reader.Stats()
 					held, refuted := x.reader.Held()
-					if ended := x.ended(t) - 1; ended != most || s.Refuted != int64(n-most) || len(refuted) != n-most || len(held) != 0 || len(x.left()) != 0 {
-						t.Errorf("%d of %d ended; %+v; %d refuted, %d held, %d messages left", ended, n, s, len(refuted), len(held), len(x.left()))
+					if ended := x.ended(t) - 1; ended != most || s.Refuted != int64(n-most) || len(refuted) != n-most ||
+						len(held) != 0 || len(x.left()) != 0 {
+						t.Errorf("%d of %d ended; %+v; %d refuted, %d held, %d messages left", ended, n, s,
+							len(refuted), len(held), len(x.left()))
 					}
 					if lines := x.log.count("termination not believed"); lines < shown || lines > 2*shown {
 						t.Errorf("%d lines", lines)
@@ -166,7 +171,8 @@ func TestTerminationsWhileEC2IsAway(t *testing.T) {
 		}
 		time.Sleep(4 * visible)
 		held, refuted := x.reader.Held()
-		if ended := x.ended(t); ended != limitLeast || len(held) != n-limitLeast || len(refuted) != 0 || len(x.left()) != n-limitLeast {
+		if ended := x.ended(t); ended != limitLeast || len(held) != n-limitLeast || len(refuted) != 0 ||
+			len(x.left()) != n-limitLeast {
 			t.Errorf("%d ended, %d held, %d refuted, %d messages left", ended, len(held), len(refuted), len(x.left()))
 		}
 		if lines := x.log.count("messages wait for an answer of AWS"); lines != 1 {
@@ -259,13 +265,20 @@ func TestMastersNeedEC2sWord(t *testing.T) {
 		draining   bool
 		alone      bool // its own minion has no row
 	}{
-		"forged":                              {message("TERMINATE", instance(1), "salt", time.Now()), "running", "InService", fleet.Launch, false, false},
-		"forged, as a minion's":               {message("TERMINATE", instance(1), "web", time.Now()), "running", "InService", fleet.Launch, false, false},
-		"forged hook":                         {message("TERMINATING", instance(1), "salt", time.Now()), "running", "InService", fleet.Launch, false, false},
-		"forged hook, as a minions":           {message("TERMINATING", instance(1), "web", time.Now()), "running", "InService", fleet.Launch, false, false},
-		"held by its hook":                    {message("TERMINATING", instance(1), "salt", time.Now()), "running", "Terminating:Wait", fleet.Launch, true, false},
-		"gone":                                {message("TERMINATE", instance(1), "salt", time.Now()), "shutting-down", "", fleet.Terminate, false, false},
-		"forged, as a minion's without a row": {message("TERMINATE", instance(1), "web", time.Now()), "running", "InService", fleet.Launch, false, true},
+		"forged": {message("TERMINATE", instance(1), "salt", time.Now()), "running",
+			"InService", fleet.Launch, false, false},
+		"forged, as a minion's": {message("TERMINATE", instance(1), "web", time.Now()), "running",
+			"InService", fleet.Launch, false, false},
+		"forged hook": {message("TERMINATING", instance(1), "salt", time.Now()), "running",
+			"InService", fleet.Launch, false, false},
+		"forged hook, as a minions": {message("TERMINATING", instance(1), "web", time.Now()), "running",
+			"InService", fleet.Launch, false, false},
+		"held by its hook": {message("TERMINATING", instance(1), "salt", time.Now()), "running",
+			"Terminating:Wait", fleet.Launch, true, false},
+		"gone": {message("TERMINATE", instance(1), "salt", time.Now()), "shutting-down",
+			"", fleet.Terminate, false, false},
+		"forged, as a minion's without a row": {message("TERMINATE", instance(1), "web", time.Now()), "running",
+			"InService", fleet.Launch, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -281,14 +294,16 @@ func TestMastersNeedEC2sWord(t *testing.T) {
 				} else {
 					x.apply(t, fleet.Add{InstanceID: instance(1), Group: "salt"})
 				}
-				if _, err := x.store.Beat(t.Context(), fleet.Beat{InstanceID: instance(1), IPAddr: "10.0.0.1"}); err != nil {
+				if _, err := x.store.Beat(t.Context(),
+					fleet.Beat{InstanceID: instance(1), IPAddr: "10.0.0.1"}); err != nil {
 					t.Fatal(err)
 				}
 				x.send(c.body)
 				time.Sleep(5 * visible)
 				synctest.Wait()
 				masters, err := x.store.Masters(t.Context())
-				if err != nil || len(masters) != 1 || masters[0].Status != c.status || masters[0].Draining != c.draining || len(x.left()) != 0 {
+				if err != nil || len(masters) != 1 || masters[0].Status != c.status ||
+					masters[0].Draining != c.draining || len(x.left()) != 0 {
 					t.Errorf("%+v, %v; %d left", masters, err, len(x.left()))
 				}
 				if got := statusOf(t, x.store, instance(1)); got != minion {
@@ -311,7 +326,8 @@ func TestSpotWarnings(t *testing.T) {
 		const master, minion = "i-1234567890abcdef0", "i-0598c7d356eba48d7"
 		beat := func(id string) {
 			t.Helper()
-			if _, err := x.store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Ready: true}); err != nil {
+			if _, err := x.store.Beat(t.Context(),
+				fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Ready: true}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -360,7 +376,8 @@ func TestSpotWarnings(t *testing.T) {
 			t.Error("a master that EC2 may take back does not drain")
 		}
 		told("eventbridge-spot.json", instance(9))
-		if s := x.reader.Stats(); s.Applied != 4 || s.Ignored != 1 || len(x.left()) != 0 || statusOf(t, x.store, minion) != fleet.Launch {
+		if s := x.reader.Stats(); s.Applied != 4 || s.Ignored != 1 || len(x.left()) != 0 ||
+			statusOf(t, x.store, minion) != fleet.Launch {
 			t.Errorf("%+v, %d left", s, len(x.left()))
 		}
 	})

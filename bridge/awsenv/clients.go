@@ -53,10 +53,12 @@ func SetUnhealthy(cfg config.Config, loaded aws.Config) func(context.Context) er
 // interface, or within a struct in one, would bring all of its 700 calls into the
 // binary, 30 MB: the linker drops no method that the templates of help texts might
 // call by its name.
-type DescribeInstancesFunc func(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
+type DescribeInstancesFunc func(context.Context, *ec2.DescribeInstancesInput,
+	...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
 
 // DescribeInstances implements autoscaling.EC2.
-func (f DescribeInstancesFunc) DescribeInstances(ctx context.Context, in *ec2.DescribeInstancesInput, options ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error) {
+func (f DescribeInstancesFunc) DescribeInstances(ctx context.Context, in *ec2.DescribeInstancesInput,
+	options ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error) {
 	return f(ctx, in, options...)
 }
 
@@ -81,7 +83,8 @@ func CloudWatch(cfg config.Config, loaded aws.Config) *cloudwatch.Client {
 
 // SQS returns the client of SQS.
 func SQS(cfg config.Config, loaded aws.Config) *sqs.Client {
-	return sqs.NewFromConfig(loaded, func(o *sqs.Options) { o.BaseEndpoint = endpoint(cfg.SQS.Endpoint, o.BaseEndpoint) })
+	return sqs.NewFromConfig(loaded,
+		func(o *sqs.Options) { o.BaseEndpoint = endpoint(cfg.SQS.Endpoint, o.BaseEndpoint) })
 }
 
 // endpoint returns the configured endpoint, and else that of the environment or the

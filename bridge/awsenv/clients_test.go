@@ -30,13 +30,18 @@ func TestSetUnhealthy(t *testing.T) {
 	machines, groups := ec2.NewFromConfig(loaded), autoscaling.NewFromConfig(loaded)
 	images, err := machines.DescribeImages(t.Context(), &ec2.DescribeImagesInput{})
 	must(err)
-	_, err = machines.CreateLaunchTemplate(t.Context(), &ec2.CreateLaunchTemplateInput{LaunchTemplateName: aws.String("any"),
-		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: images.Images[0].ImageId, InstanceType: "t3.micro"}})
+	_, err = machines.CreateLaunchTemplate(t.Context(),
+		&ec2.CreateLaunchTemplateInput{LaunchTemplateName: aws.String("any"),
+			LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: images.Images[0].ImageId,
+				InstanceType: "t3.micro"}})
 	must(err)
-	_, err = groups.CreateAutoScalingGroup(t.Context(), &autoscaling.CreateAutoScalingGroupInput{AutoScalingGroupName: aws.String("phoenix-masters"),
-		MinSize: aws.Int32(0), MaxSize: aws.Int32(2), DesiredCapacity: aws.Int32(2), AvailabilityZones: []string{moto.Region + "a"},
-		HealthCheckGracePeriod: aws.Int32(3600),
-		LaunchTemplate:         &types.LaunchTemplateSpecification{LaunchTemplateName: aws.String("any"), Version: aws.String("1")}})
+	_, err = groups.CreateAutoScalingGroup(t.Context(),
+		&autoscaling.CreateAutoScalingGroupInput{AutoScalingGroupName: aws.String("phoenix-masters"),
+			MinSize: aws.Int32(0), MaxSize: aws.Int32(2), DesiredCapacity: aws.Int32(2),
+			AvailabilityZones:      []string{moto.Region + "a"},
+			HealthCheckGracePeriod: aws.Int32(3600),
+			LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateName: aws.String("any"),
+				Version: aws.String("1")}})
 	must(err)
 	members := func() []types.Instance {
 		out, err := groups.DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{})

@@ -49,7 +49,8 @@ func InstanceIdentity(ctx context.Context) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("ask instance metadata: %w", shortError(ctx, err))
 	}
-	here := Identity{InstanceID: doc.InstanceID, Account: doc.AccountID, Region: doc.Region, Address: doc.PrivateIP, Zone: doc.AvailabilityZone}
+	here := Identity{InstanceID: doc.InstanceID, Account: doc.AccountID, Region: doc.Region, Address: doc.PrivateIP,
+		Zone: doc.AvailabilityZone}
 	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: "services/partition"})
 	if err != nil {
 		return Identity{}, fmt.Errorf("ask instance metadata: %w", shortError(ctx, err))

@@ -25,7 +25,8 @@ func onInstance(t *testing.T, is imds.Instance) *imds.Service {
 	return s
 }
 
-var someInstance = imds.Instance{ID: "i-0123456789abcdef0", Account: "111122223333", Region: "eu-west-1", PrivateIP: "10.1.2.3"}
+var someInstance = imds.Instance{ID: "i-0123456789abcdef0", Account: "111122223333", Region: "eu-west-1",
+	PrivateIP: "10.1.2.3"}
 
 // All that is asked of an instance, by version 2 of its service alone.
 func TestInstanceIdentity(t *testing.T) {
@@ -38,7 +39,8 @@ func TestInstanceIdentity(t *testing.T) {
 		is.Partition = partition
 		service := onInstance(t, is)
 		here, err := InstanceIdentity(t.Context())
-		if err != nil || here.InstanceID != is.ID || here.Account != is.Account || here.Region != is.Region || here.Address != is.PrivateIP || here.ARN(is.ID) != arn {
+		if err != nil || here.InstanceID != is.ID || here.Account != is.Account || here.Region != is.Region ||
+			here.Address != is.PrivateIP || here.ARN(is.ID) != arn {
 			t.Errorf("%+v, %v; ARN %s", here, err, here.ARN(is.ID))
 		}
 		if calls, v1 := service.Calls(); v1 > 0 {
@@ -87,21 +89,28 @@ func TestIdentifyMaster(t *testing.T) {
 		id, address   string
 		asks, account bool
 	}{
-		"all of the instance": {config.Config{Store: "dynamodb:"}, "0.0.0.0", someInstance.ID, someInstance.PrivateIP, true, true},
+		"all of the instance": {config.Config{Store: "dynamodb:"}, "0.0.0.0", someInstance.ID,
+			someInstance.PrivateIP, true, true},
 		"queue alone": {config.Config{Store: "sqlite:x", SQS: struct {
 			Queues   []string
 			Endpoint string
 		}{Queues: []string{"q"}}}, "", someInstance.ID, someInstance.PrivateIP, true, true},
-		"the master's interface":  {config.Config{Store: "dynamodb:"}, "10.9.9.9", someInstance.ID, "10.9.9.9", true, true},
-		"all said":                {config.Config{Store: "dynamodb:", InstanceID: "i-0a", Address: "salt.example"}, "0.0.0.0", "i-0a", "salt.example", false, false},
-		"all said, proven":        {config.Config{Store: "dynamodb:", Admit: "proven", InstanceID: "i-0a", Address: "salt.example"}, "", "i-0a", "salt.example", true, true},
-		"said, by the interface":  {config.Config{Store: "dynamodb:", InstanceID: "i-0a"}, "10.9.9.9", "i-0a", "10.9.9.9", false, false},
-		"off AWS: nobody's asked": {config.Config{Store: "sqlite:x", InstanceID: "host"}, "10.9.9.9", "host", "10.9.9.9", false, false},
+		"the master's interface": {config.Config{Store: "dynamodb:"}, "10.9.9.9", someInstance.ID,
+			"10.9.9.9", true, true},
+		"all said": {config.Config{Store: "dynamodb:", InstanceID: "i-0a", Address: "salt.example"},
+			"0.0.0.0", "i-0a", "salt.example", false, false},
+		"all said, proven": {config.Config{Store: "dynamodb:", Admit: "proven", InstanceID: "i-0a",
+			Address: "salt.example"}, "", "i-0a", "salt.example", true, true},
+		"said, by the interface": {config.Config{Store: "dynamodb:", InstanceID: "i-0a"}, "10.9.9.9", "i-0a",
+			"10.9.9.9", false, false},
+		"off AWS: nobody's asked": {config.Config{Store: "sqlite:x", InstanceID: "host"}, "10.9.9.9", "host",
+			"10.9.9.9", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			service := onInstance(t, someInstance)
 			here, err := IdentifyMaster(t.Context(), &c.cfg, c.iface)
-			if err != nil || c.cfg.InstanceID != c.id || c.cfg.Address != c.address || (here.Account == someInstance.Account) != c.account {
+			if err != nil || c.cfg.InstanceID != c.id || c.cfg.Address != c.address ||
+				(here.Account == someInstance.Account) != c.account {
 				t.Errorf("%q at %q, %+v, %v", c.cfg.InstanceID, c.cfg.Address, here, err)
 			}
 			if calls, _ := service.Calls(); (len(calls) > 0) != c.asks {
@@ -127,8 +136,9 @@ func TestNoInstance(t *testing.T) {
 	stranger := httptest.NewServer(http.NotFoundHandler())
 	defer stranger.Close()
 	for name, c := range map[string]struct{ disabled, endpoint, want string }{
-		"turned off":       {"true", "", "it is turned off"},
-		"nobody listens":   {"false", "http://" + closed.Addr().String(), "Put \"http://" + closed.Addr().String() + "/latest/api/token\": dial tcp"},
+		"turned off": {"true", "", "it is turned off"},
+		"nobody listens": {"false", "http://" + closed.Addr().String(),
+			"Put \"http://" + closed.Addr().String() + "/latest/api/token\": dial tcp"},
 		"something else":   {"false", stranger.URL, "it answers with status 404"},
 		"packets are lost": {"false", "http://" + silent.Addr().String(), "no answer within 3s"},
 		"version 1 alone":  {"false", versionOneOnly(t), "it answers with status 405"},
@@ -146,7 +156,8 @@ func TestNoInstance(t *testing.T) {
 					return err
 				},
 				"find account for admit proven: ask instance metadata: ": func() error {
-					_, err := IdentifyMaster(t.Context(), &config.Config{Store: "dynamodb:", Admit: "proven", InstanceID: "i-0a", Address: "a"}, "")
+					_, err := IdentifyMaster(t.Context(),
+						&config.Config{Store: "dynamodb:", Admit: "proven", InstanceID: "i-0a", Address: "a"}, "")
 					return err
 				},
 				"find region: ask instance metadata: ": func() error {
@@ -157,7 +168,8 @@ func TestNoInstance(t *testing.T) {
 				asked.Go(func() {
 					begun := time.Now()
 					err := ask()
-					if err == nil || !errors.Is(err, config.ErrInvalid) || !strings.HasPrefix(err.Error(), want+c.want) || !strings.HasSuffix(err.Error(), ")") {
+					if err == nil || !errors.Is(err, config.ErrInvalid) ||
+						!strings.HasPrefix(err.Error(), want+c.want) || !strings.HasSuffix(err.Error(), ")") {
 						t.Errorf("%v, want %s%s", err, want, c.want)
 					}
 					if took := time.Since(begun); took > metadataTimeout+2*time.Second {

@@ -32,11 +32,13 @@ var classes = map[string]Class{
 	"ExpiredToken": Expired, "ExpiredTokenException": Expired, "RequestExpired": Expired,
 	"TokenRefreshRequired": Expired, "RequestTimeTooSkewed": Expired, // S3
 
-	"UnrecognizedClientException": Unknown, "InvalidClientTokenId": Unknown, "MissingAuthenticationTokenException": Unknown,
-	"NotAuthorized": Unknown, "AuthFailure": Unknown,
+	"UnrecognizedClientException": Unknown, "InvalidClientTokenId": Unknown,
+	"MissingAuthenticationTokenException": Unknown,
+	"NotAuthorized":                       Unknown, "AuthFailure": Unknown,
 	"InvalidAccessKeyId": Unknown, "InvalidToken": Unknown, "InvalidSecurity": Unknown, // S3
 
-	"InvalidSignatureException": Signature, "SignatureDoesNotMatch": Signature, "IncompleteSignatureException": Signature,
+	"InvalidSignatureException": Signature, "SignatureDoesNotMatch": Signature,
+	"IncompleteSignatureException": Signature,
 
 	"ServiceUnavailable": Faulty, "InternalError": Faulty, "RequestTimeout": Faulty, // S3
 }

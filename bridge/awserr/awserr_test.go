@@ -18,7 +18,8 @@ func TestOf(t *testing.T) {
 	}{
 		{nil, Other},
 		{errors.New("connection refused"), Other},
-		{errors.New("operation error DynamoDB: Scan, get identity: get credentials: no EC2 IMDS role found"), NoCredentials},
+		{errors.New("operation error DynamoDB: Scan, get identity: get credentials: no EC2 IMDS role found"),
+			NoCredentials},
 		{code("AccessDeniedException", smithy.FaultClient), Denied},
 		{code("UnauthorizedOperation", smithy.FaultUnknown), Denied},
 		{code("RequestExpired", smithy.FaultClient), Expired},

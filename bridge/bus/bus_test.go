@@ -136,7 +136,8 @@ func run(t *testing.T, c Config, h Handler) *Bus {
 func socket(t *testing.T) string { return filepath.Join(t.TempDir(), "pub.ipc") }
 
 func TestConfig(t *testing.T) {
-	for _, bad := range []Config{{}, {Path: "/x", Address: "127.0.0.1:1"}, {Address: "127.0.0.1"}, {Path: "/x", MaxEvent: -1}} {
+	for _, bad := range []Config{{}, {Path: "/x", Address: "127.0.0.1:1"}, {Address: "127.0.0.1"},
+		{Path: "/x", MaxEvent: -1}} {
 		if _, err := New(bad); err == nil {
 			t.Errorf("%+v is taken", bad)
 		}
@@ -154,12 +155,14 @@ func TestCutAnywhere(t *testing.T) {
 				m, h := listen(t, socket(t)), &heard{}
 				b := run(t, Config{Path: m.Addr().String()}, h)
 				first := m.accept()
-				say(t, first, bytes.Join([][]byte{framed(f, frameOf("one")), framed(f, frameOf("two")), next[:cut]}, nil))
+				say(t, first, bytes.Join([][]byte{framed(f, frameOf("one")), framed(f, frameOf("two")), next[:cut]},
+					nil))
 				h.expect(t, "gap: connected", "one", "two")
 				first.Close()
 				say(t, m.accept(), framed(f, frameOf("three")))
 				h.expect(t, "gap: connected", "one", "two", "gap: connected again", "three")
-				if s := b.State(); s.Events != 3 || s.Gaps != 2 || s.Framing != f || s.Since.IsZero() || s.Malformed != 0 {
+				if s := b.State(); s.Events != 3 || s.Gaps != 2 || s.Framing != f || s.Since.IsZero() ||
+					s.Malformed != 0 {
 					t.Errorf("state %+v", s)
 				}
 			})
@@ -267,7 +270,8 @@ func TestAbsentThenThere(t *testing.T) {
 	eventually(t, "an error", func() bool { return b.State().LastErr != nil })
 	err := b.State().LastErr
 	unreachable := (*UnreachableError)(nil)
-	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &unreachable) || !strings.Contains(unreachable.Hint, "running") {
+	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &unreachable) ||
+		!strings.Contains(unreachable.Hint, "running") {
 		t.Errorf("error %v", err)
 	}
 	tries := time.After(4 * firstPause) // some more of them
@@ -321,7 +325,8 @@ func TestPermissionDenied(t *testing.T) {
 	}()
 	err = <-refused
 	unreachable := (*UnreachableError)(nil)
-	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &unreachable) || !strings.Contains(unreachable.Hint, "user") {
+	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &unreachable) ||
+		!strings.Contains(unreachable.Hint, "user") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -383,11 +388,12 @@ func TestZeroMQ(t *testing.T) {
 // Peers that are no event bus, or announce too much: left, and tried again.
 func TestWrongPeers(t *testing.T) {
 	for name, says := range map[string][]byte{
-		"another protocol":       []byte("\xa4text"),
-		"HTTP":                   []byte("HTTP/1.1 400 Bad Request\r\n\r\n"),
-		"a length over 16 MiB":   {1, 0, 0, 1},
-		"msgpack over 16 MiB":    []byte("\x82\xa4head\x80\xa4body\xc6\x7f\xff\xff\xff"),
-		"a ZeroMQ frame of 2^62": append(append([]byte{0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0, 'N', 'U', 'L', 'L'}, make([]byte, 48)...), 2, 0x40, 0, 0, 0, 0, 0, 0, 0),
+		"another protocol":     []byte("\xa4text"),
+		"HTTP":                 []byte("HTTP/1.1 400 Bad Request\r\n\r\n"),
+		"a length over 16 MiB": {1, 0, 0, 1},
+		"msgpack over 16 MiB":  []byte("\x82\xa4head\x80\xa4body\xc6\x7f\xff\xff\xff"),
+		"a ZeroMQ frame of 2^62": append(append([]byte{0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0, 'N', 'U', 'L', 'L'},
+			make([]byte, 48)...), 2, 0x40, 0, 0, 0, 0, 0, 0, 0),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

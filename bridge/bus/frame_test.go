@@ -83,7 +83,8 @@ func TestCapturedStreams(t *testing.T) {
 }
 
 func TestDetect(t *testing.T) {
-	for first, want := range map[byte]Framing{0: Length, 1: Length, 0x80: Bare, 0x82: Bare, 0xde: Bare, 0xdf: Bare, 0xff: ZMTP, 0xc1: Unknown, 0xa4: Unknown} {
+	for first, want := range map[byte]Framing{0: Length, 1: Length, 0x80: Bare, 0x82: Bare, 0xde: Bare, 0xdf: Bare,
+		0xff: ZMTP, 0xc1: Unknown, 0xa4: Unknown} {
 		if got, err := detect(first); got != want || (err == nil) != (want != Unknown) {
 			t.Errorf("%#x: %q, %v", first, got, err)
 		}
@@ -111,7 +112,8 @@ func TestHostileHeaders(t *testing.T) {
 		// More would follow: it is not awaited.
 		frames, _, err := readAll(io.MultiReader(bytes.NewReader(raw), zeros{}), limit)
 		runtime.ReadMemStats(&after)
-		if len(frames) > 0 || !errors.Is(err, errTooLarge) && !errors.Is(err, errFraming) && !errors.Is(err, event.ErrMalformed) {
+		if len(frames) > 0 || !errors.Is(err, errTooLarge) && !errors.Is(err, errFraming) && !errors.Is(err,
+			event.ErrMalformed) {
 			t.Errorf("%s: %d frames, %v", name, len(frames), err)
 		}
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 2*firstBuffer {

@@ -14,7 +14,8 @@ func adoptCommand() *cli.Command {
 		Usage: "add the minions that this master has already accepted to the fleet; runs nothing on them",
 		Description: "Each accepted key without a row becomes an adopted minion: its key is bound and stored, so that new\n" +
 			"masters know it. No highstate runs and no key changes. Ids that do not match id_pattern are skipped.",
-		Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "show what would be adopted, and change nothing"}},
+		Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run",
+			Usage: "show what would be adopted, and change nothing"}},
 		Action: makingStore(performing(adopt)),
 	}
 }
@@ -38,7 +39,8 @@ func adopt(c *cli.Context, a admin.Admin) error {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "adopted %d, would be adopted %d, known %d, passed over %d; highstates run 0, keys deleted 0\n",
+	_, err = fmt.Fprintf(c.App.Writer,
+		"adopted %d, would be adopted %d, known %d, passed over %d; highstates run 0, keys deleted 0\n",
 		counts[admin.Adopted], counts[admin.WouldAdopt], counts[admin.AlreadyKnown], counts[admin.PassedOver])
 	return err
 }

@@ -30,7 +30,8 @@ func agentCommand() *cli.Command {
 		Usage: "run beside a Salt minion: keep its list of masters (a service)",
 		Description: "Runs as root until it is stopped. It writes 99-phoenix.conf into the minion's minion.d and restarts\n" +
 			"the minion when masters join or leave.",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "show what would be done now, change nothing, and exit"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run",
+			Usage: "show what would be done now, change nothing, and exit"}},
 		Action: runAgent,
 	}
 }
@@ -93,7 +94,8 @@ func runAgent(c *cli.Context) error {
 		log.Warn("included file ignored, as Salt ignores it", "err", fault)
 	}
 	log.Info("agent starts", "version", version, "minion", o.MinionID, "store", cfg.Store, "drop_in", file.Path(),
-		"follow", o.Follow, "order", o.Order, "interval", o.Interval, "splay", o.Splay, "settle", o.Settle, "restart", cfg.Agent.Restart)
+		"follow", o.Follow, "order", o.Order, "interval", o.Interval, "splay", o.Splay, "settle", o.Settle, "restart",
+		cfg.Agent.Restart)
 	compose.Attend(c.Context, a.Turned, log)
 	if err := a.Run(c.Context); err != nil {
 		return err
@@ -110,7 +112,8 @@ func leftAlone(minion salt.MinionConfig, listed agent.Listed) string {
 		return ""
 	}
 	return fmt.Sprintf("the minion follows %d masters at once by its own configuration (%s; master_type: str), and agent.follow is not set: "+
-		"set it to all (as it is now), to a number, or to 1 (one at a time, with failover)", len(masters), strings.Join(masters, ", "))
+		"set it to all (as it is now), to a number, or to 1 (one at a time, with failover)", len(masters),
+		strings.Join(masters, ", "))
 }
 
 // openMasters opens the store as agents read it: they are many, and a table of
@@ -119,8 +122,9 @@ func openMasters(ctx context.Context, cfg config.Config) (fleet.Store, error) {
 	if !cfg.OnDynamoDB() {
 		// An agent that came first would make an empty one, as root.
 		if _, err := os.Stat(strings.TrimPrefix(cfg.Store, "sqlite:")); err != nil {
-			return nil, markedError{fleet.ErrUnavailable, fmt.Errorf("open store %s: %w (store names the one of the masters' bridges; start a bridge first)",
-				cfg.Store, cause(err))}
+			return nil, markedError{fleet.ErrUnavailable,
+				fmt.Errorf("open store %s: %w (store names the one of the masters' bridges; start a bridge first)",
+					cfg.Store, cause(err))}
 		}
 		return open.Store(ctx, cfg, open.Fail, nil)
 	}

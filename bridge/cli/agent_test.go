@@ -33,8 +33,10 @@ func TestAgentRefuses(t *testing.T) {
 		"command":   {[]string{"--agent-restart", "[]"}, exitUsage, "agent.restart"},
 	} {
 		var out, errs bytes.Buffer
-		args := append([]string{"phoenix", "agent", "--dry-run", "--store", "sqlite:" + filepath.Join(dir, "fleet.db"), "--salt-config", minion}, test.args...)
-		if code := run(t.Context(), args, &out, &errs); code != test.code || !strings.Contains(errs.String(), test.says) || strings.Count(errs.String(), "\n") != 1 {
+		args := append([]string{"phoenix", "agent", "--dry-run", "--store", "sqlite:" + filepath.Join(dir, "fleet.db"),
+			"--salt-config", minion}, test.args...)
+		if code := run(t.Context(), args, &out, &errs); code != test.code ||
+			!strings.Contains(errs.String(), test.says) || strings.Count(errs.String(), "\n") != 1 {
 			t.Errorf("%s: exit code %d, want %d: %s%s", name, code, test.code, &out, &errs)
 		}
 	}
@@ -60,19 +62,23 @@ func TestAgentDryRun(t *testing.T) {
 	dry := func() string {
 		t.Helper()
 		var out, errs bytes.Buffer
-		if code := run(t.Context(), []string{"phoenix", "agent", "--dry-run", "--store", "sqlite:" + path, "--salt-config", minion}, &out, &errs); code != exitOK {
+		if code := run(t.Context(), []string{"phoenix", "agent", "--dry-run", "--store", "sqlite:" + path,
+			"--salt-config", minion}, &out, &errs); code != exitOK {
 			t.Fatalf("exit code %d: %s", code, &errs)
 		}
 		return out.String()
 	}
-	if out := dry(); !strings.Contains(out, "has met no master yet") || !strings.Contains(out, "table of masters is empty") {
+	if out := dry(); !strings.Contains(out, "has met no master yet") ||
+		!strings.Contains(out, "table of masters is empty") {
 		t.Error(out)
 	}
 	// It says that it is ready, and nobody listens there.
-	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "master-1", IPAddr: "127.0.0.1", Incarnation: "1", Ready: true, MasterKeySHA256: "k"}); err != nil {
+	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "master-1", IPAddr: "127.0.0.1", Incarnation: "1",
+		Ready: true, MasterKeySHA256: "k"}); err != nil {
 		t.Fatal(err)
 	}
-	if out := dry(); !strings.Contains(out, "master-1 at 127.0.0.1: does not answer") || !strings.Contains(out, "no master is ready") {
+	if out := dry(); !strings.Contains(out, "master-1 at 127.0.0.1: does not answer") ||
+		!strings.Contains(out, "no master is ready") {
 		t.Error(out)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "minion.d")); err == nil {
@@ -91,7 +97,8 @@ func TestAgentLeavesHotMinionsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "master-1", IPAddr: "127.0.0.1", Incarnation: "1", Ready: true, MasterKeySHA256: "k"}); err != nil {
+	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "master-1", IPAddr: "127.0.0.1", Incarnation: "1",
+		Ready: true, MasterKeySHA256: "k"}); err != nil {
 		t.Fatal(err)
 	}
 	const alone = "the minion follows 2 masters at once by its own configuration (salt-a, salt-b; master_type: str), and agent.follow is not set"
@@ -106,7 +113,8 @@ func TestAgentLeavesHotMinionsAlone(t *testing.T) {
 		"hot, and told not":     {"master: [salt-a, salt-b]\n", "", []string{"--agent-follow", "1"}, false},
 		"a list of one":         {"master: [salt-a]\n", "", nil, false},
 		"failover":              {"master: [salt-a, salt-b]\nmaster_type: failover\n", "", nil, false},
-		"an agent was here":     {"master: [salt-a, salt-b]\n", "master: ['10.0.0.1']\nmaster_type: failover\n", nil, false},
+		"an agent was here": {"master: [salt-a, salt-b]\n", "master: ['10.0.0.1']\nmaster_type: failover\n", nil,
+			false},
 	} {
 		tree := t.TempDir()
 		minion := filepath.Join(tree, "minion")
@@ -118,13 +126,16 @@ func TestAgentLeavesHotMinionsAlone(t *testing.T) {
 			if err := os.Mkdir(filepath.Join(tree, "minion.d"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(tree, "minion.d", "99-phoenix.conf"), []byte(test.dropIn), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(tree, "minion.d", "99-phoenix.conf"), []byte(test.dropIn),
+				0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 		var out, errs bytes.Buffer
-		args := append([]string{"phoenix", "agent", "--dry-run", "--store", "sqlite:" + path, "--salt-config", minion}, test.args...)
-		if code := run(t.Context(), args, &out, &errs); code != exitOK || strings.Contains(out.String(), alone) != test.alone {
+		args := append([]string{"phoenix", "agent", "--dry-run", "--store", "sqlite:" + path, "--salt-config", minion},
+			test.args...)
+		if code := run(t.Context(), args, &out, &errs); code != exitOK ||
+			strings.Contains(out.String(), alone) != test.alone {
 			t.Errorf("%s: exit code %d\n%s%s", name, code, &out, &errs)
 		}
 	}

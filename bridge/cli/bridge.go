@@ -26,7 +26,8 @@ func bridgeCommand() *cli.Command {
 			"answer, it waits and tries again; nothing is lost. --dry-run names each id for which it would act, and counts\n" +
 			"all. Of the keys that it leaves as they are, foreign ones are accepted and not in the fleet, unlisted ones are\n" +
 			"pending and not in the fleet.",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "show what would be done now, change nothing, and exit"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run",
+			Usage: "show what would be done now, change nothing, and exit"}},
 		Action: makingStore(runBridge),
 	}
 }
@@ -42,13 +43,14 @@ func runBridge(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	if c.Bool("dry-run") {
 		return compose.DryRun(c.Context, cfg, store, log, c.App.Writer)
 	}
-	return compose.Bridge(c.Context, cfg, store, compose.Options{Version: version, Log: log, Operate: operate, Translate: translate,
-		Pages: func(cfg config.Config, store fleet.Store) http.Handler {
-			return ui.Handler(admin.Admin{Config: cfg, Store: store, By: "ui", Log: log}, log)
-		},
-		Watch: func(ctx context.Context, cfg config.Config, store fleet.Store) error {
-			return admin.Admin{Config: cfg, Store: store, By: admin.Bridge, Log: log}.WatchOtherKeys(ctx)
-		}})
+	return compose.Bridge(c.Context, cfg, store,
+		compose.Options{Version: version, Log: log, Operate: operate, Translate: translate,
+			Pages: func(cfg config.Config, store fleet.Store) http.Handler {
+				return ui.Handler(admin.Admin{Config: cfg, Store: store, By: "ui", Log: log}, log)
+			},
+			Watch: func(ctx context.Context, cfg config.Config, store fleet.Store) error {
+				return admin.Admin{Config: cfg, Store: store, By: admin.Bridge, Log: log}.WatchOtherKeys(ctx)
+			}})
 }
 
 func newLogger(c *cli.Context, cfg config.Config) (*slog.Logger, error) {

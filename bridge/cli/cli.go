@@ -65,8 +65,10 @@ func newApp(out, errs io.Writer) *cli.App {
 		},
 		Commands: []*cli.Command{
 			bridgeCommand(), agentCommand(), statusCommand(), minionsCommand(), adoptCommand(),
-			mastersCommand(), keysCommand(), highstateCommand(), jobsCommand(), eventsCommand(), rosterCommand(), pruneCommand(),
-			historyCommand(), identityCommand(), storeCommand(), doctorCommand(), completionCommand(), completeCommand(), manCommand(),
+			mastersCommand(), keysCommand(), highstateCommand(), jobsCommand(), eventsCommand(), rosterCommand(),
+			pruneCommand(),
+			historyCommand(), identityCommand(), storeCommand(), doctorCommand(), completionCommand(),
+			completeCommand(), manCommand(),
 		},
 	}
 	tellHelp(app)

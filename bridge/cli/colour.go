@@ -23,13 +23,17 @@ const (
 // colours are the words that are coloured, where they stand alone: in a cell of a table,
 // or before a colon or comma.
 var colours = map[string]string{
-	"NOT SAFE": red, "needed": red, "failed": red, "error": red, "STALE": red, "unreadable": red, "NOT READY": red, "HEARTBEAT NOT WRITTEN": red, "TWO BRIDGES": red, "ANOTHER KEY": red, "NOT SERVED": red, "KEY NOT DELETED": red, "ATTENTION": red,
+	"NOT SAFE": red, "needed": red, "failed": red, "error": red, "STALE": red, "unreadable": red, "NOT READY": red,
+	"HEARTBEAT NOT WRITTEN": red, "TWO BRIDGES": red, "ANOTHER KEY": red, "NOT SERVED": red, "KEY NOT DELETED": red,
+	"ATTENTION":               red,
 	"NO NEW FIRST HIGHSTATES": red,
-	"warning":                 yellow, "LATE": yellow, "not known to be safe": yellow, "not known to be safe yet": yellow, "denied": yellow, "rejected": yellow, "draining": yellow, "pending": yellow,
+	"warning":                 yellow, "LATE": yellow, "not known to be safe": yellow,
+	"not known to be safe yet": yellow, "denied": yellow, "rejected": yellow, "draining": yellow, "pending": yellow,
 	"ok": green, "ready": green, "succeeded": green, "done": green,
 }
 
-var coloured = regexp.MustCompile(`(^|\s\s|\n)(` + strings.Join(slices.SortedFunc(maps.Keys(colours), longestFirst), "|") + `)(\s\s|[,:]|$|\n|\s*$)`)
+var coloured = regexp.MustCompile(`(^|\s\s|\n)(` + strings.Join(slices.SortedFunc(maps.Keys(colours), longestFirst),
+	"|") + `)(\s\s|[,:]|$|\n|\s*$)`)
 
 func longestFirst(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) }
 
@@ -37,7 +41,8 @@ func longestFirst(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a,
 // the user wants no colours (https://no-color.org, TERM=dumb).
 func paint(w io.Writer) io.Writer {
 	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || os.Getenv("TERM") == "" {
+	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" ||
+		os.Getenv("TERM") == "" {
 		return w
 	}
 	return painter{f}
@@ -59,6 +64,7 @@ func colour(text []byte) []byte {
 		if part == nil {
 			return match
 		}
-		return append(append(append(append(append([]byte{}, part[1]...), colours[string(part[2])]...), part[2]...), normal...), part[3]...)
+		return append(append(append(append(append([]byte{}, part[1]...), colours[string(part[2])]...), part[2]...),
+			normal...), part[3]...)
 	})
 }

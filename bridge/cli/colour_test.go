@@ -46,7 +46,8 @@ func TestColours(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, want := range []string{"web-1     " + red + "failed" + normal + "     1s", "failed-2  " + green + "succeeded" + normal + "  2s",
+	for _, want := range []string{"web-1     " + red + "failed" + normal + "     1s",
+		"failed-2  " + green + "succeeded" + normal + "  2s",
 		red + "error" + normal + "    auto-accept  it failed", red + "ANOTHER KEY" + normal + ": web-1"} {
 		if !strings.Contains(painted.String(), want) {
 			t.Errorf("no %q in %q", want, painted.String())

@@ -17,7 +17,8 @@ import (
 
 func completionCommand() *cli.Command {
 	shell := func(name, script string) *cli.Command {
-		return &cli.Command{Name: name, Usage: "print the " + name + " code that completes phoenix's commands, flags and minions",
+		return &cli.Command{Name: name,
+			Usage: "print the " + name + " code that completes phoenix's commands, flags and minions",
 			Action: func(c *cli.Context) error {
 				_, err := fmt.Fprint(c.App.Writer, script)
 				return err
@@ -65,7 +66,8 @@ const completeWithin = time.Second
 
 func completeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "complete", Hidden: true, ArgsUsage: "WORD…", Usage: "print what may stand in the place of the last word (for shells)",
+		Name: "complete", Hidden: true, ArgsUsage: "WORD…",
+		Usage: "print what may stand in the place of the last word (for shells)",
 		Action: func(c *cli.Context) error {
 			for _, word := range completed(c, c.Args().Slice()) {
 				fmt.Fprintln(c.App.Writer, plain(word))
@@ -87,7 +89,8 @@ func completed(c *cli.Context, words []string) []string {
 	flags := slices.Clone(c.App.Flags)
 	var out []string
 	for i, word := range before {
-		if strings.HasPrefix(word, "-") || i > 0 && strings.HasPrefix(before[i-1], "-") && takesValue(spell(before[i-1]), flags) {
+		if strings.HasPrefix(word, "-") ||
+			i > 0 && strings.HasPrefix(before[i-1], "-") && takesValue(spell(before[i-1]), flags) {
 			continue
 		}
 		if found := find(word, commands); found != nil {
@@ -96,7 +99,8 @@ func completed(c *cli.Context, words []string) []string {
 			flags = append(flags, found.Flags...)
 		}
 	}
-	if len(before) > 0 && !strings.Contains(before[len(before)-1], "=") && takesValue(spell(before[len(before)-1]), flags) &&
+	if len(before) > 0 && !strings.Contains(before[len(before)-1], "=") &&
+		takesValue(spell(before[len(before)-1]), flags) &&
 		strings.HasPrefix(before[len(before)-1], "-") {
 		return nil // a value: the shell knows files, and we nothing better
 	}
@@ -124,7 +128,10 @@ func completed(c *cli.Context, words []string) []string {
 			out = minionIDs(c, command, last)
 		}
 	}
-	out = slices.DeleteFunc(out, func(word string) bool { return !strings.HasPrefix(word, last) || slices.Contains(before, word) })
+	out = slices.DeleteFunc(out, func(word string) bool {
+		return !strings.HasPrefix(word, last) ||
+			slices.Contains(before, word)
+	})
 	slices.Sort(out)
 	return slices.Compact(out)
 }

@@ -15,7 +15,8 @@ func configFlags() []cli.Flag {
 	flags := []cli.Flag{&cli.StringFlag{Name: "config", Aliases: []string{"c"}, EnvVars: []string{"PHOENIX_CONFIG"},
 		Usage: "configuration `FILE`", DefaultText: config.DefaultPath}}
 	for _, s := range c.Settings() {
-		flags = append(flags, &cli.StringFlag{Name: s.Flag(), Usage: s.Usage, DefaultText: s.Text(), Category: "Configuration"})
+		flags = append(flags, &cli.StringFlag{Name: s.Flag(), Usage: s.Usage, DefaultText: s.Text(),
+			Category: "Configuration"})
 	}
 	return flags
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +37,8 @@ func doctorCommand() *cli.Command {
 			"Exit code 0: nothing worse than a note; 1: warnings or errors.",
 		Flags: []cli.Flag{jsonFlag,
 			&cli.BoolFlag{Name: "salt-only", Usage: "check Salt only, and ignore the configuration of Phoenix"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show problems only; print nothing if there are none"}},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"},
+				Usage: "show problems only; print nothing if there are none"}},
 		Action: runDoctor,
 	}
 }
@@ -76,7 +76,8 @@ func faultOf(findings []doctor.Finding) error {
 		return nil
 	}
 	n := doctor.Count(findings)
-	return fmt.Errorf("examine Salt: %w (errors: %d, warnings: %d, notes: %d)", errFindings, n[doctor.Error], n[doctor.Warning], n[doctor.Note])
+	return fmt.Errorf("examine Salt: %w (errors: %d, warnings: %d, notes: %d)", errFindings, n[doctor.Error],
+		n[doctor.Warning], n[doctor.Note])
 }
 
 // bridgeDoctor returns the operation of the socket: it examines the bridge's own
@@ -92,7 +93,8 @@ func bridgeDoctor(cfg config.Config, store fleet.Store) admin.Operation {
 		}
 		ctx, cancel := context.WithTimeout(ctx, doctorWithin)
 		defer cancel()
-		v := &visit{cfg: cfg, progress: func(string) func() { return func() {} }, fleet: doctor.Fleet{Config: "the bridge's own", Store: cfg.Store}, paths: []string{cfg.SaltConfig}}
+		v := &visit{cfg: cfg, progress: func(string) func() { return func() {} },
+			fleet: doctor.Fleet{Config: "the bridge's own", Store: cfg.Store}, paths: []string{cfg.SaltConfig}}
 		if !cfg.OnDynamoDB() { // else one is opened that looks at the answers
 			v.store = &openedStore{Store: store, close: func() error { return nil }}
 		}
@@ -174,37 +176,6 @@ func newVisit(c *cli.Context) (*visit, error) {
 	return v, err
 }
 
-// plainConfig is as much of a configuration as Salt alone is looked at with.
-func plainConfig(c *cli.Context) config.Config {
-	cfg := config.Default()
-	cfg.IDPattern = config.IDPatternSQLite
-	for name, value := range map[string]*string{"salt-config": &cfg.SaltConfig, "id-pattern": &cfg.IDPattern} {
-		if text, ok := flagText(c, name); ok {
-			*value = text
-		}
-	}
-	return cfg
-}
-
-// saltConfigs are the files to look at: the one that is named, or those that are
-// where packages put them.
-func saltConfigs(cfg config.Config) (found []string, err error) {
-	usual := config.Default().SaltConfig
-	if cfg.SaltConfig != usual {
-		return []string{cfg.SaltConfig}, nil
-	}
-	for role, path := range map[string]string{"master": usual, "minion": minionConfig} {
-		if salt.Configured(path, role) {
-			found = append(found, path)
-		}
-	}
-	slices.Sort(found)
-	if len(found) == 0 {
-		return nil, usageError(fmt.Errorf("find Salt: neither %s nor %s is there (--salt-config names the file)", usual, minionConfig))
-	}
-	return found, nil
-}
-
 // master looks at a master, and at the fleet as its bridge would.
 func (v *visit) master(ctx context.Context, path string) {
 	c, err := salt.ReadConfig(path)
@@ -276,7 +247,8 @@ func (v *visit) askBridge(ctx context.Context) {
 	if v.fleet.BridgeErr = api.NewClient(v.cfg.Socket).Status(ctx, &r); v.fleet.BridgeErr != nil {
 		return
 	}
-	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached, StoreErr: r.StoreError, Retired: r.Retired, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
+	b := &doctor.Bridge{Ready: r.Ready, Why: r.NotReady, Unproven: r.Unproven, Twin: r.Twin, Reach: r.StoreReached,
+		StoreErr: r.StoreError, Retired: r.Retired, Held: r.Engine.Fault, Breaker: r.Engine.Breaker}
 	if !r.Bus.Connected && v.cfg.Bus != config.BusOff {
 		b.Bus = cmp.Or(r.Bus.Error, "not connected")
 	}

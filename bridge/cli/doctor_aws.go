@@ -92,7 +92,8 @@ func (v *visit) lookAtGroups(ctx context.Context, loaded aws.Config) {
 	client := awsenv.AutoScaling(v.cfg, loaded)
 	for _, g := range groups {
 		v.reached(ctx, &v.fleet.Groups, g, "autoscaling:DescribeAutoScalingGroups", func(ctx context.Context) error {
-			out, err := client.DescribeAutoScalingGroups(ctx, &sdk.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{g.Name}})
+			out, err := client.DescribeAutoScalingGroups(ctx,
+				&sdk.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{g.Name}})
 			if err == nil && len(out.AutoScalingGroups) == 0 {
 				err = errors.New("AutoScaling knows no such group")
 			}
@@ -118,7 +119,8 @@ func (v *visit) lookAtIdentity(ctx context.Context) {
 	if err == nil {
 		var shared identity.Identity
 		if shared, _, err = bucket.Get(ctx); err == nil {
-			v.fleet.Masters = append(v.fleet.Masters, doctor.MasterKey{InstanceID: bucket.String(), Digest: shared.Digest})
+			v.fleet.Masters = append(v.fleet.Masters,
+				doctor.MasterKey{InstanceID: bucket.String(), Digest: shared.Digest})
 		}
 	}
 	switch {
@@ -132,7 +134,8 @@ func (v *visit) lookAtIdentity(ctx context.Context) {
 }
 
 // reached asks after one queue or group.
-func (v *visit) reached(ctx context.Context, list *[]doctor.Reached, item autoscaling.Item, action string, ask func(context.Context) error) {
+func (v *visit) reached(ctx context.Context, list *[]doctor.Reached, item autoscaling.Item, action string,
+	ask func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, awsWithin)
 	defer cancel()
 	err := ask(ctx)

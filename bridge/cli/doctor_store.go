@@ -55,7 +55,8 @@ func (v *visit) readStore(ctx context.Context, asMaster bool) {
 	v.fleet.Rows = len(masters)+len(v.fleet.BadRows) > 0 || v.hasMinions(ctx)
 	for _, m := range masters {
 		if m.Status == fleet.Launch && m.MasterKeySHA256 != "" {
-			v.fleet.Masters = append(v.fleet.Masters, doctor.MasterKey{InstanceID: m.InstanceID, Digest: m.MasterKeySHA256})
+			v.fleet.Masters = append(v.fleet.Masters,
+				doctor.MasterKey{InstanceID: m.InstanceID, Digest: m.MasterKeySHA256})
 		}
 	}
 }
@@ -178,5 +179,6 @@ func (v *visit) plan(ctx context.Context, master salt.Config) (*doctor.Plan, err
 	if err != nil {
 		return nil, err
 	}
-	return &doctor.Plan{Foreign: plan.Foreign, Highstates: plan.Highstates, Acts: plan.Acts, OtherKeys: plan.OtherKeys}, nil
+	return &doctor.Plan{Foreign: plan.Foreign, Highstates: plan.Highstates, Acts: plan.Acts, OtherKeys: plan.OtherKeys},
+		nil
 }

@@ -62,7 +62,8 @@ func putKey(t *testing.T, pki, state, id, key string) {
 func examined(t *testing.T, args ...string) map[string][]doctor.Finding {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := run(t.Context(), append([]string{"phoenix", "doctor", "--json", "--config", "/dev/null"}, args...), &out, &errs)
+	code := run(t.Context(), append([]string{"phoenix", "doctor", "--json", "--config", "/dev/null"}, args...), &out,
+		&errs)
 	var list []doctor.Finding
 	if err := json.Unmarshal(out.Bytes(), &list); err != nil {
 		t.Fatalf("exit %d: %v\n%s%s", code, err, out.String(), errs.String())
@@ -94,16 +95,19 @@ func TestDoctorOnAWS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_REGION": moto.Region, "AWS_ENDPOINT_URL": *cfg.BaseEndpoint} {
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+		"AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE":           os.DevNull, "AWS_REGION": moto.Region, "AWS_ENDPOINT_URL": *cfg.BaseEndpoint} {
 		t.Setenv(name, value)
 	}
-	if _, err := sqs.NewFromConfig(cfg).CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("fleet")}); err != nil {
+	if _, err := sqs.NewFromConfig(cfg).CreateQueue(t.Context(),
+		&sqs.CreateQueueInput{QueueName: aws.String("fleet")}); err != nil {
 		t.Fatal(err)
 	}
 	master, pki := stillMaster(t)
 	putKey(t, pki, "minions", "i-0123456789abcdef0", lab.UnknownKey())
-	args := []string{"--salt-config", master, "--store", "dynamodb:", "--dynamodb-endpoint", server.URL, "--instance-id", "i-1", "--address", "10.0.0.1",
+	args := []string{"--salt-config", master, "--store", "dynamodb:", "--dynamodb-endpoint", server.URL,
+		"--instance-id", "i-1", "--address", "10.0.0.1",
 		"--sqs-queues", "[fleet, other]", "--autoscaling-groups", "[none]", "--socket", filepath.Join(t.TempDir(), "s")}
 
 	found := examined(t, args...)
@@ -126,7 +130,8 @@ func TestDoctorOnAWS(t *testing.T) {
 	told(t, found, "queues", doctor.Error, "other: ")
 	told(t, found, "groups", doctor.Error, "none: AutoScaling knows no such group")
 	told(t, found, "clock", doctor.OK, "")
-	told(t, found, "what-phoenix-would-do", doctor.Note, "0 highstates; 0 deletions; 1 foreign key, never touched (by what the store knows)")
+	told(t, found, "what-phoenix-would-do", doctor.Note,
+		"0 highstates; 0 deletions; 1 foreign key, never touched (by what the store knows)")
 	if n := len(found["permissions"]); n != 10 {
 		t.Errorf("%d calls were tried: %+v", n, found["permissions"])
 	}
@@ -140,7 +145,8 @@ func TestDoctorOnAWS(t *testing.T) {
 		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: moto.Region}}); err != nil {
 		t.Fatal(err)
 	}
-	shared := []string{"--identity-endpoint", *cfg.BaseEndpoint, "--identity-region", moto.Region, "--identity-bucket", "masters"}
+	shared := []string{"--identity-endpoint", *cfg.BaseEndpoint, "--identity-region", moto.Region,
+		"--identity-bucket", "masters"}
 	putKey(t, pki, "", "master.pub", lab.UnknownKey())
 	found = examined(t, append(args, shared...)...)
 	if len(found["fleet-key"]) > 0 {
@@ -157,7 +163,8 @@ func TestDoctorOnAWS(t *testing.T) {
 	// Beside a minion it tries what an agent does.
 	dir := t.TempDir()
 	minion, trusted := filepath.Join(dir, "minion"), lab.UnknownKey()
-	if err := os.WriteFile(minion, fmt.Appendf(nil, "id: i-0123456789abcdef0\npki_dir: %s\n", filepath.Join(dir, "pki")), 0o600); err != nil {
+	if err := os.WriteFile(minion,
+		fmt.Appendf(nil, "id: i-0123456789abcdef0\npki_dir: %s\n", filepath.Join(dir, "pki")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	putKey(t, filepath.Join(dir, "pki"), "", "minion_master.pub", trusted)
@@ -165,10 +172,12 @@ func TestDoctorOnAWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "i-1", Incarnation: "1", MasterKeySHA256: digest}); err != nil {
+	if _, err := store.Beat(t.Context(),
+		fleet.Beat{InstanceID: "i-1", Incarnation: "1", MasterKeySHA256: digest}); err != nil {
 		t.Fatal(err)
 	}
-	found = examined(t, "--salt-config", minion, "--store", "dynamodb:", "--dynamodb-endpoint", server.URL, "--admit", "proven")
+	found = examined(t, "--salt-config", minion, "--store", "dynamodb:", "--dynamodb-endpoint", server.URL,
+		"--admit", "proven")
 	told(t, found, "store", doctor.OK, "")
 	told(t, found, "permissions", doctor.OK, "dynamodb:Scan on masters")
 	told(t, found, "proof", doctor.Warning, "ask instance metadata")
@@ -191,10 +200,12 @@ func TestDoctorLeavesAStoreAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() }) // as a bridge has it open
-	if _, err := store.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: "web-1"}, fleet.Add{InstanceID: "web-2"}}); err != nil {
+	if _, err := store.Apply(t.Context(),
+		[]fleet.Change{fleet.Add{InstanceID: "web-1"}, fleet.Add{InstanceID: "web-2"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "salt-2", Incarnation: "1", MasterKeySHA256: strings.Repeat("a", 64)}); err != nil {
+	if _, err := store.Beat(t.Context(),
+		fleet.Beat{InstanceID: "salt-2", Incarnation: "1", MasterKeySHA256: strings.Repeat("a", 64)}); err != nil {
 		t.Fatal(err)
 	}
 	putKey(t, pki, "minions_pre", "web-1", lab.UnknownKey())
@@ -202,7 +213,8 @@ func TestDoctorLeavesAStoreAlone(t *testing.T) {
 	putKey(t, pki, "", "master.pub", lab.UnknownKey())
 	before := filesOf(t, dir)
 	found := examined(t, args...)
-	told(t, found, "what-phoenix-would-do", doctor.Note, "1 highstate; 0 deletions; 1 foreign key, never touched; 1 key accepted (by what the store knows)")
+	told(t, found, "what-phoenix-would-do", doctor.Note,
+		"1 highstate; 0 deletions; 1 foreign key, never touched; 1 key accepted (by what the store knows)")
 	told(t, found, "fleet-key", doctor.Error, "another is that of salt-2")
 	if after := filesOf(t, dir); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
@@ -267,7 +279,8 @@ func TestDoctorFindsTheDropInOfTheAgent(t *testing.T) {
 	}
 	dropIn := agent.NewDropIn(minion).Path()
 	write(dropIn, "master: [10.0.0.1, 10.0.0.2]\nmaster_type: failover\n")
-	write(filepath.Join(filepath.Dir(dropIn), "_schedule.conf"), "schedule:\n  __master_alive_10.0.0.1: {}\n  __master_alive_10.0.0.9: {}\n")
+	write(filepath.Join(filepath.Dir(dropIn), "_schedule.conf"),
+		"schedule:\n  __master_alive_10.0.0.1: {}\n  __master_alive_10.0.0.9: {}\n")
 	found := examined(t, "--salt-only", "--salt-config", path)
 	told(t, found, "drop-in", doctor.OK, "sees it as it is")
 	told(t, found, "masters", doctor.OK, "fails over among 10.0.0.1, 10.0.0.2")
@@ -315,7 +328,8 @@ func TestQuietDoctor(t *testing.T) {
 		{true, nil, ""},
 		{true, []doctor.Finding{note}, "errors: 0, warnings: 0, notes: 1; nothing was changed\n"},
 		{true, []doctor.Finding{warning, note}, ""}, // the error has the numbers
-		{false, []doctor.Finding{warning, note, well}, "errors: 0, warnings: 1, notes: 1, ok: 1; nothing was changed\n"},
+		{false, []doctor.Finding{warning, note, well},
+			"errors: 0, warnings: 1, notes: 1, ok: 1; nothing was changed\n"},
 	} {
 		var out bytes.Buffer
 		if err := printSummary(&out, test.quiet, test.findings); err != nil || out.String() != test.want {
@@ -324,10 +338,12 @@ func TestQuietDoctor(t *testing.T) {
 	}
 	master, _ := stillMaster(t)
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"phoenix", "doctor", "-q", "--salt-only", "--salt-config", master}, &out, &errs); code != exitFailed {
+	if code := run(t.Context(), []string{"phoenix", "doctor", "-q", "--salt-only", "--salt-config", master}, &out,
+		&errs); code != exitFailed {
 		t.Errorf("exit %d", code)
 	}
-	if text := out.String() + errs.String(); strings.Contains(text, "ok") || strings.Count(text, "errors: ") != 1 || strings.Count(errs.String(), "\n") != 1 {
+	if text := out.String() + errs.String(); strings.Contains(text, "ok") || strings.Count(text, "errors: ") != 1 ||
+		strings.Count(errs.String(), "\n") != 1 {
 		t.Errorf("quiet:\n%s", text)
 	}
 }
@@ -337,26 +353,33 @@ func TestQuietDoctor(t *testing.T) {
 func TestDoctorAdoptsFirst(t *testing.T) {
 	inOrder := func(name, text, starts string) {
 		t.Helper()
-		text = regexp.MustCompile(`phoenix( --[a-z-]+ \S+)+ adopt`).ReplaceAllString(text, "phoenix adopt") // flags that doctor was called with
+		// flags that doctor was called with
+		text = regexp.MustCompile(`phoenix( --[a-z-]+ \S+)+ adopt`).ReplaceAllString(text, "phoenix adopt")
 		dry := strings.Index(text, "phoenix adopt --dry-run")
-		adopt := strings.Index(strings.Replace(text, "phoenix adopt --dry-run", strings.Repeat("-", len("phoenix adopt --dry-run")), 1), "phoenix adopt")
+		adopt := strings.Index(strings.Replace(text, "phoenix adopt --dry-run",
+			strings.Repeat("-", len("phoenix adopt --dry-run")), 1), "phoenix adopt")
 		if start := strings.Index(text, starts); dry < 0 || adopt < dry || start < adopt {
 			t.Errorf("%s: dry run at %d, adopt at %d, start at %d", name, dry, adopt, start)
 		}
 	}
-	for name, starts := range map[string]string{"README.md": "phoenix bridge #", "docs/quickstart.md": "enable --now phoenix-bridge", "docs/deploy.md": "enable --now phoenix-bridge"} {
+	for name, starts := range map[string]string{"README.md": "phoenix bridge #",
+		"docs/quickstart.md": "enable --now phoenix-bridge", "docs/deploy.md": "enable --now phoenix-bridge"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, section, _ := strings.Cut(string(text), map[string]string{"README.md": "## Use it on an existing master", "docs/deploy.md": "## Adopt an existing Salt"}[name])
+		_, section, _ := strings.Cut(string(text),
+			map[string]string{"README.md": "## Use it on an existing master",
+				"docs/deploy.md": "## Adopt an existing Salt"}[name])
 		inOrder(name, strings.Join(strings.Fields(section), " "), starts)
 	}
 	master, pki := stillMaster(t)
 	dir := t.TempDir()
-	args := []string{"--salt-config", master, "--store", "sqlite:" + filepath.Join(dir, "fleet.db"), "--socket", filepath.Join(dir, "s")}
+	args := []string{"--salt-config", master, "--store", "sqlite:" + filepath.Join(dir, "fleet.db"), "--socket",
+		filepath.Join(dir, "s")}
 	putKey(t, pki, "minions_pre", "web-2", lab.UnknownKey())
-	if found := examined(t, args...); found["bridge"][0].Mend != "systemctl start phoenix-bridge" || len(found["store"][0].Commands) != 1 {
+	if found := examined(t, args...); found["bridge"][0].Mend != "systemctl start phoenix-bridge" ||
+		len(found["store"][0].Commands) != 1 {
 		t.Errorf("nothing is accepted: %+v %+v", found["bridge"], found["store"])
 	}
 	putKey(t, pki, "minions", "web-1", lab.UnknownKey())
@@ -368,7 +391,8 @@ func TestDoctorAdoptsFirst(t *testing.T) {
 		}
 	}
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), append([]string{"phoenix", "adopt", "--config", "/dev/null"}, args...), &out, &errs); code != exitOK {
+	if code := run(t.Context(), append([]string{"phoenix", "adopt", "--config", "/dev/null"}, args...), &out,
+		&errs); code != exitOK {
 		t.Fatalf("adopt before the first start: exit %d: %s", code, errs.String())
 	}
 	if found := examined(t, args...); found["bridge"][0].Mend != "systemctl start phoenix-bridge" {

@@ -28,7 +28,8 @@ func eventsCommand() *cli.Command {
 			"the master on this machine, and needs no bridge. Run it as root or as the master's user. A bridge does\n" +
 			"not need this command: it is for people, and for scripts that wait for an event.",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.StringFlag{Name: "tag", Value: "*", Usage: "only tags that match this `GLOB`; as in Salt, * also matches slashes"},
+			&cli.StringFlag{Name: "tag", Value: "*",
+				Usage: "only tags that match this `GLOB`; as in Salt, * also matches slashes"},
 			&cli.IntFlag{Name: "count", Usage: "exit after `N` events"},
 			&cli.DurationFlag{Name: "timeout", Usage: "exit after this time; with --count, fail if fewer events came"}},
 		Action: showEvents,

@@ -48,7 +48,8 @@ func frame(t *testing.T, tag string, data any) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := msgpack.Marshal(map[string]any{"head": map[string]any{}, "body": append([]byte(tag+"\n\n"), payload...)})
+	out, err := msgpack.Marshal(map[string]any{"head": map[string]any{},
+		"body": append([]byte(tag+"\n\n"), payload...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,8 @@ func TestEventsForPeopleAndPrograms(t *testing.T) {
 	b := newEventBus(t)
 	said := [][]byte{
 		frame(t, "salt/auth", map[string]any{"id": "web-1", "act": "pend", "_stamp": "2026-01-01T00:00:00"}),
-		frame(t, "salt/job/1/ret/web-1", map[any]any{"id": "web-1", "raw": []byte{0xff, 0}, 7: map[string]any{"<a>": nil}}),
+		frame(t, "salt/job/1/ret/web-1",
+			map[any]any{"id": "web-1", "raw": []byte{0xff, 0}, 7: map[string]any{"<a>": nil}}),
 		frame(t, "other/\x1b[2J", map[string]any{"id": "\u009b2J"}),
 	}
 	for _, test := range []struct {
@@ -84,7 +86,8 @@ func TestEventsForPeopleAndPrograms(t *testing.T) {
 		want string
 	}{
 		{[]string{"--count=1"}, "salt/auth\t{\n    \"_stamp\": \"2026-01-01T00:00:00\",\n    \"act\": \"pend\",\n    \"id\": \"web-1\"\n}\n"},
-		{[]string{"--count=1", "--tag=salt/job/*", "--json"}, `{"tag":"salt/job/1/ret/web-1","data":{"7":{"<a>":null},"id":"web-1","raw":"/wA="}}` + "\n"},
+		{[]string{"--count=1", "--tag=salt/job/*", "--json"},
+			`{"tag":"salt/job/1/ret/web-1","data":{"7":{"<a>":null},"id":"web-1","raw":"/wA="}}` + "\n"},
 		{[]string{"--count=1", "--tag", "other/*"}, "other/\ufffd[2J\t{\n    \"id\": \"\ufffd2J\"\n}\n"},
 	} {
 		var speaking sync.WaitGroup
@@ -94,7 +97,8 @@ func TestEventsForPeopleAndPrograms(t *testing.T) {
 			}
 		})
 		var out, errs bytes.Buffer
-		if code := run(t.Context(), b.command(test.args...), &out, &errs); code != exitOK || out.String() != test.want || errs.Len() > 0 {
+		if code := run(t.Context(), b.command(test.args...), &out, &errs); code != exitOK ||
+			out.String() != test.want || errs.Len() > 0 {
 			t.Errorf("%v: exit %d\n%q, not\n%q\n%s", test.args, code, &out, test.want, &errs)
 		}
 		speaking.Wait()
@@ -120,10 +124,12 @@ func TestEventsTellGapsAndTooFew(t *testing.T) {
 	code := run(t.Context(), b.command("--json", "--count=3", "--timeout=3s"), &out, &errs)
 	_ = b.Close()
 	speaking.Wait()
-	if want := `{"tag":"a","data":{}}` + "\n" + `{"tag":"b","data":{}}` + "\n"; code != exitFailed || out.String() != want {
+	if want := `{"tag":"a","data":{}}` + "\n" + `{"tag":"b","data":{}}` + "\n"; code != exitFailed ||
+		out.String() != want {
 		t.Errorf("exit %d: %q, not %q", code, &out, want)
 	}
-	for _, says := range []string{"note: events may have been missed: connected again", "phoenix: await events: 2 of 3 came within 3s\n"} {
+	for _, says := range []string{"note: events may have been missed: connected again",
+		"phoenix: await events: 2 of 3 came within 3s\n"} {
 		if !strings.Contains(errs.String(), says) {
 			t.Errorf("it does not say %q:\n%s", says, &errs)
 		}
@@ -134,7 +140,8 @@ func TestEventsWithoutAMaster(t *testing.T) {
 	b := newEventBus(t)
 	_ = b.Close()
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), b.command(), &out, &errs); code != exitNoMaster || !strings.Contains(errs.String(), "is salt-master running") {
+	if code := run(t.Context(), b.command(), &out, &errs); code != exitNoMaster ||
+		!strings.Contains(errs.String(), "is salt-master running") {
 		t.Errorf("exit %d: %s", code, &errs)
 	}
 	if code := run(t.Context(), b.command("--count=-1"), &out, &errs); code != exitUsage {

@@ -7,7 +7,8 @@ type example struct{ line, meaning string }
 var examples = map[string][]example{
 	"bridge": {
 		{"phoenix bridge --dry-run", "what it would do with this master's keys; nothing is changed"},
-		{"phoenix bridge --store dynamodb: --http-listen 127.0.0.1:9180", "with a store for several masters, and metrics"},
+		{"phoenix bridge --store dynamodb: --http-listen 127.0.0.1:9180",
+			"with a store for several masters, and metrics"},
 	},
 	"agent": {{"phoenix agent --dry-run", "which masters this minion would follow; nothing is changed"}},
 	"status": {
@@ -51,7 +52,8 @@ var examples = map[string][]example{
 	},
 	"keys accept": {
 		{"phoenix keys accept web-1", "accept its pending key"},
-		{"phoenix keys accept --rebind web-1", "its machine was rebuilt: accept its new key; it may be started before the machine is"},
+		{"phoenix keys accept --rebind web-1",
+			"its machine was rebuilt: accept its new key; it may be started before the machine is"},
 		{"phoenix keys accept --rebind --yes --key-sha256 DIGEST web-1", "in a script: that key and no other"},
 	},
 	"keys restore": {{"phoenix keys restore web-1", "after salt-key -d web-1"}},

@@ -88,10 +88,12 @@ func explanation(c *cli.Context, x *admin.Explanation) string {
 		fmt.Fprintf(w, "bridge     %s\n", plain(x.NoBridge))
 	}
 	if r := x.LastRun; r != nil {
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s%s", r.Function, r.Outcome, age(time.Since(r.At)), plain(r.JID), plain(statesOf(r))), " "))
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("last run   %s %s %s ago, job %s%s", r.Function, r.Outcome,
+			age(time.Since(r.At)), plain(r.JID), plain(statesOf(r))), " "))
 	}
 	if x.Row != nil && x.Row.ClaimState != "" {
-		fmt.Fprintf(w, "attempt    %d %s %s, job %s\n", x.Row.Attempt, attemptIs[x.Row.ClaimState], plain(x.Row.ClaimOwner), plain(x.Row.ClaimJID))
+		fmt.Fprintf(w, "attempt    %d %s %s, job %s\n", x.Row.Attempt, attemptIs[x.Row.ClaimState],
+			plain(x.Row.ClaimOwner), plain(x.Row.ClaimJID))
 	}
 	fmt.Fprintln(w)
 	var before []string
@@ -137,7 +139,8 @@ func attention(x *admin.Explanation) string {
 	case k == nil:
 		return ""
 	case k.State == "accepted":
-		return fmt.Sprintf("%s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state accepted", k, plain(x.ID), plain(x.ID))
+		return fmt.Sprintf("%s\n           phoenix keys accept --rebind %s, or phoenix keys delete %s --state accepted",
+			k, plain(x.ID), plain(x.ID))
 	default:
 		return fmt.Sprintf("%s\n           Its machine is not accepted. If it was rebuilt: phoenix keys accept --rebind %s; else: phoenix keys delete %s --state %s",
 			k, plain(x.ID), plain(x.ID), k.State)

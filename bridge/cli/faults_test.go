@@ -31,8 +31,10 @@ func TestFaultsOfDynamoDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": "eu-west-1",
-		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true"} {
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
+		"AWS_REGION":      "eu-west-1",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+		"AWS_EC2_METADATA_DISABLED": "true"} {
 		t.Setenv(name, value)
 	}
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -62,9 +64,11 @@ func TestFaultsOfDynamoDB(t *testing.T) {
 		t.Logf("%s: exit %d, %s", name, got, errs.String())
 		lines := strings.SplitAfter(errs.String(), "\n")
 		if waits { // in this test there is no terminal
-			lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "reading the fleet … ") })
+			lines = slices.DeleteFunc(lines,
+				func(line string) bool { return strings.HasPrefix(line, "reading the fleet … ") })
 		}
-		if notes := len(lines) - 2; notes > 0 && (notes > 1 || !waits || !strings.HasPrefix(lines[0], "note: ") || !strings.Contains(lines[0], "trying on")) || notes == 0 && waits {
+		if notes := len(lines) - 2; notes > 0 && (notes > 1 || !waits || !strings.HasPrefix(lines[0], "note: ") ||
+			!strings.Contains(lines[0], "trying on")) || notes == 0 && waits {
 			t.Errorf("%s: %q", name, lines)
 		}
 		if got != code || !strings.Contains(errs.String(), "phoenix: ") || !strings.HasSuffix(errs.String(), ")\n") {
@@ -81,20 +85,28 @@ func TestFaultsOfDynamoDB(t *testing.T) {
 		said[want[0]] = name
 	}
 
-	try("no tables, or those of another region", none, list, exitStore, "table missing", "region eu-west-1", "dynamodb.region")
-	client := dynamodb.New(dynamodb.Options{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: aws.CredentialsProviderFunc(credentials)})
-	if _, err := client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("minions"), BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("instanceid"), AttributeType: types.ScalarAttributeTypeS}},
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("instanceid"), KeyType: types.KeyTypeHash}}}); err != nil {
+	try("no tables, or those of another region", none, list, exitStore, "table missing", "region eu-west-1",
+		"dynamodb.region")
+	client := dynamodb.New(dynamodb.Options{Region: "eu-west-1", BaseEndpoint: &server.URL,
+		Credentials: aws.CredentialsProviderFunc(credentials)})
+	if _, err := client.CreateTable(t.Context(),
+		&dynamodb.CreateTableInput{TableName: aws.String("minions"), BillingMode: types.BillingModePayPerRequest,
+			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("instanceid"),
+				AttributeType: types.ScalarAttributeTypeS}},
+			KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("instanceid"),
+				KeyType: types.KeyTypeHash}}}); err != nil {
 		t.Fatal(err)
 	}
 	try("table without the index", none, list, exitStore, "index missing", "by-status")
-	try("access denied", says(400, "AccessDeniedException"), list, exitDenied, "access denied", "the role of this machine")
+	try("access denied", says(400, "AccessDeniedException"), list, exitDenied, "access denied",
+		"the role of this machine")
 	try("expired", says(400, "ExpiredTokenException"), list, exitDenied, "credentials expired", "renew")
 	try("unknown credentials", says(400, "UnrecognizedClientException"), list, exitDenied, "credentials unknown")
-	try("signed for another region", says(400, "InvalidSignatureException"), list, exitDenied, "signature refused", "region eu-west-1")
+	try("signed for another region", says(400, "InvalidSignatureException"), list, exitDenied, "signature refused",
+		"region eu-west-1")
 	waits = true
-	try("nobody listens", none, append(list, "--dynamodb-endpoint", "http://"+closed.Addr().String()), exitStore, "endpoint unreachable", "security groups")
+	try("nobody listens", none, append(list, "--dynamodb-endpoint", "http://"+closed.Addr().String()), exitStore,
+		"endpoint unreachable", "security groups")
 	waits = false
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
@@ -114,7 +126,8 @@ func TestFaultsOfDynamoDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"phoenix", "minions", "list", "--store", "dynamodb:", "--dynamodb-endpoint", between.URL}, &out, &errs); code != exitOK {
+	if code := run(t.Context(), []string{"phoenix", "minions", "list", "--store", "dynamodb:", "--dynamodb-endpoint",
+		between.URL}, &out, &errs); code != exitOK {
 		t.Errorf("exit %d: %s", code, errs.String())
 	}
 }

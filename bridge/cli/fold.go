@@ -52,7 +52,8 @@ func foldLines(text string, width int) string {
 		margin := min(len([]rune(head)), max(width-longest, 2))
 		lines := wrapWhole(rest, width-len([]rune(head)))
 		b.WriteString(head + lines[0] + "\n")
-		if left := strings.TrimSpace(strings.TrimPrefix(strings.Join(strings.Fields(rest), " "), lines[0])); left != "" {
+		if left := strings.TrimSpace(strings.TrimPrefix(strings.Join(strings.Fields(rest), " "),
+			lines[0])); left != "" {
 			pad := strings.Repeat(" ", margin)
 			b.WriteString(pad + strings.Join(wrapWhole(left, width-margin), "\n"+pad) + "\n")
 		}

@@ -31,7 +31,8 @@ func describeFollowing(f fleet.Following, follow string) string {
 		return ""
 	}
 	n := followed(follow, f.Masters)
-	text := fmt.Sprintf("connections to %s: %d; minions with an accepted key: %d", plural.Of(f.Masters, "ready master"), f.Connections, f.Minions)
+	text := fmt.Sprintf("connections to %s: %d; minions with an accepted key: %d", plural.Of(f.Masters, "ready master"),
+		f.Connections, f.Minions)
 	if n > 1 {
 		text += fmt.Sprintf(", each to follow %s (agent.follow)", plural.Of(n, "master"))
 	}
@@ -46,7 +47,8 @@ func describeFollowing(f fleet.Following, follow string) string {
 	case f.Masters == 1:
 		return text + "; each minion has one master left"
 	}
-	return text + fmt.Sprintf("; %d are missing: up to %s may have one master left", missing, plural.Of(min(missing, f.Minions), "minion"))
+	return text + fmt.Sprintf("; %d are missing: up to %s may have one master left", missing,
+		plural.Of(min(missing, f.Minions), "minion"))
 }
 
 // follow is what doctor is given of it.

@@ -49,7 +49,8 @@ func TestWhatIsToldIsWhatThereIs(t *testing.T) {
 	app := newApp(nil, nil)
 	for _, topic := range leaves(topics(app)) {
 		own := printed(t, append(strings.Fields(topic.name), "--help")...)
-		for where, text := range map[string]string{"the manual page": manual, "docs/reference.md": told, topic.name + " --help": own} {
+		for where, text := range map[string]string{"the manual page": manual, "docs/reference.md": told,
+			topic.name + " --help": own} {
 			words(t, where, text, "phoenix "+topic.name)
 			for _, f := range topic.flags {
 				words(t, where+" of "+topic.name, text, "--"+f.names[0])
@@ -120,7 +121,8 @@ func TestExamples(t *testing.T) {
 				for _, word := range strings.Fields(args) {
 					name, _, _ := strings.Cut(word, "=")
 					if strings.HasPrefix(name, "-") && name != "-" && !has(app.Flags, name) &&
-						!slices.ContainsFunc(topic.flags, func(f topicFlag) bool { return slices.Contains(f.names, strings.TrimLeft(name, "-")) }) {
+						!slices.ContainsFunc(topic.flags,
+							func(f topicFlag) bool { return slices.Contains(f.names, strings.TrimLeft(name, "-")) }) {
 						t.Errorf("%q: no flag %s", e.line, name)
 					}
 				}

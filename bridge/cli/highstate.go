@@ -24,7 +24,8 @@ func highstateCommand() *cli.Command {
 				ArgsUsage: "[ID | GLOB…]",
 				Description: "Minions that are named are shown in any case. Others are left out if they were adopted, since no first\n" +
 					"highstate is wanted for them, or are done (--all).",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show those that are done"}, wideFlag},
+				Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "all", Usage: "also show those that are done"},
+					wideFlag},
 				Action: withStore(performing(listHighstates)),
 			},
 			highstateShowCommand(),
@@ -35,7 +36,8 @@ func highstateCommand() *cli.Command {
 				ArgsUsage: "ID… | -",
 				Flags: []cli.Flag{jsonFlag,
 					&cli.BoolFlag{Name: "force", Usage: "also if one is running: its result is not recorded, its job is not stopped on the minion, and the new one waits there until that has ended"},
-					&cli.DurationFlag{Name: "wait", Usage: "wait this long for it to succeed, or for its last attempt to fail (highstate.attempts)"}},
+					&cli.DurationFlag{Name: "wait",
+						Usage: "wait this long for it to succeed, or for its last attempt to fail (highstate.attempts)"}},
 				Action: withStore(performing(runHighstate)),
 			},
 		},
@@ -60,7 +62,8 @@ func printHighstates(c *cli.Context, rows []admin.Highstate, err error) error {
 		clock := newClock(time.Now())
 		columns := []string{"MINION", "PHASE", "ATTEMPT", "JOB", "BY", "RETCODE", clock.title("CHANGED"), "WHY"}
 		return printFitted(c, rows, err, columns, func(r admin.Highstate) []any {
-			return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner, retcode(r.Minion), clock.stamp(r.Modified), r.Why}
+			return []any{r.SaltID(), decide.PhaseOf(r.Minion, true, false), r.Attempt, r.ClaimJID, r.ClaimOwner,
+				retcode(r.Minion), clock.stamp(r.Modified), r.Why}
 		}, wrapWhole)
 	}
 	return printFitted(c, rows, err, []string{"MINION", "PHASE", "ATTEMPT", "WHY"}, func(r admin.Highstate) []any {
@@ -75,7 +78,8 @@ func attemptOf(row fleet.Minion, attempts int) string {
 	case phase == decide.PhaseRunning && row.Attempt > 1:
 		return fmt.Sprintf("%s (attempt %d of %d)", phase, row.Attempt, attempts)
 	case phase == decide.PhaseFailed:
-		text := fmt.Sprintf("%s (attempt %d of %d, retcode %s)", phase, row.Attempt, attempts, cmp.Or(retcode(row), "not known"))
+		text := fmt.Sprintf("%s (attempt %d of %d, retcode %s)", phase, row.Attempt, attempts,
+			cmp.Or(retcode(row), "not known"))
 		if row.Attempt < attempts {
 			text += ": it is tried again"
 		}

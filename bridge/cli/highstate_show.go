@@ -43,13 +43,15 @@ func showHighstate(c *cli.Context, a admin.Admin) error {
 		if h.Other != "" {
 			by = ", " + plain(h.Other)
 		}
-		fmt.Fprintf(c.App.Writer, "%s  job %s%s: %s, %d changed, %d failed\n", plain(h.ID), h.JID, by, plural.Of(h.States, "state"), h.Changed, len(h.Failed))
+		fmt.Fprintf(c.App.Writer, "%s  job %s%s: %s, %d changed, %d failed\n", plain(h.ID), h.JID, by,
+			plural.Of(h.States, "state"), h.Changed, len(h.Failed))
 		if n := len(h.ChangedStates); n > 0 {
 			more := ""
 			if n > shownIDs {
 				more = fmt.Sprintf(" and %d more", n-shownIDs)
 			}
-			fmt.Fprintf(c.App.Writer, "changed: %s%s\n", plain(strings.Join(h.ChangedStates[:min(n, shownIDs)], ", ")), more)
+			fmt.Fprintf(c.App.Writer, "changed: %s%s\n", plain(strings.Join(h.ChangedStates[:min(n, shownIDs)], ", ")),
+				more)
 		}
 		if h.Text != "" {
 			fmt.Fprintf(c.App.Writer, "%s\n", plain(h.Text))

@@ -30,7 +30,8 @@ func historyCommand() *cli.Command {
 		Flags: []cli.Flag{jsonFlag,
 			&cli.StringFlag{Name: "since", Usage: "start at this `TIME`", DefaultText: "1h before --until"},
 			&cli.StringFlag{Name: "until", Usage: "end before this `TIME`", DefaultText: "now"},
-			&cli.StringSliceFlag{Name: "merge", Usage: "add what phoenix history --json printed on another master, from `FILE` or from standard input (-)"}},
+			&cli.StringSliceFlag{Name: "merge",
+				Usage: "add what phoenix history --json printed on another master, from `FILE` or from standard input (-)"}},
 		Action: withStore(performing(showHistory)),
 	}
 }
@@ -67,9 +68,10 @@ func showHistory(c *cli.Context, a admin.Admin) error {
 		fmt.Fprintf(c.App.Writer, "nothing happened from %s to %s\n", admin.Clock(r.Since), admin.Clock(r.Until))
 		return finishHistory(c, a, h)
 	}
-	err = printFitted(c, h.WithoutRepeats(), nil, []string{zone.title("TIME"), "SOURCE", "MINION", "WHAT"}, func(e admin.Event) []any {
-		return []any{zone.at(e.Time), e.Source, e.Minion, describeEvent(e)}
-	}, wrapWhole)
+	err = printFitted(c, h.WithoutRepeats(), nil, []string{zone.title("TIME"), "SOURCE", "MINION", "WHAT"},
+		func(e admin.Event) []any {
+			return []any{zone.at(e.Time), e.Source, e.Minion, describeEvent(e)}
+		}, wrapWhole)
 	if err != nil {
 		return err
 	}
@@ -172,7 +174,8 @@ func pointInTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02"} {
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04",
+		"2006-01-02T15:04", "2006-01-02"} {
 		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
 			return at, nil
 		}

@@ -32,7 +32,9 @@ func identityCommand() *cli.Command {
 				Usage: "share this master's key, and the files of identity.files",
 				Description: "The first master that runs this makes the shared identity, which is never overwritten. On a master\n" +
 					"that has the shared key, --replace-files shares its other files again.",
-				Flags:  []cli.Flag{jsonFlag, dry, &cli.BoolFlag{Name: "replace-files", Usage: "share again the files that differ from the shared ones"}},
+				Flags: []cli.Flag{jsonFlag, dry,
+					&cli.BoolFlag{Name: "replace-files",
+						Usage: "share again the files that differ from the shared ones"}},
 				Action: changeIdentity(importIdentity),
 			},
 			{
@@ -40,7 +42,9 @@ func identityCommand() *cli.Command {
 				Usage: "install the shared key on this master before its first start; if there is none, share its own or a new one",
 				Description: "Never overwrites a different key of this master. Does nothing if the master has the shared key, so it\n" +
 					"can run before each start of salt-master.",
-				Flags:  []cli.Flag{jsonFlag, dry, &cli.BoolFlag{Name: "replace-files", Usage: "overwrite files of identity.files that differ from the shared ones"}},
+				Flags: []cli.Flag{jsonFlag, dry,
+					&cli.BoolFlag{Name: "replace-files",
+						Usage: "overwrite files of identity.files that differ from the shared ones"}},
 				Action: changeIdentity(installIdentity),
 			},
 			rotateCommand(),
@@ -67,7 +71,8 @@ func openIdentity(c *cli.Context) (*identity.Place, *identity.Bucket, error) {
 	if _, err := salt.OpenKeys(master); err != nil {
 		return nil, nil, usageError(fmt.Errorf("salt_config: %w", err))
 	}
-	own, err := identity.Open(identity.Config{PKIDir: master.PKIDir, User: master.User, ID: master.ID, Files: cfg.Identity.Files})
+	own, err := identity.Open(identity.Config{PKIDir: master.PKIDir, User: master.User, ID: master.ID,
+		Files: cfg.Identity.Files})
 	if err != nil {
 		if !errors.Is(err, fs.ErrPermission) {
 			err = usageError(err)
@@ -191,11 +196,13 @@ type changedIdentity struct {
 
 type change func(context.Context, *identity.Bucket, *identity.Place, identity.Options) (identity.Report, error)
 
-func installIdentity(ctx context.Context, b *identity.Bucket, p *identity.Place, o identity.Options) (identity.Report, error) {
+func installIdentity(ctx context.Context, b *identity.Bucket, p *identity.Place,
+	o identity.Options) (identity.Report, error) {
 	return identity.Install(ctx, b, p, o)
 }
 
-func importIdentity(ctx context.Context, b *identity.Bucket, p *identity.Place, o identity.Options) (identity.Report, error) {
+func importIdentity(ctx context.Context, b *identity.Bucket, p *identity.Place,
+	o identity.Options) (identity.Report, error) {
 	return identity.Import(ctx, b, p, o)
 }
 
@@ -208,7 +215,8 @@ func changeIdentity(do change) cli.ActionFunc {
 		if bucket == nil {
 			return usageError(errors.New("identity.bucket is not set: it names the S3 bucket that the masters share"))
 		}
-		r, err := do(c.Context, bucket, own, identity.Options{DryRun: c.Bool("dry-run"), Replace: c.Bool("replace-files")})
+		r, err := do(c.Context, bucket, own,
+			identity.Options{DryRun: c.Bool("dry-run"), Replace: c.Bool("replace-files")})
 		if err != nil {
 			return err
 		}

@@ -36,10 +36,12 @@ func newSharer(t *testing.T, endpoint string) *sharer {
 	}
 	s := &sharer{t: t, pki: filepath.Join(dir, "pki")}
 	cfg := filepath.Join(dir, "master")
-	if err := os.WriteFile(cfg, fmt.Appendf(nil, "user: %s\npki_dir: %s\nid: salt-1\n", u.Username, s.pki), 0o600); err != nil {
+	if err := os.WriteFile(cfg, fmt.Appendf(nil, "user: %s\npki_dir: %s\nid: salt-1\n", u.Username, s.pki),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.args = []string{"--salt-config", cfg, "--identity-endpoint", endpoint, "--identity-region", moto.Region, "--identity-bucket", "masters"}
+	s.args = []string{"--salt-config", cfg, "--identity-endpoint", endpoint, "--identity-region", moto.Region,
+		"--identity-bucket", "masters"}
 	return s
 }
 
@@ -61,7 +63,8 @@ func TestIdentityCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two, stranger := newSharer(t, *cfg.BaseEndpoint), newSharer(t, *cfg.BaseEndpoint), newSharer(t, *cfg.BaseEndpoint)
+	one, two, stranger := newSharer(t, *cfg.BaseEndpoint), newSharer(t, *cfg.BaseEndpoint),
+		newSharer(t, *cfg.BaseEndpoint)
 
 	if code, out, errs := one.run("import"); code != exitNotFound {
 		t.Errorf("import of nothing: %d %s%s", code, out, errs)
@@ -75,15 +78,18 @@ func TestIdentityCommands(t *testing.T) {
 	var made, installed changedIdentity
 	decodeRun(t, one, &made, "install", "--json")
 	decodeRun(t, two, &installed, "install", "--json")
-	if made.Action != "made" || installed.Action != "installed" || made.KeySHA256 != installed.KeySHA256 || len(installed.Files) != 2 {
+	if made.Action != "made" || installed.Action != "installed" || made.KeySHA256 != installed.KeySHA256 ||
+		len(installed.Files) != 2 {
 		t.Errorf("%+v, then %+v", made, installed)
 	}
 	var shown shownIdentity
 	decodeRun(t, two, &shown, "show", "--json")
-	if !shown.Same || shown.Master.MasterFinger != made.MasterFinger || shown.Shared.KeySHA256 != made.KeySHA256 || shown.Object != "s3://masters/phoenix/identity" {
+	if !shown.Same || shown.Master.MasterFinger != made.MasterFinger || shown.Shared.KeySHA256 != made.KeySHA256 ||
+		shown.Object != "s3://masters/phoenix/identity" {
 		t.Errorf("%+v", shown)
 	}
-	if code, out, errs := two.run("show"); code != exitOK || strings.Count(out, made.MasterFinger) != 2 || strings.Contains(out, "DIFFER") {
+	if code, out, errs := two.run("show"); code != exitOK || strings.Count(out, made.MasterFinger) != 2 ||
+		strings.Contains(out, "DIFFER") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 
@@ -147,7 +153,8 @@ func TestFirstMastersRace(t *testing.T) {
 		for i := range racers {
 			r := &racers[i]
 			r.sharer = newSharer(t, *cfg.BaseEndpoint)
-			r.cmd = exec.Command(binary, append([]string{"identity", "install", "--json", "--identity-key", fmt.Sprint("race-", round)}, r.args...)...)
+			r.cmd = exec.Command(binary, append([]string{"identity", "install", "--json", "--identity-key",
+				fmt.Sprint("race-", round)}, r.args...)...)
 			r.cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
 			r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.errs
 			if err := r.cmd.Start(); err != nil {

@@ -67,7 +67,8 @@ func listJobs(c *cli.Context) error {
 				away += p.Master + " "
 			}
 		}
-		t.row(j.JID, j.Function, j.Target, j.User, fmt.Sprintf("%d of %d", j.Returned, max(j.Expected, j.Returned)), len(j.Missing), away)
+		t.row(j.JID, j.Function, j.Target, j.User, fmt.Sprintf("%d of %d", j.Returned, max(j.Expected, j.Returned)),
+			len(j.Missing), away)
 	}
 	return t.flush()
 }
@@ -90,7 +91,8 @@ func showJob(c *cli.Context) error {
 		return printJSON(c.App.Writer, j)
 	}
 	w := c.App.Writer
-	fmt.Fprintf(w, "%s: %s on %s, by %s, %s\n\n", j.JID, plain(j.Function), plain(j.Target), plain(j.User), admin.Clock(j.At))
+	fmt.Fprintf(w, "%s: %s on %s, by %s, %s\n\n", j.JID, plain(j.Function), plain(j.Target), plain(j.User),
+		admin.Clock(j.At))
 	t := newTable(w, "MASTER", "STATE", "ITS MINIONS", "WHY")
 	for _, p := range j.Peers {
 		t.row(p.Master, p.State, p.Minions, p.Why)
@@ -121,13 +123,15 @@ func printRelay(w io.Writer, r *relay.Status) {
 		state += ", but the last one stays here: " + r.Error
 	}
 	fmt.Fprintf(w, "relay: on %s, %s; %s carried, %d published for others, %s came, %d went, %d dropped, %s refused\n",
-		r.Listen, state, plural.Of(r.Carried, "job"), r.Published, plural.Of(r.Returns, "return"), r.Sent, r.Dropped, plural.Of(r.Refused, "connection"))
+		r.Listen, state, plural.Of(r.Carried, "job"), r.Published, plural.Of(r.Returns, "return"), r.Sent, r.Dropped,
+		plural.Of(r.Refused, "connection"))
 	for _, p := range r.Peers {
 		state := "connected"
 		if !p.Connected {
 			state = "NOT connected: " + cmp.Or(p.Error, "not yet tried")
 		}
-		fmt.Fprintf(w, "  %s at %s: %s; seen there last: %s\n", p.Master, p.Address, plain(state), plural.Of(p.Minions, "minion"))
+		fmt.Fprintf(w, "  %s at %s: %s; seen there last: %s\n", p.Master, p.Address, plain(state),
+			plural.Of(p.Minions, "minion"))
 	}
 	if r.Data != "" {
 		fmt.Fprintf(w, "  data of minions is not shared: %s\n", plain(r.Data))
@@ -139,7 +143,8 @@ func printRelay(w io.Writer, r *relay.Status) {
 
 // lostJob says which job did not reach a master, and that it is over if it is.
 func lostJob(l relay.Lost, peers []relay.Peer, now time.Time) string {
-	text := fmt.Sprintf("%s ago job %s (%s) did not reach %s", age(now.Sub(l.At)), l.JID, plain(l.Function), plain(l.Master))
+	text := fmt.Sprintf("%s ago job %s (%s) did not reach %s", age(now.Sub(l.At)), l.JID, plain(l.Function),
+		plain(l.Master))
 	if slices.ContainsFunc(peers, func(p relay.Peer) bool { return p.Master == l.Master && p.Connected }) {
 		text += ", which is connected now"
 	} else {

@@ -22,7 +22,8 @@ func keysCommand() *cli.Command {
 				Usage:     "show this master's keys, and the state of each in Phoenix",
 				ArgsUsage: "[ID | GLOB…]",
 				Flags: []cli.Flag{jsonFlag,
-					&cli.StringFlag{Name: "state", Usage: "only keys in `STATE`: pending, accepted, denied or rejected"}},
+					&cli.StringFlag{Name: "state",
+						Usage: "only keys in `STATE`: pending, accepted, denied or rejected"}},
 				Action: orEmptyFleet(performing(listKeys)),
 			},
 			{

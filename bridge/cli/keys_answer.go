@@ -96,7 +96,8 @@ func (w *answerWait) ping(ctx context.Context, last string) (jid string, err err
 // awaitAnswer waits until the minion of a rebinding that is done answers, and reports
 // whether it did before ctx ended. fault is why it could not be asked the last time. beside
 // is called with each other key that Salt denies, or holds as pending, meanwhile.
-func awaitAnswer(ctx context.Context, a admin.Admin, r *admin.Rebinding, beside func(admin.OtherKey)) (answered bool, fault error) {
+func awaitAnswer(ctx context.Context, a admin.Admin, r *admin.Rebinding,
+	beside func(admin.OtherKey)) (answered bool, fault error) {
 	master, _, client, err := open.Master(a.Config)
 	if err != nil {
 		return false, err
@@ -109,7 +110,8 @@ func awaitAnswer(ctx context.Context, a admin.Admin, r *admin.Rebinding, beside 
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer stop()
-	w := &answerWait{id: r.ID, client: client, started: make(chan struct{}, 1), heard: make(chan struct{}), jids: map[string]bool{}}
+	w := &answerWait{id: r.ID, client: client, started: make(chan struct{}, 1), heard: make(chan struct{}),
+		jids: map[string]bool{}}
 	reading.Go(func() { _ = events.Run(ctx, w) }) // it ends with ctx alone
 	ask, look := time.NewTicker(answerEvery), time.NewTicker(besideEvery)
 	defer ask.Stop()

@@ -40,7 +40,8 @@ func deleteKeys(c *cli.Context) error {
 		err = errors.Join(err, printJSON(c.App.Writer, done))
 	default:
 		for _, k := range done {
-			fmt.Fprintf(c.App.Writer, "%s  %s key deleted, %s%s\n", plain(k.ID), k.State, keyShown(k.Digest), undoDelete(k))
+			fmt.Fprintf(c.App.Writer, "%s  %s key deleted, %s%s\n", plain(k.ID), k.State, keyShown(k.Digest),
+				undoDelete(k))
 		}
 	}
 	return err

@@ -18,9 +18,11 @@ const rebindWait = 2 * time.Minute
 
 var acceptFlags = []cli.Flag{
 	&cli.BoolFlag{Name: "rebind", Usage: "replace the bound key"},
-	&cli.StringFlag{Name: "key-sha256", Usage: "accept only the key with this `DIGEST` of 64 hexadecimal digits (keys list --json); it takes one minion id"},
+	&cli.StringFlag{Name: "key-sha256",
+		Usage: "accept only the key with this `DIGEST` of 64 hexadecimal digits (keys list --json); it takes one minion id"},
 	&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "with --rebind: do not ask for confirmation"},
-	&cli.DurationFlag{Name: "wait", Value: rebindWait, Usage: "with --rebind: wait this long for the minion's next auth request, and for its answer"},
+	&cli.DurationFlag{Name: "wait", Value: rebindWait,
+		Usage: "with --rebind: wait this long for the minion's next auth request, and for its answer"},
 }
 
 // rebindKey replaces the key of one minion: it shows both keys, asks, and ends when the
@@ -89,7 +91,8 @@ func rebindKey(c *cli.Context, a admin.Admin, id string) error {
 func ranAgain(row fleet.Minion, enabled bool, begun func() bool) string {
 	switch {
 	case row.Adopted():
-		return "it was adopted, so no highstate is run; if the machine is empty: phoenix highstate run " + plain(row.SaltID())
+		return "it was adopted, so no highstate is run; if the machine is empty: phoenix highstate run " +
+			plain(row.SaltID())
 	case !enabled:
 		return "no highstate is run (highstate.enabled is false)"
 	case !begun():
@@ -113,7 +116,8 @@ func awaiting(r *admin.Rebinding) string {
 // besides says what to do about another key that comes while the minion is awaited.
 func besides(r *admin.Rebinding, k admin.OtherKey) string {
 	if k.Key == r.Old {
-		return fmt.Sprintf("the former key of %s is %s since %s: %s; the machine that has it still runs: stop it", r.ID, k.State, admin.Clock(k.Since), k.Key)
+		return fmt.Sprintf("the former key of %s is %s since %s: %s; the machine that has it still runs: stop it", r.ID,
+			k.State, admin.Clock(k.Since), k.Key)
 	}
 	return fmt.Sprintf("another key of %s is %s since %s: %s, and bound is now %s; if the machine that you await has that one: phoenix keys accept --rebind --key-sha256 %s %s",
 		r.ID, k.State, admin.Clock(k.Since), k.Key, k.Known, k.Key, r.ID)
@@ -121,7 +125,8 @@ func besides(r *admin.Rebinding, k admin.OtherKey) string {
 
 func notAnswered(c *cli.Context, r *admin.Rebinding, fault error) error {
 	err := fmt.Errorf("await %s: the new key is bound, and the minion has not answered within %v. "+
-		"If it is up, on the machine: systemctl restart salt-minion; then phoenix minions explain %s", r.ID, c.Duration("wait"), r.ID)
+		"If it is up, on the machine: systemctl restart salt-minion; then phoenix minions explain %s", r.ID,
+		c.Duration("wait"), r.ID)
 	if fault != nil {
 		err = fmt.Errorf("%w (it could not be asked: %v)", err, fault)
 	}

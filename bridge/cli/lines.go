@@ -54,7 +54,8 @@ func unbreakable(text string) (parts []string) {
 	for i, word := range words[:len(words)-1] {
 		program := strings.TrimLeft(word, "(")
 		switch {
-		case before != "" && (bare || slices.Contains(groups, before) || strings.HasPrefix(before, "-") || strings.ContainsFunc(word, notLower)):
+		case before != "" && (bare || slices.Contains(groups, before) || strings.HasPrefix(before, "-") ||
+			strings.ContainsFunc(word, notLower)):
 			parts[len(parts)-1] += " " + word
 			bare = bare && (strings.HasPrefix(word, "-") || strings.HasPrefix(before, "-"))
 			before = word

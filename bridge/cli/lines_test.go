@@ -26,11 +26,13 @@ func TestBreakLines(t *testing.T) {
 		{"one two three", 3, 9, []string{"one", "two three"}},
 		{"incomprehensibilities follow", 8, 8, []string{"incomprehensibilities", "follow"}},
 		{"look first: phoenix --config phoenix.yaml minions explain web-1; if the machine was rebuilt: phoenix keys accept --rebind web-1", 30, 30,
-			[]string{"look first:", "phoenix --config phoenix.yaml minions explain web-1;", "if the machine was rebuilt:", "phoenix keys accept --rebind web-1"}},
+			[]string{"look first:", "phoenix --config phoenix.yaml minions explain web-1;",
+				"if the machine was rebuilt:", "phoenix keys accept --rebind web-1"}},
 		{"for each: phoenix keys accept --rebind ID if the accepted key is right", 20, 20,
 			[]string{"for each:", "phoenix keys accept --rebind ID", "if the accepted key", "is right"}},
 		{"phoenix status on salt-1, at noon", 30, 30, []string{"phoenix status on salt-1, at", "noon"}},
-		{"no crontab calls salt-key or runs states in less than an hour", 20, 20, []string{"no crontab calls", "salt-key or runs", "states in less than", "an hour"}},
+		{"no crontab calls salt-key or runs states in less than an hour", 20, 20,
+			[]string{"no crontab calls", "salt-key or runs", "states in less than", "an hour"}},
 		{"remove it (ls -lb /etc/salt/pki) and systemctl restart salt-master", 12, 12,
 			[]string{"remove it", "(ls -lb /etc/salt/pki)", "and", "systemctl restart salt-master"}},
 	} {
@@ -66,13 +68,17 @@ func onTerminal(t *testing.T, print func(c *cli.Context) error) []string {
 // several have a line each.
 func TestDoctorOnATerminal(t *testing.T) {
 	findings := []doctor.Finding{
-		{Severity: doctor.Error, Check: "salt-master", What: "Salt 3008.3, user salt, configuration /etc/salt/master: it does not run, and nobody listens",
-			Why:  "without a running master no minion is served, and there are no keys to decide on",
-			Mend: "systemctl start salt-master # journalctl -u salt-master says why it ended", Commands: []string{"systemctl start salt-master"}},
+		{Severity: doctor.Error, Check: "salt-master",
+			What:     "Salt 3008.3, user salt, configuration /etc/salt/master: it does not run, and nobody listens",
+			Why:      "without a running master no minion is served, and there are no keys to decide on",
+			Mend:     "systemctl start salt-master # journalctl -u salt-master says why it ended",
+			Commands: []string{"systemctl start salt-master"}},
 		{Severity: doctor.Warning, Check: "denied-keys", What: "web-1",
 			Mend: "look first: phoenix --config /srv/phoenix/phoenix.yaml minions explain web-1; if the machine was rebuilt: phoenix --config /srv/phoenix/phoenix.yaml keys accept --rebind web-1"},
-		{Severity: doctor.Note, Check: "shared-key", What: "one key", Mend: "phoenix keys delete web-1 --state pending; phoenix keys delete web-2 --state denied",
-			Commands: []string{"phoenix keys delete web-1 --state pending", "phoenix keys delete web-2 --state denied"}},
+		{Severity: doctor.Note, Check: "shared-key", What: "one key",
+			Mend: "phoenix keys delete web-1 --state pending; phoenix keys delete web-2 --state denied",
+			Commands: []string{"phoenix keys delete web-1 --state pending",
+				"phoenix keys delete web-2 --state denied"}},
 	}
 	lines := onTerminal(t, func(c *cli.Context) error { return printFindings(c, findings) })
 	text := strings.Join(lines, "\n")
@@ -96,7 +102,9 @@ func TestDoctorOnATerminal(t *testing.T) {
 
 func TestMastersCheckOnATerminal(t *testing.T) {
 	n := 4
-	check := &admin.MasterCheck{InstanceID: "salt-1", Verdict: "safe only for minions that have an agent or several masters", Connected: &n, Ready: []string{"salt-2"}, Drain: "draining",
+	check := &admin.MasterCheck{InstanceID: "salt-1",
+		Verdict: "safe only for minions that have an agent or several masters", Connected: &n,
+		Ready: []string{"salt-2"}, Drain: "draining",
 		Why: []string{"4 minions connected: those that have an agent or several masters can move to salt-2, the others wait until it is back",
 			"which have is not known here: after phoenix masters drain salt-1 these leave within 2m, and the others stay connected"}}
 	lines := onTerminal(t, func(c *cli.Context) error { return facts(c.App.Writer, factsOf(check)) })
@@ -130,12 +138,14 @@ func TestMastersCheckOnATerminal(t *testing.T) {
 func TestHistoryOnATerminal(t *testing.T) {
 	a := newAsker(t)
 	var trail bytes.Buffer
-	slog.New(slog.NewJSONHandler(&trail, nil)).Warn("store lost", "err", "the heartbeat does not reach the store: database or disk is full (13) (make room in /var/lib/phoenix)")
+	slog.New(slog.NewJSONHandler(&trail, nil)).Warn("store lost", "err",
+		"the heartbeat does not reach the store: database or disk is full (13) (make room in /var/lib/phoenix)")
 	if err := audit.Append(filepath.Join(a.dir, "audit.log"), trail.Bytes(), audit.MaxFile); err != nil {
 		t.Fatal(err)
 	}
 	lines := onTerminal(t, func(c *cli.Context) error {
-		if code := run(t.Context(), append(slices.Clone(a.args), "history"), c.App.Writer, c.App.Writer); code != exitOK {
+		if code := run(t.Context(), append(slices.Clone(a.args), "history"), c.App.Writer,
+			c.App.Writer); code != exitOK {
 			t.Errorf("exit %d", code)
 		}
 		return nil

@@ -18,7 +18,8 @@ func manCommand() *cli.Command {
 		Usage:  "print the manual page, phoenix(8)",
 		Hidden: true, // for packages: an admin types "man phoenix"
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Usage: "print docs/reference.md instead"},
-			&cli.StringFlag{Name: "doctor", Usage: "print this `FILE`, docs/doctor.md, with its tables of checks generated again"}},
+			&cli.StringFlag{Name: "doctor",
+				Usage: "print this `FILE`, docs/doctor.md, with its tables of checks generated again"}},
 		Action: func(c *cli.Context) error {
 			if path := c.String("doctor"); path != "" {
 				old, err := os.ReadFile(path)
@@ -68,8 +69,9 @@ func manual(app *cli.App) string {
 			}
 		}
 	}
-	b.WriteString(".SH CONFIGURATION\n" + roff("Each key of the file is a flag of every command, too, and a variable: highstate.lease is "+
-		"--highstate-lease and PHOENIX_HIGHSTATE_LEASE. Flags take precedence over variables, and variables over the file.") + "\n")
+	b.WriteString(".SH CONFIGURATION\n" +
+		roff("Each key of the file is a flag of every command, too, and a variable: highstate.lease is "+
+			"--highstate-lease and PHOENIX_HIGHSTATE_LEASE. Flags take precedence over variables, and variables over the file.") + "\n")
 	c := config.Default()
 	for _, s := range c.Settings() {
 		usage, def := s.Describe()

@@ -44,7 +44,8 @@ func mastersCommand() *cli.Command {
 				ArgsUsage: "ID",
 				Description: "Agents remove it from their lists, and other masters take over its claims. This is final for an\n" +
 					"instance: its replacement needs another instance_id. On AWS, AutoScaling reports it, and you need not.",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "force", Usage: "do it even if no other master is ready and has a moving heartbeat"}},
+				Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "force",
+					Usage: "do it even if no other master is ready and has a moving heartbeat"}},
 				Action: withStore(retireMaster),
 			},
 		},
@@ -55,12 +56,17 @@ func listMasters(c *cli.Context, cfg config.Config, store fleet.Store) error {
 	masters, err := newAdmin(c, cfg, store).Masters(c.Context)
 	now, relays := time.Now(), relayStates(c.Context, cfg.Socket)
 	if !c.Bool("wide") {
-		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "HEARTBEAT"}, func(m fleet.Master) []any {
-			return []any{m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, relayState(m, relays), connected(m, cfg.Highstate.Lease, now), seenAgo(m, now)}
-		})
+		return printRows(c, masters, err, []string{"MASTER", "STATE", "ADDRESS", "RELAY", "CONNECTED", "HEARTBEAT"},
+			func(m fleet.Master) []any {
+				return []any{m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, relayState(m, relays),
+					connected(m, cfg.Highstate.Lease, now), seenAgo(m, now)}
+			})
 	}
-	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY", "CONNECTED", "BEATS", "HEARTBEAT"}, func(m fleet.Master) []any {
-		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone, short(m.MasterKeySHA256), relayState(m, relays), connected(m, cfg.Highstate.Lease, now), m.Heartbeat, seenAgo(m, now)}
+	return printRows(c, masters, err, []string{"MASTER", "STATUS", "STATE", "ADDRESS", "ZONE", "KEY", "RELAY",
+		"CONNECTED", "BEATS", "HEARTBEAT"}, func(m fleet.Master) []any {
+		return []any{m.InstanceID, m.Status, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, m.Zone,
+			short(m.MasterKeySHA256), relayState(m, relays), connected(m, cfg.Highstate.Lease, now), m.Heartbeat,
+			seenAgo(m, now)}
 	})
 }
 
@@ -150,7 +156,8 @@ func retireMaster(c *cli.Context, cfg config.Config, store fleet.Store) error {
 		return err
 	}
 	now, err := newAdmin(c, cfg, store).RetireMaster(c.Context, admin.RetireMaster{ID: id, Force: c.Bool("force")})
-	return printMaster(c, now, err, "is retired, which is final for this id: minions leave it, others take its claims over")
+	return printMaster(c, now, err,
+		"is retired, which is final for this id: minions leave it, others take its claims over")
 }
 
 // printMaster prints what became of a master.

@@ -23,7 +23,9 @@ func masters(t *testing.T) (store *sqlite.Store, phoenix func(args ...string) (o
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	for _, id := range []string{"salt-1", "salt-2"} {
-		if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true, Zone: "eu-west-1a"}); err != nil {
+		if _, err := store.Beat(t.Context(),
+			fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true,
+				Zone: "eu-west-1a"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -37,7 +39,8 @@ func masters(t *testing.T) (store *sqlite.Store, phoenix func(args ...string) (o
 // beat has a master beat until the test ends.
 func beat(t *testing.T, store fleet.Store, id string) {
 	for t.Context().Err() == nil {
-		_, _ = store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true, Zone: "eu-west-1a"})
+		_, _ = store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true,
+			Zone: "eu-west-1a"})
 		select {
 		case <-t.Context().Done():
 		case <-time.After(100 * time.Millisecond):
@@ -101,7 +104,8 @@ func TestMastersDrainAndRetire(t *testing.T) {
 	}
 	out, code := phoenix("masters", "list", "--json")
 	var rows []fleet.Master
-	if err := json.Unmarshal([]byte(out), &rows); err != nil || code != exitOK || len(rows) != 2 || rows[0].Zone != "eu-west-1a" {
+	if err := json.Unmarshal([]byte(out), &rows); err != nil || code != exitOK || len(rows) != 2 ||
+		rows[0].Zone != "eu-west-1a" {
 		t.Errorf("exit %d, %v: %s", code, err, out)
 	}
 }
@@ -114,18 +118,21 @@ func TestMasterState(t *testing.T) {
 		state, seen string
 	}{
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(4 * time.Second)}, "ready", "4s ago"},
-		{fleet.Master{Status: fleet.Launch, Ready: true, Draining: true, Connected: 1, Modified: at(0)}, "ready, draining", "0s ago"},
+		{fleet.Master{Status: fleet.Launch, Ready: true, Draining: true, Connected: 1, Modified: at(0)},
+			"ready, draining", "0s ago"},
 		{fleet.Master{Status: fleet.Launch, Ready: true, Draining: true, Modified: at(0)}, "ready, drained", "0s ago"},
 		{fleet.Master{Status: fleet.Launch, Draining: true, Modified: at(0)}, "NOT READY, draining", "0s ago"},
 		{fleet.Master{Status: fleet.Launch, Modified: at(-time.Minute)}, "NOT READY", "now"}, // another clock
-		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(31 * time.Second)}, "STALE, no heartbeat from its bridge", "31s ago"},
+		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(31 * time.Second)},
+			"STALE, no heartbeat from its bridge", "31s ago"},
 		{fleet.Master{Status: fleet.Terminate, Modified: at(time.Hour)}, "terminated", ""},
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(12 * time.Second)}, "ready", "12s ago"},
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: at(13 * time.Second)}, "LATE, was ready", "13s ago"},
 		{fleet.Master{Status: fleet.Launch, Modified: at(13 * time.Second)}, "LATE, was NOT READY", "13s ago"},
 		{fleet.Master{Status: fleet.Launch, Ready: true, Modified: "odd"}, "ready", "odd"},
 	} {
-		if state, seen := masterState(c.row, 30*time.Second, now), seenAgo(c.row, now); state != c.state || seen != c.seen {
+		if state, seen := masterState(c.row, 30*time.Second, now), seenAgo(c.row, now); state != c.state ||
+			seen != c.seen {
 			t.Errorf("%+v: %q, %q; want %q, %q", c.row, state, seen, c.state, c.seen)
 		}
 		c.row.Connected = 7

@@ -22,7 +22,8 @@ var listFilter = []cli.Flag{
 	wideFlag,
 }
 
-var wideFlag = &cli.BoolFlag{Name: "wide", Usage: "show all columns; by default the table is at most 80 characters wide"}
+var wideFlag = &cli.BoolFlag{Name: "wide",
+	Usage: "show all columns; by default the table is at most 80 characters wide"}
 
 // filterMinions keeps the rows that the operands (ids or globs) and --phase name. Unknown
 // are the ids that are named and not there: an error for the end, after all others are
@@ -97,8 +98,10 @@ func isThere(near string) string {
 // reasons.
 func glossary() []terms {
 	phases := terms{title: "Phases"}
-	for _, p := range []decide.Phase{decide.PhaseListed, decide.PhaseAccepted, decide.PhaseRunning, decide.PhaseDone, decide.PhaseFailed,
-		decide.PhaseAdopted, decide.PhaseForeign, decide.PhaseUnlisted, decide.PhaseTerminated, decide.PhaseUnreadable} {
+	for _, p := range []decide.Phase{decide.PhaseListed, decide.PhaseAccepted, decide.PhaseRunning, decide.PhaseDone,
+		decide.PhaseFailed,
+		decide.PhaseAdopted, decide.PhaseForeign, decide.PhaseUnlisted, decide.PhaseTerminated,
+		decide.PhaseUnreadable} {
 		phases.list = append(phases.list, [2]string{string(p), meaning[p]})
 	}
 	rules := terms{title: "Rules, in order of evaluation: the first that applies decides"}

@@ -18,8 +18,10 @@ import (
 const noRun = "none"
 
 var lastRunFlags = []cli.Flag{
-	&cli.BoolFlag{Name: "last-run", Usage: "show the last state run of each minion: function, outcome, age, and failed states"},
-	&cli.StringFlag{Name: "outcome", Usage: "with --last-run: only minions whose last run has this `OUTCOME`: succeeded, failed, or none (none is known)"},
+	&cli.BoolFlag{Name: "last-run",
+		Usage: "show the last state run of each minion: function, outcome, age, and failed states"},
+	&cli.StringFlag{Name: "outcome",
+		Usage: "with --last-run: only minions whose last run has this `OUTCOME`: succeeded, failed, or none (none is known)"},
 }
 
 // lastRunHelp is the part of the help of minions list that is about --last-run.
@@ -41,7 +43,8 @@ func listLastRuns(c *cli.Context, a admin.Admin, rows []fleet.Minion, err error)
 	if !c.Args().Present() && c.String("status") == "" {
 		rows = slices.DeleteFunc(rows, func(r fleet.Minion) bool { return r.Status == fleet.Terminate })
 	}
-	runs := slices.DeleteFunc(a.LastRuns(c.Context, rows), func(r admin.LastRun) bool { return outcome != "" && outcomeOf(r.Run) != outcome })
+	runs := slices.DeleteFunc(a.LastRuns(c.Context, rows),
+		func(r admin.LastRun) bool { return outcome != "" && outcomeOf(r.Run) != outcome })
 	now, columns, fit := time.Now(), []string{"MINION", "FUNCTION", "OUTCOME", "AGE"}, clipped
 	if c.Bool("wide") {
 		columns, fit = append(columns, "JOB"), wrapWhole
@@ -49,7 +52,8 @@ func listLastRuns(c *cli.Context, a admin.Admin, rows []fleet.Minion, err error)
 	return printFitted(c, runs, err, append(columns, "FAILED"), func(r admin.LastRun) []any {
 		cells := []any{r.SaltID(), "", noRun, "", "", ""}
 		if r.Run != nil {
-			cells = []any{r.SaltID(), r.Run.Function, outcomeOf(r.Run), age(now.Sub(r.Run.At)), r.Run.JID, failedStates(r.Run)}
+			cells = []any{r.SaltID(), r.Run.Function, outcomeOf(r.Run), age(now.Sub(r.Run.At)), r.Run.JID,
+				failedStates(r.Run)}
 		}
 		if !c.Bool("wide") {
 			cells = slices.Delete(cells, 4, 5)

@@ -29,7 +29,8 @@ func TestLastRuns(t *testing.T) {
 	jid := salt.NewJID(began, "")
 	ran := func(id string, outcome fleet.Outcome, retcode int) {
 		a.apply(fleet.Add{InstanceID: id}, fleet.Bind{InstanceID: id, KeySHA256: strings.Repeat("a", 64)},
-			fleet.Claim{InstanceID: id, Owner: "salt-2", JID: jid, Attempt: 1}, fleet.Finish{InstanceID: id, JID: jid, Outcome: outcome, Retcode: retcode})
+			fleet.Claim{InstanceID: id, Owner: "salt-2", JID: jid, Attempt: 1},
+			fleet.Finish{InstanceID: id, JID: jid, Outcome: outcome, Retcode: retcode})
 	}
 	ran("web-1", fleet.Succeeded, 0)
 	ran("web-2", fleet.Succeeded, 0)
@@ -43,7 +44,8 @@ func TestLastRuns(t *testing.T) {
 
 	runs := lastrun.New(func(string) bool { return true })
 	returns := func(id, jid string, retcode int, body any, args ...any) {
-		data, err := msgpack.Marshal(map[string]any{"id": id, "jid": jid, "fun": "state.apply", "fun_args": args, "retcode": retcode, "success": retcode == 0, "return": body})
+		data, err := msgpack.Marshal(map[string]any{"id": id, "jid": jid, "fun": "state.apply", "fun_args": args,
+			"retcode": retcode, "success": retcode == 0, "return": body})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +58,8 @@ func TestLastRuns(t *testing.T) {
 	states := map[string]any{}
 	for i := range 5 {
 		name := fmt.Sprintf("a state with a rather long name %d", i)
-		states["file_|-"+name+"_|-/etc/x_|-managed"] = map[string]any{"result": false, "changes": map[string]any{}, "__id__": name}
+		states["file_|-"+name+"_|-/etc/x_|-managed"] = map[string]any{"result": false, "changes": map[string]any{},
+			"__id__": name}
 	}
 	returns("web-1", "20260101000000000009", 2, states)
 	returns("web-4", "20260101000000000008", 0, map[string]any{}, map[string]any{"__kwarg__": true, "test": true})
@@ -76,41 +79,52 @@ func TestLastRuns(t *testing.T) {
 	}()
 	t.Cleanup(func() { stop(); <-done })
 
-	out := a.says(exitOK, "minions list --last-run", "note: shown are runs that the bridge of this machine has read since "+admin.Clock(runs.After("").Since))
+	out := a.says(exitOK, "minions list --last-run",
+		"note: shown are runs that the bridge of this machine has read since "+admin.Clock(runs.After("").Since))
 	for id, want := range map[string]string{
 		"web-1": "state.apply failed 0s 5: a state with a rather long name 0, a state with a rather long name 1, a state with a rather long name 2, …", "web-2": "state.highstate succeeded 3h0m -",
 		"web-3": "state.highstate failed 3h0m ran on salt-2", "web-4": "state.apply succeeded 0s (test)",
 	} {
-		if line := lineOf(out, id); secondsAge.ReplaceAllString(strings.Join(strings.Fields(line)[1:], " "), " 0s ") != want {
+		if line := lineOf(out, id); secondsAge.ReplaceAllString(strings.Join(strings.Fields(line)[1:], " "),
+			" 0s ") != want {
 			t.Errorf("%q, not %q", line, want)
 		}
 	}
 	if strings.Contains(out, "old-1") {
 		t.Errorf("one that is terminated: %s", out)
 	}
-	a.says(exitOK, "minions list --last-run --wide", "5: a state with a rather long name 0, a state with a rather long name 1, a state with a rather long name 2, …")
-	if out := a.says(exitOK, "minions list --last-run --outcome failed web-*"); strings.Count(out, "failed") != 2 || strings.Contains(out, "web-2") {
+	a.says(exitOK, "minions list --last-run --wide",
+		"5: a state with a rather long name 0, a state with a rather long name 1, a state with a rather long name 2, …")
+	if out := a.says(exitOK, "minions list --last-run --outcome failed web-*"); strings.Count(out, "failed") != 2 ||
+		strings.Contains(out, "web-2") {
 		t.Errorf("failed alone: %s", out)
 	}
 	var rows []admin.LastRun
-	if err := json.Unmarshal([]byte(a.says(exitOK, "minions list --last-run --json")), &rows); err != nil || len(rows) != 4 {
+	if err := json.Unmarshal([]byte(a.says(exitOK, "minions list --last-run --json")), &rows); err != nil ||
+		len(rows) != 4 {
 		t.Fatalf("%v: %+v", err, rows)
 	}
 	for _, r := range rows {
 		if r.Since == nil || !r.Since.Equal(runs.After("").Since) {
 			t.Errorf("known since %v", r.Since)
 		}
-		if r.InstanceID == "web-1" && (r.Run == nil || r.Run.Failed != 5 || len(r.Run.Names) != 3 || r.KeySHA256 == "") {
+		if r.InstanceID == "web-1" && (r.Run == nil || r.Run.Failed != 5 || len(r.Run.Names) != 3 ||
+			r.KeySHA256 == "") {
 			t.Errorf("%+v, %+v", r.Minion, r.Run)
 		}
 	}
 	// What the bridge has not seen is in the job cache of this master, of few minions.
-	a.cached("web-2", "20260101000000000077", "state.sls", map[string]any{"return": map[string]any{"test_|-b_|-b_|-nop": map[string]any{"result": false, "changes": map[string]any{}, "__id__": "b"}}, "retcode": 2, "success": false})
-	out = a.says(exitOK, "minions list --last-run web-2", ", or are in the job cache of this master, or were first highstates, of any master")
-	if line := strings.Join(strings.Fields(lineOf(out, "web-2"))[1:], " "); !strings.HasPrefix(line, "state.sls failed ") || !strings.HasSuffix(line, " 1: b") {
+	a.cached("web-2", "20260101000000000077", "state.sls",
+		map[string]any{"return": map[string]any{"test_|-b_|-b_|-nop": map[string]any{"result": false,
+			"changes": map[string]any{}, "__id__": "b"}}, "retcode": 2, "success": false})
+	out = a.says(exitOK, "minions list --last-run web-2",
+		", or are in the job cache of this master, or were first highstates, of any master")
+	if line := strings.Join(strings.Fields(lineOf(out, "web-2"))[1:], " "); !strings.HasPrefix(line,
+		"state.sls failed ") || !strings.HasSuffix(line, " 1: b") {
 		t.Errorf("%q", line)
 	}
-	a.says(exitOK, "minions explain web-2", "last run   state.sls failed ", "job 20260101000000000077, 1 state failed: b")
+	a.says(exitOK, "minions explain web-2", "last run   state.sls failed ",
+		"job 20260101000000000077, 1 state failed: b")
 	a.says(exitUsage, "minions list --outcome failed", "--outcome needs --last-run")
 	a.says(exitUsage, "minions list --last-run --outcome bad", "none of succeeded, failed, none")
 	out = a.says(exitOK, "minions explain web-1", "last run   state.apply failed ")
@@ -124,7 +138,8 @@ func TestLastRuns(t *testing.T) {
 func (a asker) cached(id, jid, fun string, returned map[string]any) {
 	a.t.Helper()
 	folder := filepath.Join(a.dir, "var/cache/salt/master/jobs/00", jid)
-	for name, value := range map[string]any{".load.p": map[string]any{"jid": jid, "fun": fun, "arg": []any{}}, id + "/return.p": returned} {
+	for name, value := range map[string]any{".load.p": map[string]any{"jid": jid, "fun": fun, "arg": []any{}},
+		id + "/return.p": returned} {
 		raw, err := msgpack.Marshal(value)
 		if err == nil {
 			err = os.MkdirAll(filepath.Join(folder, filepath.Dir(name)), 0o755)

@@ -23,8 +23,10 @@ func TestPlaceOfAnAdoptedMinion(t *testing.T) {
 // A key that was deleted by hand is the reason why its minion does not answer.
 func TestKeyDeletedByHandIsTheReason(t *testing.T) {
 	w := &whereabouts{places: map[string]place{
-		"web-3": {ID: "web-3", Why: noAnswer}, "web-4": {ID: "web-4", Last: "salt-1", Why: noAnswer}, "web-5": {ID: "web-5", Master: "salt-2"}}}
-	w.blameKeys([]admin.OtherKey{{ID: "web-3", State: "denied"}, {ID: "web-5"}}, map[string]bool{"web-4": true, "web-5": true, "web-6": true})
+		"web-3": {ID: "web-3", Why: noAnswer}, "web-4": {ID: "web-4", Last: "salt-1", Why: noAnswer},
+		"web-5": {ID: "web-5", Master: "salt-2"}}}
+	w.blameKeys([]admin.OtherKey{{ID: "web-3", State: "denied"}, {ID: "web-5"}},
+		map[string]bool{"web-4": true, "web-5": true, "web-6": true})
 	if why := w.places["web-4"].Why; why != "its key was deleted here by hand (phoenix keys restore web-4)" {
 		t.Error(why)
 	}
@@ -39,12 +41,14 @@ func TestKeyDeletedByHandIsTheReason(t *testing.T) {
 // A master that does not serve is why no minion answers through it.
 func TestNobodyOn(t *testing.T) {
 	now := time.Now()
-	m := fleet.Master{InstanceID: "salt-2", Status: fleet.Launch, Ready: true, Modified: fleet.FormatTime(now.Add(-2 * time.Second))}
+	m := fleet.Master{InstanceID: "salt-2", Status: fleet.Launch, Ready: true,
+		Modified: fleet.FormatTime(now.Add(-2 * time.Second))}
 	if got := nobodyOn(m, 30*time.Second, now); got != "" {
 		t.Errorf("it serves: %s", got)
 	}
 	m.Modified = fleet.FormatTime(now.Add(-5 * time.Minute))
-	if got := nobodyOn(m, 30*time.Second, now); !strings.HasPrefix(got, "salt-2 is STALE") || !strings.Contains(got, "seen 5m0s ago: no minion answers through it") {
+	if got := nobodyOn(m, 30*time.Second, now); !strings.HasPrefix(got, "salt-2 is STALE") ||
+		!strings.Contains(got, "seen 5m0s ago: no minion answers through it") {
 		t.Error(got)
 	}
 }
@@ -70,7 +74,8 @@ func TestNearID(t *testing.T) {
 	ids := []string{"web-1", "web-2", "db-master.example.org", "i-0123456789abcdef0"}
 	for id, want := range map[string]string{
 		"Web-2": "web-2", "web2": "web-2", "wbe-2": "", "web-3": "", "web-22": "", "we-2": "web-2",
-		"db-mastr.exmple.org": "db-master.example.org", "x": "", "": "", "i-0123456789abcdef": "", "i-0123456789abcdeff": "i-0123456789abcdef0",
+		"db-mastr.exmple.org": "db-master.example.org", "x": "", "": "", "i-0123456789abcdef": "",
+		"i-0123456789abcdeff": "i-0123456789abcdef0",
 	} {
 		if got := nearID(id, ids); got != want {
 			t.Errorf("%s: %q, not %q", id, got, want)

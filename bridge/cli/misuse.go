@@ -31,7 +31,8 @@ func tellMisuse(commands []*cli.Command) {
 			do := c.Action
 			c.Action = func(c *cli.Context) error {
 				if c.Args().Present() {
-					return usageError(fmt.Errorf("%s takes no operand, and has been given %q; see %s --help", c.Command.HelpName, c.Args().First(), c.Command.HelpName))
+					return usageError(fmt.Errorf("%s takes no operand, and has been given %q; see %s --help",
+						c.Command.HelpName, c.Args().First(), c.Command.HelpName))
 				}
 				return do(c)
 			}
@@ -53,7 +54,8 @@ func misused(c *cli.Context, err error, _ bool) error {
 	}
 	text := err.Error()
 	if m := unknownFlag.FindStringSubmatch(text); m != nil {
-		return usageError(fmt.Errorf("no flag %s%s; see %s --help", dashed(m[1]), spelling.DidYouMean(nearFlags(c, m[1])), help))
+		return usageError(fmt.Errorf("no flag %s%s; see %s --help", dashed(m[1]),
+			spelling.DidYouMean(nearFlags(c, m[1])), help))
 	}
 	if m := noValue.FindStringSubmatch(text); m != nil {
 		return usageError(fmt.Errorf("flag %s needs a value; see %s --help", dashed(m[1]), help))

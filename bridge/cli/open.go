@@ -73,7 +73,8 @@ func performing(do operation) action {
 }
 
 func newAdmin(c *cli.Context, cfg config.Config, store fleet.Store) admin.Admin {
-	a := admin.Admin{Config: cfg, Store: store, By: userName(), Log: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
+	a := admin.Admin{Config: cfg, Store: store, By: userName(),
+		Log:      slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
 		Progress: func(what string) func() { return progress(c, what) },
 		Warn:     func(text string) { fmt.Fprintln(c.App.ErrWriter, plain(text)) }}
 	if !c.Bool("json") {
@@ -104,7 +105,8 @@ func nameBad(c *cli.Context, bad map[string]error) error {
 	for _, id := range ids[:min(len(ids), maxBadRows)] {
 		fmt.Fprintf(c.App.ErrWriter, "left out: %s\n", plain(describeError(bad[id])))
 	}
-	return markedError{fleet.ErrCorrupt, fmt.Errorf("the store has %s that cannot be decoded; the others are shown above", plural.Of(len(bad), "row"))}
+	return markedError{fleet.ErrCorrupt,
+		fmt.Errorf("the store has %s that cannot be decoded; the others are shown above", plural.Of(len(bad), "row"))}
 }
 
 // printRows prints the rows of a result as JSON or as a table, and then names those
@@ -126,7 +128,8 @@ func printRows[R any](c *cli.Context, rows []R, err error, columns []string, cel
 
 // printFitted is printRows with a last column that is fitted into the width of a terminal:
 // fit returns the lines of a cell.
-func printFitted[R any](c *cli.Context, rows []R, err error, columns []string, cells func(R) []any, fit func(text string, width int) []string) error {
+func printFitted[R any](c *cli.Context, rows []R, err error, columns []string, cells func(R) []any,
+	fit func(text string, width int) []string) error {
 	all := make([][]any, len(rows))
 	for i, row := range rows {
 		all[i] = cells(row)

@@ -29,14 +29,17 @@ func TestAcceptedKeyIsNotTheBoundOne(t *testing.T) {
 	a.beat("salt-1", true, 1)
 	report := service.Report{InstanceID: "salt-1", Ready: true, StoreReached: true}
 	report.Engine.Problem = map[service.ProblemKind]int{service.OtherKey: 1}
-	report.Engine.Problems = []service.Problem{{Minion: "web-1", Kind: service.OtherKey, What: "the accepted key is not the bound one"}}
+	report.Engine.Problems = []service.Problem{{Minion: "web-1", Kind: service.OtherKey,
+		What: "the accepted key is not the bound one"}}
 	serveReport(t, filepath.Join(a.dir, "s"), report)
-	out := a.says(exitOK, "status", "ANOTHER KEY: web-1: another key is accepted since", "phoenix keys delete web-1 --state accepted")
+	out := a.says(exitOK, "status", "ANOTHER KEY: web-1: another key is accepted since",
+		"phoenix keys delete web-1 --state accepted")
 	if strings.Contains(out, "NOT SERVED") {
 		t.Errorf("named twice: %s", out)
 	}
 	a.says(exitFailed, "status --check", "1 id with another key")
-	if out := a.says(exitOK, "minions explain web-1"); !strings.HasPrefix(out, "ATTENTION  another key is accepted since") {
+	if out := a.says(exitOK, "minions explain web-1"); !strings.HasPrefix(out,
+		"ATTENTION  another key is accepted since") {
 		t.Errorf("what needs attention is not the first: %s", out)
 	}
 }
@@ -47,12 +50,15 @@ func TestLockedOutMinion(t *testing.T) {
 	r := newRebuilt(t)
 	putKey(t, r.pki, "minions", "web-1", r.known)
 	out := r.says(exitOK, "minions explain web-1", "decision   leave; the denied key is left to an operator")
-	if !strings.HasPrefix(out, "ATTENTION  another key is denied since") || !strings.Contains(out, "phoenix keys accept --rebind web-1") {
+	if !strings.HasPrefix(out, "ATTENTION  another key is denied since") ||
+		!strings.Contains(out, "phoenix keys accept --rebind web-1") {
 		t.Errorf("what needs attention is not the first: %s", out)
 	}
-	w := &whereabouts{places: map[string]place{"web-1": {ID: "web-1", Why: "it has not answered"}, "web-2": {ID: "web-2", Why: "it has not answered"}}}
+	w := &whereabouts{places: map[string]place{"web-1": {ID: "web-1", Why: "it has not answered"},
+		"web-2": {ID: "web-2", Why: "it has not answered"}}}
 	w.explainSilence(t.Context(), admin.Admin{Config: r.cfg, Store: r.store})
-	if why := w.places["web-1"].Why; !strings.Contains(why, "it has not answered; another key is denied since") || !strings.Contains(why, "explain web-1") {
+	if why := w.places["web-1"].Why; !strings.Contains(why, "it has not answered; another key is denied since") ||
+		!strings.Contains(why, "explain web-1") {
 		t.Errorf("where: %s", why)
 	}
 	if why := w.places["web-2"].Why; why != "it has not answered" {
@@ -70,12 +76,14 @@ func TestAddMinionWhoseKeyWasDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: digest, PublicKey: known})
-	a.says(exitOK, "minions add web-1 web-2", "web-1  listed: the key that is bound to it is accepted when it comes, and no other",
+	a.says(exitOK, "minions add web-1 web-2",
+		"web-1  listed: the key that is bound to it is accepted when it comes, and no other",
 		"web-2  listed: its key is accepted once the minion sends it")
 	report := service.Report{InstanceID: "salt-1"}
 	report.Engine.Problems = []service.Problem{{Minion: "web-1", Kind: service.KeyRemoved, What: "deleted by hand"}}
 	serveReport(t, filepath.Join(a.dir, "s"), report)
-	a.says(exitOK, "minions add web-1 web-2", "web-1  listed, and NOT accepted", "phoenix keys restore web-1", "web-2  listed: its key is accepted once the minion sends it")
+	a.says(exitOK, "minions add web-1 web-2", "web-1  listed, and NOT accepted", "phoenix keys restore web-1",
+		"web-2  listed: its key is accepted once the minion sends it")
 }
 
 // TestMoreProblemsThanStatusNames: status names the first of very many problems, says how
@@ -94,21 +102,25 @@ func TestMoreProblemsThanStatusNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.apply(fleet.Add{InstanceID: id}, fleet.Bind{InstanceID: id, KeySHA256: digest, PublicKey: known})
-		report.Engine.Problems = append(report.Engine.Problems, service.Problem{Minion: id, Kind: service.KeyRemoved, What: "deleted by hand"})
+		report.Engine.Problems = append(report.Engine.Problems,
+			service.Problem{Minion: id, Kind: service.KeyRemoved, What: "deleted by hand"})
 		report.Queue.Held = append(report.Queue.Held, id)
 		other := fmt.Sprintf("db-%02d", i)
 		putKey(t, pki, "minions", other, known)
 		putKey(t, pki, "minions_denied", other, lab.UnknownKey())
 	}
 	for i := range 2 {
-		report.Engine.Problems = append(report.Engine.Problems, service.Problem{Minion: fmt.Sprintf("odd-%d", i), Kind: service.BadKey, What: "cannot be read"})
+		report.Engine.Problems = append(report.Engine.Problems,
+			service.Problem{Minion: fmt.Sprintf("odd-%d", i), Kind: service.BadKey, What: "cannot be read"})
 	}
 	for i := range many * 4 { // with those above more than are examined at a time
 		putKey(t, pki, "minions_denied", fmt.Sprintf("zz-%03d", i), lab.UnknownKey())
 	}
 	serveReport(t, filepath.Join(a.dir, "s"), report)
-	out := a.says(exitOK, "status", "NOT SERVED: web-09: deleted by hand\n", "not served, or odd: 17 more (phoenix status --json names all)\n",
-		"ANOTHER KEY: 15 more (phoenix status --json names all)\n", "ANOTHER KEY: 25 keys not examined, since there are so many (phoenix keys list --state denied)\n",
+	out := a.says(exitOK, "status", "NOT SERVED: web-09: deleted by hand\n",
+		"not served, or odd: 17 more (phoenix status --json names all)\n",
+		"ANOTHER KEY: 15 more (phoenix status --json names all)\n",
+		"ANOTHER KEY: 25 keys not examined, since there are so many (phoenix keys list --state denied)\n",
 		": 25: web-00 ", " web-09 and 15 more (phoenix status --json names all)\n")
 	if strings.Contains(out, "web-10") {
 		t.Errorf("more than fit a screen: %s", out)
@@ -116,13 +128,15 @@ func TestMoreProblemsThanStatusNames(t *testing.T) {
 	all := a.says(exitOK, "status --json", `"other_keys_unread": 25`)
 	denied := a.says(exitOK, "keys list --state denied")
 	for i := range many {
-		for of, text := range map[string]string{fmt.Sprintf(`"minion": "web-%02d"`, i): all, fmt.Sprintf(`"id": "db-%02d"`, i): all, fmt.Sprintf("zz-%03d", i*4): denied} {
+		for of, text := range map[string]string{fmt.Sprintf(`"minion": "web-%02d"`, i): all,
+			fmt.Sprintf(`"id": "db-%02d"`, i): all, fmt.Sprintf("zz-%03d", i*4): denied} {
 			if !strings.Contains(text, of) {
 				t.Errorf("%s is not there: %s", of, text)
 			}
 		}
 	}
-	a.says(exitOK, fmt.Sprintf("minions explain web-%d", many-1), "its key was accepted on this master and then deleted by hand")
+	a.says(exitOK, fmt.Sprintf("minions explain web-%d", many-1),
+		"its key was accepted on this master and then deleted by hand")
 	a.says(exitOK, fmt.Sprintf("minions add web-%d", many-1), "NOT accepted")
 }
 
@@ -146,7 +160,8 @@ func serveReport(t *testing.T, socket string, report service.Report) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- api.Serve(ctx, l, api.Bridge{Invalidate: func([]string) {}, Restore: func([]string) {}, Status: statusOf(report),
+		done <- api.Serve(ctx, l, api.Bridge{Invalidate: func([]string) {}, Restore: func([]string) {},
+			Status:  statusOf(report),
 			Release: func(context.Context) ([]string, error) { return nil, nil }})
 	}()
 	t.Cleanup(func() {

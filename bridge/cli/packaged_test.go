@@ -23,7 +23,8 @@ func TestPackagedConfiguration(t *testing.T) {
 	if n := len(shown.FindAll(text, -1)); n < 15 {
 		t.Fatalf("only %d keys are shown", n)
 	}
-	for what, text := range map[string][]byte{"as it is": text, "with every # taken away": shown.ReplaceAll(text, []byte("$1"))} {
+	for what, text := range map[string][]byte{"as it is": text,
+		"with every # taken away": shown.ReplaceAll(text, []byte("$1"))} {
 		got, err := configOf(t, "--config", writeFile(t, string(text)), "show")
 		// A list that says [] is as empty as none.
 		if err != nil || fmt.Sprintf("%v", got) != fmt.Sprintf("%v", want) {

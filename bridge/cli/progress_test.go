@@ -35,7 +35,8 @@ func TestWhatTakesLongIsTold(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = silent.Close() })
 	term := newTerminal(t, 100, 30)
-	cmd := term.start([]string{"AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y"}, "minions", "list", "--store", "dynamodb:",
+	cmd := term.start([]string{"AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y"}, "minions", "list",
+		"--store", "dynamodb:",
 		"--dynamodb-region", "eu-west-1", "--dynamodb-endpoint", "http://"+silent.Addr().String())
 	term.await("it says what it does, and for how long", func([]string) bool {
 		term.mu.Lock()

@@ -17,7 +17,8 @@ func pruneCommand() *cli.Command {
 		Description: "Bridges do both by themselves: they reduce a terminated minion's row to a tombstone after a day, and delete it\n" +
 			"30 days later. Until then the tombstone prevents a late message from reviving the instance.",
 		Flags: []cli.Flag{jsonFlag,
-			&cli.DurationFlag{Name: "older", Value: fleet.TombstoneAfter, Usage: "reduce the rows of minions that were terminated this long ago"},
+			&cli.DurationFlag{Name: "older", Value: fleet.TombstoneAfter,
+				Usage: "reduce the rows of minions that were terminated this long ago"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show how many rows are due, and change nothing"}},
 		Action: withStore(performing(prune)),
 	}
@@ -33,6 +34,7 @@ func prune(c *cli.Context, a admin.Admin) error {
 	if c.Bool("json") {
 		return cmp.Or(printJSON(c.App.Writer, out), nameBad(c, bad))
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%d reduced, %d deleted, %d terminated are left\n", out.Stripped, out.Deleted, out.Left)
+	_, err = fmt.Fprintf(c.App.Writer, "%d reduced, %d deleted, %d terminated are left\n", out.Stripped,
+		out.Deleted, out.Left)
 	return cmp.Or(err, nameBad(c, bad))
 }

@@ -29,10 +29,12 @@ func newRebuilt(t *testing.T) rebuilt {
 	t.Helper()
 	a := newAsker(t)
 	r := rebuilt{a, filepath.Join(a.dir, "pki"), socketConfig(t), lab.UnknownKey(), lab.UnknownKey(), lab.UnknownKey()}
-	r.cfg.SaltConfig, r.cfg.Socket, r.cfg.Audit.File = filepath.Join(a.dir, "master"), filepath.Join(a.dir, "s"), filepath.Join(a.dir, "audit.log")
+	r.cfg.SaltConfig, r.cfg.Socket, r.cfg.Audit.File = filepath.Join(a.dir, "master"), filepath.Join(a.dir, "s"),
+		filepath.Join(a.dir, "audit.log")
 	putKey(t, r.pki, "minions_denied", "web-1", r.new)
 	putKey(t, r.pki, "minions", "web-2", r.third)
-	a.apply(fleet.Add{InstanceID: "web-1"}, fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.known), PublicKey: r.known})
+	a.apply(fleet.Add{InstanceID: "web-1"},
+		fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.known), PublicKey: r.known})
 	return r
 }
 
@@ -62,7 +64,8 @@ func TestG3_RebindTakesTheKeyThatWasSeen(t *testing.T) {
 	putKey(t, r.pki, "minions_pre", "web-1", r.third) // found before one that was denied
 	ask := func(code int, arguments, want string) {
 		t.Helper()
-		answer, err := operations(t.Context(), api.Request{Operation: "keys.accept", Arguments: json.RawMessage(arguments)})
+		answer, err := operations(t.Context(),
+			api.Request{Operation: "keys.accept", Arguments: json.RawMessage(arguments)})
 		if err != nil || answer.Code != code || !strings.Contains(answer.Error, want) {
 			t.Errorf("%s: %+v, %v", arguments, answer, err)
 		}
@@ -121,11 +124,13 @@ func TestRebindWithoutAnAnswer(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.pki, "minions_denied", "web-1")); err != nil {
 		t.Fatal(err)
 	}
-	r.says(exitAwaited, "keys accept --rebind --yes --wait 1ms web-1", "web-1  bound to the new key", "has not answered within 1ms", "systemctl restart salt-minion", "phoenix minions explain web-1")
+	r.says(exitAwaited, "keys accept --rebind --yes --wait 1ms web-1", "web-1  bound to the new key",
+		"has not answered within 1ms", "systemctl restart salt-minion", "phoenix minions explain web-1")
 	if r.bound() != r.digest(r.new) {
 		t.Errorf("bound is %s", r.bound())
 	}
-	r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.known), PublicKey: r.known, Replaces: r.digest(r.new)})
+	r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.known), PublicKey: r.known,
+		Replaces: r.digest(r.new)})
 	r.says(exitAwaited, "keys accept --rebind --yes --wait 1ms --json web-1", `"answered": false`)
 	r.says(exitFailed, "keys accept --rebind --yes --wait 1ms web-1", "no other key was seen for it within 1ms")
 }
@@ -147,7 +152,8 @@ func TestRebindNamesAThirdKey(t *testing.T) {
 			}
 			putKey(t, r.pki, "minions_denied", "web-1", denied)
 			r.says(exitAwaited, "keys accept --rebind --yes --wait 500ms --key-sha256 "+r.digest(r.new)+" web-1",
-				"(accepted since ", "waiting for web-1 to answer", "key of web-1 is denied since ", r.digest(denied), r.digest(r.new), c.want, "(it could not be asked: event bus is not connected")
+				"(accepted since ", "waiting for web-1 to answer", "key of web-1 is denied since ", r.digest(denied),
+				r.digest(r.new), c.want, "(it could not be asked: event bus is not connected")
 		})
 	}
 }
@@ -158,7 +164,9 @@ func TestRebindSaysWhatItWaitsFor(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.pki, "minions_denied", "web-1")); err != nil {
 		t.Fatal(err)
 	}
-	r.says(exitFailed, "keys accept --rebind --yes --wait 500ms web-1", "waiting for the next auth request of web-1: the machine may be switched on now", "systemctl restart salt-minion")
+	r.says(exitFailed, "keys accept --rebind --yes --wait 500ms web-1",
+		"waiting for the next auth request of web-1: the machine may be switched on now",
+		"systemctl restart salt-minion")
 }
 
 // TestG3_RebindTakesNoReplacedKey: a key that was replaced by a rebind on another master is
@@ -169,7 +177,8 @@ func TestG3_RebindTakesNoReplacedKey(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.pki, "minions_denied", "web-1")); err != nil {
 		t.Fatal(err)
 	}
-	r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.new), PublicKey: r.new, Replaces: r.digest(r.known), Rebound: r.digest(r.known)})
+	r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.new), PublicKey: r.new, Replaces: r.digest(r.known),
+		Rebound: r.digest(r.known)})
 	r.says(exitFailed, "keys accept --rebind --yes --wait 1ms web-1", "no other key was seen for it within 1ms")
 	if r.bound() != r.digest(r.new) {
 		t.Fatalf("bound is %s", r.bound())
@@ -183,7 +192,8 @@ func TestG3_RebindTakesNoReplacedKey(t *testing.T) {
 
 // TestG3_RebindOverAChange: what changed after the keys were shown is not replaced.
 func TestG3_RebindOverAChange(t *testing.T) {
-	for what, want := range map[string]error{"bound": fleet.ErrOtherKey, "unbound": fleet.ErrOtherKey, "accepted": salt.ErrChanged, "denied": salt.ErrChanged} {
+	for what, want := range map[string]error{"bound": fleet.ErrOtherKey, "unbound": fleet.ErrOtherKey,
+		"accepted": salt.ErrChanged, "denied": salt.ErrChanged} {
 		t.Run(what, func(t *testing.T) {
 			r := newRebuilt(t)
 			putKey(t, r.pki, "minions", "web-1", r.known)
@@ -195,7 +205,8 @@ func TestG3_RebindOverAChange(t *testing.T) {
 			keys := map[string]string{"minions": r.known, "minions_denied": r.new}
 			switch what {
 			case "bound":
-				r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.third), PublicKey: r.third, Replaces: r.digest(r.known)})
+				r.apply(fleet.Bind{InstanceID: "web-1", KeySHA256: r.digest(r.third), PublicKey: r.third,
+					Replaces: r.digest(r.known)})
 			case "unbound":
 				r.apply(fleet.Retire{InstanceID: "web-1"}, fleet.Add{InstanceID: "web-1", Revive: true})
 			case "accepted":
@@ -231,7 +242,8 @@ func TestRanAgain(t *testing.T) {
 		enabled, begun bool
 		want           string
 	}{
-		{fleet.RunnerAdopted, true, false, "it was adopted, so no highstate is run; if the machine is empty: phoenix highstate run web-1"},
+		{fleet.RunnerAdopted, true, false,
+			"it was adopted, so no highstate is run; if the machine is empty: phoenix highstate run web-1"},
 		{"", false, false, "no highstate is run (highstate.enabled is false)"},
 		{"", true, false, "its first highstate has not begun (phoenix minions explain web-1)"},
 		{fleet.RunnerRequested, true, true, "its first highstate is run again"},

@@ -29,9 +29,10 @@ func TestCommandsTakeNames(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	client := ec2.NewFromConfig(cfg)
-	started, err := client.RunInstances(t.Context(), &ec2.RunInstancesInput{MinCount: aws.Int32(1), MaxCount: aws.Int32(1), ImageId: aws.String("ami-12c6146b"),
-		TagSpecifications: []types.TagSpecification{{ResourceType: types.ResourceTypeInstance,
-			Tags: []types.Tag{{Key: aws.String("Name"), Value: aws.String("web-1")}}}}})
+	started, err := client.RunInstances(t.Context(),
+		&ec2.RunInstancesInput{MinCount: aws.Int32(1), MaxCount: aws.Int32(1), ImageId: aws.String("ami-12c6146b"),
+			TagSpecifications: []types.TagSpecification{{ResourceType: types.ResourceTypeInstance,
+				Tags: []types.Tag{{Key: aws.String("Name"), Value: aws.String("web-1")}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,8 @@ func TestCommandsTakeNames(t *testing.T) {
 	phoenix := func(into any, args ...string) {
 		t.Helper()
 		var out, errs bytes.Buffer
-		args = append(append([]string{"phoenix"}, args...), "--json", "--store", "sqlite:"+filepath.Join(dir, "fleet.db"), "--salt-config", master,
+		args = append(append([]string{"phoenix"}, args...), "--json", "--store",
+			"sqlite:"+filepath.Join(dir, "fleet.db"), "--salt-config", master,
 			"--id-from", "tag:Name", "--socket", filepath.Join(dir, "none"))
 		if code := run(t.Context(), args, &out, &errs); code != exitOK {
 			t.Fatalf("%v: %d %s", args, code, errs.String())
@@ -86,7 +88,8 @@ func TestCommandsTakeNames(t *testing.T) {
 	var adoptions []admin.Adoption
 	phoenix(&adoptions, "adopt")
 	phoenix(&rows, "minions", "list")
-	if len(adoptions) != 1 || adoptions[0].Outcome != "adopted" || len(rows) != 2 || !strings.Contains(rows[0].InstanceID+rows[1].InstanceID, "db-1") {
+	if len(adoptions) != 1 || adoptions[0].Outcome != "adopted" || len(rows) != 2 ||
+		!strings.Contains(rows[0].InstanceID+rows[1].InstanceID, "db-1") {
 		t.Errorf("adopted %+v; listed %+v", adoptions, rows)
 	}
 	var keys []admin.Key
@@ -96,7 +99,8 @@ func TestCommandsTakeNames(t *testing.T) {
 			t.Errorf("listed %+v", k)
 		}
 	}
-	if _, err := client.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{instance}}); err != nil {
+	if _, err := client.TerminateInstances(t.Context(),
+		&ec2.TerminateInstancesInput{InstanceIds: []string{instance}}); err != nil {
 		t.Fatal(err)
 	}
 	phoenix(&rows, "minions", "retire", "web-1") // which EC2 knows no more: the row says whose it was

@@ -37,12 +37,15 @@ func TestFoldLines(t *testing.T) {
 		{"short\n", 40, "short\n"},
 		{"highstate  one two three four five six seven eight nine\n\nnext\n", 40,
 			"highstate  one two three four five six\n           seven eight nine\n\nnext\n"},
-		{"highstate  one two three four five six seven eight nine\n", 0, "highstate  one two three four five six seven eight nine\n"},
+		{"highstate  one two three four five six seven eight nine\n", 0,
+			"highstate  one two three four five six seven eight nine\n"},
 		// A digest has the space that it needs.
-		{"12:00:00  key accepted key=0123456789012345678901234567890123\n", 40, "12:00:00  key accepted\n  key=0123456789012345678901234567890123\n"},
+		{"12:00:00  key accepted key=0123456789012345678901234567890123\n", 40,
+			"12:00:00  key accepted\n  key=0123456789012345678901234567890123\n"},
 		{"why  attempt 1 failed (phoenix highstate show web-1; phoenix highstate run web-1)\n", 40,
 			"why  attempt 1 failed\n     (phoenix highstate show web-1;\n     phoenix highstate run web-1)\n"},
-		{"no label in this line, which is longer than there is space\n", 40, "no label in this line, which is longer\nthan there is space\n"},
+		{"no label in this line, which is longer than there is space\n", 40,
+			"no label in this line, which is longer\nthan there is space\n"},
 	} {
 		if got := foldLines(test.text, test.width); got != test.want {
 			t.Errorf("%q", got)
@@ -53,8 +56,10 @@ func TestFoldLines(t *testing.T) {
 // The live view is folded, its decisions are cut.
 func TestFolding(t *testing.T) {
 	decision := "  2026-11-27 06:19:42  web-1: key accepted key=0123456789012345678901234567890123"
-	got := folding([]string{"MINIONS  COUNT  MEANING", "", "adopted  1      its key was accepted before Phoenix managed it", decision}, 44)
-	want := []string{"MINIONS  COUNT  MEANING", "", "adopted  1      its key was accepted before", "                Phoenix managed it", decision}
+	got := folding([]string{"MINIONS  COUNT  MEANING", "",
+		"adopted  1      its key was accepted before Phoenix managed it", decision}, 44)
+	want := []string{"MINIONS  COUNT  MEANING", "", "adopted  1      its key was accepted before",
+		"                Phoenix managed it", decision}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}

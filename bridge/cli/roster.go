@@ -19,7 +19,8 @@ func rosterCommand() *cli.Command {
 			"  phoenix roster --grain role:web --user ec2-user > roster; salt-ssh --roster-file roster '*' test.ping",
 		Flags: []cli.Flag{
 			jsonFlag,
-			&cli.StringSliceFlag{Name: "grain", Aliases: []string{"G"}, Usage: "only minions whose grains match `KEY:GLOB`, as for salt -G; if given several times, all must match"},
+			&cli.StringSliceFlag{Name: "grain", Aliases: []string{"G"},
+				Usage: "only minions whose grains match `KEY:GLOB`, as for salt -G; if given several times, all must match"},
 			&cli.StringFlag{Name: "target", Value: "*", Usage: "only minions whose id matches `GLOB`"},
 			&cli.StringFlag{Name: "user", Usage: "the `USER` to log in as (default: salt-ssh's)"},
 			&cli.StringFlag{Name: "host", Usage: "the `GRAIN` that names the host, such as fqdn (default: the address at which others reach it)"},

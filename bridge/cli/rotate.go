@@ -57,12 +57,16 @@ func rotateCommand() *cli.Command {
 			"other. It gives both keys to the minions that are connected here, and waits until all masters have done so.\n" +
 			"Then masters change their key, one at a time: each drains, stops salt-master, installs the new pair, and\n" +
 			"serves again. Last, minions forget the old key. If it is killed, the next run continues at the same step.",
-		Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run", Usage: "show what would be done, and change nothing"},
+		Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "dry-run",
+			Usage: "show what would be done, and change nothing"},
 			&cli.BoolFlag{Name: "start", Usage: "make a new key pair, if no rotation is running"},
 			&cli.DurationFlag{Name: "wait", Value: rotateWait, Usage: "how long to wait for other masters"},
-			&cli.DurationFlag{Name: "drain", Value: rotateDrain, Usage: "how long to wait for minions to leave this master"},
-			&cli.StringFlag{Name: "stop-command", Value: "systemctl stop salt-master", Usage: "the command that stops salt-master"},
-			&cli.StringFlag{Name: "start-command", Value: "systemctl start salt-master && systemctl try-restart phoenix-bridge",
+			&cli.DurationFlag{Name: "drain", Value: rotateDrain,
+				Usage: "how long to wait for minions to leave this master"},
+			&cli.StringFlag{Name: "stop-command", Value: "systemctl stop salt-master",
+				Usage: "the command that stops salt-master"},
+			&cli.StringFlag{Name: "start-command",
+				Value: "systemctl start salt-master && systemctl try-restart phoenix-bridge",
 				Usage: "the command that starts salt-master, and restarts the bridge, so that its relay uses the new key"}},
 		Action: withStore(rotateIdentity),
 	}
@@ -125,7 +129,9 @@ func rotateIdentity(c *cli.Context, cfg config.Config, store fleet.Store) error 
 	// id_pattern says whose keys Phoenix accepts; minions that were accepted before it came
 	// must trust the new key, too.
 	safe := config.Config{IDPattern: config.IDPatternSQLite}
-	r := &rotator{c: c, id: cfg.InstanceID, store: store, config: master, address: strings.TrimPrefix(master.RetEndpoint(), "tcp://"), place: place, bucket: bucket, keys: keys, client: client, jobs: jobs,
+	r := &rotator{c: c, id: cfg.InstanceID, store: store, config: master,
+		address: strings.TrimPrefix(master.RetEndpoint(), "tcp://"), place: place, bucket: bucket, keys: keys,
+		client: client, jobs: jobs,
 		valid: safe.ValidID(), left: autoscaling.Left(master.Interface, master.PublishPort)}
 	if c.Bool("start") && !c.Bool("dry-run") {
 		r.say("a new key pair is made, unless a rotation is under way")
@@ -172,7 +178,8 @@ func (r *rotator) run(ctx context.Context) error {
 
 // look reads how far the rotation is. fresh is the pair that masters are to have.
 func (r *rotator) look(ctx context.Context) (rotatedIdentity, identity.Pair, error) {
-	out := rotatedIdentity{Told: []string{}, Untold: []string{}, Cleared: []string{}, WaitsFor: []string{}, DryRun: r.c.Bool("dry-run")}
+	out := rotatedIdentity{Told: []string{}, Untold: []string{}, Cleared: []string{}, WaitsFor: []string{},
+		DryRun: r.c.Bool("dry-run")}
 	shared, _, err := r.bucket.Get(ctx)
 	if err != nil {
 		return out, identity.Pair{}, err
@@ -189,13 +196,15 @@ func (r *rotator) look(ctx context.Context) (rotatedIdentity, identity.Pair, err
 	if rotation := shared.Rotation; rotation != nil {
 		fresh = rotation.NewKey(shared.Pair)
 		out.OldKeySHA256, out.Turn = rotation.OldDigest(), rotation.Turn
-		out.Told, out.Untold, out.Cleared = append(out.Told, rotation.Distributed...), append(out.Untold, rotation.Unreached...), append(out.Cleared, rotation.Cleared...)
+		out.Told, out.Untold, out.Cleared = append(out.Told, rotation.Distributed...),
+			append(out.Untold, rotation.Unreached...), append(out.Cleared, rotation.Cleared...)
 		if own.Digest != fresh.Digest && own.Digest != out.OldKeySHA256 {
 			return out, fresh, fmt.Errorf("rotate identity: %w: %s, neither the old one nor the new one of the rotation", identity.ErrOtherKey, own.Digest)
 		}
 		r.unreached = rotation.Unreached
 	} else if own.Digest != fresh.Digest {
-		return out, fresh, fmt.Errorf("rotate identity: no rotation is under way, and %w: phoenix identity show", identity.ErrOtherKey)
+		return out, fresh, fmt.Errorf("rotate identity: no rotation is under way, and %w: phoenix identity show",
+			identity.ErrOtherKey)
 	}
 	if shared.Rotation == nil {
 		out.Untold = append(out.Untold, r.unreached...)
@@ -235,7 +244,8 @@ func (r *rotator) print(out rotatedIdentity) error {
 	case out.Over:
 		fmt.Fprintln(w, "no rotation is under way: all masters have this key")
 	case out.Stage == identity.StageDone:
-		fmt.Fprintf(w, "this master is done; the rotation ends when these are: %s\n", plain(strings.Join(out.WaitsFor, ", ")))
+		fmt.Fprintf(w, "this master is done; the rotation ends when these are: %s\n",
+			plain(strings.Join(out.WaitsFor, ", ")))
 	default:
 		fmt.Fprintf(w, "next on this master: %s %s\n", out.Stage, plain(strings.Join(out.WaitsFor, ", ")))
 	}

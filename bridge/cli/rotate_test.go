@@ -15,7 +15,8 @@ func TestMasterIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	if err := closes(t.Context(), address, time.Second); err == nil || !strings.Contains(err.Error(), "--stop-command") {
+	if err := closes(t.Context(), address, time.Second); err == nil ||
+		!strings.Contains(err.Error(), "--stop-command") {
 		t.Errorf("a master that takes connections and answers nothing: %v", err)
 	}
 	l.Close()

@@ -82,7 +82,8 @@ func (r *rotator) takeTurn(ctx context.Context) (alone bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	alone = !slices.ContainsFunc(masters, func(m fleet.Master) bool { return m.InstanceID != r.id && m.Status == fleet.Launch })
+	alone = !slices.ContainsFunc(masters,
+		func(m fleet.Master) bool { return m.InstanceID != r.id && m.Status == fleet.Launch })
 	if !alone && r.answers(ctx) { // else nothing is lost by going on
 		if err := admin.AnotherServes(ctx, r.store, r.id, masters); err != nil {
 			return false, err
@@ -163,7 +164,8 @@ func closes(ctx context.Context, address string, within time.Duration) error {
 // would not notice a --start-command that left the old process running.
 func (r *rotator) serves(ctx context.Context, digest string) error {
 	proof, err := member.New(member.Config{RetEndpoint: r.config.RetEndpoint(), Publish: r.config.PublishAddress(),
-		KeyFolder: filepath.Join(r.config.PKIDir, string(salt.Accepted)), Sessions: filepath.Join(r.config.CacheDir, "sessions"),
+		KeyFolder: filepath.Join(r.config.PKIDir, string(salt.Accepted)),
+		Sessions:  filepath.Join(r.config.CacheDir, "sessions"),
 		MasterKey: func() (string, error) { return digest, nil }})
 	if err != nil {
 		return err
@@ -182,7 +184,8 @@ func (r *rotator) serves(ctx context.Context, digest string) error {
 			}
 		}
 		if time.Now().After(until) {
-			return errors.Join(fmt.Errorf("this master is not ready with the new key after %v: phoenix status says why", serveWithin), last)
+			return errors.Join(fmt.Errorf("this master is not ready with the new key after %v: phoenix status says why",
+				serveWithin), last)
 		}
 		if !retry.Sleep(ctx, leftPoll) {
 			return ctx.Err()

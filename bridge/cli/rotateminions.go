@@ -26,7 +26,8 @@ func (r *rotator) handAndRecord(ctx context.Context, fresh identity.Pair) error 
 	if err != nil {
 		return err
 	}
-	r.say("%d of the %d minions that this master knows have both keys; the others may be connected to other masters", len(reached), len(reached)+len(missed))
+	r.say("%d of the %d minions that this master knows have both keys; the others may be connected to other masters",
+		len(reached), len(reached)+len(missed))
 	_, err = identity.MarkDistributed(ctx, r.bucket, r.id, reached, missed)
 	return err
 }
@@ -74,7 +75,8 @@ func (r *rotator) connected(ctx context.Context, finger string) (ids []string, f
 		if r.valid(id) {
 			ids = append(ids, id)
 		} else {
-			r.note("minion %s gets no job, since its id is none of a host: write the new key to its minion_master.pub", id)
+			r.note("minion %s gets no job, since its id is none of a host: write the new key to its minion_master.pub",
+				id)
 		}
 	}
 	if len(ids) == 0 {
@@ -98,7 +100,8 @@ func (r *rotator) connected(ctx context.Context, finger string) (ids []string, f
 }
 
 // each runs the functions for a folder on the minions that have that one.
-func (r *rotator) each(ctx context.Context, folders map[string][]string, calls func(folder string) []salt.Call) (map[string]any, error) {
+func (r *rotator) each(ctx context.Context, folders map[string][]string,
+	calls func(folder string) []salt.Call) (map[string]any, error) {
 	all := map[string]any{}
 	for _, folder := range slices.Sorted(maps.Keys(folders)) {
 		answers, err := r.jobs.run(ctx, folders[folder], calls(folder)...)
@@ -115,7 +118,8 @@ func (r *rotator) each(ctx context.Context, folders map[string][]string, calls f
 // trust: they take it at their next authentication, without a restart (3006.30, 3008.5).
 // Those that Salt moves to a master with the old key once this one is stopped keep the
 // old one: wait is how long this master has to be stopped for that.
-func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, old string, alone bool) (wait time.Duration, err error) {
+func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, old string,
+	alone bool) (wait time.Duration, err error) {
 	r.say("tell: minions that came since get both keys")
 	if err := r.handAndRecord(ctx, fresh); err != nil {
 		return 0, err
@@ -143,12 +147,14 @@ func (r *rotator) clearOut(ctx context.Context, fresh identity.Pair, old string,
 	if err != nil {
 		return 0, err
 	}
-	movers, wait, err := r.movers(ctx, slices.Concat(slices.Collect(maps.Values(folders))...), withOldKey(masters, r.id, old))
+	movers, wait, err := r.movers(ctx, slices.Concat(slices.Collect(maps.Values(folders))...),
+		withOldKey(masters, r.id, old))
 	if err != nil {
 		return 0, err
 	}
 	for folder, ids := range folders {
-		if folders[folder] = slices.DeleteFunc(ids, func(id string) bool { return movers[id] }); len(folders[folder]) == 0 {
+		if folders[folder] = slices.DeleteFunc(ids,
+			func(id string) bool { return movers[id] }); len(folders[folder]) == 0 {
 			delete(folders, folder)
 		}
 	}

@@ -61,7 +61,8 @@ func withOldKey(masters []fleet.Master, self, old string) map[string]bool {
 
 // movers asks minions how Salt moves them, and returns those that it moves to one of these
 // masters, and how long they need to notice that this one is stopped.
-func (r *rotator) movers(ctx context.Context, ids []string, uris map[string]bool) (movers map[string]bool, wait time.Duration, err error) {
+func (r *rotator) movers(ctx context.Context, ids []string,
+	uris map[string]bool) (movers map[string]bool, wait time.Duration, err error) {
 	if len(ids) == 0 || len(uris) == 0 {
 		return nil, 0, nil
 	}

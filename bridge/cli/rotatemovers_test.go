@@ -10,7 +10,8 @@ import (
 // TestMoversKeepTheOldKey: which minions Salt moves to a master with the old key.
 func TestMoversKeepTheOldKey(t *testing.T) {
 	row := func(id, ip string, port int, key string, change func(m *fleet.Master)) fleet.Master {
-		m := fleet.Master{InstanceID: id, Status: fleet.Launch, IPAddr: ip, RetPort: port, Ready: true, MasterKeySHA256: key}
+		m := fleet.Master{InstanceID: id, Status: fleet.Launch, IPAddr: ip, RetPort: port, Ready: true,
+			MasterKeySHA256: key}
 		if change != nil {
 			change(&m)
 		}

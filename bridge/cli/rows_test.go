@@ -20,7 +20,8 @@ func TestG12BadRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = store.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: "web-1"}, fleet.Add{InstanceID: "web-2"}, fleet.Add{InstanceID: "web-3"},
+	_, err = store.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: "web-1"}, fleet.Add{InstanceID: "web-2"},
+		fleet.Add{InstanceID: "web-3"},
 		fleet.Retire{InstanceID: "web-4"}, fleet.Retire{InstanceID: "web-5"}})
 	for _, id := range []string{"salt-1", "salt-2"} {
 		_, errBeat := store.Beat(t.Context(), fleet.Beat{InstanceID: id, IPAddr: "127.0.0.1"})
@@ -49,22 +50,27 @@ func TestG12BadRows(t *testing.T) {
 				t.Errorf("%s does not show %s:\n%s", c.args, id, &out)
 			}
 		}
-		if code != exitStore || strings.Contains(out.String(), c.bad) || !strings.Contains(errs.String(), `left out: row "`+c.bad+`" is damaged`) {
+		if code != exitStore || strings.Contains(out.String(), c.bad) ||
+			!strings.Contains(errs.String(), `left out: row "`+c.bad+`" is damaged`) {
 			t.Errorf("%s: exit %d\n%s%s", c.args, code, &out, &errs)
 		}
 		code, out, _ = phoenix(append(strings.Fields(c.args), "--json")...)
 		var rows []map[string]any
-		if err := json.Unmarshal(out.Bytes(), &rows); err != nil || code != exitStore || len(rows) != len(strings.Fields(c.good)) {
+		if err := json.Unmarshal(out.Bytes(), &rows); err != nil || code != exitStore ||
+			len(rows) != len(strings.Fields(c.good)) {
 			t.Errorf("%s --json: exit %d, %d rows, %v", c.args, code, len(rows), err)
 		}
 	}
-	if code, out, _ := phoenix("status"); code != exitOK || !strings.Contains(out.String(), `left out: row "web-2"`) || !strings.Contains(out.String(), `left out: row "salt-2"`) || !strings.Contains(out.String(), "salt-1") {
+	if code, out, _ := phoenix("status"); code != exitOK || !strings.Contains(out.String(), `left out: row "web-2"`) ||
+		!strings.Contains(out.String(), `left out: row "salt-2"`) || !strings.Contains(out.String(), "salt-1") {
 		t.Errorf("status: exit %d\n%s", code, &out)
 	}
-	if code, out, errs := phoenix("prune"); code != exitStore || !strings.Contains(out.String(), "1 terminated are left") || !strings.Contains(errs.String(), "web-5") {
+	if code, out, errs := phoenix("prune"); code != exitStore ||
+		!strings.Contains(out.String(), "1 terminated are left") || !strings.Contains(errs.String(), "web-5") {
 		t.Errorf("prune: exit %d\n%s%s", code, &out, &errs)
 	}
-	if code, out, errs := phoenix("minions", "retire", "web-1", "web-2", "web-3"); code != exitStore || strings.Count(out.String(), "retired") != 2 || !strings.Contains(errs.String(), "web-2") {
+	if code, out, errs := phoenix("minions", "retire", "web-1", "web-2", "web-3"); code != exitStore ||
+		strings.Count(out.String(), "retired") != 2 || !strings.Contains(errs.String(), "web-2") {
 		t.Errorf("retire: exit %d\n%s%s", code, &out, &errs)
 	}
 }

@@ -62,8 +62,10 @@ func TestScreenshots(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- api.Serve(ctx, l, api.Bridge{Status: func(bool) any {
-			return service.Report{InstanceID: "salt-1", Started: time.Now().Add(-3 * time.Hour), Ready: true, StoreReached: true,
-				Bus: service.BusReport{Connected: true, Framing: "length", Events: 48_211, Gaps: 1}, Engine: service.Status{Running: running}}
+			return service.Report{InstanceID: "salt-1", Started: time.Now().Add(-3 * time.Hour), Ready: true,
+				StoreReached: true,
+				Bus:          service.BusReport{Connected: true, Framing: "length", Events: 48_211, Gaps: 1},
+				Engine:       service.Status{Running: running}}
 		}})
 	}()
 	t.Cleanup(func() { stop(); <-done })

@@ -112,7 +112,8 @@ func setUp(env *testscript.Env) error {
 		// beats meanwhile.
 		"phoenix.yaml": "store: sqlite:fleet.db\nsalt_config: master\nsocket: bridge.sock\ninstance_id: salt-1\naddress: 10.0.0.1\n" +
 			"highstate: {lease: 1h}\n",
-		"master": fmt.Sprintf("user: %s\nid: salt-1\nroot_dir: %s\npki_dir: pki\nret_port: 1\n", u.Username, env.WorkDir),
+		"master": fmt.Sprintf("user: %s\nid: salt-1\nroot_dir: %s\npki_dir: pki\nret_port: 1\n",
+			u.Username, env.WorkDir),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(env.WorkDir, name), []byte(text), 0o600); err != nil {
@@ -182,7 +183,8 @@ func seedRow(ts *testscript.TestScript, store fleet.Store, words []string) error
 	claim := fleet.Claim{InstanceID: id, Owner: "salt-1", Incarnation: "1", JID: "20260101000000000001", Attempt: 1}
 	switch words[0] {
 	case "master": // ID ADDRESS
-		_, err := store.Beat(ctx, fleet.Beat{InstanceID: id, IPAddr: more[0], Incarnation: "1", Ready: true, Zone: "eu-west-1a"})
+		_, err := store.Beat(ctx, fleet.Beat{InstanceID: id, IPAddr: more[0], Incarnation: "1", Ready: true,
+			Zone: "eu-west-1a"})
 		return err
 	case "serving": // ID ADDRESS CONNECTED MINIONS
 		connected, err := strconv.Atoi(more[1])
@@ -193,7 +195,8 @@ func seedRow(ts *testscript.TestScript, store fleet.Store, words []string) error
 		if err != nil {
 			return err
 		}
-		_, err = store.Beat(ctx, fleet.Beat{InstanceID: id, IPAddr: more[0], Incarnation: "1", Ready: true, Zone: "eu-west-1a", Connected: connected, Minions: minions})
+		_, err = store.Beat(ctx, fleet.Beat{InstanceID: id, IPAddr: more[0], Incarnation: "1", Ready: true,
+			Zone: "eu-west-1a", Connected: connected, Minions: minions})
 		return err
 	case "down": // ID ADDRESS
 		_, err := store.Beat(ctx, fleet.Beat{InstanceID: id, IPAddr: more[0], Incarnation: "1", Connected: 4})
@@ -208,7 +211,8 @@ func seedRow(ts *testscript.TestScript, store fleet.Store, words []string) error
 		if err != nil {
 			return err
 		}
-		return apply(fleet.Add{InstanceID: id, MinionID: id}, fleet.Bind{InstanceID: id, MinionID: id, KeySHA256: digest, PublicKey: text})
+		return apply(fleet.Add{InstanceID: id, MinionID: id},
+			fleet.Bind{InstanceID: id, MinionID: id, KeySHA256: digest, PublicKey: text})
 	case "adopted": // ID FILE
 		digest, err := fleet.KeyDigest([]byte(ts.ReadFile(more[0])))
 		if err != nil {
@@ -248,7 +252,8 @@ func damage(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: damage TABLE ID")
 	}
 	column := map[string]string{"minions": `"group"`, "masters": "zone"}[args[0]]
-	ts.Check(withDatabase(ts.MkAbs("fleet.db"), fmt.Sprintf(`UPDATE %s SET %s = 'spoilt' WHERE instanceid = ?`, args[0], column), args[1]))
+	ts.Check(withDatabase(ts.MkAbs("fleet.db"), fmt.Sprintf(`UPDATE %s SET %s = 'spoilt' WHERE instanceid = ?`, args[0],
+		column), args[1]))
 }
 
 // fakeBridge answers on the socket as a bridge does whose report is in a file, and
@@ -307,14 +312,16 @@ func TestScriptsCoverCommands(t *testing.T) {
 	walk = func(name string, commands []*cli.Command) {
 		for _, c := range commands {
 			name := name + " " + c.Name
-			if walk(name, c.Subcommands); len(c.Subcommands) == 0 && !c.Hidden && !strings.Contains(all.String(), name) {
+			if walk(name, c.Subcommands); len(c.Subcommands) == 0 && !c.Hidden &&
+				!strings.Contains(all.String(), name) {
 				t.Errorf("no script has %q", name)
 			}
 		}
 	}
 	walk("phoenix", newApp(io.Discard, io.Discard).Commands)
 	for _, c := range exitCodes {
-		if c.code != exitOK && elsewhere[c.code] == "" && !strings.Contains(all.String(), fmt.Sprintf("\nexit %d phoenix", c.code)) {
+		if c.code != exitOK && elsewhere[c.code] == "" && !strings.Contains(all.String(),
+			fmt.Sprintf("\nexit %d phoenix", c.code)) {
 			t.Errorf("no script ends with exit code %d", c.code)
 		}
 	}

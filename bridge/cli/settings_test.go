@@ -46,7 +46,8 @@ func TestFlagsWinOverVariablesOverFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.InstanceID != "from-file" || c.Address != "from-variable" || c.Admit != "bound" || c.Highstate.Lease != 23*time.Second {
+	if c.InstanceID != "from-file" || c.Address != "from-variable" || c.Admit != "bound" ||
+		c.Highstate.Lease != 23*time.Second {
 		t.Errorf("got %q %q %q %v", c.InstanceID, c.Address, c.Admit, c.Highstate.Lease)
 	}
 }
@@ -67,7 +68,8 @@ func TestFlagsStandAnywhereAndInEachSpelling(t *testing.T) {
 
 // A fault of the configuration is one line, and exit code 2.
 func TestConfigurationFaults(t *testing.T) {
-	for _, args := range [][]string{{"show", "--config", writeFile(t, "highstate:\n  leas: 30s\n  x: y\n")}, {"show", "--config", "/nowhere/phoenix.yaml"}} {
+	for _, args := range [][]string{{"show", "--config", writeFile(t, "highstate:\n  leas: 30s\n  x: y\n")},
+		{"show", "--config", "/nowhere/phoenix.yaml"}} {
 		_, err := configOf(t, args...)
 		if exitCode(err) != exitUsage || strings.Contains(describeError(err), "\n") {
 			t.Errorf("%v: exit code %d: %v", args, exitCode(err), err)
@@ -76,11 +78,13 @@ func TestConfigurationFaults(t *testing.T) {
 }
 
 func TestListsAndMaps(t *testing.T) {
-	c, err := configOf(t, "show", "--highstate-args", "[a, 1]", "--highstate-kwargs", "{test: true}", "--ready-command", "/bin/true -x")
+	c, err := configOf(t, "show", "--highstate-args", "[a, 1]", "--highstate-kwargs", "{test: true}", "--ready-command",
+		"/bin/true -x")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Highstate.Args) != 2 || c.Highstate.Kwargs["test"] != true || !slices.Equal(c.Ready.Command, []string{"/bin/true", "-x"}) {
+	if len(c.Highstate.Args) != 2 || c.Highstate.Kwargs["test"] != true ||
+		!slices.Equal(c.Ready.Command, []string{"/bin/true", "-x"}) {
 		t.Errorf("got %v %v %v", c.Highstate.Args, c.Highstate.Kwargs, c.Ready.Command)
 	}
 }

@@ -25,7 +25,8 @@ func operate(cfg config.Config, store fleet.Store) func(context.Context, api.Req
 	return func(ctx context.Context, r api.Request) (api.Answer, error) {
 		perform, offered := operations[r.Operation]
 		if !offered {
-			return api.Answer{}, fmt.Errorf("run operation %q: phoenix %s does not offer it on the socket", r.Operation, version)
+			return api.Answer{}, fmt.Errorf("run operation %q: phoenix %s does not offer it on the socket",
+				r.Operation, version)
 		}
 		result, err := perform(ctx, r.Arguments)
 		var answer api.Answer
@@ -37,7 +38,8 @@ func operate(cfg config.Config, store fleet.Store) func(context.Context, api.Req
 		case err != nil:
 			return answer, fmt.Errorf("run operation %q: %w", r.Operation, err)
 		case len(text) > maxAnswer:
-			return api.Answer{Code: exitFailed, Error: fmt.Sprintf("the answer has more than %d MiB", maxAnswer>>20)}, nil
+			return api.Answer{Code: exitFailed, Error: fmt.Sprintf("the answer has more than %d MiB", maxAnswer>>20)},
+				nil
 		case string(text) != "null":
 			answer.Answer = text
 		}
@@ -81,7 +83,8 @@ func translate(args []string) (api.Request, error) {
 		flags, rest = commandLines[name], args[words:]
 	}
 	if flags == nil {
-		return api.Request{}, fmt.Errorf("run command %q: the socket does not offer it", strings.Join(args[:min(2, len(args))], " "))
+		return api.Request{}, fmt.Errorf("run command %q: the socket does not offer it",
+			strings.Join(args[:min(2, len(args))], " "))
 	}
 	arguments, operands := map[string]any{}, []string{}
 	for _, arg := range rest {

@@ -74,7 +74,8 @@ func TestCommandLinesAreOperations(t *testing.T) {
 		}
 		r := api.Request{Operation: strings.ReplaceAll(name, " ", "."), Arguments: json.RawMessage(`{"odd": 1}`)}
 		answer, err := operations(t.Context(), r)
-		if err != nil || answer.Code != exitUsage || answer.Error != `read arguments: json: unknown field "odd"` || answer.Answer != nil {
+		if err != nil || answer.Code != exitUsage || answer.Error != `read arguments: json: unknown field "odd"` ||
+			answer.Answer != nil {
 			t.Errorf("%q: %+v, %v", name, answer, err)
 		}
 	}
@@ -127,7 +128,8 @@ func TestOperationsOfTheSocket(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: answer is no JSON: %q", step.args, answer.Answer)
 		}
-		if answer.Code != step.code || !strings.Contains(string(told)+answer.Error, step.says) || (step.code == exitOK) != (answer.Error == "") {
+		if answer.Code != step.code || !strings.Contains(string(told)+answer.Error, step.says) ||
+			(step.code == exitOK) != (answer.Error == "") {
 			t.Errorf("%s: exit %d: %s %s", step.args, answer.Code, told, answer.Error)
 		}
 		if strings.HasPrefix(answer.Error, "phoenix: ") || strings.Contains(answer.Error, "\n") {
@@ -153,7 +155,9 @@ func TestOperationsAtTheSameTime(t *testing.T) {
 	var all sync.WaitGroup
 	for _, id := range []string{"web-1", "web-2", "web-3", "web-4", "web-5"} {
 		all.Go(func() {
-			answer, err := run(t.Context(), api.Request{Operation: "minions.add", Arguments: json.RawMessage(`{"ids": ["` + id + `"], "group": "g-` + id + `"}`)})
+			answer, err := run(t.Context(),
+				api.Request{Operation: "minions.add",
+					Arguments: json.RawMessage(`{"ids": ["` + id + `"], "group": "g-` + id + `"}`)})
 			var rows []fleet.Minion
 			if err == nil {
 				err = json.Unmarshal(answer.Answer, &rows)
@@ -164,7 +168,8 @@ func TestOperationsAtTheSameTime(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if _, err := run(t.Context(), api.Request{Operation: "bridge"}); err == nil || !strings.Contains(err.Error(), `run operation "bridge": phoenix`) {
+	if _, err := run(t.Context(), api.Request{Operation: "bridge"}); err == nil ||
+		!strings.Contains(err.Error(), `run operation "bridge": phoenix`) {
 		t.Errorf("bridge: %v", err)
 	}
 }

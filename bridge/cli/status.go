@@ -70,7 +70,8 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 	t := newTable(w, "MASTER", "STATE", "ADDRESS", "CONNECTED", "HEARTBEAT")
 	now := time.Now()
 	for _, m := range o.Masters {
-		t.row(m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, connected(m, cfg.Highstate.Lease, now), seenAgo(m, now))
+		t.row(m.InstanceID, masterState(m, cfg.Highstate.Lease, now), m.IPAddr, connected(m, cfg.Highstate.Lease, now),
+			seenAgo(m, now))
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -107,13 +108,15 @@ func printStatus(w io.Writer, cfg config.Config, o *admin.Overview) error {
 		fmt.Fprintf(w, "left out: %d more%s\n", more, allByJSON)
 	}
 	for _, k := range o.OtherKeys[:min(len(o.OtherKeys), shownProblems)] {
-		fmt.Fprintf(w, "ANOTHER KEY: %s: %s (phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s)\n", plain(k.ID), k, plain(k.ID), plain(k.ID), k.State)
+		fmt.Fprintf(w, "ANOTHER KEY: %s: %s (phoenix keys accept --rebind %s, or phoenix keys delete %s --state %s)\n",
+			plain(k.ID), k, plain(k.ID), plain(k.ID), k.State)
 	}
 	if more := len(o.OtherKeys) - shownProblems; more > 0 {
 		fmt.Fprintf(w, "ANOTHER KEY: %d more%s\n", more, allByJSON)
 	}
 	if n := o.OtherKeysUnread; n > 0 {
-		fmt.Fprintf(w, "ANOTHER KEY: %s not examined, since there are so many (phoenix keys list --state denied)\n", plural.Of(n, "key"))
+		fmt.Fprintf(w, "ANOTHER KEY: %s not examined, since there are so many (phoenix keys list --state denied)\n",
+			plural.Of(n, "key"))
 	}
 	if o.Keys != "" {
 		fmt.Fprintf(w, "foreign and unlisted keys were not counted: %s\n", o.Keys)
@@ -132,9 +135,11 @@ func printBreaker(w io.Writer, o *admin.Overview) {
 	if b == nil || !b.Open {
 		return
 	}
-	fmt.Fprintf(w, "NO NEW FIRST HIGHSTATES: the circuit breaker is open: %s (phoenix highstate resume)\n", plain(b.Reason))
+	fmt.Fprintf(w, "NO NEW FIRST HIGHSTATES: the circuit breaker is open: %s (phoenix highstate resume)\n",
+		plain(b.Reason))
 	if b.Opened != "" {
-		fmt.Fprintf(w, "  since %s, by %s; failed: %s\n", plain(stamped(b.Opened)), plain(b.OpenedBy), plain(firstIDs(b.Failed)))
+		fmt.Fprintf(w, "  since %s, by %s; failed: %s\n", plain(stamped(b.Opened)), plain(b.OpenedBy),
+			plain(firstIDs(b.Failed)))
 	}
 	if o.Bridge != nil && o.Bridge.Engine.Halted > 0 {
 		fmt.Fprintf(w, "  minions of this master that wait: %d\n", o.Bridge.Engine.Halted)
@@ -189,7 +194,10 @@ func workOf(e service.Status) string {
 	for _, of := range []struct {
 		n          int
 		noun, rest string
-	}{{e.Waiting, "minion", "to check"}, {e.Running, "first highstate", "under way here"}, {e.Queued, "first highstate", "queued"}, {e.Later, "first highstate", "not begun, or to be tried again (phoenix highstate list)"}, {e.Deletes, "minion", "whose keys are to be deleted"}} {
+	}{{e.Waiting, "minion", "to check"}, {e.Running, "first highstate", "under way here"},
+		{e.Queued, "first highstate", "queued"},
+		{e.Later, "first highstate", "not begun, or to be tried again (phoenix highstate list)"},
+		{e.Deletes, "minion", "whose keys are to be deleted"}} {
 		if of.n > 0 {
 			words = append(words, plural.Of(of.n, of.noun)+" "+of.rest)
 		}
@@ -198,37 +206,6 @@ func workOf(e service.Status) string {
 		return "nothing waits"
 	}
 	return strings.Join(words, ", ")
-}
-
-// shownProblems is as many of a kind as fit a screen.
-const shownProblems = 10
-
-// printProblems names minions that are not served, or odd, while all others are served.
-func printProblems(w io.Writer, e service.Status) {
-	all := 0
-	for kind, n := range e.Problem {
-		if kind != service.OtherKey { // they are listed as other keys
-			all += n
-		}
-	}
-	problems := slices.DeleteFunc(slices.Clone(e.Problems), func(p service.Problem) bool { return p.Kind == service.OtherKey })
-	for _, p := range problems[:min(len(problems), shownProblems)] {
-		fmt.Fprintf(w, "%s: %s: %s\n", problemIs(p.Kind), plain(p.Minion), plain(p.What))
-	}
-	if more := all - shownProblems; more > 0 {
-		fmt.Fprintf(w, "not served, or odd: %d more%s\n", more, allByJSON)
-	}
-}
-
-// problemIs says in words what a problem is for its minion.
-func problemIs(kind service.ProblemKind) string {
-	switch kind {
-	case service.KeyRemoved, service.BadRow, service.BadKey:
-		return "NOT SERVED"
-	case service.Undeletable:
-		return "KEY NOT DELETED"
-	}
-	return "odd"
 }
 
 // printQueue prints the counts of messages and the findings of reconciling.

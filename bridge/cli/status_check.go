@@ -22,7 +22,8 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 	now := time.Now()
 	for _, m := range o.Masters {
 		if m.Status == fleet.Launch && !m.Draining && (admin.Stale(m, cfg.Highstate.Lease, now) || !m.Ready) {
-			why = append(why, fmt.Sprintf("master %s is %s, last heartbeat %s", m.InstanceID, masterState(m, cfg.Highstate.Lease, now), seenAgo(m, now)))
+			why = append(why, fmt.Sprintf("master %s is %s, last heartbeat %s", m.InstanceID,
+				masterState(m, cfg.Highstate.Lease, now), seenAgo(m, now)))
 		}
 	}
 	switch b := o.Bridge; {
@@ -40,7 +41,8 @@ func checkStatus(cfg config.Config, o *admin.Overview) error {
 		why = append(why, plural.Of(n, "id")+" with another key")
 	}
 	if n := notServed(o); n > 0 {
-		why = append(why, plural.Of(n, "minion")+" whose key here was deleted by hand, or cannot be deleted (phoenix status names them)")
+		why = append(why, plural.Of(n, "minion")+
+			" whose key here was deleted by hand, or cannot be deleted (phoenix status names them)")
 	}
 	if n := len(o.BadRows); n > 0 {
 		why = append(why, plural.Of(n, "row")+" that cannot be decoded")

@@ -35,7 +35,8 @@ func storeCommand() *cli.Command {
 				ArgsUsage: "FILE",
 				Description: "The backup is read in full before you are asked to confirm. The replaced store is kept beside it\n" +
 					"under another name. The backup lacks what happened after it was made: docs/backup.md says what to do then.",
-				Flags:  []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask for confirmation"}},
+				Flags: []cli.Flag{jsonFlag, &cli.BoolFlag{Name: "yes", Aliases: []string{"y"},
+					Usage: "do not ask for confirmation"}},
 				Action: withSQLite(restore),
 			},
 		},

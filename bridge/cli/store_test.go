@@ -14,7 +14,8 @@ func TestStoreBackupAndRestore(t *testing.T) {
 	path, file := filepath.Join(dir, "fleet.db"), filepath.Join(dir, "copy.db")
 	phoenix := func(args ...string) (int, string) {
 		var out bytes.Buffer
-		code := run(t.Context(), append([]string{"phoenix", "--config", os.DevNull, "--store", "sqlite:" + path, "--socket", filepath.Join(dir, "s"),
+		code := run(t.Context(), append([]string{"phoenix", "--config", os.DevNull, "--store", "sqlite:" + path,
+			"--socket", filepath.Join(dir, "s"),
 			"--salt-config", filepath.Join(dir, "none")}, args...), &out, &out)
 		return code, out.String()
 	}
@@ -29,8 +30,10 @@ func TestStoreBackupAndRestore(t *testing.T) {
 		{"store backup " + file, exitOK, "is a copy of"},
 		{"store backup " + file, exitFailed, "file already exists"},
 		{"store backup " + dir, exitFailed, "that is a folder: name a file in it"},
-		{"store backup " + filepath.Join(dir, "no", "copy.db"), exitFailed, "there is no folder " + filepath.Join(dir, "no")},
-		{"store restore " + filepath.Join(dir, "none"), exitFailed, "copy " + filepath.Join(dir, "none") + ": no such file or directory; the store is unchanged"},
+		{"store backup " + filepath.Join(dir, "no", "copy.db"), exitFailed,
+			"there is no folder " + filepath.Join(dir, "no")},
+		{"store restore " + filepath.Join(dir, "none"), exitFailed,
+			"copy " + filepath.Join(dir, "none") + ": no such file or directory; the store is unchanged"},
 		{"store restore /etc/hostname", exitFailed, "/etc/hostname is no backup of a store, or a damaged one: "},
 		{"minions retire web-1", exitOK, "retired"},
 		{"store restore " + file, exitUsage, "--yes is needed"},

@@ -210,7 +210,8 @@ func (term *terminal) await(what string, ok func(lines []string) bool) {
 		select {
 		case <-tick.C:
 		case <-end:
-			term.t.Fatalf("%s: not within %v; the screen is\n%s\n%s", what, patience, strings.Join(term.lines(), "\n"), term.scrolled.String())
+			term.t.Fatalf("%s: not within %v; the screen is\n%s\n%s", what, patience, strings.Join(term.lines(), "\n"),
+				term.scrolled.String())
 		}
 	}
 }

@@ -86,7 +86,8 @@ func watchStatus(c *cli.Context, cfg config.Config, store fleet.Store) error {
 
 // snapshots sends what is to be shown: now, and then every so often until the command
 // ends. A slow store holds up neither keys nor resizing.
-func snapshots(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration, decisions int) <-chan []string {
+func snapshots(c *cli.Context, cfg config.Config, store fleet.Store, every time.Duration,
+	decisions int) <-chan []string {
 	out := make(chan []string)
 	go func() {
 		for {

@@ -28,7 +28,8 @@ type folded struct {
 func fold(lines []audit.Line) []folded {
 	var out []folded
 	for _, line := range lines {
-		if n := len(out) - 1; n >= 0 && kind(out[n].last) == kind(line) && line.Time.Sub(out[n].last.Time) <= foldWithin {
+		if n := len(out) - 1; n >= 0 && kind(out[n].last) == kind(line) &&
+			line.Time.Sub(out[n].last.Time) <= foldWithin {
 			f := &out[n]
 			f.last = line
 			f.count++

@@ -37,7 +37,8 @@ func TestFold(t *testing.T) {
 	if len(got) != 5 {
 		t.Fatalf("%d lines", len(got))
 	}
-	for i, want := range []string{"400 times: key accepted rule=bound (web-0, web-1, web-2, …)", "db-1: key accepted rule=listed", "db-1: highstate erred jid=1 retcode=2",
+	for i, want := range []string{"400 times: key accepted rule=bound (web-0, web-1, web-2, …)",
+		"db-1: key accepted rule=listed", "db-1: highstate erred jid=1 retcode=2",
 		"  bridge started master=salt-1", "  2 times: bridge stopped"} {
 		if line := got[i].line(newClock(time.Now())); !strings.HasSuffix(line, want) {
 			t.Errorf("%q, not %q", line, want)
@@ -52,7 +53,8 @@ func TestScroll(t *testing.T) {
 		typed string
 		want  int
 	}{
-		{"j", 1}, {"jj", 3}, {"k", 2}, {"\x1b[B", 3}, {"\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A", 0}, {" ", 9}, {"\x1b[6~", 18}, {"\x1b[5~", 9},
+		{"j", 1}, {"jj", 3}, {"k", 2}, {"\x1b[B", 3}, {"\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A", 0}, {" ", 9}, {"\x1b[6~", 18},
+		{"\x1b[5~", 9},
 		{"G", 90}, {"j", 90}, {"g", 0}, {"x\x1b", 0}, {"j", 0}, {"j", 1},
 	} {
 		for _, key := range []byte(step.typed) {

@@ -28,7 +28,8 @@ func watchedFleet(t *testing.T) (cfg string, store fleet.Store) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "master-1", IPAddr: "192.0.2.1", Incarnation: "a", Ready: true}); err != nil {
+	if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "master-1", IPAddr: "192.0.2.1", Incarnation: "a",
+		Ready: true}); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, store, "web-1")
@@ -38,7 +39,8 @@ func watchedFleet(t *testing.T) (cfg string, store fleet.Store) {
 		t.Fatal(err)
 	}
 	cfg = filepath.Join(dir, "phoenix.yaml")
-	text := fmt.Sprintf("store: sqlite:%s\nsalt_config: %s\nsocket: %s\n", filepath.Join(dir, "fleet.db"), filepath.Join(dir, "none"), filepath.Join(dir, "s"))
+	text := fmt.Sprintf("store: sqlite:%s\nsalt_config: %s\nsocket: %s\n", filepath.Join(dir, "fleet.db"),
+		filepath.Join(dir, "none"), filepath.Join(dir, "s"))
 	if err := os.WriteFile(cfg, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +55,8 @@ func expect(t *testing.T, store fleet.Store, id string) {
 }
 
 func shows(lines []string, words ...string) bool {
-	return slices.ContainsFunc(lines, func(line string) bool { return strings.Join(strings.Fields(line), " ") == strings.Join(words, " ") })
+	return slices.ContainsFunc(lines,
+		func(line string) bool { return strings.Join(strings.Fields(line), " ") == strings.Join(words, " ") })
 }
 
 func showsPart(lines []string, part string) bool {
@@ -68,10 +71,12 @@ func TestStatusIsWatchedInATerminal(t *testing.T) {
 	term := newTerminal(t, 120, 40)
 	cmd := term.start(nil, watch...)
 	term.await("the view", func(lines []string) bool {
-		return shows(lines, "listed", "1", "in the fleet, has not sent an auth request yet") && showsPart(lines, "master-1") &&
+		return shows(lines, "listed", "1", "in the fleet, has not sent an auth request yet") && showsPart(lines,
+			"master-1") &&
 			showsPart(lines, "bridge: none answers") && showsPart(lines, "web-1: key accepted rule=listed")
 	})
-	if first := term.lines()[0]; !strings.HasPrefix(first, "phoenix status on ") || !strings.HasSuffix(first, "every 500ms  q: quit, j k: scroll") {
+	if first := term.lines()[0]; !strings.HasPrefix(first, "phoenix status on ") ||
+		!strings.HasSuffix(first, "every 500ms  q: quit, j k: scroll") {
 		t.Errorf("it begins with %q", first)
 	}
 	expect(t, store, "web-2")
@@ -81,7 +86,8 @@ func TestStatusIsWatchedInATerminal(t *testing.T) {
 
 	term.resize(44, 8)
 	term.await("a small window's view", func(lines []string) bool {
-		return strings.HasPrefix(lines[7], "… ") && strings.HasSuffix(lines[7], " more lines (j, k, space)") && strings.HasPrefix(lines[0], "phoenix status on ")
+		return strings.HasPrefix(lines[7], "… ") && strings.HasSuffix(lines[7], " more lines (j, k, space)") &&
+			strings.HasPrefix(lines[0], "phoenix status on ")
 	})
 	term.press("G")
 	term.await("the end of the view", func(lines []string) bool {
@@ -90,7 +96,8 @@ func TestStatusIsWatchedInATerminal(t *testing.T) {
 	term.press("\x1b[5~g")
 	term.await("its begin", func(lines []string) bool { return showsPart(lines, "phoenix status on ") })
 	term.resize(200, 50)
-	term.await("a large window's view", func(lines []string) bool { return showsPart(lines, "web-1: key accepted rule=listed") })
+	term.await("a large window's view",
+		func(lines []string) bool { return showsPart(lines, "web-1: key accepted rule=listed") })
 	term.mu.Lock()
 	drawn, cleared := term.drawn, term.cleared
 	term.mu.Unlock()
@@ -133,8 +140,10 @@ func TestStatusIsWatchedWithoutATerminal(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			out := &stopping{stop: stop, after: 2}
 			var errs bytes.Buffer
-			code := run(ctx, append([]string{"phoenix", "--config", cfg, "status", "--interval=500ms"}, args...), out, &errs)
-			if code != exitOK || errs.Len() > 0 || strings.ContainsAny(out.got.String(), "\x1b\r") || strings.Count(out.got.String(), "master-1") < 2 {
+			code := run(ctx, append([]string{"phoenix", "--config", cfg, "status", "--interval=500ms"}, args...), out,
+				&errs)
+			if code != exitOK || errs.Len() > 0 || strings.ContainsAny(out.got.String(), "\x1b\r") ||
+				strings.Count(out.got.String(), "master-1") < 2 {
 				t.Errorf("exit %d: %q\n%s", code, &out.got, &errs)
 			}
 		})
@@ -155,7 +164,8 @@ func TestStatusIsWatchedWithoutATerminal(t *testing.T) {
 	for _, args := range []string{"--watch --interval=1ms", "--interval=5s"} {
 		var out, errs bytes.Buffer
 		line := append([]string{"phoenix", "--config", cfg, "status"}, strings.Fields(args)...)
-		if code := run(t.Context(), line, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "--interval") {
+		if code := run(t.Context(), line, &out, &errs); code != exitUsage ||
+			!strings.Contains(errs.String(), "--interval") {
 			t.Errorf("%s: exit %d: %s", args, code, &errs)
 		}
 	}

@@ -26,7 +26,8 @@ const (
 
 // Put is the one call of CloudWatch's API. A client within an interface would bring
 // all of its calls into the binary.
-type Put func(context.Context, *cloudwatch.PutMetricDataInput, ...func(*cloudwatch.Options)) (*cloudwatch.PutMetricDataOutput, error)
+type Put func(context.Context, *cloudwatch.PutMetricDataInput,
+	...func(*cloudwatch.Options)) (*cloudwatch.PutMetricDataOutput, error)
 
 // Values are the values of metrics by their names. Total are counters since the start
 // of the bridge: what is published is their growth since the last call that succeeded.
@@ -92,7 +93,8 @@ func (p *Publisher) publish(ctx context.Context) {
 	now := time.Now()
 	var data []types.MetricDatum
 	add := func(name string, value float64) {
-		data = append(data, types.MetricDatum{MetricName: &name, Value: &value, Timestamp: &now, Unit: types.StandardUnitCount})
+		data = append(data, types.MetricDatum{MetricName: &name, Value: &value, Timestamp: &now,
+			Unit: types.StandardUnitCount})
 	}
 	for name, value := range values.Now {
 		add(name, value)
@@ -107,7 +109,8 @@ func (p *Publisher) publish(ctx context.Context) {
 		func(o *cloudwatch.Options) { o.Retryer = aws.NopRetryer{} })
 	if err != nil {
 		if !p.failing && ctx.Err() != context.Canceled {
-			p.log.Warn("metrics not published; alarms and scaling policies lack them", "namespace", p.namespace, "err", err)
+			p.log.Warn("metrics not published; alarms and scaling policies lack them", "namespace",
+				p.namespace, "err", err)
 		}
 		p.failing = true
 		return

@@ -24,7 +24,8 @@ func TestPublishOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls []map[string]float64
 		answers := map[int]error{1: errors.New("throttled"), 2: errors.New("throttled")}
-		put := func(ctx context.Context, in *cloudwatch.PutMetricDataInput, _ ...func(*cloudwatch.Options)) (*cloudwatch.PutMetricDataOutput, error) {
+		put := func(ctx context.Context, in *cloudwatch.PutMetricDataInput,
+			_ ...func(*cloudwatch.Options)) (*cloudwatch.PutMetricDataOutput, error) {
 			got := map[string]float64{}
 			for _, d := range in.MetricData {
 				got[*d.MetricName] = *d.Value
@@ -103,7 +104,8 @@ func TestRealRequest(t *testing.T) {
 }
 
 func TestCheckNamespace(t *testing.T) {
-	for name, good := range map[string]bool{"Phoenix/phoenix": true, "a": true, "": false, "AWS/EC2": false, "a b": false, "é": false, strings.Repeat("a", 256): false} {
+	for name, good := range map[string]bool{"Phoenix/phoenix": true, "a": true, "": false, "AWS/EC2": false,
+		"a b": false, "é": false, strings.Repeat("a", 256): false} {
 		if err := CheckNamespace(name); (err == nil) != good {
 			t.Errorf("%q: %v", name, err)
 		}

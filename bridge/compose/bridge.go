@@ -105,10 +105,13 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 		"store", cfg.Store, "admit", cfg.Admit, "master", master.RetEndpoint(), "bus", where, "socket", cfg.Socket,
 		"audit", cfg.Audit.File)
 	b.service, err = service.New(engine,
-		fleet.Beat{IPAddr: cfg.Address, Relay: relayAt, Zone: here.Zone, PublishPort: master.PublishPort, RetPort: master.RetPort},
-		service.Parts{Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Prober: client, Bus: events, Inbox: inbox,
-			Checks: checks(cfg), MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) }, Connections: connections(b.connected, left),
-			Counters: counters, Log: log, Decisions: decisions})
+		fleet.Beat{IPAddr: cfg.Address, Relay: relayAt, Zone: here.Zone, PublishPort: master.PublishPort,
+			RetPort: master.RetPort},
+		service.Parts{Store: store, Master: timedMaster{client, counters.Durations}, Keys: keys, Prober: client,
+			Bus: events, Inbox: inbox,
+			Checks: checks(cfg), MasterKey: func() (string, error) { return salt.MasterKeyDigest(master) },
+			Connections: connections(b.connected, left),
+			Counters:    counters, Log: log, Decisions: decisions})
 	if err != nil {
 		return err
 	}
@@ -148,9 +151,11 @@ func Bridge(ctx context.Context, cfg config.Config, store fleet.Store, o Options
 	b.add(func(ctx context.Context) error { return publishMetrics(ctx, cfg, loaded, b.report, b.connected, log) })
 	b.add(func(ctx context.Context) error {
 		Attend(ctx, b.service.LastStep, log) // it serves: what it waits for, status says
-		return api.Serve(ctx, listener, api.Bridge{Invalidate: inbox.Invalidate, Restore: inbox.Restore, Hint: hint(inbox), Runs: lastRuns(cfg, runs),
-			Status: b.status, Release: b.release, Jobs: relayedJobs(b.relay),
-			Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
+		return api.Serve(ctx, listener,
+			api.Bridge{Invalidate: inbox.Invalidate, Restore: inbox.Restore, Hint: hint(inbox),
+				Runs:   lastRuns(cfg, runs),
+				Status: b.status, Release: b.release, Jobs: relayedJobs(b.relay),
+				Operate: o.Operate(cfg, store), Translate: o.Translate, Users: []int{uid}, Log: log})
 	})
 	if err := b.run(ctx); err != nil {
 		return err

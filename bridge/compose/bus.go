@@ -40,7 +40,8 @@ type busOn struct{ *bus.Bus }
 
 func (b busOn) report() service.BusReport {
 	s := b.State()
-	r := service.BusReport{Connected: b.Connected(), Framing: fmt.Sprint(s.Framing), Events: s.Events, Malformed: s.Malformed, Gaps: s.Gaps}
+	r := service.BusReport{Connected: b.Connected(), Framing: fmt.Sprint(s.Framing), Events: s.Events,
+		Malformed: s.Malformed, Gaps: s.Gaps}
 	if s.LastErr != nil {
 		r.Error = s.LastErr.Error()
 	}

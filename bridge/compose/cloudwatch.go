@@ -15,7 +15,8 @@ import (
 
 // publishMetrics publishes what alarms and scaling policies need, until ctx ends. It
 // returns at once where cloudwatch.namespace names nothing.
-func publishMetrics(ctx context.Context, cfg config.Config, loaded aws.Config, report func() service.Report, connected func() (int, error), log *slog.Logger) error {
+func publishMetrics(ctx context.Context, cfg config.Config, loaded aws.Config, report func() service.Report,
+	connected func() (int, error), log *slog.Logger) error {
 	if cfg.CloudWatch.Namespace == "" {
 		return nil
 	}
@@ -25,9 +26,10 @@ func publishMetrics(ctx context.Context, cfg config.Config, loaded aws.Config, r
 			return err
 		}
 	}
-	publisher, err := cloudwatch.New(cfg.CloudWatch.Namespace, awsenv.CloudWatch(cfg, loaded).PutMetricData, func() cloudwatch.Values {
-		return metricValues(report(), connected)
-	}, log)
+	publisher, err := cloudwatch.New(cfg.CloudWatch.Namespace, awsenv.CloudWatch(cfg, loaded).PutMetricData,
+		func() cloudwatch.Values {
+			return metricValues(report(), connected)
+		}, log)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,8 @@ import (
 
 // Engine returns the configuration of the engine, and what it asked AWS on the way.
 // It fills in cfg's instance_id and address.
-func Engine(ctx context.Context, cfg *config.Config, iface string, store fleet.Store, log *slog.Logger) (service.Config, awsenv.Identity, aws.Config, error) {
+func Engine(ctx context.Context, cfg *config.Config, iface string, store fleet.Store,
+	log *slog.Logger) (service.Config, awsenv.Identity, aws.Config, error) {
 	here, err := awsenv.IdentifyMaster(ctx, cfg, iface)
 	if err != nil {
 		return service.Config{}, here, aws.Config{}, err
@@ -81,7 +82,8 @@ func engineConfig(cfg config.Config) (service.Config, error) {
 
 // engineOnAWS sets what only AWS knows: which instance has which minion id, and
 // which key is an instance's own.
-func engineOnAWS(engine *service.Config, cfg config.Config, loaded aws.Config, store fleet.Store, here awsenv.Identity, log *slog.Logger) error {
+func engineOnAWS(engine *service.Config, cfg config.Config, loaded aws.Config, store fleet.Store, here awsenv.Identity,
+	log *slog.Logger) error {
 	names, err := autoscaling.NewNames(cfg.IDFrom, awsenv.EC2(loaded), log)
 	if err != nil {
 		return config.Invalid(fmt.Errorf("id_from: %w", err))
@@ -115,7 +117,8 @@ func halted(engine service.Config) func(context.Context) (bool, error) {
 
 // openQueue returns what reads the queues and the groups; nil if the configuration
 // names neither. c has what only the bridge knows.
-func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, c autoscaling.Config, log *slog.Logger) (*autoscaling.Queue, error) {
+func openQueue(cfg config.Config, loaded aws.Config, store fleet.Store, c autoscaling.Config,
+	log *slog.Logger) (*autoscaling.Queue, error) {
 	c.Queues, c.Groups = cfg.Items()
 	if len(c.Queues)+len(c.Groups) == 0 {
 		return nil, nil

@@ -22,9 +22,11 @@ func TestHintsAreEventsOfTheBus(t *testing.T) {
 		{tag: "salt/minion/web-1/start", data: `{"id": "web-1"}`, wakes: true},
 		{tag: "salt/minion/web-1/start", data: `{"id": "web-2"}`, fault: "tag and data disagree"},
 		{tag: "salt/minion/web-1/start", data: `{"id": 7}`, fault: "no id"},
-		{tag: "salt/job/20260101000000000000/ret/web-1", data: `{"id": "web-1", "jid": "20260101000000000000", "retcode": 0,
+		{tag: "salt/job/20260101000000000000/ret/web-1",
+			data: `{"id": "web-1", "jid": "20260101000000000000", "retcode": 0,
 			"success": true, "fun": "state.highstate", "return": {"a": [1, 2.5, null, "b"]}}`}, // not a job of ours
-		{tag: "salt/job/20260101000000000000/ret/web-1", data: `{"id": "web-1", "jid": "1"}`, fault: "tag and data disagree"},
+		{tag: "salt/job/20260101000000000000/ret/web-1", data: `{"id": "web-1", "jid": "1"}`,
+			fault: "tag and data disagree"},
 		{tag: "salt/auth", data: `{}`, fault: "no id"},
 		{tag: "salt/auth", data: `null`, fault: "malformed"},
 		{tag: "", data: `{"id": "web-1"}`, fault: "its tag is none of"},

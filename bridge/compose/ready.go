@@ -46,7 +46,8 @@ func checks(cfg config.Config) []service.Check {
 		})
 	}
 	saltRun := func(ctx context.Context, answer any, args ...string) error {
-		args = append([]string{"salt-run", "--config-dir=" + filepath.Dir(cfg.SaltConfig), "--log-level=quiet", "--out=json"}, args...)
+		args = append([]string{"salt-run", "--config-dir=" + filepath.Dir(cfg.SaltConfig), "--log-level=quiet",
+			"--out=json"}, args...)
 		out, _, err := runProgram(ctx, args)
 		if err != nil {
 			return err

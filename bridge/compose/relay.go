@@ -18,7 +18,8 @@ import (
 
 // openRelay makes the relay, and gives the address that other masters reach it at;
 // nil and none where none is wanted.
-func openRelay(cfg config.Config, engine service.Config, master salt.Config, client *salt.Master, store fleet.Store, decisions,
+func openRelay(cfg config.Config, engine service.Config, master salt.Config, client *salt.Master,
+	store fleet.Store, decisions,
 	log *slog.Logger) (*relay.Relay, string, error) {
 	keys, sessions := filepath.Join(master.PKIDir, string(salt.Accepted)), filepath.Join(master.CacheDir, "sessions")
 	if cfg.Relay.Listen == "" { // it may have been on, in a bridge that was killed
@@ -53,8 +54,10 @@ func openRelay(cfg config.Config, engine service.Config, master salt.Config, cli
 		return err == nil && info.Mode().IsRegular()
 	}
 	r, err := relay.New(relay.Options{Instance: engine.InstanceID, Incarnation: engine.Incarnation, Listener: listener,
-		All: cfg.Relay.Jobs == config.RelayAll, Member: us, Publisher: client, Masters: store.Masters, MastersIn: engine.PollEvery,
-		Pair: relay.ReadPair(master.PKIDir, master.ID), Cache: cache, Accepted: accepted, Log: log, Decisions: decisions})
+		All: cfg.Relay.Jobs == config.RelayAll, Member: us, Publisher: client, Masters: store.Masters,
+		MastersIn: engine.PollEvery,
+		Pair:      relay.ReadPair(master.PKIDir, master.ID), Cache: cache, Accepted: accepted, Log: log,
+		Decisions: decisions})
 	if err != nil {
 		return nil, "", err
 	}

@@ -16,7 +16,8 @@ import (
 func TestRelayThatIsOffSweeps(t *testing.T) {
 	master := salt.Config{PKIDir: t.TempDir(), CacheDir: t.TempDir()}
 	names := []string{filepath.Join(master.PKIDir, "minions", ".phoenix-relay-0011223344556677"),
-		filepath.Join(master.CacheDir, "sessions", ".phoenix-relay-0011223344556677"), filepath.Join(master.PKIDir, "minions", "web-1")}
+		filepath.Join(master.CacheDir, "sessions", ".phoenix-relay-0011223344556677"),
+		filepath.Join(master.PKIDir, "minions", "web-1")}
 	for _, name := range names {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
@@ -25,7 +26,8 @@ func TestRelayThatIsOffSweeps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, address, err := openRelay(config.Config{}, service.Config{}, master, nil, nil, nil, slog.New(slog.DiscardHandler))
+	r, address, err := openRelay(config.Config{}, service.Config{}, master, nil, nil, nil,
+		slog.New(slog.DiscardHandler))
 	if r != nil || address != "" || err != nil {
 		t.Fatal(r, address, err)
 	}

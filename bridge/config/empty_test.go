@@ -44,21 +44,26 @@ func TestEmptyValues(t *testing.T) {
 		for _, text := range []string{"", "null", "~", `""`, `" "`, "[]", "{}", `[""]`} {
 			c, err := load(t, inFile(s.Key, text))
 			check(s.Key+": "+text, c, err, s.Key)
-			if unset := text == "" || text == "null" || text == "~"; unset && (err != nil || !reflect.DeepEqual(value(&c, s.Key), value(&defaults, s.Key))) {
+			if unset := text == "" || text == "null" ||
+				text == "~"; unset && (err != nil || !reflect.DeepEqual(value(&c, s.Key), value(&defaults, s.Key))) {
 				t.Errorf("%s: %s is %v, %v, not its default", s.Key, text, value(&c, s.Key), err)
 			}
 		}
 		for _, text := range []string{"", " "} {
-			c, err := Load(Source{Path: "/dev/null", Flag: unset, Variable: func(name string) (string, bool) { return text, name == s.Variable() }})
+			c, err := Load(Source{Path: "/dev/null", Flag: unset,
+				Variable: func(name string) (string, bool) { return text, name == s.Variable() }})
 			check(s.Variable()+"="+text, c, err, s.Variable())
-			c, err = Load(Source{Path: "/dev/null", Variable: unset, Flag: func(name string) (string, bool) { return text, name == s.Flag() }})
+			c, err = Load(Source{Path: "/dev/null", Variable: unset,
+				Flag: func(name string) (string, bool) { return text, name == s.Flag() }})
 			check("--"+s.Flag()+" "+text, c, err, "--"+s.Flag())
 		}
 	}
 	if c, err := load(t, "agent:\n  follow:\n"); err != nil || c.Agent.Follow != "" {
 		t.Errorf("agent.follow without a value: %q, %v", c.Agent.Follow, err)
 	}
-	if _, err := load(t, "socket: ''\n"); err == nil || !strings.Contains(err.Error(), "line 1: socket: \"\" is empty (leave it out for the default, /run/phoenix/bridge.sock)") {
+	if _, err := load(t, "socket: ''\n"); err == nil ||
+		!strings.Contains(err.Error(),
+			"line 1: socket: \"\" is empty (leave it out for the default, /run/phoenix/bridge.sock)") {
 		t.Errorf("an empty socket: %v", err)
 	}
 }

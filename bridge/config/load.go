@@ -90,7 +90,8 @@ func walk(node *yaml.Node, prefix string, known map[string]Setting) error {
 		return nil // a section with all its keys commented out
 	}
 	if node.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: %s is not a map", node.Line, strings.TrimSpace("configuration "+strings.TrimSuffix(prefix, ".")))
+		return fmt.Errorf("line %d: %s is not a map", node.Line,
+			strings.TrimSpace("configuration "+strings.TrimSuffix(prefix, ".")))
 	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, value := node.Content[i], node.Content[i+1]

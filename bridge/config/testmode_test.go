@@ -13,8 +13,9 @@ func TestHighstateKwargs(t *testing.T) {
 		kwargs   map[string]any
 		want     map[string]any
 	}{
-		"nothing is set":        {"state.highstate", nil, nil, map[string]any{"test": false}},
-		"other arguments":       {"state.apply", []any{"web"}, map[string]any{"queue": true}, map[string]any{"queue": true, "test": false}},
+		"nothing is set": {"state.highstate", nil, nil, map[string]any{"test": false}},
+		"other arguments": {"state.apply", []any{"web"}, map[string]any{"queue": true},
+			map[string]any{"queue": true, "test": false}},
 		"a dry run":             {"state.highstate", nil, map[string]any{"test": true}, map[string]any{"test": true}},
 		"in capitals":           {"state.highstate", nil, map[string]any{"Test": true}, map[string]any{"Test": true}},
 		"left to the minion":    {"state.highstate", nil, map[string]any{"test": nil}, map[string]any{"test": nil}},

@@ -57,7 +57,8 @@ func (c *Config) Validate() error {
 	if _, err := regexp.Compile(c.IDPattern); err != nil {
 		fault("id_pattern", "%v", err)
 	}
-	for key, items := range map[string][]string{"sqs.queues": c.SQS.Queues, "autoscaling.groups": c.AutoScaling.Groups} {
+	for key, items := range map[string][]string{"sqs.queues": c.SQS.Queues,
+		"autoscaling.groups": c.AutoScaling.Groups} {
 		for _, text := range items {
 			if _, err := autoscaling.ParseItem(text); err != nil {
 				fault(key, "%v", err)

@@ -42,7 +42,8 @@ func (p Breaker) Off() bool { return p.Last == 0 }
 // it is another one. A minion counts once, by how its highstate last ended, so that one
 // whose attempts all fail opens no breaker, and a result that is recorded twice counts
 // once. The record of an open breaker stays as it was when it opened.
-func (p Breaker) Record(b fleet.Breaker, results []fleet.BreakerResult, master string, now time.Time) (next fleet.Breaker, changed bool) {
+func (p Breaker) Record(b fleet.Breaker, results []fleet.BreakerResult, master string,
+	now time.Time) (next fleet.Breaker, changed bool) {
 	if p.Off() || b.Open() {
 		return b, false
 	}
@@ -56,7 +57,8 @@ func (p Breaker) Record(b fleet.Breaker, results []fleet.BreakerResult, master s
 		last = last[max(len(last)-p.Last, 0):]
 		if failed := countFailed(last); failed >= p.Failed {
 			b.Opened, b.OpenedBy = fleet.FormatTime(now), master
-			b.Reason = fmt.Sprintf("the first highstates of %d of the last %d minions failed (highstate.breaker %d/%d)", failed, len(last), p.Failed, p.Last)
+			b.Reason = fmt.Sprintf("the first highstates of %d of the last %d minions failed (highstate.breaker %d/%d)",
+				failed, len(last), p.Failed, p.Last)
 			break
 		}
 	}

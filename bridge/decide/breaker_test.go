@@ -15,7 +15,8 @@ func TestParseBreaker(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "5", "/", "5/", "/10", "0/10", "6/5", "-1/5", "5/101", "x/y", "5/10/15", "0/0", " 5/10"} {
+	for _, text := range []string{"", "5", "/", "5/", "/10", "0/10", "6/5", "-1/5", "5/101", "x/y", "5/10/15",
+		"0/0", " 5/10"} {
 		if got, err := ParseBreaker(text); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
@@ -51,7 +52,8 @@ func TestBreakerRecord(t *testing.T) {
 		opened, writes := 0, int64(0)
 		for i, r := range c.results {
 			letter := string(r)
-			result := fleet.BreakerResult{InstanceID: strings.ToLower(letter), JID: fmt.Sprint(i), Failed: letter == strings.ToLower(letter)}
+			result := fleet.BreakerResult{InstanceID: strings.ToLower(letter), JID: fmt.Sprint(i),
+				Failed: letter == strings.ToLower(letter)}
 			next, changed := c.policy.Record(b, []fleet.BreakerResult{result}, "m1", noon)
 			if changed {
 				writes++
@@ -72,7 +74,8 @@ func TestBreakerRecord(t *testing.T) {
 			}
 		}
 		if opened != c.opensAt || kept != c.last || b.Version != writes {
-			t.Errorf("%v %s: opened at %d, keeps %s, version %d after %d writes; want %d, %s", c.policy, c.results, opened, kept, b.Version, writes, c.opensAt, c.last)
+			t.Errorf("%v %s: opened at %d, keeps %s, version %d after %d writes; want %d, %s", c.policy, c.results,
+				opened, kept, b.Version, writes, c.opensAt, c.last)
 		}
 		if b.Open() && (b.Reason == "" || b.OpenedBy != "m1" || b.Opened != fleet.FormatTime(noon)) {
 			t.Errorf("%v %s: %+v", c.policy, c.results, b)
@@ -114,16 +117,21 @@ func TestBreakerHalts(t *testing.T) {
 		closed Act
 	}{
 		{"new", row(nil), Unseen, nil, Halt, Take},
-		{"next attempt", row(func(m *fleet.Minion) { m.ClaimState, m.ClaimJID, m.Attempt = fleet.Failed, "A", 1 }), Unseen, nil, Halt, Take},
+		{"next attempt", row(func(m *fleet.Minion) { m.ClaimState, m.ClaimJID, m.Attempt = fleet.Failed, "A", 1 }),
+			Unseen, nil, Halt, Take},
 		{"asked for", row(requested), Unseen, nil, Take, Take},
-		{"claimed, not published", claimed("m1", nil), Unseen, func(c *HighstateView) { c.Taken = TakenNew }, Halt, Publish},
-		{"asked for, claimed", claimed("m1", requested), Unseen, func(c *HighstateView) { c.Taken = TakenNew }, Publish, Publish},
+		{"claimed, not published", claimed("m1", nil), Unseen, func(c *HighstateView) { c.Taken = TakenNew },
+			Halt, Publish},
+		{"asked for, claimed", claimed("m1", requested), Unseen, func(c *HighstateView) { c.Taken = TakenNew },
+			Publish, Publish},
 		{"not known to the minion", claimed("m1", nil), Unseen, func(c *HighstateView) {
 			c.Taken, c.Published, c.Unknowns, c.Asks = TakenNew, noon.Add(-time.Minute), unknownsToAct, 3
 		}, Halt, Publish},
-		{"runs", claimed("m1", nil), Unseen, func(c *HighstateView) { c.Taken, c.Published = TakenNew, noon }, Wait, Wait},
+		{"runs", claimed("m1", nil), Unseen, func(c *HighstateView) { c.Taken, c.Published = TakenNew, noon }, Wait,
+			Wait},
 		{"its owner is gone", claimed("m2", nil), Stopped, nil, Take, Take},
-		{"returned", claimed("m1", nil), Unseen, func(c *HighstateView) { c.Ended = &Ended{JID: "A", Outcome: fleet.Erred} }, Finish, Finish},
+		{"returned", claimed("m1", nil), Unseen,
+			func(c *HighstateView) { c.Ended = &Ended{JID: "A", Outcome: fleet.Erred} }, Finish, Finish},
 	} {
 		view := HighstateView{Accepted: true, ConnectedAt: noon}
 		view.UpdateRow(c.row, noon.Add(-time.Minute))

@@ -52,11 +52,13 @@ func resolve(self Self, c HighstateView, now time.Time) Step {
 		return Step{Act: Trace, Reason: "the minion does not run it: it is asked whether it has ended"}
 	case c.NoCache:
 		// It does not run, and whether it ran is not known: never publish it again.
-		return wait(now.Add(rereadEvery), fmt.Sprintf("whether and how it ended is not known: the minion's cache_jobs is off (phoenix highstate run --force %s)", c.Row.SaltID()))
+		return wait(now.Add(rereadEvery),
+			fmt.Sprintf("whether and how it ended is not known: the minion's cache_jobs is off (phoenix highstate run --force %s)", c.Row.SaltID()))
 	case c.Unknowns >= unknownsToAct && !c.Resent:
 		return publish("the minion does not know its jid: it was not connected")
 	case c.Unknowns >= unknownsToAct:
-		return Step{Act: Finish, Reason: "the minion lost the job", Ended: Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
+		return Step{Act: Finish, Reason: "the minion lost the job",
+			Ended: Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
 	}
 	if at := c.askAt(); now.Before(at) {
 		if c.Doubled {
@@ -95,13 +97,15 @@ func claimedByPeer(self Self, owner Liveness, c HighstateView, now time.Time) St
 		case c.Unknowns >= unknownsToAct && !c.NoCache && c.SentAs == "" && !self.halts(c.Row):
 			// Its owner would have published by now, or asked. It cannot if the minion's
 			// key is not accepted there any more (salt-key -d), or if it lost the minion.
-			return Step{Act: Take, Reason: r.ClaimOwner + " has claimed it for long, and the minion does not know the job"}
+			return Step{Act: Take, Reason: r.ClaimOwner +
+				" has claimed it for long, and the minion does not know the job"}
 		case !now.Before(c.kindAt()):
 			// Hot minions are connected to both masters, which must not take each
 			// other's claims. Only the minion itself knows.
 			return Step{Act: Kind, Reason: r.ClaimOwner + " runs it, and it is connected here"}
 		case c.notRunning():
-			return Step{Act: Trace, Reason: r.ClaimOwner + " runs it, and the minion does not: it is asked whether it has ended"}
+			return Step{Act: Trace, Reason: r.ClaimOwner +
+				" runs it, and the minion does not: it is asked whether it has ended"}
 		case !now.Before(c.peerAskAt()):
 			return Step{Act: Ask, Reason: r.ClaimOwner + " has run it for long"}
 		}

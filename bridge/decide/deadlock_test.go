@@ -12,7 +12,8 @@ import (
 // (salt-key -d). It sends heartbeats and can do nothing; another master, where the minion is
 // connected, runs the highstate within an hour.
 func TestClaimWithoutAKeyIsTakenOver(t *testing.T) {
-	row := fleet.Minion{InstanceID: "i-1", Status: fleet.Launch, KeySHA256: "k", ClaimState: fleet.Claimed, ClaimOwner: "m2",
+	row := fleet.Minion{InstanceID: "i-1", Status: fleet.Launch, KeySHA256: "k", ClaimState: fleet.Claimed,
+		ClaimOwner:       "m2",
 		ClaimIncarnation: "now", ClaimJID: "J", Attempt: 1, ClaimVersion: 1}
 	owner := HighstateView{Accepted: false, Taken: TakenNew, ConnectedAt: noon}
 	owner.UpdateRow(row, noon)
@@ -22,7 +23,8 @@ func TestClaimWithoutAKeyIsTakenOver(t *testing.T) {
 	ownerSelf.ID, ownerSelf.Incarnation = "m2", "now"
 	published := false
 	for now := noon; now.Before(noon.Add(2 * time.Hour)); now = now.Add(5 * time.Second) {
-		if step := Highstate(policy, ownerSelf, Beating, owner, now); step.Act != Rest && step.Act != Wait && step.Act != Read && step.Act != Ping {
+		if step := Highstate(policy, ownerSelf, Beating, owner, now); step.Act != Rest && step.Act != Wait &&
+			step.Act != Read && step.Act != Ping {
 			t.Fatalf("its owner: %+v", step)
 		}
 		switch step := Highstate(policy, self, Beating, peer, now); step.Act {

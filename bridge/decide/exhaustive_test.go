@@ -105,7 +105,8 @@ func jidNumber(jid string) int8 {
 func bit(n int8) uint8 { return 1 << uint(n) }
 
 func exStart(hot bool, left budget) *exhaust {
-	s := &exhaust{now: noon, hot: hot, left: left, good: -1, flying: -1, answer: exAnswer{to: -1}, attempts: [4]int8{-1, -1, -1, -1}}
+	s := &exhaust{now: noon, hot: hot, left: left, good: -1, flying: -1, answer: exAnswer{to: -1},
+		attempts: [4]int8{-1, -1, -1, -1}}
 	s.row = fleet.Minion{InstanceID: "i-1", Status: fleet.Launch, KeySHA256: "A"}
 	for i := range s.masters {
 		s.boot(i)
@@ -272,8 +273,9 @@ func (x *search) act(s *exhaust, i int, step Step, how string) {
 		if s.jids == maxJIDs {
 			return
 		}
-		claim := fleet.Claim{InstanceID: "i-1", From: course.Row.ClaimVersion, Owner: self.ID, Incarnation: self.Incarnation,
-			JID: jidName(s.jids), Attempt: course.Row.Attempt + 1}
+		claim := fleet.Claim{InstanceID: "i-1", From: course.Row.ClaimVersion, Owner: self.ID,
+			Incarnation: self.Incarnation,
+			JID:         jidName(s.jids), Attempt: course.Row.Attempt + 1}
 		if course.Row.ClaimState == fleet.Claimed {
 			claim.JID, claim.Attempt = course.Row.ClaimJID, course.Row.Attempt
 		} else {
@@ -282,7 +284,8 @@ func (x *search) act(s *exhaust, i int, step Step, how string) {
 		}
 		write(claim, func(c *HighstateView, row fleet.Minion, now time.Time) { c.ClaimWritten(row, now) })
 	case Finish:
-		f := fleet.Finish{InstanceID: "i-1", JID: step.Ended.JID, Outcome: step.Ended.Outcome, From: course.Row.ClaimVersion}
+		f := fleet.Finish{InstanceID: "i-1", JID: step.Ended.JID, Outcome: step.Ended.Outcome,
+			From: course.Row.ClaimVersion}
 		write(f, func(c *HighstateView, row fleet.Minion, now time.Time) { c.UpdateRow(row, now); c.Ended = nil })
 	case Publish:
 		x.publish(s, i, course, name)
@@ -440,7 +443,8 @@ func (s *exhaust) hear(a exAnswer) {
 }
 
 func exEnded(jid string, how int8) *Ended {
-	return &Ended{JID: jid, Outcome: map[int8]fleet.Outcome{cachedGood: fleet.Succeeded, cachedBad: fleet.Erred, cachedBusy: fleet.Busy}[how]}
+	return &Ended{JID: jid, Outcome: map[int8]fleet.Outcome{cachedGood: fleet.Succeeded, cachedBad: fleet.Erred,
+		cachedBusy: fleet.Busy}[how]}
 }
 
 // minion is what may happen on the minion, and on the way to and from it.
@@ -588,9 +592,11 @@ func (s *exhaust) key(b []byte) []byte {
 	}
 	row(s.row)
 	l := s.left
-	b = append(b, byte(l.crash), byte(l.pause), byte(l.lose), byte(l.late), byte(l.restart), byte(l.forget), byte(l.move))
+	b = append(b, byte(l.crash), byte(l.pause), byte(l.lose), byte(l.late), byte(l.restart),
+		byte(l.forget), byte(l.move))
 	flag(s.hot, s.excused, s.flyLate)
-	b = append(b, byte(s.at), s.seen, s.came, s.starting, s.startLate, s.lateOnce, s.startAgain, s.proc, s.ending, s.endsGood, byte(s.good), byte(s.jids), byte(s.flying), byte(s.flyFrom))
+	b = append(b, byte(s.at), s.seen, s.came, s.starting, s.startLate, s.lateOnce, s.startAgain, s.proc, s.ending,
+		s.endsGood, byte(s.good), byte(s.jids), byte(s.flying), byte(s.flyFrom))
 	if s.starting != 0 {
 		ago(s.startedAt)
 	}
@@ -619,7 +625,8 @@ func (s *exhaust) key(b []byte) []byte {
 		c := &m.course
 		b = binary.AppendVarint(b, s.row.ClaimVersion-c.Row.ClaimVersion)
 		row(c.Row)
-		for _, t := range []time.Time{c.RowAt, c.Since, c.ConnectedAt, c.Pinged, c.Published, c.Asked, c.NotRunning, c.Traced, c.UnknownAt, c.KindAsked, c.Hot, c.BusyAt, c.Free} {
+		for _, t := range []time.Time{c.RowAt, c.Since, c.ConnectedAt, c.Pinged, c.Published, c.Asked, c.NotRunning,
+			c.Traced, c.UnknownAt, c.KindAsked, c.Hot, c.BusyAt, c.Free} {
 			ago(t)
 		}
 		b = append(b, byte(c.Taken), byte(c.Asks), byte(c.Unknowns), byte(c.KindAsks), byte(c.Busies))

@@ -44,7 +44,8 @@ func (p *FailureDetector) Observe(masters []fleet.Master, now time.Time) {
 	for _, m := range masters {
 		old, known := p.seen[m.InstanceID]
 		if !known || old.counter != m.Heartbeat || old.incarnation != m.Incarnation {
-			old = observed{counter: m.Heartbeat, incarnation: m.Incarnation, since: now, unready: old.unready, first: old.first, last: old.last}
+			old = observed{counter: m.Heartbeat, incarnation: m.Incarnation, since: now, unready: old.unready,
+				first: old.first, last: old.last}
 		}
 		if old.first.IsZero() || now.Sub(old.last) > watchGap {
 			old.first, old.unready = now, time.Time{} // in between it may have been ready
@@ -98,5 +99,6 @@ func (p *FailureDetector) Of(id string, lease time.Duration) Liveness {
 // a lease: a row that nobody writes any more seems alive at first.
 func (p *FailureDetector) Steady(id string, lease time.Duration) bool {
 	seen := p.seen[id]
-	return p.Of(id, lease) == Beating && seen.unready.IsZero() && !seen.first.IsZero() && seen.last.Sub(seen.first) >= lease
+	return p.Of(id, lease) == Beating && seen.unready.IsZero() && !seen.first.IsZero() &&
+		seen.last.Sub(seen.first) >= lease
 }

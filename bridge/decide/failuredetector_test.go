@@ -32,8 +32,9 @@ func (w *watcher) want(t *testing.T, id string, want Liveness) {
 }
 
 func beat(counter int64, incarnation string) fleet.Master {
-	return fleet.Master{InstanceID: "m", Status: fleet.Launch, Ready: true, Heartbeat: counter, Incarnation: incarnation,
-		Modified: "2099-01-01T00:00:00.000Z"} // another host's clock: nobody may look at it
+	return fleet.Master{InstanceID: "m", Status: fleet.Launch, Ready: true, Heartbeat: counter,
+		Incarnation: incarnation,
+		Modified:    "2099-01-01T00:00:00.000Z"} // another host's clock: nobody may look at it
 }
 
 func TestPulseOfACounterThatMoves(t *testing.T) {
@@ -126,8 +127,9 @@ func TestPulseOfAMasterThatIsNotReady(t *testing.T) {
 // it is taken over, and the minion is asked before anything is published.
 func TestPulseLetsAClaimBeTakenFromAMasterThatDoesNotServe(t *testing.T) {
 	w := watch()
-	c := HighstateView{Accepted: true, ConnectedAt: w.now, Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k", ClaimState: fleet.Claimed,
-		ClaimOwner: "m", ClaimIncarnation: "a", ClaimJID: "20260101000000000001", ClaimVersion: 1, Attempt: 1}}
+	c := HighstateView{Accepted: true, ConnectedAt: w.now,
+		Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k", ClaimState: fleet.Claimed,
+			ClaimOwner: "m", ClaimIncarnation: "a", ClaimJID: "20260101000000000001", ClaimVersion: 1, Attempt: 1}}
 	c.UpdateRow(c.Row, w.now)
 	begun := w.now
 	me := Self{ID: "other", Incarnation: "1", Beating: true, Slots: 10}
@@ -157,16 +159,19 @@ func TestPulseLetsAClaimBeTakenFromAMasterThatDoesNotServe(t *testing.T) {
 	row.ClaimOwner, row.ClaimVersion = "m", 3
 	c.UpdateRow(row, w.now)
 	c.ConnectedAt = w.now
-	if step := Highstate(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, Stopped, c, w.now); step.Act != Wait || step.Reason != drainingReason {
+	if step := Highstate(Policy{Enabled: true, Attempts: 3, Lease: lease}, me, Stopped, c, w.now); step.Act != Wait ||
+		step.Reason != drainingReason {
 		t.Errorf("while this master is drained: %+v", step)
 	}
 }
 
 func TestNoClaimIsBegunWhileDraining(t *testing.T) {
 	now := time.Now()
-	c := HighstateView{Accepted: true, ConnectedAt: now, Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k"}}
+	c := HighstateView{Accepted: true, ConnectedAt: now,
+		Row: fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "k"}}
 	c.UpdateRow(c.Row, now)
-	if step := Highstate(Policy{Enabled: true, Attempts: 3}, Self{ID: "m", Beating: true, Slots: 1, Draining: true}, Unseen, c, now); step.Act != Wait {
+	if step := Highstate(Policy{Enabled: true, Attempts: 3}, Self{ID: "m", Beating: true, Slots: 1, Draining: true},
+		Unseen, c, now); step.Act != Wait {
 		t.Errorf("%+v", step)
 	}
 }

@@ -1,7 +1,6 @@
 package decide
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 
@@ -88,18 +87,6 @@ type Ended struct {
 	By      Blocker // for Busy: the job that ran
 }
 
-// Blocker is a state run of somebody else that keeps a minion from running its
-// highstate.
-type Blocker struct {
-	JID, Fun string
-	PID      int
-	Started  string // as the minion reports it; may be empty
-}
-
-func (b Blocker) String() string {
-	return fmt.Sprintf("%s, PID %d since %s (jid %s)", b.Fun, b.PID, cmp.Or(b.Started, "a jid's time"), b.JID)
-}
-
 // HighstateView is what this master knows of one minion's first highstate. Times are
 // of this master's monotonic clock; zero means never.
 type HighstateView struct {
@@ -111,12 +98,13 @@ type HighstateView struct {
 	ConnectedAt time.Time // when the minion's last message came here
 	Pinged      time.Time
 
-	Taken      Taken
-	Published  time.Time // the row's jid, by this incarnation
-	Resent     bool      // the jid was published again because the minion did not know it
-	Asked      time.Time // when the minion was last asked what runs
-	Asks       int       // since the claim was seen
-	NotRunning time.Time // when the question was sent whose answer did not name the jid; zero: none since the last publish or trace
+	Taken     Taken
+	Published time.Time // the row's jid, by this incarnation
+	Resent    bool      // the jid was published again because the minion did not know it
+	Asked     time.Time // when the minion was last asked what runs
+	Asks      int       // since the claim was seen
+	// when the question was sent whose answer did not name the jid; zero: none since the last publish or trace
+	NotRunning time.Time
 	Traced     time.Time // when the minion was last asked whether its queues or its job cache have the jid
 	Missing    bool      // the last answer to both was that it does not know the jid
 	Unknowns   int       // such answers that count, since the last publish
@@ -205,7 +193,8 @@ func Highstate(p Policy, self Self, owner Liveness, c HighstateView, now time.Ti
 		}
 	}
 	if c.SentAs != "" {
-		return Step{Act: Rest, Reason: fmt.Sprintf("%s; it is not sent again (phoenix highstate run %s)", c.renamedReason(), r.SaltID())}
+		return Step{Act: Rest, Reason: fmt.Sprintf("%s; it is not sent again (phoenix highstate run %s)",
+			c.renamedReason(), r.SaltID())}
 	}
 	if c.blocked() {
 		if step, waits := c.waitForFree(now); waits {
@@ -228,41 +217,6 @@ func Highstate(p Policy, self Self, owner Liveness, c HighstateView, now time.Ti
 // halts reports whether the highstate of a row may not begin now. One that an operator
 // asked for may: it shows whether the states are repaired.
 func (s Self) halts(row fleet.Minion) bool { return s.Open != "" && !row.Requested() }
-
-// blocked reports whether the last try found another state run, and no answer since
-// then says that it is over.
-func (c HighstateView) blocked() bool {
-	return c.Row.ClaimState == fleet.Unclaimed && c.Row.ClaimJID != "" && !c.Free.After(c.Since)
-}
-
-// Blocked reports whether a state run of somebody else keeps the minion from its
-// highstate, and which one, as far as is known.
-func (c HighstateView) Blocked() (by Blocker, blocked bool) { return c.Blocker, c.blocked() }
-
-// waitForFree waits for the end of another state run, with back-off. It asks what
-// runs instead of trying a highstate, which would cost two writes and a job to learn
-// the same. A minion that answers is connected here.
-func (c HighstateView) waitForFree(now time.Time) (step Step, waits bool) {
-	reason := "another state run keeps it busy"
-	if c.Blocker != (Blocker{}) {
-		reason = "blocked by " + c.Blocker.String()
-	}
-	last := c.Since
-	if c.BusyAt.After(last) {
-		last = c.BusyAt
-	}
-	at := last.Add(grow(busyFirst, c.Busies-1, busyMost))
-	if again := c.Asked.Add(askFirst); c.Asks > 0 && again.After(at) {
-		at = again
-	}
-	switch {
-	case now.Before(at):
-		return wait(at, reason), true
-	case c.Asks >= freeAsks:
-		return Step{}, false
-	}
-	return Step{Act: Ask, Reason: reason}, true
-}
 
 // grow doubles first n times, up to most.
 func grow(first time.Duration, n int, most time.Duration) time.Duration {

@@ -92,7 +92,8 @@ var keyRules = [...]keyRule{
 	{"removed", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return ReportKey, "its key was accepted on this master and then deleted by hand (phoenix keys restore " + v.ID +
 				", or phoenix minions retire " + v.ID + ")",
-			v.Valid && v.Removed && !v.Accepted.Present && !v.Rejected.Present && (!v.Pending.Present || v.Pending.Digest == v.Row.KeySHA256)
+			v.Valid && v.Removed && !v.Accepted.Present && !v.Rejected.Present && (!v.Pending.Present ||
+				v.Pending.Digest == v.Row.KeySHA256)
 	}},
 	// The minion's first auth request then finds its key accepted: a pending minion
 	// sleeps until its next request (acceptance_wait_time, 10 s).
@@ -115,7 +116,8 @@ var keyRules = [...]keyRule{
 		return LeaveKey, "not in the fleet (phoenix minions add " + v.ID + ")", !v.Known
 	}},
 	{RuleWrongKey, func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return DeleteKeys, "the accepted key is not the one that Phoenix had decided to accept", v.Wrong && v.Accepted.Present
+		return DeleteKeys, "the accepted key is not the one that Phoenix had decided to accept",
+			v.Wrong && v.Accepted.Present
 	}},
 	{"terminated", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		if v.Accepted.Present || v.Rejected.Present || v.Denied.Present {
@@ -153,7 +155,8 @@ var keyRules = [...]keyRule{
 			v.unboundAccepted() && a == Proven
 	}},
 	{"accepted-first", func(_ Admit, v KeyView) (KeyAct, string, bool) {
-		return BindKey, "listed, and its key was accepted by something else (salt-key, autosign, another reactor)", v.unboundAccepted()
+		return BindKey, "listed, and its key was accepted by something else (salt-key, autosign, another reactor)",
+			v.unboundAccepted()
 	}},
 	// An administrator's decision (phoenix keys accept --rebind), made on another master.
 	// A key that is neither the bound nor the replaced one is somebody else's decision. A
@@ -179,7 +182,8 @@ var keyRules = [...]keyRule{
 	}},
 	{"rejected", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		// key.accept_dict of Salt 3008 would also accept a rejected key.
-		return LeaveKey, "an admin rejected a key for it (phoenix keys delete " + v.ID + " --state rejected)", v.Rejected.Present
+		return LeaveKey, "an admin rejected a key for it (phoenix keys delete " + v.ID + " --state rejected)",
+			v.Rejected.Present
 	}},
 	{"waiting", func(_ Admit, v KeyView) (KeyAct, string, bool) {
 		return LeaveKey, "it has no pending key", !v.Pending.Present

@@ -86,7 +86,8 @@ func everySituation(fn func(situation)) {
 				for _, rejected := range "-x" {
 					for _, denied := range "-x" {
 						for _, admit := range "lbnpPqQ" {
-							fn(situation{string(row), string(pending), string(accepted), string(rejected), string(denied), string(admit)})
+							fn(situation{string(row), string(pending), string(accepted), string(rejected),
+								string(denied), string(admit)})
 						}
 					}
 				}
@@ -211,8 +212,10 @@ func TestKeysInEverySituation(t *testing.T) {
 func TestG3AcceptsOnlyAnAdmittedKey(t *testing.T) {
 	everySituation(func(s situation) {
 		d := s.decide(true)
-		if v := s.view(true); d.Act == WriteKey && (s.rule() != Proven || v.Proof == "" || !v.ProofKey || v.Row.KeySHA256 != "" ||
-			!v.Known || v.Row.Status != fleet.Launch || v.Pending.Present || v.Accepted.Present || v.Rejected.Present || v.Denied.Present) {
+		if v := s.view(true); d.Act == WriteKey && (s.rule() != Proven || v.Proof == "" || !v.ProofKey ||
+			v.Row.KeySHA256 != "" ||
+			!v.Known || v.Row.Status != fleet.Launch || v.Pending.Present || v.Accepted.Present || v.Rejected.Present ||
+			v.Denied.Present) {
 			t.Errorf("%v: a key was written that its instance did not prove, or beside another", s)
 		}
 		if d.Act != AcceptKey {
@@ -302,7 +305,8 @@ func TestExplainKeysEndsWithTheDecision(t *testing.T) {
 			d, verdicts := s.decide(valid), ExplainKeys(s.rule(), s.view(valid))
 			for i, v := range verdicts {
 				last := i == len(verdicts)-1
-				if v.Rule != keyRules[i].name || v.Decides != last || last && (v.Rule != d.Rule || v.Reason != d.Reason) {
+				if v.Rule != keyRules[i].name || v.Decides != last ||
+					last && (v.Rule != d.Rule || v.Reason != d.Reason) {
 					t.Errorf("%v: verdict %d is %+v, decided %+v", s, i, v, d)
 				}
 			}

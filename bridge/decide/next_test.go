@@ -17,7 +17,8 @@ func random(rng *rand.Rand) (Self, Liveness, HighstateView) {
 	coin := func() bool { return pick(2) == 0 }
 	mostly := func() bool { return pick(8) != 0 }
 	at := func() time.Time { // never, or some time up to now
-		ago := []time.Duration{-1, 0, 1, time.Second, askFirst, rereadEvery, pingEvery, connectedFor, time.Hour}[pick(9)]
+		ago := []time.Duration{-1, 0, 1, time.Second, askFirst, rereadEvery, pingEvery, connectedFor,
+			time.Hour}[pick(9)]
 		if ago < 0 {
 			return time.Time{}
 		}
@@ -27,7 +28,8 @@ func random(rng *rand.Rand) (Self, Liveness, HighstateView) {
 	if !mostly() {
 		row.Status = fleet.Terminate
 	}
-	switch row.ClaimState = []fleet.ClaimState{fleet.Unclaimed, fleet.Claimed, fleet.Claimed, fleet.Failed, fleet.Done}[pick(5)]; row.ClaimState {
+	switch row.ClaimState = []fleet.ClaimState{fleet.Unclaimed, fleet.Claimed, fleet.Claimed, fleet.Failed,
+		fleet.Done}[pick(5)]; row.ClaimState {
 	case fleet.Unclaimed:
 		row.ClaimJID, row.Attempt = []string{"", "J"}[pick(2)], pick(3)
 	default:
@@ -94,7 +96,8 @@ func TestNextNeverOversteps(t *testing.T) {
 				bad("begins an attempt where the master makes another job of it")
 			case fresh && (!c.connected(noon) || s.Slots <= 0 || r.Attempt >= policy.Attempts):
 				bad("begins an attempt out of turn")
-			case !fresh && r.ClaimOwner != s.ID && (!c.connected(noon) || owner < Stopped && !c.Failover && (c.Unknowns < unknownsToAct || c.NoCache)):
+			case !fresh && r.ClaimOwner != s.ID && (!c.connected(noon) ||
+				owner < Stopped && !c.Failover && (c.Unknowns < unknownsToAct || c.NoCache)):
 				bad("takes from a master that may live")
 			}
 			if _, err := claim(s, c).Apply(r, true); err != nil {
@@ -156,7 +159,8 @@ func claim(s Self, c HighstateView) fleet.Claim {
 }
 
 func finish(step Step, c HighstateView) fleet.Finish {
-	return fleet.Finish{InstanceID: c.Row.InstanceID, JID: step.Ended.JID, Outcome: step.Ended.Outcome, From: c.Row.ClaimVersion}
+	return fleet.Finish{InstanceID: c.Row.InstanceID, JID: step.Ended.JID, Outcome: step.Ended.Outcome,
+		From: c.Row.ClaimVersion}
 }
 
 // perform does to c what a successful step does.
@@ -185,7 +189,8 @@ func perform(t *testing.T, s Self, c *HighstateView, step Step) {
 	case Kind:
 		c.KindAskedAt(noon)
 	case Rename:
-		c.Renamed(apply(fleet.Rename{InstanceID: "i-1", From: c.Row.ClaimVersion, JID: c.Row.ClaimJID, As: c.SentAs}), noon)
+		c.Renamed(apply(fleet.Rename{InstanceID: "i-1", From: c.Row.ClaimVersion, JID: c.Row.ClaimJID, As: c.SentAs}),
+			noon)
 	case Finish:
 		row := apply(finish(step, *c))
 		c.Ended = nil

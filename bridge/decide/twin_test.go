@@ -99,7 +99,8 @@ func TestTwinWhoCameSecond(t *testing.T) {
 		beat(&older, "a")
 	}
 	if !younger.CameSecond() || !older.Found() || older.CameSecond() {
-		t.Errorf("the older found %v (younger %v), the younger found %v", older.Found(), older.CameSecond(), younger.CameSecond())
+		t.Errorf("the older found %v (younger %v), the younger found %v", older.Found(), older.CameSecond(),
+			younger.CameSecond())
 	}
 	for range 3 { // the younger has ended
 		beat(&older, "a")

@@ -65,7 +65,8 @@ func TestAnsweredAboutATakenClaim(t *testing.T) {
 
 func TestAnsweredOfAnotherJob(t *testing.T) {
 	c := course(published)
-	c.Answered(Answer{JID: "K", Asked: noon.Add(time.Minute), Ended: &Ended{JID: "K"}, NoCache: true}, noon.Add(time.Hour))
+	c.Answered(Answer{JID: "K", Asked: noon.Add(time.Minute), Ended: &Ended{JID: "K"}, NoCache: true},
+		noon.Add(time.Hour))
 	if c.Unknowns != 0 || c.Ended != nil || c.NoCache || c.ConnectedAt != noon.Add(time.Hour) {
 		t.Errorf("%+v", c)
 	}
@@ -95,7 +96,8 @@ func TestSawForgetsWhatWasOfAnotherVersion(t *testing.T) {
 	row := c.Row
 	row.ClaimVersion++
 	c.UpdateRow(row, noon.Add(time.Hour))
-	fresh := HighstateView{Row: row, RowAt: noon.Add(time.Hour), Since: noon.Add(time.Hour), Accepted: true, ConnectedAt: noon, Ended: c.Ended}
+	fresh := HighstateView{Row: row, RowAt: noon.Add(time.Hour), Since: noon.Add(time.Hour), Accepted: true,
+		ConnectedAt: noon, Ended: c.Ended}
 	if c != fresh || c.Ended == nil {
 		t.Errorf("%+v, want %+v", c, fresh)
 	}
@@ -133,7 +135,8 @@ func TestRuns(t *testing.T) {
 	})
 	t.Run("it does not run it", func(t *testing.T) {
 		c := course(published)
-		if c.JobsRunning(false, nil, after(20*time.Second), at); c.NotRunning != after(20*time.Second) || c.Unknowns != 0 {
+		if c.JobsRunning(false, nil, after(20*time.Second), at); c.NotRunning != after(20*time.Second) ||
+			c.Unknowns != 0 {
 			t.Errorf("%+v", c)
 		}
 		if c.JobsRunning(true, nil, after(30*time.Second), at); c.notRunning() {
@@ -249,7 +252,8 @@ func TestSentAsAnother(t *testing.T) {
 	if step.Act != Rename {
 		t.Fatalf("%+v", step)
 	}
-	row, err := fleet.Rename{InstanceID: "i-1", From: c.Row.ClaimVersion, JID: c.Row.ClaimJID, As: c.SentAs}.Apply(c.Row, true)
+	row, err := fleet.Rename{InstanceID: "i-1", From: c.Row.ClaimVersion, JID: c.Row.ClaimJID,
+		As: c.SentAs}.Apply(c.Row, true)
 	if err != nil || row.ClaimJID != "K" {
 		t.Fatal(row, err)
 	}

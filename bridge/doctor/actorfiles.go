@@ -65,7 +65,8 @@ func withoutComments(text []byte) []byte {
 	lines := bufio.NewScanner(bytes.NewReader(jinjaComment.ReplaceAll(text, nil)))
 	lines.Buffer(nil, maxFile)
 	for lines.Scan() {
-		if line := bytes.TrimSpace(lines.Bytes()); !bytes.HasPrefix(line, []byte("#")) || bytes.HasPrefix(line, []byte("#!")) {
+		if line := bytes.TrimSpace(lines.Bytes()); !bytes.HasPrefix(line, []byte("#")) ||
+			bytes.HasPrefix(line, []byte("#!")) {
 			rest = append(append(rest, lines.Bytes()...), '\n')
 		}
 	}

@@ -53,8 +53,10 @@ var called = []struct {
 
 // tags are what a bridge waits for, and what else announces a minion's start, with an
 // example of each.
-var tags = [][]byte{[]byte("salt/auth"), []byte("salt/key"), []byte("salt/minion/i-0123456789abcdef0/start"), []byte("minion_start"),
-	[]byte("salt/presence/present"), []byte("salt/presence/change"), []byte("salt/engines/sqs"), []byte("salt/engine/sqs/launch"),
+var tags = [][]byte{[]byte("salt/auth"), []byte("salt/key"), []byte("salt/minion/i-0123456789abcdef0/start"),
+	[]byte("minion_start"),
+	[]byte("salt/presence/present"), []byte("salt/presence/change"), []byte("salt/engines/sqs"),
+	[]byte("salt/engine/sqs/launch"),
 	[]byte("salt/netapi/hook/launch"), []byte("salt/cloud/web-1/created")}
 
 // ours are what Phoenix's own files call their reactions.
@@ -245,7 +247,8 @@ func (s *scanner) schedule() {
 		}
 		text := []byte(fmt.Sprint(job))
 		a := Actor{Check: "master-schedule", On: name, Calls: callsOf(text)}
-		for _, path := range s.named(append(append([]byte(nil), "runner."+fmt.Sprint(options["function"])...), modsIn(job)...), "") {
+		for _, path := range s.named(append(append([]byte(nil), "runner."+fmt.Sprint(options["function"])...),
+			modsIn(job)...), "") {
 			if text, err := files.Head(path, maxFile); err == nil {
 				a.Calls = append(a.Calls, callsOf(withoutComments(text))...)
 			}
@@ -282,9 +285,11 @@ func (s *scanner) orchestrations() {
 			if err != nil || !bytes.Contains(text, []byte("key")) {
 				continue
 			}
-			calls := slices.DeleteFunc(callsOf(withoutComments(text)), func(call string) bool { return call != callsAccept && call != callsKeys })
+			calls := slices.DeleteFunc(callsOf(withoutComments(text)),
+				func(call string) bool { return call != callsAccept && call != callsKeys })
 			if len(calls) > 0 {
-				s.found = append(s.found, Actor{Check: "orchestration", On: strings.TrimPrefix(path, root+"/"), File: path, Calls: calls})
+				s.found = append(s.found, Actor{Check: "orchestration", On: strings.TrimPrefix(path, root+"/"),
+					File: path, Calls: calls})
 			}
 		}
 	}

@@ -32,7 +32,8 @@ func TestReactors(t *testing.T) {
 	shipped := filepath.Join("..", "..", "salt-extensions", "reactor")
 	write(t, dir, "runners/letin.py", "def now():\n    __salt__['salt.cmd']('cmd.run', 'salt-key --accept=x')\n")
 	served := write(t, dir, "states/orch/letin.sls", "x:\n  salt.wheel:\n    - name: key.accept\n")
-	write(t, dir, "macros/let.jinja", "{% macro let(id) %}x:\n  wheel.key.accept:\n    - match: {{ id }}\n{% endmacro %}\n")
+	write(t, dir, "macros/let.jinja",
+		"{% macro let(id) %}x:\n  wheel.key.accept:\n    - match: {{ id }}\n{% endmacro %}\n")
 	put := func(name, text string) string { return write(t, dir, name, text) }
 	c := salt.Config{RunnerDirs: []string{filepath.Join(dir, "runners")},
 		Options: map[string]any{"file_roots": map[string]any{"base": []any{filepath.Join(dir, "states")}}}}
@@ -42,28 +43,43 @@ func TestReactors(t *testing.T) {
 	}{
 		{"salt/auth", filepath.Join(shipped, "auth.sls"), Actor{Calls: []string{callsOld}, Ours: true, Ear: true}},
 		{"salt/key", filepath.Join(shipped, "key.sls"), Actor{Calls: []string{callsOld}, Ours: true, Ear: true}},
-		{"salt/minion/*/start", filepath.Join(shipped, "start.sls"), Actor{Calls: []string{callsOld}, Ours: true, Ear: true}},
+		{"salt/minion/*/start", filepath.Join(shipped, "start.sls"),
+			Actor{Calls: []string{callsOld}, Ours: true, Ear: true}},
 		{"salt/job/*/ret/*", filepath.Join(shipped, "ret.sls"), Actor{Calls: []string{callsStates}, Ours: true}},
-		{"salt/auth", filepath.Join("..", "..", "lab", "bench", "seed", "auth.sls"), Actor{Calls: []string{callsOld}, Ear: true}},
+		{"salt/auth", filepath.Join("..", "..", "lab", "bench", "seed", "auth.sls"),
+			Actor{Calls: []string{callsOld}, Ear: true}},
 		{"salt/a*", put("accept.sls", "{% if data['act'] == 'pend' %}\nx:\n  wheel.key.accept:\n    - args: [{match: {{ data['id'] }}}]\n{% endif %}\n"),
 			Actor{Calls: []string{callsAccept}, Ear: true}},
-		{"*", put("high.sls", "phoenix_start:\n  local.state.apply:\n    - tgt: {{ data['id'] }}\n"), Actor{Calls: []string{callsStates}, Ear: true}},
-		{"salt/minion/i-*/start", put("sync.sls", "# wheel.key.accept\n{# key.accept #}\nx:\n  local.saltutil.sync_all: []\n"), Actor{Ear: true}},
+		{"*", put("high.sls", "phoenix_start:\n  local.state.apply:\n    - tgt: {{ data['id'] }}\n"),
+			Actor{Calls: []string{callsStates}, Ear: true}},
+		{"salt/minion/i-*/start", put("sync.sls",
+			"# wheel.key.accept\n{# key.accept #}\nx:\n  local.saltutil.sync_all: []\n"), Actor{Ear: true}},
 		{"salt/job/*/ret/*", put("ret.sls", "x:\n  wheel.key.accept_dict: []"), Actor{Calls: []string{callsAccept}}},
-		{"salt/engine/sqs/*", put("py.sls", "#!py\ndef run():\n    __salt__['wheel.key.accept'](data['id'])\n    return {}\n"), Actor{Calls: []string{callsAccept}, Ear: true}},
-		{"salt/netapi/hook/*", put("cmd.sls", "x:\n  local.cmd.run:\n    - tgt: salt-1\n    - arg: ['salt-key -y -a {{ data.id }}']\n"), Actor{Calls: []string{callsAccept}, Ear: true}},
+		{"salt/engine/sqs/*", put("py.sls",
+			"#!py\ndef run():\n    __salt__['wheel.key.accept'](data['id'])\n    return {}\n"),
+			Actor{Calls: []string{callsAccept}, Ear: true}},
+		{"salt/netapi/hook/*", put("cmd.sls",
+			"x:\n  local.cmd.run:\n    - tgt: salt-1\n    - arg: ['salt-key -y -a {{ data.id }}']\n"),
+			Actor{Calls: []string{callsAccept}, Ear: true}},
 		{"my/tag", put("list.sls", "#!py\ndef run():\n    subprocess.run(['salt-key',\n        '-y', '-a', data['id']])\n    return {}\n"), Actor{Calls: []string{callsAccept}}},
-		{"my/tag", put("listd.sls", "#!py\ndef run():\n    subprocess.run([\"salt-key\", \"--delete\", data['id']])\n"), Actor{Calls: []string{callsKeys}}},
+		{"my/tag", put("listd.sls", "#!py\ndef run():\n    subprocess.run([\"salt-key\", \"--delete\", data['id']])\n"),
+			Actor{Calls: []string{callsKeys}}},
 		{"my/tag", put("object.sls", "#!py\nimport salt.key\ndef run():\n    k = salt.key.get_key(__opts__)\n    k.accept(match=data['id'])\n"), Actor{Calls: []string{callsAccept}}},
 		{"my/tag", put("lists.sls", "#!py\ndef run():\n    subprocess.run(['salt-key', '-L'])\n    subprocess.run(['ls', '-a'])\n"), Actor{}},
-		{"my/tag", put("macro.sls", "{% from 'macros/let.jinja' import let %}\n{{ let(data['id']) }}\n"), Actor{Calls: []string{callsAccept}}},
-		{"my/tag", put("all.sls", "x:\n  local.cmd.run:\n    - arg: ['salt-key -yA']\n"), Actor{Calls: []string{callsAccept}}},
-		{"my/tag", put("del.sls", "x:\n  local.cmd.run:\n    - arg: ['salt-key -yd {{ data.id }}']\n"), Actor{Calls: []string{callsKeys}}},
-		{"minion_start", put("runner.sls", "x:\n  runner.letin.now: []\n"), Actor{Calls: []string{callsAccept}, Ear: true}},
-		{"my/tag", put("orch.sls", "x:\n  runner.state.orchestrate:\n    - args:\n      - mods: orch.letin\n"), Actor{Calls: []string{callsStates, callsAccept}}},
+		{"my/tag", put("macro.sls", "{% from 'macros/let.jinja' import let %}\n{{ let(data['id']) }}\n"),
+			Actor{Calls: []string{callsAccept}}},
+		{"my/tag", put("all.sls", "x:\n  local.cmd.run:\n    - arg: ['salt-key -yA']\n"),
+			Actor{Calls: []string{callsAccept}}},
+		{"my/tag", put("del.sls", "x:\n  local.cmd.run:\n    - arg: ['salt-key -yd {{ data.id }}']\n"),
+			Actor{Calls: []string{callsKeys}}},
+		{"minion_start", put("runner.sls", "x:\n  runner.letin.now: []\n"),
+			Actor{Calls: []string{callsAccept}, Ear: true}},
+		{"my/tag", put("orch.sls", "x:\n  runner.state.orchestrate:\n    - args:\n      - mods: orch.letin\n"),
+			Actor{Calls: []string{callsStates, callsAccept}}},
 		{"my/tag", "salt://orch/letin.sls", Actor{File: served, Calls: []string{callsAccept}}},
 		{"salt/auth", filepath.Join(dir, "none*.sls"), Actor{Err: errors.New("there is no such file"), Ear: true}},
-		{"salt/auth", "salt://react.sls", Actor{Err: errors.New("it is on a file server that is not in folders here"), Ear: true}},
+		{"salt/auth", "salt://react.sls",
+			Actor{Err: errors.New("it is on a file server that is not in folders here"), Ear: true}},
 	} {
 		s := scanner{c: c}
 		s.reaction(salt.Reaction{Tag: test.tag, Files: []string{test.file}})
@@ -84,13 +100,16 @@ func TestEnginesScheduleAndOrchestrations(t *testing.T) {
 	engine := write(t, dir, "ext/engines/letin.py", "def start():\n    __salt__['key.accept']('x')\n")
 	write(t, dir, "thorium/top.sls", "base: {'*': [old]}\n")
 	thorium := write(t, dir, "thorium/old.sls", "statreg:\n  status.reg\nkeydel:\n  key.timeout:\n    - delete: 60\n")
-	orchestration := write(t, dir, "states/orch/letin.sls", "x:\n  salt.wheel:\n    - name: key.accept\n    - match: x\n")
+	orchestration := write(t, dir, "states/orch/letin.sls",
+		"x:\n  salt.wheel:\n    - name: key.accept\n    - match: x\n")
 	write(t, dir, "states/web.sls", "nginx: pkg.installed\n")
 	got := actors(salt.Config{ExtensionModules: filepath.Join(dir, "ext"), Options: map[string]any{
-		"engines":       []any{"letin", map[string]any{"sqs_events": map[string]any{"queue": "fleet"}}, map[string]any{"thorium": nil}, "logstash"},
+		"engines": []any{"letin", map[string]any{"sqs_events": map[string]any{"queue": "fleet"}},
+			map[string]any{"thorium": nil}, "logstash"},
 		"thorium_roots": map[string]any{"base": []any{filepath.Join(dir, "thorium")}},
 		"file_roots":    map[string]any{"base": []any{filepath.Join(dir, "states")}},
-		"schedule": map[string]any{"nightly": map[string]any{"function": "state.orchestrate", "args": []any{"orch.letin"}},
+		"schedule": map[string]any{"nightly": map[string]any{"function": "state.orchestrate",
+			"args": []any{"orch.letin"}},
 			"off": map[string]any{"function": "key.delete", "enabled": false}},
 	}})
 	want := []Actor{
@@ -140,10 +159,14 @@ func TestUnit(t *testing.T) {
 		want       Unit
 	}{
 		{"lib/other.service", "", Unit{}},
-		{"lib/salt-minion.service", "[Service]\nKillMode=mixed\nTimeoutStopSec=1min 30s\n", Unit{KillMode: "mixed", TimeoutStopSec: 90}},
-		{"lib/salt-minion.service.d/50.conf", "[Service]\nTimeoutStopSec=5\n", Unit{KillMode: "mixed", TimeoutStopSec: 5}},
-		{"lib/salt-minion.service.d/60.conf", "[Service]\nKillMode=process\n", Unit{KillMode: "process", TimeoutStopSec: 5}},
-		{"etc/salt-minion.service.d/60.conf", "[Service]\nTimeoutStopSec=7\n", Unit{KillMode: "mixed", TimeoutStopSec: 7}},
+		{"lib/salt-minion.service", "[Service]\nKillMode=mixed\nTimeoutStopSec=1min 30s\n",
+			Unit{KillMode: "mixed", TimeoutStopSec: 90}},
+		{"lib/salt-minion.service.d/50.conf", "[Service]\nTimeoutStopSec=5\n",
+			Unit{KillMode: "mixed", TimeoutStopSec: 5}},
+		{"lib/salt-minion.service.d/60.conf", "[Service]\nKillMode=process\n",
+			Unit{KillMode: "process", TimeoutStopSec: 5}},
+		{"etc/salt-minion.service.d/60.conf", "[Service]\nTimeoutStopSec=7\n",
+			Unit{KillMode: "mixed", TimeoutStopSec: 7}},
 	} {
 		write(t, dir, step.name, step.text)
 		u := readUnit("salt-minion.service", folders)
@@ -218,7 +241,8 @@ func TestForeignJobs(t *testing.T) {
 	if len(before) != 1 || len(before[0].Commands) != 1 || !strings.Contains(before[0].What, "2 folders") {
 		t.Fatalf("%+v", before)
 	}
-	if root := (salt.Config{CacheDir: dir, User: "root", Options: map[string]any{"user": "root"}}); len(foreignJobs(root)) != 0 {
+	if root := (salt.Config{CacheDir: dir, User: "root",
+		Options: map[string]any{"user": "root"}}); len(foreignJobs(root)) != 0 {
 		t.Error("root can write everywhere")
 	}
 	if os.Geteuid() != 0 {

@@ -25,7 +25,8 @@ const (
 func (h host) agentRuns(minion string) (runs, known bool) {
 	known = len(h.command(1)) > 0
 	for pid, words := range h.processes() {
-		if len(words) < 2 || filepath.Base(words[0]) != "phoenix" || !slices.Contains(words[1:], "agent") || slices.Contains(words, "--dry-run") {
+		if len(words) < 2 || filepath.Base(words[0]) != "phoenix" || !slices.Contains(words[1:], "agent") ||
+			slices.Contains(words, "--dry-run") {
 			continue
 		}
 		switch path, read := h.minionOf(pid, words); {

@@ -23,7 +23,8 @@ type CronJob struct {
 // cronFiles are crontabs, a command a line; cronScripts are run as they are; units are
 // systemd's, for a timer or for the start. Bootscripts run when the machine starts.
 var (
-	cronFiles   = []string{"etc/crontab", "etc/anacrontab", "etc/cron.d/*", "var/spool/cron/*", "var/spool/cron/crontabs/*", "var/spool/cron/tabs/*"}
+	cronFiles = []string{"etc/crontab", "etc/anacrontab", "etc/cron.d/*", "var/spool/cron/*",
+		"var/spool/cron/crontabs/*", "var/spool/cron/tabs/*"}
 	cronScripts = []string{"etc/cron.hourly/*", "etc/cron.daily/*", "etc/cron.weekly/*", "etc/cron.monthly/*"}
 	bootScripts = []string{"etc/rc.local"}
 	units       = []string{"etc/systemd/system/*.service"}
@@ -63,7 +64,8 @@ func cronJobs(root string) (jobs []CronJob, unread error) {
 					calls := cronCalls(root, command)
 					if len(calls) > 0 {
 						jobs = append(jobs, CronJob{File: path, Line: strings.TrimSpace(line), Calls: calls, Boot: boot,
-							Minion: !slices.Contains(calls, callsAccept) && !slices.Contains(calls, callsKeys) && strings.Contains(command, "salt-call")})
+							Minion: !slices.Contains(calls, callsAccept) && !slices.Contains(calls, callsKeys) &&
+								strings.Contains(command, "salt-call")})
 					}
 				}
 			}
@@ -98,7 +100,8 @@ func examineCron(r *report, m Master) {
 		}
 		found++
 		severity, does := weigh(Actor{Check: "cron", Calls: job.Calls}, false, nil)
-		r.add(severity, "cron", say("take it out of "+quote(job.File)), "%s: %s %s", quote(job.File), quote(job.Line), does)
+		r.add(severity, "cron", say("take it out of "+quote(job.File)), "%s: %s %s", quote(job.File),
+			quote(job.Line), does)
 	}
 	switch {
 	case m.CronErr != nil:

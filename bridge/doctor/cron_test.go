@@ -97,13 +97,16 @@ func TestAgentSetsOptions(t *testing.T) {
 	checks := []string{"jid-queue", "alive-interval", "keep-alive", "rejected-retry"}
 	m := plainMinion()
 	m.DropIn = nil
-	for _, option := range []string{"minion_jid_queue_hwm", "master_alive_interval", "tcp_keepalive_idle", "tcp_keepalive_cnt", "tcp_keepalive_intvl", "rejected_retry"} {
+	for _, option := range []string{"minion_jid_queue_hwm", "master_alive_interval", "tcp_keepalive_idle",
+		"tcp_keepalive_cnt", "tcp_keepalive_intvl", "rejected_retry"} {
 		delete(m.Config.Options, option)
 	}
-	for want, is := range map[string][2]bool{"nothing: the agent sets this": {true, true}, "the agent sets this": {false, true}, "restart salt-minion": {}} {
+	for want, is := range map[string][2]bool{"nothing: the agent sets this": {true, true},
+		"the agent sets this": {false, true}, "restart salt-minion": {}} {
 		m.AgentRuns, m.AgentInstalled = is[0], is[1]
 		for _, f := range ExamineMinion(m) {
-			if slices.Contains(checks, f.Check) && (!strings.Contains(f.Mend, want) || is[1] != (len(f.Commands) == 0)) {
+			if slices.Contains(checks, f.Check) && (!strings.Contains(f.Mend, want) ||
+				is[1] != (len(f.Commands) == 0)) {
 				t.Errorf("agent runs %v, is installed %v: %+v", is[0], is[1], f)
 			}
 		}
@@ -116,11 +119,14 @@ func TestSharedWithAnotherMaster(t *testing.T) {
 	dir := t.TempDir()
 	cache := filepath.Join(dir, "cache")
 	text := func(name string) string {
-		return fmt.Sprintf("cachedir: %s\nsock_dir: %s\npki_dir: %s\n", cache, filepath.Join(dir, name, "run"), filepath.Join(dir, name, "pki"))
+		return fmt.Sprintf("cachedir: %s\nsock_dir: %s\npki_dir: %s\n", cache, filepath.Join(dir, name, "run"),
+			filepath.Join(dir, name, "pki"))
 	}
 	own, other := write(t, dir, "a/master", text("a")), write(t, dir, "b/master", text("b"))
 	command := func(pid, config string) {
-		write(t, dir, "proc/"+pid+"/cmdline", strings.Join([]string{"/usr/bin/python3", "/usr/bin/salt-master", "-c", filepath.Dir(config), "MainProcess"}, "\x00"))
+		write(t, dir, "proc/"+pid+"/cmdline",
+			strings.Join([]string{"/usr/bin/python3", "/usr/bin/salt-master", "-c", filepath.Dir(config),
+				"MainProcess"}, "\x00"))
 	}
 	c, err := salt.ReadConfig(own)
 	if err != nil {
@@ -149,7 +155,8 @@ func TestPortOfAnotherMaster(t *testing.T) {
 	h := host{proc: dir}
 	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 	row := func(local, state string) string {
-		return head + "   0: " + local + " 00000000:0000 " + state + " 00000000:00000000 00:00000000 00000000     0        0 1 1\n"
+		return head + "   0: " + local + " 00000000:0000 " + state +
+			" 00000000:00000000 00:00000000 00000000     0        0 1 1\n"
 	}
 	for _, test := range []struct {
 		tcp, tcp6, address string

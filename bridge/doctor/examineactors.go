@@ -37,15 +37,21 @@ func examineActors(r *report, m Master) {
 			if a.File != "" {
 				what += ", " + quote(a.File) + ","
 			}
-			r.add(severity, a.Check, say("take "+quote(a.On)+" out of engines in "+dir+", then: "+restartMaster), "%s %s", what, does)
+			r.add(severity, a.Check, say("take "+quote(a.On)+" out of engines in "+dir+", then: "+restartMaster),
+				"%s %s", what, does)
 		case "master-schedule":
-			r.add(severity, a.Check, say("take "+quote(a.On)+" out of schedule in "+dir+", then: "+restartMaster), "the scheduled job %s %s", quote(a.On), does)
+			r.add(severity, a.Check, say("take "+quote(a.On)+" out of schedule in "+dir+", then: "+restartMaster),
+				"the scheduled job %s %s", quote(a.On), does)
 		case "orchestration":
 			r.add(severity, a.Check, say("read it: less "+quote(a.File)), "%s %s when it is run", quote(a.File), does)
 		}
 	}
-	for _, none := range []struct{ check, text string }{{"reactor", "no other reactor accepts or deletes keys or runs states"},
-		{"engines", "no engine works with keys, states or queues"}, {"master-schedule", "the master's schedule works with no keys or states"},
+	for _, none := range []struct {
+		check,
+		text string
+	}{{"reactor", "no other reactor accepts or deletes keys or runs states"},
+		{"engines", "no engine works with keys, states or queues"},
+		{"master-schedule", "the master's schedule works with no keys or states"},
 		{"orchestration", "no state file on the file server accepts or deletes keys"}} {
 		if others[none.check] == 0 {
 			r.ok(none.check, "%s", none.text)

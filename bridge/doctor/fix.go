@@ -56,7 +56,8 @@ func special(r rune) bool {
 // word quotes a text for a POSIX shell. It reports false for one that no line of text
 // can show as it is.
 func word(text string) (string, bool) {
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+	if text == "" || strings.ContainsFunc(text,
+		func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
 		return "", false
 	}
 	if !strings.ContainsFunc(text, special) {

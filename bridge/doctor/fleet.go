@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"cmp"
 	"errors"
 	"io/fs"
 	"slices"
@@ -116,7 +115,8 @@ func ExamineFleet(f Fleet) []Finding {
 		r.add(Error, "configuration", say("correct the line that is named"), "%s", oneLine(f.ConfigErr))
 		return r.findings
 	case f.Config == "":
-		r.add(Note, "configuration", say("see the README for /etc/phoenix/phoenix.yaml"), "there is none: only Salt was examined")
+		r.add(Note, "configuration", say("see the README for /etc/phoenix/phoenix.yaml"),
+			"there is none: only Salt was examined")
 		return r.findings
 	}
 	r.ok("configuration", "%s, store %s", quote(f.Config), quote(f.Store))
@@ -131,7 +131,8 @@ func ExamineFleet(f Fleet) []Finding {
 		r.ok("store", "%s can be read", quote(f.Store))
 	}
 	if n := len(f.BadRows); n > 0 {
-		r.add(Error, "store-rows", say("correct or delete what is named, then phoenix minions add or retire it"), "%d cannot be decoded, and are left out everywhere: %s",
+		r.add(Error, "store-rows", say("correct or delete what is named, then phoenix minions add or retire it"),
+			"%d cannot be decoded, and are left out everywhere: %s",
 			n, oneLine(errors.Join(f.BadRows[:min(n, maxBadRows)]...)))
 	}
 	for _, t := range f.Tables {
@@ -140,7 +141,8 @@ func ExamineFleet(f Fleet) []Finding {
 			r.add(Note, "tables", say("let its role do dynamodb:DescribeTable and dynamodb:DescribeTimeToLive, or see: aws dynamodb describe-table --table-name "+quote(t.Name)), "table %s was not read: %s", quote(t.Name), oneLine(t.Err))
 		case len(t.Faults) > 0:
 			for _, fault := range t.Faults {
-				r.add(Error, "tables", say("see cloudformation/base.yaml, which makes the tables"), "table %s: %s", quote(t.Name), fault)
+				r.add(Error, "tables", say("see cloudformation/base.yaml, which makes the tables"), "table %s: %s",
+					quote(t.Name), fault)
 			}
 		default:
 			r.ok("tables", "table %s is as it must be", quote(t.Name))
@@ -167,61 +169,10 @@ func (f Fleet) start() Fix {
 		return say("first repair the store: see store")
 	}
 	if f.Foreign > 0 {
-		return say("first adopt " + plural.Of(f.Foreign, "accepted key") + ": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
+		return say("first adopt " + plural.Of(f.Foreign, "accepted key") +
+			": phoenix adopt --dry-run, then phoenix adopt; then systemctl enable --now phoenix-bridge")
 	}
 	return run("systemctl start phoenix-bridge")
-}
-
-func examineBridge(r *report, f Fleet) {
-	b := f.Bridge
-	switch {
-	case f.Socket == "": // beside a minion
-	case b == nil:
-		severity := Note // nothing has begun
-		if f.Rows {
-			severity = Warning
-		}
-		r.add(severity, "bridge", f.start(), "none answers on %s: %s", quote(f.Socket), oneLine(f.BridgeErr))
-	case !b.Reach:
-		r.add(Error, "bridge", say("remove the cause that is named; the bridge writes again within seconds, without a restart"), "it does not reach its store: %s", cmp.Or(b.StoreErr, "it has just started"))
-	case b.Retired:
-		r.add(Error, "bridge", say("set another instance_id in the configuration, then systemctl restart phoenix-bridge"), "%s", b.Why)
-	case b.StoreErr != "":
-		r.add(Warning, "bridge", say("remove the cause that is named, if phoenix status still names it"), "its last heartbeat was not written: %s", b.StoreErr)
-	case !b.Ready && b.Unproven:
-		r.add(Error, "bridge", run(restartMaster), "its master does not serve: %s", b.Why)
-	case b.Bus != "":
-		r.add(Warning, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it does not receive events: %s", b.Bus)
-	case b.Twin != "":
-		r.add(Error, "bridge", say("phoenix masters list; give each master its own instance_id"), "%s", b.Twin)
-	case b.Held != "":
-		r.add(Warning, "bridge", say("journalctl -u phoenix-bridge"), "its work is delayed: %s", b.Held)
-	case b.OverLimit > 0:
-		r.add(Warning, "bridge", say("phoenix minions retire --held, if they are right"), "%s wait: too many at once", plural.Of(b.OverLimit, "termination"))
-	case b.Breaker != "":
-		r.add(Warning, "bridge", say("repair the states, then phoenix highstate resume"), "no new first highstate starts: %s", b.Breaker)
-	case !b.Ready:
-		r.add(Warning, "bridge", say("phoenix status; journalctl -u phoenix-bridge"), "it is not ready: %s", b.Why)
-	default:
-		r.ok("bridge", "it answers on %s, and is ready", quote(f.Socket))
-	}
-}
-
-// examineRemoved names keys that the bridge does not write again, since an administrator
-// has deleted them.
-func examineRemoved(r *report, b *Bridge) {
-	switch {
-	case b == nil:
-	case b.RemovedAll == 0:
-		r.ok("removed-keys", "no accepted key was deleted by hand")
-	default:
-		ids := b.Removed[:min(len(b.Removed), shown)]
-		fix := say("phoenix keys restore ID, or, if it is gone for good: phoenix minions retire ID")
-		if list, ok := words(ids); ok {
-			fix = run("phoenix keys restore " + list).then("or, if they are gone for good: phoenix minions retire ID")
-		}
-		r.add(Warning, "removed-keys", fix, "%s deleted by hand on this master: %s", plural.Of(b.RemovedAll, "accepted key"), some(b.Removed))
-	}
 }
 
 func examineAWS(r *report, f Fleet) {
@@ -243,9 +194,11 @@ func examineAWS(r *report, f Fleet) {
 	for _, c := range f.Calls {
 		switch {
 		case c.Denied:
-			r.add(Error, "permissions", say("allow it to the role of this machine: see cloudformation/base.yaml"), "IAM denies %s on %s", c.Action, quote(c.On))
+			r.add(Error, "permissions", say("allow it to the role of this machine: see cloudformation/base.yaml"),
+				"IAM denies %s on %s", c.Action, quote(c.On))
 		case c.Err != nil:
-			r.add(Note, "permissions", Fix{}, "not known whether %s on %s is allowed: %s", c.Action, quote(c.On), oneLine(c.Err))
+			r.add(Note, "permissions", Fix{}, "not known whether %s on %s is allowed: %s", c.Action, quote(c.On),
+				oneLine(c.Err))
 		default:
 			r.ok("permissions", "%s on %s is allowed", c.Action, quote(c.On))
 		}
@@ -267,7 +220,8 @@ func examineAWS(r *report, f Fleet) {
 		case p.Wrote == "":
 			r.add(Warning, "proof", fix, "this instance has written none")
 		case p.Key != "" && p.Wrote != p.Key:
-			r.add(Warning, "proof", fix, "this instance wrote the digest %.12s…, and the minion's key is %.12s…", p.Wrote, p.Key)
+			r.add(Warning, "proof", fix, "this instance wrote the digest %.12s…, and the minion's key is %.12s…",
+				p.Wrote, p.Key)
 		default:
 			r.ok("proof", "this instance has written its proof")
 		}
@@ -296,7 +250,8 @@ func examineFleetKey(r *report, f Fleet) {
 	}
 	slices.Sort(others)
 	if len(others) > 0 {
-		r.add(Error, "fleet-key", say("phoenix identity show (docs/identity.md: all masters share one key)"), "the key here is %.12s…, and another is that of %s", f.OwnKey, some(others))
+		r.add(Error, "fleet-key", say("phoenix identity show (docs/identity.md: all masters share one key)"),
+			"the key here is %.12s…, and another is that of %s", f.OwnKey, some(others))
 	} else {
 		r.ok("fleet-key", "all masters of the fleet have the key %.12s…", f.OwnKey)
 	}

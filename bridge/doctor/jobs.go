@@ -33,7 +33,8 @@ func readReturner(c salt.Config) Returner {
 	if name == "" || name == localCache {
 		return Returner{}
 	}
-	for _, dir := range append([]string{filepath.Join(c.ExtensionModules, "returners")}, list(c.Options["returner_dirs"])...) {
+	for _, dir := range append([]string{filepath.Join(c.ExtensionModules, "returners")},
+		list(c.Options["returner_dirs"])...) {
 		path := filepath.Join(dir, name+".py")
 		if text, err := files.Head(path, maxFile); err == nil {
 			return Returner{Path: path, TakesJID: bytes.Count(text, []byte("passed_jid")) > 1}
@@ -58,7 +59,8 @@ func foreignJobs(c salt.Config) (found []string) {
 	cache := filepath.Join(c.CacheDir, "jobs")
 	for _, path := range append([]string{cache}, joined(cache, names(cache))...) {
 		var stat unix.Stat_t
-		if unix.Lstat(path, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR && strconv.FormatUint(uint64(stat.Uid), 10) != u.Uid {
+		if unix.Lstat(path, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR &&
+			strconv.FormatUint(uint64(stat.Uid), 10) != u.Uid {
 			found = append(found, path)
 		}
 	}
@@ -85,7 +87,8 @@ func examineJobs(r *report, m Master) {
 	case name == "" || name == localCache:
 		r.ok("job-cache", "master_job_cache is Salt's own, in files")
 	case m.Returner.Path != "" && !m.Returner.TakesJID:
-		r.add(Error, "job-cache", back, "master_job_cache %s (%s) generates its own jids", quote(name), quote(m.Returner.Path))
+		r.add(Error, "job-cache", back, "master_job_cache %s (%s) generates its own jids", quote(name),
+			quote(m.Returner.Path))
 	default:
 		r.add(Warning, "job-cache", back, "master_job_cache is %s: no job is published while it fails", quote(name))
 	}
@@ -95,10 +98,13 @@ func examineJobs(r *report, m Master) {
 			owner, path, _ := strings.Cut(w, " ")
 			fix = run("chown -R " + owner + " -- " + path)
 		}
-		r.add(Error, "job-cache", fix, "%s of the job cache with another owner than %s: no job is published whose job id belongs there: %s", plural.Of(n, "folder"), quote(c.User), some(m.ForeignJobs))
+		r.add(Error, "job-cache", fix,
+			"%s of the job cache with another owner than %s: no job is published whose job id belongs there: %s",
+			plural.Of(n, "folder"), quote(c.User), some(m.ForeignJobs))
 	}
 	if dirs := list(c.Options["ext_job_cache"]); len(dirs) > 0 && dirs[0] != "" {
-		r.add(Note, "job-cache", say("see ext_job_cache in "+quote(filepath.Dir(c.Path))), "ext_job_cache is %s: minions send their returns there, and the master gets none: Phoenix asks each minion for its cached job", some(dirs))
+		r.add(Note, "job-cache", say("see ext_job_cache in "+quote(filepath.Dir(c.Path))),
+			"ext_job_cache is %s: minions send their returns there, and the master gets none: Phoenix asks each minion for its cached job", some(dirs))
 	}
 	var stops []string
 	if lists, ok := c.Options["publisher_acl_blacklist"].(map[string]any); ok {
@@ -116,7 +122,8 @@ func examineJobs(r *report, m Master) {
 		}
 	}
 	if len(stops) > 0 {
-		r.add(Error, "publisher-blacklist", say("take them out of publisher_acl_blacklist in "+quote(filepath.Dir(c.Path))+", then: "+restartMaster),
+		r.add(Error, "publisher-blacklist",
+			say("take them out of publisher_acl_blacklist in "+quote(filepath.Dir(c.Path))+", then: "+restartMaster),
 			"publisher_acl_blacklist stops jobs of Phoenix: %s", strings.Join(stops, ", "))
 	} else {
 		r.ok("publisher-blacklist", "publisher_acl_blacklist stops no job of Phoenix")

@@ -23,7 +23,8 @@ type keyFacts struct {
 }
 
 func (m Master) keyFacts() keyFacts {
-	f := keyFacts{byState: map[salt.State][]Key{}, byDigest: map[string][]Key{}, byID: map[string][]Key{}, byFold: map[string][]string{}}
+	f := keyFacts{byState: map[salt.State][]Key{}, byDigest: map[string][]Key{}, byID: map[string][]Key{},
+		byFold: map[string][]string{}}
 	for _, k := range m.Keys {
 		if k.State == "" {
 			f.odd = append(f.odd, k)
@@ -65,7 +66,8 @@ func (f keyFacts) hidden() (keys []Key) {
 
 func examineKeys(r *report, m Master) {
 	f := m.keyFacts()
-	r.ok("key-store", "%d accepted, %d pending, %d rejected, %d denied, in %s", len(f.byState[salt.Accepted]), len(f.byState[salt.Pending]),
+	r.ok("key-store", "%d accepted, %d pending, %d rejected, %d denied, in %s", len(f.byState[salt.Accepted]),
+		len(f.byState[salt.Pending]),
 		len(f.byState[salt.Rejected]), len(f.byState[salt.Denied]), quote(m.Config.PKIDir))
 	if m.KeysLeft > 0 {
 		r.add(Note, "key-store", Fix{}, "%s more were not read", plural.Of(m.KeysLeft, "key"))
@@ -75,7 +77,8 @@ func examineKeys(r *report, m Master) {
 		if keys := f.byDigest[digest]; len(keys) > 1 {
 			shared++
 			r.add(Error, "shared-key", m.deleteKeys(keys).then("after each of these machines has removed /etc/salt/pki/minion/minion.pem and minion.pub "+
-				"and restarted salt-minion, and the image is made without them"), "%d ids have one key (%.12s…): %s", len(keys), digest, some(idsOf(keys)))
+				"and restarted salt-minion, and the image is made without them"), "%d ids have one key (%.12s…): %s",
+				len(keys), digest, some(idsOf(keys)))
 		}
 	}
 	if shared == 0 {
@@ -87,15 +90,18 @@ func examineKeys(r *report, m Master) {
 			return
 		}
 		slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.ID, b.ID) })
-		r.add(severity, check, fix(keys), "%s: %s", strings.Replace(what, "#", plural.Of(len(keys), "key"), 1), some(idsOf(keys)))
+		r.add(severity, check, fix(keys), "%s: %s", strings.Replace(what, "#", plural.Of(len(keys), "key"), 1),
+			some(idsOf(keys)))
 	}
 	list(Warning, "key-not-rsa", func(k []Key) Fix {
 		return m.deleteKeys(k).then("then, on that machine: " + restartMinion)
 	}, f.broken, "# that Phoenix cannot take (no RSA public key, or not readable)", "all keys are RSA public keys")
-	list(Warning, "odd-keys", m.removeOdd, f.odd, "# that are links, folders, empty, or named as no minion is", "all entries of the key store are keys of ids")
+	list(Warning, "odd-keys", m.removeOdd, f.odd, "# that are links, folders, empty, or named as no minion is",
+		"all entries of the key store are keys of ids")
 	if len(f.outside) > 0 {
 		slices.Sort(f.outside)
-		r.add(Note, "id-pattern", say("set id_pattern in /etc/phoenix/phoenix.yaml, if these are to be of the fleet"), "%s that do not match %s: %s",
+		r.add(Note, "id-pattern", say("set id_pattern in /etc/phoenix/phoenix.yaml, if these are to be of the fleet"),
+			"%s that do not match %s: %s",
 			plural.Of(len(f.outside), "id"), m.IDPattern, some(f.outside))
 	} else {
 		r.ok("id-pattern", "all ids match %s", m.IDPattern)
@@ -140,7 +146,8 @@ func examineDenied(r *report, m Master, f keyFacts) {
 	if more := len(denied) - shown; more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
-	r.add(Warning, "denied-keys", m.decideOn(denied), "%s denied: %s", plural.Of(len(denied), "key"), strings.Join(lines, ", "))
+	r.add(Warning, "denied-keys", m.decideOn(denied), "%s denied: %s", plural.Of(len(denied), "key"),
+		strings.Join(lines, ", "))
 }
 
 // decideOn names the commands for denied keys, in words: whoever deletes the key of a
@@ -153,7 +160,8 @@ func (m Master) decideOn(denied []Key) Fix {
 	if len(remove.commands) == 0 { // ids that cannot be typed
 		return remove
 	}
-	return say("look first: " + m.phoenix() + " minions explain " + id + "; if the machine was rebuilt: " + m.phoenix() + " keys accept --rebind " + id +
+	return say("look first: " + m.phoenix() + " minions explain " + id + "; if the machine was rebuilt: " +
+		m.phoenix() + " keys accept --rebind " + id +
 		"; if no machine is to have that key: " + strings.Join(remove.commands, "; "))
 }
 

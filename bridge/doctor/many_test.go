@@ -46,7 +46,8 @@ func TestManyKeys(t *testing.T) {
 		}
 	}
 	config := filepath.Join(dir, "master")
-	if err := os.WriteFile(config, []byte("root_dir: "+dir+"\npki_dir: "+filepath.Join(dir, "pki")+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte("root_dir: "+dir+"\npki_dir: "+filepath.Join(dir, "pki")+"\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	c, err := salt.ReadConfig(config)

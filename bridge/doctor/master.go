@@ -122,10 +122,13 @@ func examineSalt(r *report, m Master) {
 	case dead:
 		r.add(Error, "salt-master", run("systemctl start salt-master").then("journalctl -u salt-master says why it ended"), "%s: it does not run", what)
 	default: // in another container, or with another pidfile
-		r.add(Note, "salt-master", say("correct pidfile in "+quote(c.Path)+"; or, if the master was killed and its processes are left: "+restartMaster), "%s: %s names no running master", what, quote(c.PIDFile))
+		r.add(Note, "salt-master", say("correct pidfile in "+quote(c.Path)+
+			"; or, if the master was killed and its processes are left: "+restartMaster),
+			"%s: %s names no running master", what, quote(c.PIDFile))
 	}
 	for _, fault := range c.Skipped {
-		r.add(Warning, "salt-config", say("correct the file, then: "+restartMaster), "Salt leaves a file out: %s", oneLine(fault))
+		r.add(Warning, "salt-config", say("correct the file, then: "+restartMaster), "Salt leaves a file out: %s",
+			oneLine(fault))
 	}
 	if err := c.Validate(); err != nil {
 		r.add(Error, "salt-config", say("see transport and cluster_id in "+quote(c.Path)), "%s", oneLine(err))
@@ -136,7 +139,8 @@ func examineSalt(r *report, m Master) {
 	}{{"event-bus", m.EventBus}, {"request-port", m.RequestPort}} {
 		switch {
 		case s.socket.Err != nil:
-			r.add(Note, s.check, say("run phoenix doctor as root"), "not known whether anybody listens on %s: %s", s.socket.Name, oneLine(s.socket.Err))
+			r.add(Note, s.check, say("run phoenix doctor as root"), "not known whether anybody listens on %s: %s",
+				s.socket.Name, oneLine(s.socket.Err))
 		case !s.socket.Listening && !dead: // else one finding says it
 			r.add(Warning, s.check, run(restartMaster), "nobody listens on %s", s.socket.Name)
 		case s.socket.Listening:
@@ -176,7 +180,8 @@ func examineSigning(r *report, m Master) {
 		{"autosign-grains", "autosign_grains_dir", "accepts keys by the grains", m.AutosignGrains, Error},
 		{"autoreject-file", "autoreject_file", "rejects keys of", m.AutorejectFile, Warning},
 	} {
-		out := say("take " + s.option + " out of the configuration in " + quote(filepath.Dir(c.Path)) + ", then: " + restartMaster)
+		out := say("take " + s.option + " out of the configuration in " + quote(filepath.Dir(c.Path)) + ", then: " +
+			restartMaster)
 		aside := out
 		if w, ok := word(s.signing.Path); ok { // Salt reads it at each auth request
 			aside = run("mv -n -- " + w + " " + w + ".off").then("the patterns are kept there")
@@ -218,7 +223,8 @@ func examinePlan(r *report, m Master) {
 	for _, act := range []struct {
 		act  decide.KeyAct
 		text string
-	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"}, {decide.ReplaceKey, "replaced by another"}, {decide.ReportKey, "reported"}} {
+	}{{decide.AcceptKey, "accepted"}, {decide.AdoptKey, "adopted"}, {decide.UnlinkPending, "unlinked while pending"},
+		{decide.ReplaceKey, "replaced by another"}, {decide.ReportKey, "reported"}} {
 		if n := plan.Acts[act.act]; n > 0 {
 			what = append(what, plural.Of(n, "key")+" "+act.text)
 		}
@@ -228,7 +234,8 @@ func examinePlan(r *report, m Master) {
 		severity, fix = Note, say("phoenix adopt --dry-run says which of them would become part of the fleet; phoenix adopt adds them")
 	}
 	if ids := plan.OtherKeys; len(ids) > 0 { // as after the restore of an older copy of the store
-		r.add(Warning, "what-phoenix-would-do", say("for each: phoenix keys accept --rebind ID if the accepted key is the right one, or phoenix keys delete ID --state accepted"),
+		r.add(Warning, "what-phoenix-would-do",
+			say("for each: phoenix keys accept --rebind ID if the accepted key is the right one, or phoenix keys delete ID --state accepted"),
 			"the accepted key is not the one that is bound to the minion: %s", some(ids))
 	}
 	r.add(severity, "what-phoenix-would-do", fix, "%s (%s)", strings.Join(what, "; "), by)

@@ -110,7 +110,8 @@ func ExamineMinion(m Minion) []Finding {
 		r.add(Warning, "salt-minion", run("systemctl start salt-minion").then("journalctl -u salt-minion says why it ended"), "%s: %s names no running minion", what, quote(c.PIDFile))
 	}
 	for _, fault := range c.Skipped {
-		r.add(Warning, "minion-config", say("correct the file, then: "+restartMinion), "Salt leaves a file out: %s", oneLine(fault))
+		r.add(Warning, "minion-config", say("correct the file, then: "+restartMinion), "Salt leaves a file out: %s",
+			oneLine(fault))
 	}
 	examineMasters(&r, m)
 	examineSettings(&r, m)
@@ -122,9 +123,13 @@ func ExamineMinion(m Minion) []Finding {
 	case errors.Is(m.MasterKeyErr, fs.ErrNotExist):
 		r.add(Note, "master-key", Fix{}, "the minion trusts no master yet: it takes the first that answers")
 	case unread(m.MasterKeyErr):
-		r.add(Note, "master-key", say("run phoenix doctor as root"), "the key that the minion trusts is not read: %s", oneLine(m.MasterKeyErr))
+		r.add(Note, "master-key", say("run phoenix doctor as root"), "the key that the minion trusts is not read: %s",
+			oneLine(m.MasterKeyErr))
 	case m.MasterKeyErr != nil:
-		r.add(Warning, "master-key", remove("rm", []string{filepath.Join(c.PKIDir, "minion_master.pub")}).and(restartMinion).then("the minion then trusts the first master that answers"), "the key that the minion trusts cannot be read: %s", oneLine(m.MasterKeyErr))
+		r.add(Warning, "master-key", remove("rm",
+			[]string{filepath.Join(c.PKIDir,
+				"minion_master.pub")}).and(restartMinion).then("the minion then trusts the first master that answers"),
+			"the key that the minion trusts cannot be read: %s", oneLine(m.MasterKeyErr))
 	default:
 		r.ok("master-key", "the minion trusts the master key %.12s…", m.MasterKey)
 	}
@@ -135,16 +140,20 @@ func examineMasters(r *report, m Minion) {
 	c := m.Config
 	switch list := some(c.Masters); {
 	case len(c.Masters) == 0:
-		r.add(Note, "masters", say("phoenix agent --dry-run"), "no master is set: the minion looks for a host named salt")
+		r.add(Note, "masters", say("phoenix agent --dry-run"),
+			"no master is set: the minion looks for a host named salt")
 	case len(c.Masters) == 1 && c.MasterType != "failover":
-		r.add(Note, "masters", say("phoenix agent --dry-run"), "one master, %s, and master_type is %s", list, quote(c.MasterType))
+		r.add(Note, "masters", say("phoenix agent --dry-run"), "one master, %s, and master_type is %s", list,
+			quote(c.MasterType))
 	case c.MasterType == "str" && m.DropIn != nil && m.DropIn["master_type"] == "str":
 		r.ok("masters", "follows %d at once: %s", len(c.Masters), list)
 	case c.MasterType == "str":
 		r.add(Note, "masters", say("set agent.follow to all (as it is), to a number, or to 1 (one at a time, with failover)"),
-			"follows %d at once by its own configuration: %s; an agent leaves it so until agent.follow is set", len(c.Masters), list)
+			"follows %d at once by its own configuration: %s; an agent leaves it so until agent.follow is set",
+			len(c.Masters), list)
 	case c.MasterType != "failover":
-		r.add(Warning, "masters", m.options().set("master_type", "failover"), "masters %s, and master_type is %s", list, quote(c.MasterType))
+		r.add(Warning, "masters", m.options().set("master_type", "failover"), "masters %s, and master_type is %s", list,
+			quote(c.MasterType))
 	default:
 		r.ok("masters", "fails over among %s", list)
 	}
@@ -161,12 +170,14 @@ func examineSettings(r *report, m Minion) {
 	if o["cache_jobs"] == true {
 		r.ok("cache-jobs", "cache_jobs is on")
 	} else {
-		r.add(Warning, "cache-jobs", m.setting("cache_jobs", "True"), "cache_jobs is off: how a highstate ended is lost with the master that received it")
+		r.add(Warning, "cache-jobs", m.setting("cache_jobs", "True"),
+			"cache_jobs is off: how a highstate ended is lost with the master that received it")
 	}
 	if n := whole(o, "minion_jid_queue_hwm", 100); n >= jidQueue {
 		r.ok("jid-queue", "the minion remembers %d job ids", n)
 	} else {
-		r.add(Note, "jid-queue", m.setting("minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)), "the minion remembers %d job ids (minion_jid_queue_hwm)", n)
+		r.add(Note, "jid-queue", m.setting("minion_jid_queue_hwm", fmt.Sprint(10*jidQueue)),
+			"the minion remembers %d job ids (minion_jid_queue_hwm)", n)
 	}
 	if n := whole(o, "master_alive_interval", 0); n > 0 {
 		r.ok("alive-interval", "master_alive_interval is %d s", n)
@@ -174,9 +185,11 @@ func examineSettings(r *report, m Minion) {
 		// Masters with different publish ports, or several at once: see package agent.
 		r.ok("alive-interval", "master_alive_interval is off, as the agent sets it")
 	} else {
-		r.add(among(failover), "alive-interval", m.setting("master_alive_interval", "15"), "master_alive_interval is off")
+		r.add(among(failover), "alive-interval", m.setting("master_alive_interval", "15"),
+			"master_alive_interval is off")
 	}
-	idle, cnt, intvl := whole(o, "tcp_keepalive_idle", 300), whole(o, "tcp_keepalive_cnt", -1), whole(o, "tcp_keepalive_intvl", -1)
+	idle, cnt, intvl := whole(o, "tcp_keepalive_idle", 300), whole(o, "tcp_keepalive_cnt", -1),
+		whole(o, "tcp_keepalive_intvl", -1)
 	if cnt < 0 { // the kernel's own (net.ipv4.tcp_keepalive_*)
 		cnt = 9
 	}
@@ -190,7 +203,9 @@ func examineSettings(r *report, m Minion) {
 	case o["tcp_keepalive"] == false:
 		r.add(among(failover), "keep-alive", m.setting("tcp_keepalive", "True"), "tcp_keepalive is off")
 	case after > aliveMost:
-		r.add(among(failover), "keep-alive", m.settings("tcp_keepalive_idle: 30", "tcp_keepalive_cnt: 3", "tcp_keepalive_intvl: 10"), "a dead connection ends after %d s", after)
+		r.add(among(failover), "keep-alive",
+			m.settings("tcp_keepalive_idle: 30", "tcp_keepalive_cnt: 3", "tcp_keepalive_intvl: 10"),
+			"a dead connection ends after %d s", after)
 	default:
 		r.ok("keep-alive", "a dead connection ends after %d s", after)
 	}
@@ -219,63 +234,6 @@ func among(failover bool) Severity {
 func unread(err error) bool {
 	_, is := errors.AsType[*fs.PathError](err)
 	return is && !errors.Is(err, fs.ErrNotExist)
-}
-
-func examineDropIn(r *report, m Minion) {
-	c := m.Config
-	path := filepath.Join(c.DropIns, dropInName)
-	switch {
-	case unread(m.DropInErr):
-		r.add(Note, "drop-in", say("run phoenix doctor as root"), "%s is not read: %s", quote(path), oneLine(m.DropInErr))
-	case m.DropInErr != nil:
-		r.add(Error, "drop-in", remove("rm", []string{path}).then("the agent writes it anew"), "%s: %s", quote(path), oneLine(m.DropInErr))
-	case m.DropIn == nil:
-		r.add(Note, "drop-in", say("phoenix agent --dry-run"), "there is none: no agent has run here")
-	default:
-		if changed := overridden(m.DropIn, c.Options); len(changed) > 0 {
-			other := "the other file: grep -rnE " + quote(strings.Join(changed, "|")) + " " + quote(c.Path) + " " + quote(c.DropIns)
-			if paths := m.overriders(changed); len(paths) > 0 {
-				other = some(paths) + ", then: " + restartMinion
-			}
-			r.add(Warning, "drop-in", say("take it out of "+other), "another file changes what it says of %s", some(changed))
-		} else {
-			r.ok("drop-in", "the minion sees it as it is")
-		}
-	}
-	switch {
-	case m.AgentRuns:
-		r.ok("agent", "the minion's agent runs")
-	case m.DropIn != nil && m.DropInErr == nil && m.AgentKnown:
-		r.add(Warning, "agent", run("systemctl start phoenix-agent").then("or, if the minion is to have no agent any more: remove "+quote(path)+" and restart it"), "the agent has written a list of masters, and does not run")
-	default:
-		r.ok("agent", "no agent is missing")
-	}
-	hosts := make([]string, len(c.Masters)) // without ports, as Salt names the jobs
-	for i, master := range c.Masters {
-		hosts[i], _ = salt.SplitMaster(master, c.MasterPort)
-	}
-	stale := slices.DeleteFunc(slices.Clone(m.Alive), func(address string) bool {
-		return slices.Contains(hosts, address) || slices.Contains(c.Masters, address)
-	})
-	switch {
-	case m.AliveErr != nil:
-		r.add(Warning, "alive-schedule", say("correct "+quote(filepath.Join(c.DropIns, scheduleName))), "the schedule cannot be read: %s", oneLine(m.AliveErr))
-	case len(stale) > 0:
-		r.add(Warning, "alive-schedule", say("systemctl restart phoenix-agent takes them out; or edit "+quote(filepath.Join(c.DropIns, scheduleName))), "the schedule checks masters that are not on the list: %s", some(stale))
-	default:
-		r.ok("alive-schedule", "the schedule checks no other masters")
-	}
-}
-
-// overridden are the options that the drop-in says and the minion sees otherwise.
-func overridden(dropIn, seen map[string]any) (changed []string) {
-	for name, want := range dropIn {
-		if fmt.Sprint(want) != fmt.Sprint(seen[name]) {
-			changed = append(changed, name)
-		}
-	}
-	slices.Sort(changed)
-	return changed
 }
 
 func orNone(text, otherwise string) string {

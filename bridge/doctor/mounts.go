@@ -10,7 +10,8 @@ import (
 type Mount struct{ Point, Kind, Source string }
 
 // overNetwork are kinds of file systems that several machines may have mounted.
-var overNetwork = []string{"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2", "9p", "virtiofs", "afs", "beegfs",
+var overNetwork = []string{"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2", "9p",
+	"virtiofs", "afs", "beegfs",
 	"fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.ceph", "fuse.juicefs", "fuse.mount-s3"}
 
 // mounts reads /proc/self/mountinfo:
@@ -53,19 +54,23 @@ func examineMounts(r *report, m Master) {
 	}{
 		{"cachedir", m.Config.CacheDir, Warning, "give each master a cachedir of its own, on a local disk"},
 		{"sock_dir", m.Config.SockDir, Error, "give each master a sock_dir of its own, on a local disk"},
-		{"pki_dir", m.Config.PKIDir, Note, "that works if each master of it has a bridge of its own; else give each master its own"},
+		{"pki_dir", m.Config.PKIDir, Note,
+			"that works if each master of it has a bridge of its own; else give each master its own"},
 	}
 	for _, dir := range folders {
 		if at := on(m.Mounts, dir.path); slices.Contains(overNetwork, at.Kind) {
 			shared++
-			r.add(dir.severity, "shared-folders", say(dir.then), "%s %s is on %s (%s)", dir.option, quote(dir.path), at.Kind, quote(at.Source))
+			r.add(dir.severity, "shared-folders", say(dir.then), "%s %s is on %s (%s)", dir.option, quote(dir.path),
+				at.Kind, quote(at.Source))
 		}
 	}
 	for _, f := range m.Shared {
 		for _, dir := range folders {
 			if dir.option == f.Option {
 				shared++
-				r.add(dir.severity, "shared-folders", say(dir.then), "%s %s is the one of another master on this machine, too (%s)", dir.option, quote(dir.path), quote(f.With))
+				r.add(dir.severity, "shared-folders", say(dir.then),
+					"%s %s is the one of another master on this machine, too (%s)", dir.option, quote(dir.path),
+					quote(f.With))
 			}
 		}
 	}

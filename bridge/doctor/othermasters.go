@@ -27,7 +27,8 @@ func (h host) sharedFolders(c salt.Config) (shared []SharedFolder) {
 			continue // it may be in a container, whose files are not here
 		}
 		for _, f := range []struct{ option, own, other string }{
-			{"cachedir", c.CacheDir, other.CacheDir}, {"sock_dir", c.SockDir, other.SockDir}, {"pki_dir", c.PKIDir, other.PKIDir},
+			{"cachedir", c.CacheDir, other.CacheDir}, {"sock_dir", c.SockDir, other.SockDir},
+			{"pki_dir", c.PKIDir, other.PKIDir},
 		} {
 			if real(f.own) == real(f.other) {
 				shared = append(shared, SharedFolder{f.option, path})

@@ -69,7 +69,8 @@ func readKeys(c salt.Config) (found []Key, left int, err error) {
 	for _, of := range []struct {
 		state salt.State
 		ids   []string
-	}{{salt.Accepted, list.Accepted}, {salt.Pending, list.Pending}, {salt.Rejected, list.Rejected}, {salt.Denied, list.Denied}} {
+	}{{salt.Accepted, list.Accepted}, {salt.Pending, list.Pending}, {salt.Rejected, list.Rejected},
+		{salt.Denied, list.Denied}} {
 		for _, id := range of.ids {
 			if len(found) >= maxKeys {
 				left++

@@ -56,34 +56,56 @@ func masterFaults() []fault {
 	return []fault{
 		{"auto-accept", doctor.Error, map[string]string{conf: "auto_accept: yes\n"}, nil, []string{conf}},
 		{"open-mode", doctor.Error, map[string]string{conf: "open_mode: True\n"}, nil, []string{conf}},
-		{"permissive-pki", doctor.Warning, map[string]string{conf: "permissive_pki_access: True\n"}, nil, []string{conf}},
+		{"permissive-pki", doctor.Warning, map[string]string{conf: "permissive_pki_access: True\n"}, nil,
+			[]string{conf}},
 		{"auth-events", doctor.Warning, map[string]string{conf: "auth_events: False\n"}, nil, []string{conf}},
-		{"job-cache", doctor.Error, map[string]string{conf: "master_job_cache: ours\n", "var/cache/salt/master/extmods/returners/ours.py": "def prep_jid(nocache=False, passed_jid=None):\n    return 'x'\n"},
+		{"job-cache", doctor.Error, map[string]string{conf: "master_job_cache: ours\n",
+			"var/cache/salt/master/extmods/returners/ours.py": "def prep_jid(nocache=False, passed_jid=None):\n    return 'x'\n"},
 			nil, []string{conf, "var/cache/salt/master/extmods/returners/ours.py"}},
 		{"key-store", doctor.Error, map[string]string{conf: "keys.cache_driver: redis\n"}, word, nil},
-		{"autosign-file", doctor.Error, map[string]string{conf: "autosign_file: ROOT/etc/salt/autosign\n", "etc/salt/autosign": "web-*\n"}, nil, []string{conf, "etc/salt/autosign.off"}},
-		{"autoreject-file", doctor.Warning, map[string]string{conf: "autoreject_file: ROOT/etc/salt/reject\n", "etc/salt/reject": "db-*\n"}, nil, []string{conf, "etc/salt/reject.off"}},
-		{"autosign-grains", doctor.Error, map[string]string{conf: "autosign_grains_dir: ROOT/etc/salt/grains\n", "etc/salt/grains/role": "web\n"}, nil, []string{conf, "etc/salt/grains.off/role"}},
+		{"autosign-file", doctor.Error,
+			map[string]string{conf: "autosign_file: ROOT/etc/salt/autosign\n", "etc/salt/autosign": "web-*\n"}, nil,
+			[]string{conf, "etc/salt/autosign.off"}},
+		{"autoreject-file", doctor.Warning,
+			map[string]string{conf: "autoreject_file: ROOT/etc/salt/reject\n", "etc/salt/reject": "db-*\n"}, nil,
+			[]string{conf, "etc/salt/reject.off"}},
+		{"autosign-grains", doctor.Error, map[string]string{conf: "autosign_grains_dir: ROOT/etc/salt/grains\n",
+			"etc/salt/grains/role": "web\n"}, nil, []string{conf, "etc/salt/grains.off/role"}},
 		{"autosign-folder", doctor.Error, map[string]string{pki + "minions_autosign/web-7": ""}, nil, nil},
 		{"salt-config", doctor.Warning, map[string]string{conf: "a: b: c\n"}, word, nil},
 		{"salt-config", doctor.Error, map[string]string{conf: "transport: ws\n"}, word, nil},
 		{"salt-config", doctor.Error, map[string]string{conf: "cluster_id: one\n"}, word, nil},
-		{"reactor", doctor.Error, map[string]string{conf: "reactor:\n  - 'salt/engine/sqs/*': [ROOT/srv/let.sls]\n", "srv/let.sls": let}, word, []string{"srv/let.sls"}},
-		{"reactor", doctor.Error, map[string]string{conf: "reactor:\n  - 'my/tag': [ROOT/srv/py.sls]\n", "srv/py.sls": "#!py\ndef run():\n  return {'x': {'wheel.key.accept_dict': []}}\n"}, word, []string{"srv/py.sls"}},
+		{"reactor", doctor.Error, map[string]string{conf: "reactor:\n  - 'salt/engine/sqs/*': [ROOT/srv/let.sls]\n",
+			"srv/let.sls": let}, word, []string{"srv/let.sls"}},
+		{"reactor", doctor.Error, map[string]string{conf: "reactor:\n  - 'my/tag': [ROOT/srv/py.sls]\n",
+			"srv/py.sls": "#!py\ndef run():\n  return {'x': {'wheel.key.accept_dict': []}}\n"}, word,
+			[]string{"srv/py.sls"}},
 		{"engines", doctor.Warning, map[string]string{conf: "engines:\n  - sqs_events: {queue: fleet}\n"}, word, nil},
 		{"engines", doctor.Warning, map[string]string{conf: "engines: [stalekey]\n"}, word, nil},
-		{"master-schedule", doctor.Warning, map[string]string{conf: "schedule: {x: {function: state.orchestrate, args: [orch.x], hours: 1}}\n"}, word, nil},
-		{"orchestration", doctor.Warning, map[string]string{"states/orch/let.sls": "x:\n  salt.wheel:\n    - name: key.accept\n"}, without("states/orch/let.sls"), nil},
-		{"publisher-blacklist", doctor.Error, map[string]string{conf: "publisher_acl_blacklist: {modules: ['state.*']}\n"}, word, nil},
+		{"master-schedule", doctor.Warning,
+			map[string]string{conf: "schedule: {x: {function: state.orchestrate, args: [orch.x], hours: 1}}\n"}, word,
+			nil},
+		{"orchestration", doctor.Warning,
+			map[string]string{"states/orch/let.sls": "x:\n  salt.wheel:\n    - name: key.accept\n"},
+			without("states/orch/let.sls"), nil},
+		{"publisher-blacklist", doctor.Error,
+			map[string]string{conf: "publisher_acl_blacklist: {modules: ['state.*']}\n"}, word, nil},
 		{"old-runners", doctor.Error, map[string]string{"var/cache/salt/master/extmods/runners/key_runner.py": "def main(x):\n    pass\n"}, nil, nil},
-		{"shared-key", doctor.Error, map[string]string{pki + "minions/twin-1": one, pki + "minions/twin-2": one, pki + "minions_pre/twin-3": one}, nil, nil},
+		{"shared-key", doctor.Error, map[string]string{pki + "minions/twin-1": one, pki + "minions/twin-2": one,
+			pki + "minions_pre/twin-3": one}, nil, nil},
 		{"key-not-rsa", doctor.Warning, map[string]string{pki + "minions_pre/no-key": "no key\n"}, nil, nil},
-		{"odd-keys", doctor.Warning, map[string]string{pki + "minions/a-link": "->twin", pki + "minions_pre/it's": "->x y", pki + "minions_pre/empty": ""}, nil, nil},
-		{"id-pattern", doctor.Note, map[string]string{pki + "minions_pre/web+1": two}, without(pki + "minions_pre/web+1"), nil},
-		{"id-case", doctor.Warning, map[string]string{pki + "minions/case-1": one, pki + "minions_pre/CASE-1": two}, without(pki + "minions_pre/CASE-1"), []string{pki + "minions/case-1"}},
-		{"hidden-key", doctor.Warning, map[string]string{pki + "minions/hid-1": one, pki + "minions_pre/hid-1": two, pki + "minions_rejected/hid-1": two}, nil, []string{pki + "minions/hid-1"}},
+		{"odd-keys", doctor.Warning, map[string]string{pki + "minions/a-link": "->twin",
+			pki + "minions_pre/it's": "->x y", pki + "minions_pre/empty": ""}, nil, nil},
+		{"id-pattern", doctor.Note, map[string]string{pki + "minions_pre/web+1": two},
+			without(pki + "minions_pre/web+1"), nil},
+		{"id-case", doctor.Warning, map[string]string{pki + "minions/case-1": one, pki + "minions_pre/CASE-1": two},
+			without(pki + "minions_pre/CASE-1"), []string{pki + "minions/case-1"}},
+		{"hidden-key", doctor.Warning, map[string]string{pki + "minions/hid-1": one, pki + "minions_pre/hid-1": two,
+			pki + "minions_rejected/hid-1": two}, nil, []string{pki + "minions/hid-1"}},
 		{"rejected-keys", doctor.Note, map[string]string{pki + "minions_rejected/web-9": two}, nil, nil},
-		{"denied-keys", doctor.Warning, map[string]string{pki + "minions_denied/web-8": two, pki + "minions/web-8": one}, without(pki + "minions_denied/web-8"), []string{pki + "minions/web-8"}},
+		{"denied-keys", doctor.Warning,
+			map[string]string{pki + "minions_denied/web-8": two, pki + "minions/web-8": one},
+			without(pki + "minions_denied/web-8"), []string{pki + "minions/web-8"}},
 	}
 }
 
@@ -147,7 +169,9 @@ func (p patient) command(name string, args ...string) *exec.Cmd {
 func (p patient) examine(t *testing.T) (worst map[string]doctor.Finding, all string) {
 	t.Helper()
 	bin, _, _ := strings.Cut(p.path, ":")
-	out, _ := p.command(filepath.Join(bin, "phoenix"), "doctor", "--json", "--salt-only", "--salt-config", p.config).Output() // 1: it found something
+	// 1: it found something
+	out, _ := p.command(filepath.Join(bin, "phoenix"), "doctor", "--json", "--salt-only", "--salt-config",
+		p.config).Output()
 	var list []doctor.Finding
 	if err := json.Unmarshal(out, &list); err != nil {
 		t.Fatalf("read findings: %v\n%s", err, out)
@@ -170,7 +194,8 @@ func (p patient) tree(t *testing.T) map[string]string {
 		err := filepath.WalkDir(filepath.Join(p.root, dir), func(path string, e fs.DirEntry, err error) error {
 			name, _ := filepath.Rel(p.root, path)
 			switch {
-			case errors.Is(err, fs.ErrNotExist) || strings.Contains(name, "__pycache__") || strings.HasPrefix(filepath.Base(name), "."):
+			case errors.Is(err, fs.ErrNotExist) || strings.Contains(name, "__pycache__") ||
+				strings.HasPrefix(filepath.Base(name), "."):
 				return nil
 			case err != nil:
 				return err
@@ -235,7 +260,8 @@ func (p patient) heal(t *testing.T, f fault) {
 		}
 	}
 	worst, all = p.examine(t)
-	if now := worst[f.check]; now.Severity == doctor.Error || now.Severity == doctor.Warning || f.severity == doctor.Note && now.Severity != doctor.OK {
+	if now := worst[f.check]; now.Severity == doctor.Error || now.Severity == doctor.Warning ||
+		f.severity == doctor.Note && now.Severity != doctor.OK {
 		t.Fatalf("%s is still there after %q: %s", f.check, found.Mend, all)
 	}
 	after := p.tree(t)
@@ -257,7 +283,8 @@ func (p patient) heal(t *testing.T, f fault) {
 	worst, _ = p.examine(t)
 	for check := range maps.Keys(sound) {
 		if worst[check].Severity != sound[check].Severity {
-			t.Errorf("%s: after %q the check %s finds %+v, and found %+v", f.check, found.Mend, check, worst[check], sound[check])
+			t.Errorf("%s: after %q the check %s finds %+v, and found %+v", f.check, found.Mend, check,
+				worst[check], sound[check])
 		}
 	}
 }
@@ -318,9 +345,11 @@ func TestFixes(t *testing.T) {
 			master := l.StartMaster(lab.MasterOptions{Version: version})
 			master.Ready()
 			minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}, Failover: true,
-				Extra: map[string]any{"tcp_keepalive_idle": 30, "tcp_keepalive_cnt": 3, "tcp_keepalive_intvl": 10, "rejected_retry": true, "minion_jid_queue_hwm": 10000}})
+				Extra: map[string]any{"tcp_keepalive_idle": 30, "tcp_keepalive_cnt": 3, "tcp_keepalive_intvl": 10,
+					"rejected_retry": true, "minion_jid_queue_hwm": 10000}})
 			minion.PublicKey()
-			l.Eventually(minute, "a pending key", func() (bool, string) { return len(master.Pending()) == 1, master.Tail() })
+			l.Eventually(minute, "a pending key",
+				func() (bool, string) { return len(master.Pending()) == 1, master.Tail() })
 			master.Run("salt-key", "-y", "-a", "web-1")
 			minion.Answers(master)
 
@@ -352,7 +381,8 @@ func TestFixes(t *testing.T) {
 				t.Errorf("a master that has ended: %s", all)
 			}
 			minion.Stop()
-			if worst, all := n.examine(t); worst["salt-minion"].Severity != doctor.Warning || worst["master-ports"].Severity != doctor.Warning {
+			if worst, all := n.examine(t); worst["salt-minion"].Severity != doctor.Warning ||
+				worst["master-ports"].Severity != doctor.Warning {
 				t.Errorf("a minion that has ended: %s", all)
 			}
 		})

@@ -20,10 +20,12 @@ func examineRelay(r *report, b *Bridge) {
 	}
 	relay := b.Relay
 	if relay.Deaf != "" {
-		r.add(Error, "relay", say("phoenix status (docs/fleet-commands.md)"), "the master's jobs stay on this master: %s", relay.Deaf)
+		r.add(Error, "relay", say("phoenix status (docs/fleet-commands.md)"),
+			"the master's jobs stay on this master: %s", relay.Deaf)
 	}
 	if len(relay.Away) > 0 {
-		r.add(Error, "relay", say("phoenix status; let the masters reach each other on relay.listen"), "commands do not reach the minions of %s",
+		r.add(Error, "relay", say("phoenix status; let the masters reach each other on relay.listen"),
+			"commands do not reach the minions of %s",
 			strings.Join(relay.Away, ", "))
 	}
 	if relay.Data != "" {

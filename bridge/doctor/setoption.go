@@ -8,8 +8,10 @@ import (
 
 // agentOptions are what the agent's drop-in may set. A fix sets one of these in a file
 // that sorts before it, so that the agent's list of masters and what belongs to it count.
-var agentOptions = []string{"master", "master_type", "master_port", "publish_port", "retry_dns", "master_alive_interval",
-	"tcp_keepalive", "tcp_keepalive_idle", "tcp_keepalive_cnt", "tcp_keepalive_intvl", "random_master", "master_shuffle", "master_failback",
+var agentOptions = []string{"master", "master_type", "master_port", "publish_port", "retry_dns",
+	"master_alive_interval",
+	"tcp_keepalive", "tcp_keepalive_idle", "tcp_keepalive_cnt", "tcp_keepalive_intvl", "random_master",
+	"master_shuffle", "master_failback",
 	"rejected_retry", "cache_jobs", "minion_jid_queue_hwm", "auth_tries", "auth_timeout"}
 
 // optionFile is the name of the file by which a fix sets an option: the last of its
@@ -101,13 +103,15 @@ func (o options) setAll(settings ...string) Fix {
 		name := optionFile(option)
 		commands = append(commands, "echo '"+setting+"' > "+filepath.Join(w, name))
 		for _, set := range o.sets[option] {
-			if (set.DropIn == "" || set.DropIn > name) && set.DropIn != dropInName && !slices.Contains(others, quote(set.Path)) {
+			if (set.DropIn == "" || set.DropIn > name) && set.DropIn != dropInName && !slices.Contains(others,
+				quote(set.Path)) {
 				others = append(others, quote(set.Path))
 			}
 		}
 	}
 	if len(others) > 0 {
-		return say("set " + strings.Join(settings, ", ") + " in " + strings.Join(others, ", ") + ", or take it out there, then: " + o.restart)
+		return say("set " + strings.Join(settings, ", ") + " in " + strings.Join(others, ", ") +
+			", or take it out there, then: " + o.restart)
 	}
 	return run(append(commands, o.restart)...)
 }

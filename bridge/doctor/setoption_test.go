@@ -58,7 +58,8 @@ func TestFixesLeaveWhatTheAgentSets(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "minion")
 			writeFile(t, path, badMinion)
-			writeFile(t, filepath.Join(dir, "minion.d", "10-bad.conf"), strings.TrimPrefix(badMinion, "master: [10.0.0.1, 10.0.0.2]\n"))
+			writeFile(t, filepath.Join(dir, "minion.d", "10-bad.conf"),
+				strings.TrimPrefix(badMinion, "master: [10.0.0.1, 10.0.0.2]\n"))
 			write := func() {
 				t.Helper()
 				c, err := salt.ReadMinionConfig(path)
@@ -100,7 +101,8 @@ func TestFixesLeaveWhatTheAgentSets(t *testing.T) {
 			}
 			m := readMinion(t, path)
 			for _, f := range doctor.ExamineMinion(m) {
-				if f.Check == "drop-in" && f.Severity != doctor.OK || len(f.Commands) > 0 && f.Check != "salt-minion" && f.Check != "agent" {
+				if f.Check == "drop-in" && f.Severity != doctor.OK ||
+					len(f.Commands) > 0 && f.Check != "salt-minion" && f.Check != "agent" {
 					t.Errorf("several masters %v, the agent first %v: %+v", hot, first, f)
 				}
 			}
@@ -115,7 +117,8 @@ func TestFixesLeaveWhatTheAgentSets(t *testing.T) {
 
 // Where another file would win over the file that a fix writes, the fix names the file.
 func TestFixNamesTheFileThatWins(t *testing.T) {
-	for name, include := range map[string]string{"minion.d/99-z.conf": "", "minion.d/custom.conf": "", "more/custom.conf": "include: more/*.conf\n"} {
+	for name, include := range map[string]string{"minion.d/99-z.conf": "", "minion.d/custom.conf": "",
+		"more/custom.conf": "include: more/*.conf\n"} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "minion")
 		writeFile(t, path, "cache_jobs: True\n"+include)
@@ -135,7 +138,8 @@ func TestFixNamesTheFileThatWins(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "minion.d", "99-phoenix.conf"), "master: [10.0.0.1]\nmaster_type: failover\n")
 	writeFile(t, filepath.Join(dir, "minion.d", "site.conf"), "master_type: str\n")
 	for _, f := range doctor.ExamineMinion(readMinion(t, path)) {
-		if f.Check == "drop-in" && (f.Severity != doctor.Warning || !strings.Contains(f.Mend, filepath.Join(dir, "minion.d", "site.conf"))) {
+		if f.Check == "drop-in" && (f.Severity != doctor.Warning ||
+			!strings.Contains(f.Mend, filepath.Join(dir, "minion.d", "site.conf"))) {
 			t.Errorf("%+v", f)
 		}
 	}

@@ -18,12 +18,14 @@ func examineStates(r *report, m Minion) {
 		r.ok("startup-states", "startup_states is not set")
 	}
 	if o["test"] == true {
-		r.add(Warning, "test-mode", m.options().set("test", "False"), "test is on: a highstate changes nothing and counts as a success, unless it is run with test=False, as first highstates are")
+		r.add(Warning, "test-mode", m.options().set("test", "False"),
+			"test is on: a highstate changes nothing and counts as a success, unless it is run with test=False, as first highstates are")
 	} else {
 		r.ok("test-mode", "test is off")
 	}
 	if o["file_client"] == "local" {
-		r.add(Error, "file-client", m.options().set("file_client", "remote"), "file_client is local: states come from this machine, and not from the master")
+		r.add(Error, "file-client", m.options().set("file_client", "remote"),
+			"file_client is local: states come from this machine, and not from the master")
 	} else {
 		r.ok("file-client", "states come from the master")
 	}
@@ -33,7 +35,8 @@ func examineStates(r *report, m Minion) {
 		{"master_failback", "the minion goes back to the first master of its list by itself"},
 	} {
 		if o[option.name] == true {
-			r.add(Warning, "master-order", m.options().set(option.name, "False"), "%s is on: %s", option.name, option.says)
+			r.add(Warning, "master-order", m.options().set(option.name, "False"), "%s is on: %s",
+				option.name, option.says)
 		}
 	}
 	if o["random_master"] != true && o["master_shuffle"] != true && o["master_failback"] != true {
@@ -59,7 +62,8 @@ func examineStates(r *report, m Minion) {
 		if job["run_on_start"] == true {
 			severity, when = Warning, "at each start of the minion, too (run_on_start)"
 		}
-		r.add(severity, "schedule", say("set run_on_start: False for "+quote(name)+" in schedule in "+quote(filepath.Dir(m.Config.Path))+" or in the pillar, then: "+restartMinion),
+		r.add(severity, "schedule", say("set run_on_start: False for "+quote(name)+" in schedule in "+
+			quote(filepath.Dir(m.Config.Path))+" or in the pillar, then: "+restartMinion),
 			"the scheduled job %s runs %v %s", quote(name), job["function"], when)
 	}
 	for _, job := range m.Cron {
@@ -71,7 +75,8 @@ func examineStates(r *report, m Minion) {
 		if job.Boot {
 			severity, when = Warning, "when the machine starts"
 		}
-		r.add(severity, "schedule", say("take it out of "+quote(job.File)), "%s runs states %s: %s", quote(job.File), when, quote(job.Line))
+		r.add(severity, "schedule", say("take it out of "+quote(job.File)), "%s runs states %s: %s", quote(job.File),
+			when, quote(job.Line))
 	}
 	if found == 0 {
 		r.ok("schedule", "neither the minion's schedule nor cron runs states")
@@ -91,7 +96,8 @@ func examineModules(r *report, m Minion) {
 		}
 	}
 	if len(lacks) > 0 {
-		r.add(Error, "modules", say("correct disable_modules and whitelist_modules in "+quote(filepath.Dir(m.Config.Path))+", then: "+restartMinion),
+		r.add(Error, "modules", say("correct disable_modules and whitelist_modules in "+
+			quote(filepath.Dir(m.Config.Path))+", then: "+restartMinion),
 			"disable_modules or whitelist_modules leaves out %s", some(lacks))
 	} else {
 		r.ok("modules", "the minion has the functions of Phoenix's jobs")
@@ -120,7 +126,8 @@ func examineUnit(r *report, m Minion) {
 	case u.KillMode != "process" && u.KillMode != "none":
 		r.add(Warning, "unit", fix, "a restart kills what the minion's jobs have started (%s)", settings)
 	case u.TimeoutStopSec == 0 || u.TimeoutStopSec > stopMost:
-		r.add(Note, "unit", fix, "a restart may take as long as a minion that ignores SIGTERM is waited for (%s)", settings)
+		r.add(Note, "unit", fix, "a restart may take as long as a minion that ignores SIGTERM is waited for (%s)",
+			settings)
 	default:
 		r.ok("unit", "%s", settings)
 	}
@@ -153,12 +160,15 @@ func examineReach(r *report, m Minion) {
 		}
 	}
 	if len(nameless) > 0 {
-		r.add(Warning, "master-names", say("correct master in "+quote(filepath.Dir(m.Config.Path))+", or the name service"), "no address is known for %s", some(nameless))
+		r.add(Warning, "master-names",
+			say("correct master in "+quote(filepath.Dir(m.Config.Path))+", or the name service"),
+			"no address is known for %s", some(nameless))
 	} else {
 		r.ok("master-names", "each master has an address")
 	}
 	if len(closed) > 0 {
-		r.add(Warning, "master-ports", say("start the master, open the port, or correct master_port and publish_port"), "nothing answers at %s", strings.Join(closed[:min(len(closed), shown)], ", "))
+		r.add(Warning, "master-ports", say("start the master, open the port, or correct master_port and publish_port"),
+			"nothing answers at %s", strings.Join(closed[:min(len(closed), shown)], ", "))
 	} else {
 		r.ok("master-ports", "each master that was asked answers on both ports")
 	}

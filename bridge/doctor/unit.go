@@ -16,7 +16,8 @@ type Unit struct {
 }
 
 // unitFolders are where systemd finds units, the first wins (systemd.unit(5)).
-var unitFolders = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
+var unitFolders = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
+	"/usr/lib/systemd/system", "/lib/systemd/system"}
 
 // readUnit reads a unit and its drop-ins, which systemd sorts by their names whatever
 // folder they are in.

@@ -11,7 +11,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-var streamFile = flag.String("stream", "", "write the benchmarks' stream of events to this `file`, for testdata/decode_bench.py")
+var streamFile = flag.String("stream", "",
+	"write the benchmarks' stream of events to this `file`, for testdata/decode_bench.py")
 
 // mix is what 1,000 events of a busy master are: some hundred minions that run
 // monitoring jobs, update the mine and apply highstates by a schedule, and a few
@@ -80,7 +81,8 @@ func TestStream(t *testing.T) {
 		}
 		kinds[e.Kind]++
 	}
-	if len(frames) != 1000 || kinds[KindAuth] != 20 || kinds[KindKey] != 2 || kinds[KindStart] != 4 || kinds[KindReturn] != 2 {
+	if len(frames) != 1000 || kinds[KindAuth] != 20 || kinds[KindKey] != 2 || kinds[KindStart] != 4 ||
+		kinds[KindReturn] != 2 {
 		t.Errorf("%d frames, of interest: %v", len(frames), kinds)
 	}
 	if *streamFile == "" {

@@ -139,7 +139,8 @@ func TestAny(t *testing.T) {
 
 // The structs of an event need their strings, and no more.
 func TestDecodingAllocates(t *testing.T) {
-	for name, most := range map[string]float64{"auth-pend": 2, "key-accept": 2, "start": 1, "ret-highstate": 3, "ret-highstate-busy": 3} {
+	for name, most := range map[string]float64{"auth-pend": 2, "key-accept": 2, "start": 1, "ret-highstate": 3,
+		"ret-highstate-busy": 3} {
 		e := split(t, golden(t, "3008.3", name))
 		if n := testing.AllocsPerRun(20, func() {
 			if _, err := decodeAs(e); err != nil {

@@ -54,7 +54,8 @@ func TestTags(t *testing.T) {
 		"salt/minion" + slashes + "/a": {},
 	} {
 		e := split(t, frameOf(t, tag, map[string]any{}))
-		if e.Kind != want.Kind || !bytes.Equal(e.JID, want.JID) || !bytes.Equal(e.ID, want.ID) || string(e.Tag) != tag || string(e.Data) != "\x80" {
+		if e.Kind != want.Kind || !bytes.Equal(e.JID, want.JID) || !bytes.Equal(e.ID, want.ID) ||
+			string(e.Tag) != tag || string(e.Data) != "\x80" {
 			t.Errorf("%.40q: got %+v, want %+v", tag, e, want)
 		}
 	}
@@ -76,17 +77,18 @@ func TestFrames(t *testing.T) {
 		}
 	}
 	bad := map[string][]byte{
-		"empty":           {},
-		"no map":          pack(t, []any{"head", "body"}),
-		"text":            pack(t, "body"),
-		"no body":         pack(t, map[string]any{"head": map[string]any{}}),
-		"empty map":       {0x80},
-		"body is a map":   pack(t, map[string]any{"body": map[string]any{}}),
-		"body is nil":     pack(t, map[string]any{"body": nil}),
-		"body is empty":   pack(t, map[string]any{"body": ""}),
-		"no tag":          pack(t, map[string]any{"body": "salt/auth\n\x80"}),
-		"trailing":        join(pack(t, good["bare"]), []byte{0}),
-		"head too deep":   join([]byte{0x82, 0xa4}, []byte("head"), repeat(70, 0x91), []byte{0xa4}, []byte("body"), []byte{0xa0}),
+		"empty":         {},
+		"no map":        pack(t, []any{"head", "body"}),
+		"text":          pack(t, "body"),
+		"no body":       pack(t, map[string]any{"head": map[string]any{}}),
+		"empty map":     {0x80},
+		"body is a map": pack(t, map[string]any{"body": map[string]any{}}),
+		"body is nil":   pack(t, map[string]any{"body": nil}),
+		"body is empty": pack(t, map[string]any{"body": ""}),
+		"no tag":        pack(t, map[string]any{"body": "salt/auth\n\x80"}),
+		"trailing":      join(pack(t, good["bare"]), []byte{0}),
+		"head too deep": join([]byte{0x82, 0xa4}, []byte("head"), repeat(70, 0x91), []byte{0xa4}, []byte("body"),
+			[]byte{0xa0}),
 		"shorter than it": pack(t, good["bin body"])[:10],
 	}
 	for name, frame := range bad {
@@ -98,7 +100,8 @@ func TestFrames(t *testing.T) {
 
 // Duplicate keys: the last counts, as in Python.
 func TestDuplicateKeys(t *testing.T) {
-	frame := join([]byte{0x82, 0xa4}, []byte("body"), pack(t, "salt/key\n\n\x80"), []byte{0xa4}, []byte("body"), pack(t, "salt/auth\n\n\x80"))
+	frame := join([]byte{0x82, 0xa4}, []byte("body"), pack(t, "salt/key\n\n\x80"), []byte{0xa4}, []byte("body"),
+		pack(t, "salt/auth\n\n\x80"))
 	if e := split(t, frame); e.Kind != KindAuth {
 		t.Errorf("got %+v", e)
 	}
@@ -176,7 +179,8 @@ func TestMismatch(t *testing.T) {
 		"auth of nobody":      {"salt/auth", map[string]any{"act": "pend"}, ErrMalformed},
 		"auth without act":    {"salt/auth", map[string]any{"id": "a"}, nil},
 		"key with list of id": {"salt/key", map[string]any{"id": []string{"a"}}, ErrMalformed},
-		"key too deep":        {"salt/key", map[any]any{"id": "a", "x": msgpack.RawMessage(join(repeat(65, 0x91), []byte{0}))}, ErrMalformed},
+		"key too deep": {"salt/key",
+			map[any]any{"id": "a", "x": msgpack.RawMessage(join(repeat(65, 0x91), []byte{0}))}, ErrMalformed},
 	} {
 		_, err := decodeAs(split(t, frameOf(t, test.tag, test.data)))
 		if !errors.Is(err, test.want) {

@@ -65,7 +65,8 @@ func TestHostileIsMalformed(t *testing.T) {
 // However short or long, whatever is refused costs no memory worth a word.
 func TestHostileCostsNoMemory(t *testing.T) {
 	for name, raw := range hostile {
-		frame := pack(t, map[string]any{"head": msgpack.RawMessage{0x80}, "body": join([]byte("salt/job/1/ret/a\n\n"), raw)})
+		frame := pack(t, map[string]any{"head": msgpack.RawMessage{0x80},
+			"body": join([]byte("salt/job/1/ret/a\n\n"), raw)})
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		Any(raw)

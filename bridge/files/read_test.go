@@ -17,15 +17,18 @@ func TestReadIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.Symlink("fits", path("link")), syscall.Mkfifo(path("pipe"), 0o600), os.Mkdir(path("folder"), 0o700)); err != nil {
+	if err := errors.Join(os.Symlink("fits", path("link")), syscall.Mkfifo(path("pipe"), 0o600),
+		os.Mkdir(path("folder"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]struct{ text, says string }{
 		"empty": {"", ""}, "fits": {"1234", ""}, "link": {"1234", ""}, "long": {"", "over 4 bytes"},
-		"pipe": {"", "it is a named pipe, not a file"}, "folder": {"", "it is a directory, not a file"}, "none": {"", "no such file"},
+		"pipe": {"", "it is a named pipe, not a file"}, "folder": {"", "it is a directory, not a file"},
+		"none": {"", "no such file"},
 	} {
 		got, err := Read(path(name), 4)
-		if string(got) != want.text || (err == nil) != (want.says == "") || err != nil && (!strings.Contains(err.Error(), want.says) || !strings.Contains(err.Error(), path(name))) {
+		if string(got) != want.text || (err == nil) != (want.says == "") ||
+			err != nil && (!strings.Contains(err.Error(), want.says) || !strings.Contains(err.Error(), path(name))) {
 			t.Errorf("%s: %q, %v; want %q, %q", name, got, err, want.text, want.says)
 		}
 	}

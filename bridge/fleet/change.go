@@ -32,7 +32,8 @@ func (c Add) Instance() string { return c.InstanceID }
 func (c Add) Apply(row Minion, found bool) (Minion, error) {
 	switch {
 	case !found:
-		row = Minion{InstanceID: c.InstanceID, Status: Launch, MinionID: c.MinionID, Group: c.Group, HookName: c.HookName}
+		row = Minion{InstanceID: c.InstanceID, Status: Launch, MinionID: c.MinionID, Group: c.Group,
+			HookName: c.HookName}
 		if c.Adopted {
 			row.HighstateRunner = RunnerAdopted
 		}

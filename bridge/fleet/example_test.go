@@ -27,8 +27,10 @@ func ExampleChange() {
 // Of two masters that claim the first highstate of one minion, one gets it.
 func ExampleClaim() {
 	row := fleet.Minion{InstanceID: "web-1", Status: fleet.Launch, KeySHA256: "6aa4f8"}
-	first := fleet.Claim{InstanceID: "web-1", From: row.ClaimVersion, Owner: "salt-1", JID: "20260102030405000000", Attempt: 1}
-	second := fleet.Claim{InstanceID: "web-1", From: row.ClaimVersion, Owner: "salt-2", JID: "20260102030405000001", Attempt: 1}
+	first := fleet.Claim{InstanceID: "web-1", From: row.ClaimVersion, Owner: "salt-1",
+		JID: "20260102030405000000", Attempt: 1}
+	second := fleet.Claim{InstanceID: "web-1", From: row.ClaimVersion, Owner: "salt-2",
+		JID: "20260102030405000001", Attempt: 1}
 
 	row, err := first.Apply(row, true)
 	fmt.Println(row.ClaimOwner, err)

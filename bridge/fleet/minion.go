@@ -50,12 +50,14 @@ type Minion struct {
 	ClaimIncarnation string     `json:"claim_incarnation"`
 	ClaimJID         string     `json:"claim_jid"`
 	ClaimState       ClaimState `json:"claim_state"`
-	Attempt          int        `json:"attempt"`           // number of the last attempt, from 1
-	Retcode          *int       `json:"retcode"`           // of the last attempt that ended; nil: none did, or its job was lost
-	Expires          int64      `json:"expires,omitempty"` // Unix seconds (TTL); 0: never
-	HookName         string     `json:"hook_name"`         // lifecycle hook that waits, of the launch or of the termination
-	Inferred         bool       `json:"inferred"`          // TERMINATE was concluded from EC2; there was no message
-	ReplacedSHA256   string     `json:"replaced_sha256"`   // of the key that KeySHA256 replaced; see Bind.Rebound
+	Attempt          int        `json:"attempt"` // number of the last attempt, from 1
+	// of the last attempt that ended; nil: none did, or its job was lost
+	Retcode *int  `json:"retcode"`
+	Expires int64 `json:"expires,omitempty"` // Unix seconds (TTL); 0: never
+	// lifecycle hook that waits, of the launch or of the termination
+	HookName       string `json:"hook_name"`
+	Inferred       bool   `json:"inferred"`        // TERMINATE was concluded from EC2; there was no message
+	ReplacedSHA256 string `json:"replaced_sha256"` // of the key that KeySHA256 replaced; see Bind.Rebound
 }
 
 // Adopted reports whether Phoenix does not run the minion's first highstate.

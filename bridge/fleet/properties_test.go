@@ -124,7 +124,8 @@ func TestG3BoundKeyStays(t *testing.T) {
 		bind, _ := c.(fleet.Bind)
 		add, _ := c.(fleet.Add)
 		_, strips := c.(fleet.Tombstone)
-		if err != nil || bind.Replaces != before.KeySHA256 && !add.Revive && !strips || bind.Replaces != "" && after.KeySHA256 == "" {
+		if err != nil || bind.Replaces != before.KeySHA256 && !add.Revive && !strips ||
+			bind.Replaces != "" && after.KeySHA256 == "" {
 			t.Errorf("%v: key %.4s in the place of %.4s", err, after.KeySHA256, before.KeySHA256)
 		}
 	})
@@ -142,7 +143,8 @@ func TestReplacedKeyIsAnother(t *testing.T) {
 		switch {
 		case after.ReplacedSHA256 == before.ReplacedSHA256 && after.KeySHA256 == before.KeySHA256:
 		case after.KeySHA256 == before.KeySHA256 && after.ReplacedSHA256 != "" && after.ReplacedSHA256 != bind.Rebound:
-			t.Errorf("%.4s replaced %.4s, and before %.4s", after.KeySHA256, after.ReplacedSHA256, before.ReplacedSHA256)
+			t.Errorf("%.4s replaced %.4s, and before %.4s", after.KeySHA256, after.ReplacedSHA256,
+				before.ReplacedSHA256)
 		case after.ReplacedSHA256 != "" && after.ReplacedSHA256 != bind.Rebound:
 			t.Errorf("%.4s replaced %.4s, which nobody asked for", after.KeySHA256, after.ReplacedSHA256)
 		}

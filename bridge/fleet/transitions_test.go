@@ -94,12 +94,14 @@ func attributes(t *testing.T, row fleet.Minion) map[string]any {
 // TestReplacedKeyIsKept: an administrator who rebinds on a second master names the key
 // that is accepted there, of a row that has the new one already; and a tombstone keeps it.
 func TestReplacedKeyIsKept(t *testing.T) {
-	row := fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "new", ReplacedSHA256: "first", HighstateRan: true}
+	row := fleet.Minion{InstanceID: "i", Status: fleet.Launch, KeySHA256: "new", ReplacedSHA256: "first",
+		HighstateRan: true}
 	row, err := fleet.Bind{InstanceID: "i", KeySHA256: "new", Replaces: "new", Rebound: "second"}.Apply(row, true)
 	if err != nil || row.ReplacedSHA256 != "second" || !row.HighstateRan {
 		t.Errorf("%+v, %v", row, err)
 	}
-	for _, c := range []fleet.Change{fleet.Bind{InstanceID: "i", KeySHA256: "new"}, fleet.Bind{InstanceID: "i", KeySHA256: "new", Rebound: "new"},
+	for _, c := range []fleet.Change{fleet.Bind{InstanceID: "i", KeySHA256: "new"},
+		fleet.Bind{InstanceID: "i", KeySHA256: "new", Rebound: "new"},
 		fleet.Retire{InstanceID: "i"}, fleet.Tombstone{InstanceID: "i", Expires: 1}} {
 		if row, err = c.Apply(row, true); err != nil || row.ReplacedSHA256 != "second" {
 			t.Errorf("%T: %+v, %v", c, row, err)

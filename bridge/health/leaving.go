@@ -96,7 +96,8 @@ var ErrNotNow = errors.New("not now")
 // WatchInstance reads the instance's metadata until ctx ends: zone is told once, and
 // leave as soon as the instance is about to end, again until that succeeds. After a
 // recommendation was followed, the instance's end is looked for all the same.
-func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave func(ctx context.Context, n Notice) error, log *slog.Logger) error {
+func WatchInstance(ctx context.Context, get Metadata, zone func(string),
+	leave func(ctx context.Context, n Notice) error, log *slog.Logger) error {
 	placed, left, failing, followed := false, false, false, ""
 	for {
 		err := func() error {
@@ -130,7 +131,8 @@ func WatchInstance(ctx context.Context, get Metadata, zone func(string), leave f
 		wait := leavingEvery
 		if err != nil {
 			if !failing {
-				log.Warn("instance metadata does not answer; only messages can announce the instance's termination", "err", err)
+				log.Warn("instance metadata does not answer; only messages can announce the instance's termination",
+					"err", err)
 			}
 			wait = leavingMost
 		}

@@ -21,8 +21,10 @@ func TestLeaving(t *testing.T) {
 		{"stand-by, which an operator asked for", map[string]string{pathLifecycle: "Standby"}, ""},
 		{"a warm pool", map[string]string{pathLifecycle: "Warmed:Stopped"}, ""},
 		{"terminated by AutoScaling", map[string]string{pathLifecycle: "Terminated\n"}, "AutoScaling"},
-		{"spot interruption", map[string]string{pathLifecycle: "InService", pathSpot: `{"action":"terminate","time":"2026-01-01T00:02:00Z"}`}, "interrupts"},
-		{"rebalance recommendation", map[string]string{pathRebalance: `{"noticeTime":"2026-01-01T00:00:00Z"}`}, "recommends"},
+		{"spot interruption", map[string]string{pathLifecycle: "InService",
+			pathSpot: `{"action":"terminate","time":"2026-01-01T00:02:00Z"}`}, "interrupts"},
+		{"rebalance recommendation", map[string]string{pathRebalance: `{"noticeTime":"2026-01-01T00:00:00Z"}`},
+			"recommends"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := Leaving(t.Context(), func(_ context.Context, path string) (string, bool, error) {
@@ -33,7 +35,8 @@ func TestLeaving(t *testing.T) {
 			if c.want == "recommends" {
 				advice = "2026-01-01T00:00:00Z"
 			}
-			if err != nil || (got.Why == "") != (c.want == "") || !strings.Contains(got.Why, c.want) || got.Advice != advice {
+			if err != nil || (got.Why == "") != (c.want == "") || !strings.Contains(got.Why, c.want) ||
+				got.Advice != advice {
 				t.Errorf("%+v, %v; want %q", got, err, c.want)
 			}
 		})
@@ -59,13 +62,14 @@ func TestWatchInstance(t *testing.T) {
 		zones, tries := []string{}, []time.Duration{}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		err := WatchInstance(ctx, get, func(z string) { zones = append(zones, z) }, func(context.Context, Notice) error {
-			tries = append(tries, time.Since(begun))
-			if len(tries) < 3 {
-				return errors.New("the store does not answer")
-			}
-			return nil
-		}, slog.New(slog.DiscardHandler))
+		err := WatchInstance(ctx, get, func(z string) { zones = append(zones, z) },
+			func(context.Context, Notice) error {
+				tries = append(tries, time.Since(begun))
+				if len(tries) < 3 {
+					return errors.New("the store does not answer")
+				}
+				return nil
+			}, slog.New(slog.DiscardHandler))
 		if err != nil || len(zones) != 1 || zones[0] != "eu-west-1a" {
 			t.Errorf("%v, zones %v", err, zones)
 		}
@@ -103,7 +107,8 @@ func TestWatchAdvice(t *testing.T) {
 			got = append(got, n.Advice+" "+n.Why)
 			return nil
 		}, slog.New(slog.NewTextHandler(log, nil)))
-		if err != nil || log.Len() > 0 || len(got) != 3 || !strings.HasPrefix(got[0], "2026-01-01T00") || !strings.HasPrefix(got[1], "2026-01-01T02") || !strings.Contains(got[2], "interrupts") {
+		if err != nil || log.Len() > 0 || len(got) != 3 || !strings.HasPrefix(got[0], "2026-01-01T00") ||
+			!strings.HasPrefix(got[1], "2026-01-01T02") || !strings.Contains(got[2], "interrupts") {
 			t.Errorf("%v: %q\n%s", err, got, log)
 		}
 	})

@@ -73,7 +73,8 @@ func TestWatch(t *testing.T) {
 			synctest.Wait()
 			err := w.Fault()
 			lives := time.Since(w.Alive()) < 15*time.Second
-			if (err == nil) != c.serves || lives != c.lives || err != nil && !strings.Contains(err.Error(), c.says) || !w.Served() {
+			if (err == nil) != c.serves || lives != c.lives || err != nil && !strings.Contains(err.Error(), c.says) ||
+				!w.Served() {
 				t.Errorf("%+v: %v; last answer %v ago", c, err, time.Since(w.Alive()))
 			}
 		}

@@ -120,7 +120,8 @@ func (b *Bucket) Deleted(ctx context.Context) (bool, error) {
 	bounded, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	// Names that begin with this one come after it.
-	out, err := b.client.ListObjectVersions(bounded, &s3.ListObjectVersionsInput{Bucket: &b.config.Bucket, Prefix: &b.config.Key, MaxKeys: aws.Int32(1)})
+	out, err := b.client.ListObjectVersions(bounded,
+		&s3.ListObjectVersionsInput{Bucket: &b.config.Bucket, Prefix: &b.config.Key, MaxKeys: aws.Int32(1)})
 	if awserr.Code(err) == "NotImplemented" {
 		return false, nil
 	}
@@ -151,7 +152,8 @@ func (b *Bucket) Put(ctx context.Context, id Identity, tag string) error {
 	bounded, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	in := &s3.PutObjectInput{
-		Bucket: &b.config.Bucket, Key: &b.config.Key, Body: bytes.NewReader(text), ContentType: aws.String("application/json"),
+		Bucket: &b.config.Bucket, Key: &b.config.Key, Body: bytes.NewReader(text),
+		ContentType:          aws.String("application/json"),
 		ServerSideEncryption: types.ServerSideEncryptionAwsKms,
 	}
 	if b.config.KMSKey != "" {

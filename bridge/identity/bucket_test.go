@@ -52,21 +52,30 @@ func TestErrorsAreToldApart(t *testing.T) {
 		kind error
 		want []string
 	}{
-		"no bucket":     {says(404, "NoSuchBucket", "The specified bucket does not exist"), fleet.ErrUnavailable, []string{"no such bucket", "identity.bucket"}},
-		"access denied": {says(403, "AccessDenied", "Access Denied"), fleet.ErrDenied, []string{"access denied", "s3:ListBucket"}},
+		"no bucket": {says(404, "NoSuchBucket", "The specified bucket does not exist"), fleet.ErrUnavailable,
+			[]string{"no such bucket", "identity.bucket"}},
+		"access denied": {says(403, "AccessDenied", "Access Denied"), fleet.ErrDenied,
+			[]string{"access denied", "s3:ListBucket"}},
 		"KMS denied": {says(403, "AccessDenied", "User: x is not authorized to perform: kms:Decrypt on the resource"),
 			fleet.ErrDenied, []string{"KMS denied", "kms:GenerateDataKey"}},
-		"KMS key disabled": {says(400, "KMS.DisabledException", "key is disabled"), fleet.ErrUnavailable, []string{"KMS key not usable"}},
-		"wrong region, redirected": {says(301, "PermanentRedirect", "use another endpoint", "X-Amz-Bucket-Region", "eu-west-1"),
+		"KMS key disabled": {says(400, "KMS.DisabledException", "key is disabled"), fleet.ErrUnavailable,
+			[]string{"KMS key not usable"}},
+		"wrong region, redirected": {says(301, "PermanentRedirect", "use another endpoint",
+			"X-Amz-Bucket-Region", "eu-west-1"),
 			fleet.ErrUnavailable, []string{"wrong region", "eu-west-1", "identity.region"}},
-		"wrong region, signature": {says(400, "AuthorizationHeaderMalformed", "the region is wrong"), fleet.ErrUnavailable, []string{"wrong region"}},
-		"clock":                   {says(403, "RequestTimeTooSkewed", "too large"), fleet.ErrDenied, []string{"clock"}},
-		"other account":           {says(403, "InvalidAccessKeyId", "unknown"), fleet.ErrDenied, []string{"credentials unknown"}},
-		"out of order":            {says(503, "SlowDown", "reduce"), fleet.ErrUnavailable, []string{"out of order"}},
-		"unreachable":             {fails(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), fleet.ErrUnavailable, []string{"unreachable", "VPC endpoint"}},
-		"no such host":            {fails(&net.DNSError{Err: "no such host", Name: "s3"}), fleet.ErrUnavailable, []string{"endpoint unknown"}},
+		"wrong region, signature": {says(400, "AuthorizationHeaderMalformed", "the region is wrong"),
+			fleet.ErrUnavailable, []string{"wrong region"}},
+		"clock": {says(403, "RequestTimeTooSkewed", "too large"), fleet.ErrDenied, []string{"clock"}},
+		"other account": {says(403, "InvalidAccessKeyId", "unknown"), fleet.ErrDenied,
+			[]string{"credentials unknown"}},
+		"out of order": {says(503, "SlowDown", "reduce"), fleet.ErrUnavailable, []string{"out of order"}},
+		"unreachable": {fails(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), fleet.ErrUnavailable,
+			[]string{"unreachable", "VPC endpoint"}},
+		"no such host": {fails(&net.DNSError{Err: "no such host", Name: "s3"}), fleet.ErrUnavailable,
+			[]string{"endpoint unknown"}},
 		"answer of a proxy": {func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
+			return &http.Response{StatusCode: 200, Header: http.Header{},
+				Body: io.NopCloser(strings.NewReader("<html>"))}, nil
 		}, fleet.ErrCorrupt, []string{"s3://b/k"}},
 		"object without end": {func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(zeros{})}, nil
@@ -126,7 +135,8 @@ func TestWritesAreGuarded(t *testing.T) {
 	if err := b.Put(t.Context(), id, ""); err != nil {
 		t.Fatal(err)
 	}
-	if seen.Get("X-Amz-Server-Side-Encryption") != "aws:kms" || seen.Get("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id") != "alias/phoenix" ||
+	if seen.Get("X-Amz-Server-Side-Encryption") != "aws:kms" ||
+		seen.Get("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id") != "alias/phoenix" ||
 		seen.Get("If-None-Match") != "*" || seen.Get("If-Match") != "" {
 		t.Errorf("created with %v", seen)
 	}
@@ -180,7 +190,8 @@ func TestInstallWithoutTheBucket(t *testing.T) {
 			put(t, own.Private, 0o400, has.path("master.pem"))
 			before := inodes(t, has.dir)
 			r, err := Install(t.Context(), b, has, Options{})
-			if err != nil || r.Action != Kept || r.Fault == nil || r.Pair.Digest != own.Digest || inodes(t, has.dir) != before {
+			if err != nil || r.Action != Kept || r.Fault == nil || r.Pair.Digest != own.Digest ||
+				inodes(t, has.dir) != before {
 				t.Errorf("%+v, %v", r.Action, err)
 			}
 			if r, err := Install(t.Context(), b, fresh, Options{}); err == nil {

@@ -62,7 +62,8 @@ func (r *Rotation) object() *rotationObject {
 	if r == nil {
 		return nil
 	}
-	o := &rotationObject{OldPublic: string(r.Old), Turn: r.Turn, Told: r.Distributed, Cleared: r.Cleared, Reached: r.Reached, Untold: r.Unreached}
+	o := &rotationObject{OldPublic: string(r.Old), Turn: r.Turn, Told: r.Distributed, Cleared: r.Cleared,
+		Reached: r.Reached, Untold: r.Unreached}
 	if r.Next != nil {
 		o.NextPrivate, o.NextPublic = string(r.Next.Private), string(r.Next.Public)
 	}
@@ -73,7 +74,8 @@ func (o *rotationObject) rotation() (*Rotation, error) {
 	if o == nil {
 		return nil, nil
 	}
-	r := &Rotation{Old: []byte(o.OldPublic), Turn: o.Turn, Distributed: o.Told, Cleared: o.Cleared, Reached: o.Reached, Unreached: o.Untold}
+	r := &Rotation{Old: []byte(o.OldPublic), Turn: o.Turn, Distributed: o.Told, Cleared: o.Cleared, Reached: o.Reached,
+		Unreached: o.Untold}
 	if _, err := fleet.KeyDigest(r.Old); err != nil {
 		return nil, fmt.Errorf("rotation: %w", err)
 	}
@@ -88,7 +90,8 @@ func (o *rotationObject) rotation() (*Rotation, error) {
 }
 
 func encode(id Identity) ([]byte, error) {
-	text, err := json.MarshalIndent(object{objectVersion, string(id.Private), string(id.Public), id.Files, id.Rotation.object()}, "", "  ")
+	text, err := json.MarshalIndent(object{objectVersion, string(id.Private), string(id.Public), id.Files,
+		id.Rotation.object()}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write identity: %w", err)
 	}
@@ -105,7 +108,8 @@ func decode(text []byte) (Identity, error) {
 	case err != nil:
 		return Identity{}, fmt.Errorf("%w: %w", fleet.ErrCorrupt, err)
 	case o.Version != objectVersion:
-		return Identity{}, fmt.Errorf("%w: version %d, this Phoenix knows %d only", fleet.ErrCorrupt, o.Version, objectVersion)
+		return Identity{}, fmt.Errorf("%w: version %d, this Phoenix knows %d only", fleet.ErrCorrupt, o.Version,
+			objectVersion)
 	case o.Public == "":
 		return Identity{}, fmt.Errorf("%w: no public key", fleet.ErrCorrupt)
 	}

@@ -13,7 +13,9 @@ import (
 )
 
 func TestObjectRoundTrip(t *testing.T) {
-	want := Identity{Pair: newPair(t), Files: []File{{"master_sign.pem", 0o400, []byte("a")}, {"/etc/salt/gpgkeys/private-keys-v1.d/x.key", 0o600, []byte{0, 255}}}}
+	want := Identity{Pair: newPair(t),
+		Files: []File{{"master_sign.pem", 0o400, []byte("a")},
+			{"/etc/salt/gpgkeys/private-keys-v1.d/x.key", 0o600, []byte{0, 255}}}}
 	text, err := encode(want)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +40,10 @@ func TestHostileObjects(t *testing.T) {
 		return text
 	}
 	file := func(path string, mode any) []byte {
-		return object(func(o map[string]any) { o["files"] = []any{map[string]any{"path": path, "mode": mode, "data": "YQ=="}} })
+		return object(func(o map[string]any) {
+			o["files"] = []any{map[string]any{"path": path, "mode": mode,
+				"data": "YQ=="}}
+		})
 	}
 	many := make([]any, maxFiles+1)
 	for i := range many {

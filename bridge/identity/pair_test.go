@@ -58,14 +58,17 @@ func TestPairIsOfOneRSAKey(t *testing.T) {
 		"halves of two keys":     {pair.Private, other.Public, "does not belong to"},
 		"elliptic curve":         {pkcs8(curve), nil, "not RSA"},
 		"public as private":      {pair.Public, nil, `PEM holds a "PUBLIC KEY"`},
-		"certificate":            {[]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), nil, `PEM holds a "CERTIFICATE"`},
+		"certificate": {[]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), nil,
+			`PEM holds a "CERTIFICATE"`},
 		"passphrase": {[]byte("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"),
 			nil, "key_pass"},
 		"passphrase, PKCS8": {[]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"), nil, "key_pass"},
-		"primes of another": {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(&inconsistent)}), nil, "read private key"},
-		"empty":             {nil, nil, "not PEM"},
-		"garbage":           {[]byte("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"), nil, "read private key"},
-		"too long":          {[]byte(strings.Repeat("x", maxPEM+1)), nil, "too many"},
+		"primes of another": {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY",
+			Bytes: x509.MarshalPKCS1PrivateKey(&inconsistent)}), nil, "read private key"},
+		"empty": {nil, nil, "not PEM"},
+		"garbage": {[]byte("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"), nil,
+			"read private key"},
+		"too long": {[]byte(strings.Repeat("x", maxPEM+1)), nil, "too many"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := checkPair(test.private, test.public)

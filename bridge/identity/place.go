@@ -101,7 +101,8 @@ func (p *Place) Pair() (Pair, error) {
 		case pem == nil && pub == nil:
 		case pem == nil:
 			// Salt leaves no such thing behind.
-			return Pair{}, fmt.Errorf("read %s: there is no private key beside it (move it away if its master is gone)", p.path(name+".pub"))
+			return Pair{}, fmt.Errorf("read %s: there is no private key beside it (move it away if its master is gone)",
+				p.path(name+".pub"))
 		case private == nil:
 			private, public, from = pem, pub, name
 		default:
@@ -130,7 +131,8 @@ func sameKey(one, other []byte) error {
 	}
 	b, err := checkPair(other, nil)
 	if err == nil && a.Digest != b.Digest {
-		err = fmt.Errorf("they hold different keys, %s and %s; move away the one that this master does not use", a.Digest, b.Digest)
+		err = fmt.Errorf("they hold different keys, %s and %s; move away the one that this master does not use",
+			a.Digest, b.Digest)
 	}
 	return err
 }

@@ -34,7 +34,8 @@ func TestRealMasters(t *testing.T) {
 				t.Fatalf("the master is %s, in %s", master.ID, master.PKIDir())
 			}
 			finger := Finger(id.Public)
-			minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}, Extra: map[string]any{"master_finger": finger}})
+			minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master},
+				Extra: map[string]any{"master_finger": finger}})
 			master.Ready()
 			l.Eventually(time.Minute, "the minion asks for authentication", func() (bool, string) {
 				return len(master.Pending()) == 1, strings.Join(master.Pending(), " ")

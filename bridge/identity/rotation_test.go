@@ -69,7 +69,8 @@ func TestRotationOfManyMasters(t *testing.T) {
 		}
 		var rows []fleet.Master
 		join := func(key string) {
-			rows = append(rows, fleet.Master{InstanceID: fmt.Sprintf("m-%d", len(rows)), Status: fleet.Launch, MasterKeySHA256: key})
+			rows = append(rows, fleet.Master{InstanceID: fmt.Sprintf("m-%d", len(rows)), Status: fleet.Launch,
+				MasterKeySHA256: key})
 		}
 		for range 1 + random.IntN(5) {
 			join(old.Digest)
@@ -108,7 +109,11 @@ func TestRotationOfManyMasters(t *testing.T) {
 				_, err = MarkDistributed(t.Context(), b, m.InstanceID, nil, []string{"lost"})
 			case StageClear:
 				_, err = MarkCleared(t.Context(), b, m.InstanceID, func(cleared []string) bool {
-					return !slices.ContainsFunc(rows, func(m fleet.Master) bool { return m.Status == fleet.Launch && !slices.Contains(cleared, m.InstanceID) })
+					return !slices.ContainsFunc(rows,
+						func(m fleet.Master) bool {
+							return m.Status == fleet.Launch && !slices.Contains(cleared,
+								m.InstanceID)
+						})
 				})
 			case StageChange:
 				err = turn(t, b, rows, i, random, &dies, fresh, seed)
@@ -129,7 +134,8 @@ func TestRotationOfManyMasters(t *testing.T) {
 }
 
 // turn plays a master's turn, up to where it dies, is killed, or ends it.
-func turn(t *testing.T, b *memory, rows []fleet.Master, i int, random *rand.Rand, dies *bool, fresh string, seed uint64) error {
+func turn(t *testing.T, b *memory, rows []fleet.Master, i int, random *rand.Rand, dies *bool, fresh string,
+	seed uint64) error {
 	m := &rows[i]
 	id, err := TakeTurn(t.Context(), b, m.InstanceID, func(id Identity) error {
 		if stage, _ := id.Rotation.NextStage(m.InstanceID, m.MasterKeySHA256, id.Pair, rows); stage != StageChange {
@@ -144,8 +150,10 @@ func turn(t *testing.T, b *memory, rows []fleet.Master, i int, random *rand.Rand
 		return fmt.Errorf("turn of %q, key %s", id.Rotation.Turn, id.Digest)
 	}
 	for _, other := range rows {
-		if other.Status == fleet.Launch && other.MasterKeySHA256 != fresh && !slices.Contains(id.Rotation.Distributed, other.InstanceID) {
-			t.Errorf("seed %d: %s changes its key, and %s has not given its minions both keys", seed, m.InstanceID, other.InstanceID)
+		if other.Status == fleet.Launch && other.MasterKeySHA256 != fresh && !slices.Contains(id.Rotation.Distributed,
+			other.InstanceID) {
+			t.Errorf("seed %d: %s changes its key, and %s has not given its minions both keys", seed, m.InstanceID,
+				other.InstanceID)
 		}
 	}
 	switch {
@@ -188,7 +196,8 @@ func TestUnreachedMinions(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := Start(t.Context(), b, place)
-	if err != nil || again.Rotation.Next.Digest != first.Rotation.Next.Digest || again.Digest == again.Rotation.Next.Digest {
+	if err != nil || again.Rotation.Next.Digest != first.Rotation.Next.Digest ||
+		again.Digest == again.Rotation.Next.Digest {
 		t.Errorf("started twice: %v, %v, %v", first.Rotation.Next, again.Rotation.Next, err)
 	}
 	// Masters run at the same time, in any order. web-1 and web-2 are reached by one of
@@ -233,14 +242,16 @@ func TestInstallDuringRotation(t *testing.T) {
 	if _, err := TakeTurn(t.Context(), b, "m-1", func(Identity) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := Install(t.Context(), b, place, Options{}); err != nil || r.Action != Kept || !errors.Is(r.Fault, ErrRotating) || r.Pair.Digest != old.Digest {
+	if r, err := Install(t.Context(), b, place, Options{}); err != nil || r.Action != Kept ||
+		!errors.Is(r.Fault, ErrRotating) || r.Pair.Digest != old.Digest {
 		t.Errorf("after it: %+v, %v", r, err)
 	}
 	if _, err := Import(t.Context(), b, place, Options{Replace: true}); !errors.Is(err, ErrRotating) {
 		t.Errorf("import: %v", err)
 	}
 	launched := newPlace(t)
-	if r, err := Install(t.Context(), b, launched, Options{}); err != nil || r.Action != Installed || r.Pair.Digest == old.Digest {
+	if r, err := Install(t.Context(), b, launched, Options{}); err != nil || r.Action != Installed ||
+		r.Pair.Digest == old.Digest {
 		t.Errorf("a new master: %+v, %v", r, err)
 	}
 	other := newPlace(t)
@@ -300,7 +311,8 @@ func TestExchangeKilledBetweenSteps(t *testing.T) {
 			if s, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !over && (!ok || s.Signal() != syscall.SIGKILL) {
 				t.Fatalf("%s, step %d: %v\n%s", name, step, err, out)
 			}
-			if pair, err := p.Pair(); err != nil || pair.Digest != old.Digest && pair.Digest != fresh.Digest || over && pair.Digest != fresh.Digest {
+			if pair, err := p.Pair(); err != nil || pair.Digest != old.Digest && pair.Digest != fresh.Digest ||
+				over && pair.Digest != fresh.Digest {
 				t.Errorf("%s, step %d: %v, %v", name, step, pair, err)
 			}
 			if err := p.Exchange(fresh, old.Digest); err != nil {
@@ -313,7 +325,8 @@ func TestExchangeKilledBetweenSteps(t *testing.T) {
 			if public, err := p.Public(); err != nil || string(public) != string(fresh.Public) {
 				t.Errorf("%s, step %d, run again: %s, %v", name, step, public, err)
 			}
-			if info, err := os.Stat(p.held()); err != nil || info.Mode().Perm() != privateMode || info.Mode()&fs.ModeType != 0 {
+			if info, err := os.Stat(p.held()); err != nil || info.Mode().Perm() != privateMode ||
+				info.Mode()&fs.ModeType != 0 {
 				t.Errorf("%s, step %d: %v, %v", name, step, info, err)
 			}
 			if left := temporary(t, p.dir); len(left) > 0 {

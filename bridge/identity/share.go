@@ -251,7 +251,8 @@ func (p *Place) complete(shared Identity) error {
 	})
 	if len(missing) > 0 {
 		return fmt.Errorf("read shared files: %s of identity.files is neither in the shared identity nor on this machine "+
-			"(share it from a master that has it: phoenix identity import --replace-files)", strings.Join(missing, ", "))
+			"(share it from a master that has it: phoenix identity import --replace-files)",
+			strings.Join(missing, ", "))
 	}
 	return nil
 }
@@ -259,7 +260,8 @@ func (p *Place) complete(shared Identity) error {
 // differing names the files that are not in both lists alike.
 func differing(a, b []File) (paths []string) {
 	in := func(f File, list []File) bool {
-		return slices.ContainsFunc(list, func(g File) bool { return f.Path == g.Path && f.Mode == g.Mode && bytes.Equal(f.Data, g.Data) })
+		return slices.ContainsFunc(list,
+			func(g File) bool { return f.Path == g.Path && f.Mode == g.Mode && bytes.Equal(f.Data, g.Data) })
 	}
 	for _, f := range a {
 		if !in(f, b) {

@@ -48,7 +48,8 @@ type motoLab struct {
 // bucket is an object of the test's own.
 func (m *motoLab) bucket(t *testing.T, bucket string) *Bucket {
 	t.Helper()
-	b, err := OpenBucket(t.Context(), BucketConfig{Bucket: bucket, Key: t.Name(), Region: moto.Region, Endpoint: m.endpoint})
+	b, err := OpenBucket(t.Context(),
+		BucketConfig{Bucket: bucket, Key: t.Name(), Region: moto.Region, Endpoint: m.endpoint})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,12 +106,14 @@ func (m *motoLab) course(t *testing.T) {
 	install(second, Unchanged)
 	own := newPair(t)
 	put(t, own.Private, 0o400, stranger.path("master.pem"))
-	for name, f := range map[string]func(context.Context, bucket, *Place, Options) (Report, error){"install": Install, "import": Import} {
+	for name, f := range map[string]func(context.Context, bucket, *Place, Options) (Report, error){"install": Install,
+		"import": Import} {
 		_, err := f(t.Context(), b, stranger, Options{Replace: true})
 		if !errors.Is(err, ErrOtherKey) {
 			t.Fatalf("%s: %v", name, err)
 		}
-		for _, want := range []string{own.Digest, shared.Digest, Finger(own.Public), Finger(shared.Public), stranger.path("master.pem")} {
+		for _, want := range []string{own.Digest, shared.Digest, Finger(own.Public), Finger(shared.Public),
+			stranger.path("master.pem")} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v: no word of %s", name, err, want)
 			}
@@ -119,7 +122,8 @@ func (m *motoLab) course(t *testing.T) {
 	if must(t, stranger.path("master.pem")) != string(own.Private) {
 		t.Error("the stranger's key was touched")
 	}
-	head, err := m.client.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String("masters"), Key: aws.String(t.Name())})
+	head, err := m.client.HeadObject(t.Context(),
+		&s3.HeadObjectInput{Bucket: aws.String("masters"), Key: aws.String(t.Name())})
 	if err != nil || head.ServerSideEncryption != types.ServerSideEncryptionAwsKms {
 		t.Errorf("encrypted by %v, %v", head, err)
 	}
@@ -136,7 +140,8 @@ func (m *motoLab) offer(t *testing.T) {
 	if r, err := Import(t.Context(), b, fresh, Options{}); !errors.Is(err, ErrNone) {
 		t.Fatalf("imported nothing: %v, %v", r.Action, err)
 	}
-	if r, err := Install(t.Context(), b, old, Options{}); err != nil || r.Action != Offered || len(r.Written.Files) > 0 {
+	if r, err := Install(t.Context(), b, old, Options{}); err != nil || r.Action != Offered ||
+		len(r.Written.Files) > 0 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if inodes(t, old.dir) != before {
@@ -145,7 +150,8 @@ func (m *motoLab) offer(t *testing.T) {
 	if r, err := Install(t.Context(), b, fresh, Options{}); err != nil || r.Action != Installed {
 		t.Fatalf("%v, %v", r.Action, err)
 	}
-	if must(t, fresh.path("master.pub")) != string(own.Public) || must(t, fresh.path("master.pem")) != string(own.Private) {
+	if must(t, fresh.path("master.pub")) != string(own.Public) ||
+		must(t, fresh.path("master.pem")) != string(own.Private) {
 		t.Error("the second master has another text")
 	}
 }
@@ -183,7 +189,8 @@ func (m *motoLab) files(t *testing.T) {
 	if _, err := Import(t.Context(), b, second, Options{}); err == nil || !strings.Contains(err.Error(), "a.key") {
 		t.Errorf("changed without a word: %v", err)
 	}
-	if r, err := Import(t.Context(), b, second, Options{Replace: true}); err != nil || r.Action != Updated || len(r.Files) != 1 {
+	if r, err := Import(t.Context(), b, second, Options{Replace: true}); err != nil || r.Action != Updated ||
+		len(r.Files) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if r, err := Import(t.Context(), b, second, Options{}); err != nil || r.Action != Unchanged {
@@ -224,7 +231,9 @@ func (d *deaf) Put(ctx context.Context, id Identity, tag string) error {
 // garbage: an object that is none is neither installed nor overwritten.
 func (m *motoLab) garbage(t *testing.T) {
 	b, p := m.bucket(t, "masters"), newPlace(t)
-	_, err := m.client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("masters"), Key: aws.String(t.Name()), Body: strings.NewReader("garbage")})
+	_, err := m.client.PutObject(t.Context(),
+		&s3.PutObjectInput{Bucket: aws.String("masters"), Key: aws.String(t.Name()),
+			Body: strings.NewReader("garbage")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +269,8 @@ func (m *motoLab) dryRun(t *testing.T) {
 }
 
 func (m *motoLab) noBucket(t *testing.T) {
-	if _, err := Install(t.Context(), m.bucket(t, "nowhere"), newPlace(t), Options{}); !errors.Is(err, fleet.ErrUnavailable) ||
+	if _, err := Install(t.Context(), m.bucket(t, "nowhere"), newPlace(t), Options{}); !errors.Is(err,
+		fleet.ErrUnavailable) ||
 		!strings.Contains(err.Error(), "no such bucket") {
 		t.Errorf("got %v", err)
 	}
@@ -283,23 +293,29 @@ func (m *motoLab) deleted(t *testing.T) {
 	if err != nil || made.Action != Made {
 		t.Fatalf("%v, %v", made.Action, err)
 	}
-	gone, err := m.client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(name), Key: aws.String(t.Name())})
+	gone, err := m.client.DeleteObject(t.Context(),
+		&s3.DeleteObjectInput{Bucket: aws.String(name), Key: aws.String(t.Name())})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := Install(t.Context(), b, next, Options{}); !errors.Is(err, ErrDeleted) || !strings.Contains(err.Error(), "restore it") {
+	if r, err := Install(t.Context(), b, next, Options{}); !errors.Is(err, ErrDeleted) ||
+		!strings.Contains(err.Error(), "restore it") {
 		t.Errorf("a new master: %v, %v", r.Action, err)
 	}
 	if _, err := next.Pair(); !errors.Is(err, ErrNone) {
 		t.Errorf("a new master has a key: %v", err)
 	}
-	if r, err := Install(t.Context(), b, first, Options{}); err != nil || r.Action != Kept || !errors.Is(r.Fault, ErrDeleted) || r.Pair.Digest != made.Pair.Digest {
+	if r, err := Install(t.Context(), b, first, Options{}); err != nil || r.Action != Kept ||
+		!errors.Is(r.Fault, ErrDeleted) || r.Pair.Digest != made.Pair.Digest {
 		t.Errorf("a master that has it: %v, %v", r.Action, err)
 	}
-	if _, err := m.client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(name), Key: aws.String(t.Name()), VersionId: gone.VersionId}); err != nil {
+	if _, err := m.client.DeleteObject(t.Context(),
+		&s3.DeleteObjectInput{Bucket: aws.String(name), Key: aws.String(t.Name()),
+			VersionId: gone.VersionId}); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := Install(t.Context(), b, next, Options{}); err != nil || r.Action != Installed || r.Pair.Digest != made.Pair.Digest {
+	if r, err := Install(t.Context(), b, next, Options{}); err != nil || r.Action != Installed ||
+		r.Pair.Digest != made.Pair.Digest {
 		t.Errorf("restored: %v, %v", r.Action, err)
 	}
 }

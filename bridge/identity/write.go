@@ -201,7 +201,8 @@ const (
 // put writes a file, whole and on disk before it has its name. One that is there
 // and differs stays, unless replace says otherwise; so does one that appears
 // meanwhile: a link, unlike a rename, takes nobody's place.
-func (d *folder) put(path string, data []byte, mode fs.FileMode, same func(old, new []byte) bool, replace bool) (result, error) {
+func (d *folder) put(path string, data []byte, mode fs.FileMode, same func(old, new []byte) bool,
+	replace bool) (result, error) {
 	found, err := d.compare(path, data, same)
 	if err != nil || found == unchanged || found == kept && !replace {
 		return found, err

@@ -287,7 +287,8 @@ func TestLayoutsOf3008(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, want := range map[string][]byte{"master.pem": id.Private, "master.pub": id.Public} {
-				if info, err := os.Lstat(p.path(name)); err != nil || !info.Mode().IsRegular() || must(t, p.path(name)) != string(want) {
+				if info, err := os.Lstat(p.path(name)); err != nil || !info.Mode().IsRegular() ||
+					must(t, p.path(name)) != string(want) {
 					t.Errorf("%s: %v, %v", name, info, err)
 				}
 			}
@@ -312,11 +313,13 @@ func TestNothingIsOverwritten(t *testing.T) {
 	p := newPlace(t, listed...)
 	put(t, []byte("own"), 0o400, p.path("master_sign.pem"))
 	done, err := p.write(id, false)
-	if err != nil || !slices.Equal(done.Kept, []string{p.path("master_sign.pem")}) || must(t, p.path("master_sign.pem")) != "own" {
+	if err != nil || !slices.Equal(done.Kept, []string{p.path("master_sign.pem")}) ||
+		must(t, p.path("master_sign.pem")) != "own" {
 		t.Errorf("%+v, %v", done, err)
 	}
 	done, err = p.write(id, true)
-	if err != nil || !slices.Equal(done.Files, []string{p.path("master_sign.pem")}) || must(t, p.path("master_sign.pem")) == "own" {
+	if err != nil || !slices.Equal(done.Files, []string{p.path("master_sign.pem")}) ||
+		must(t, p.path("master_sign.pem")) == "own" {
 		t.Errorf("replaced: %+v, %v", done, err)
 	}
 }
@@ -326,7 +329,8 @@ func TestNothingIsOverwritten(t *testing.T) {
 func TestOnlyListedFilesAreWritten(t *testing.T) {
 	outside := t.TempDir()
 	id := whole(t)
-	id.Files = append(id.Files, File{filepath.Join(outside, "x"), 0o600, []byte("x")}, File{"gpg2/x", 0o600, []byte("x")})
+	id.Files = append(id.Files, File{filepath.Join(outside, "x"), 0o600, []byte("x")},
+		File{"gpg2/x", 0o600, []byte("x")})
 	p := newPlace(t, listed...)
 	if _, err := p.write(id, false); err != nil {
 		t.Fatal(err)
@@ -361,14 +365,16 @@ func TestListedFilesAreRead(t *testing.T) {
 	put(t, []byte("seed"), 0o600, gpg, "random_seed")
 	put(t, nil, 0o600, gpg, ".#lk0x1.host.1")
 	put(t, []byte("s"), 0o400, p.path("sign.pem"))
-	if err := errors.Join(syscall.Mkfifo(filepath.Join(gpg, "S.gpg-agent"), 0o600), os.Symlink("/etc/passwd", filepath.Join(gpg, "link"))); err != nil {
+	if err := errors.Join(syscall.Mkfifo(filepath.Join(gpg, "S.gpg-agent"), 0o600),
+		os.Symlink("/etc/passwd", filepath.Join(gpg, "link"))); err != nil {
 		t.Fatal(err)
 	}
 	files, missing, err := p.list.read()
 	if err != nil || !slices.Equal(missing, []string{"absent"}) {
 		t.Fatalf("missing %v, %v", missing, err)
 	}
-	want := []File{{"gpg/private-keys-v1.d/a.key", 0o600, []byte("a")}, {"gpg/pubring.kbx", 0o644, []byte("b")}, {"sign.pem", 0o400, []byte("s")}}
+	want := []File{{"gpg/private-keys-v1.d/a.key", 0o600, []byte("a")}, {"gpg/pubring.kbx", 0o644, []byte("b")},
+		{"sign.pem", 0o400, []byte("s")}}
 	if diff := differing(files, want); len(files) != len(want) || len(diff) > 0 {
 		t.Errorf("differ in %v: %v", diff, files)
 	}
@@ -379,13 +385,16 @@ func TestListedFilesAreRead(t *testing.T) {
 }
 
 func TestPathsThatAreNoFilesToShare(t *testing.T) {
-	for _, name := range []string{"", "/", "..", "../x", "a/../b", "/etc/../x", "a//b", "a/", "master.pem", "master.pub", "minions", "minions_pre/x",
+	for _, name := range []string{"", "/", "..", "../x", "a/../b", "/etc/../x", "a//b", "a/", "master.pem",
+		"master.pub", "minions", "minions_pre/x",
 		"a\nb", "a\x00", "\xff", "/srv/pki/minions", "salt-1.pem", "/srv/pki/master.pem"} {
-		if _, err := Open(Config{PKIDir: "/srv/pki", User: me(), ID: "salt-1_master", Files: []string{name}}); err == nil {
+		if _, err := Open(Config{PKIDir: "/srv/pki", User: me(), ID: "salt-1_master",
+			Files: []string{name}}); err == nil {
 			t.Errorf("%q is taken", name)
 		}
 	}
-	p, err := Open(Config{PKIDir: "/srv/pki/", User: me(), Files: []string{"/srv/pki/sign.pem", "sign.pem", "/etc/salt/gpgkeys"}})
+	p, err := Open(Config{PKIDir: "/srv/pki/", User: me(),
+		Files: []string{"/srv/pki/sign.pem", "sign.pem", "/etc/salt/gpgkeys"}})
 	if err != nil || !slices.Equal(p.list.names, []string{"sign.pem", "/etc/salt/gpgkeys"}) {
 		t.Errorf("%v, %v", p, err)
 	}
@@ -398,12 +407,14 @@ func TestPlacesAtOdds(t *testing.T) {
 		files map[string][]byte
 		want  string
 	}{
-		"two keys":               {map[string][]byte{"master.pem": one.Private, "salt-1.pem": other.Private}, "different keys"},
-		"public half of another": {map[string][]byte{"master.pem": one.Private, "master.pub": other.Public}, "does not belong"},
-		"public half alone":      {map[string][]byte{"master.pub": one.Public}, "no private key"},
-		"empty":                  {map[string][]byte{"master.pem": {}}, "empty"},
-		"garbage":                {map[string][]byte{"master.pem": []byte("garbage")}, "not PEM"},
-		"too long":               {map[string][]byte{"master.pem": make([]byte, maxPEM+1)}, "over"},
+		"two keys": {map[string][]byte{"master.pem": one.Private, "salt-1.pem": other.Private},
+			"different keys"},
+		"public half of another": {map[string][]byte{"master.pem": one.Private, "master.pub": other.Public},
+			"does not belong"},
+		"public half alone": {map[string][]byte{"master.pub": one.Public}, "no private key"},
+		"empty":             {map[string][]byte{"master.pem": {}}, "empty"},
+		"garbage":           {map[string][]byte{"master.pem": []byte("garbage")}, "not PEM"},
+		"too long":          {map[string][]byte{"master.pem": make([]byte, maxPEM+1)}, "over"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)

@@ -51,18 +51,25 @@ func TestJobCache(t *testing.T) {
 	}
 	began := time.Now().Add(-time.Hour).Truncate(time.Second)
 	after := func(n int) time.Time { return began.Add(time.Duration(n) * time.Minute) }
-	ok := map[string]any{"return": map[string]any{"test_|-a_|-a_|-nop": state(true, map[string]any{}, "a")}, "retcode": 0, "success": true}
-	bad := map[string]any{"return": map[string]any{"test_|-b_|-b_|-nop": state(false, map[string]any{}, "b")}, "retcode": 2, "success": false}
+	ok := map[string]any{"return": map[string]any{"test_|-a_|-a_|-nop": state(true, map[string]any{}, "a")},
+		"retcode": 0, "success": true}
+	bad := map[string]any{"return": map[string]any{"test_|-b_|-b_|-nop": state(false, map[string]any{}, "b")},
+		"retcode": 2, "success": false}
 	c.job("web-1", after(1), map[string]any{"fun": "state.apply", "arg": []any{}}, ok)
-	c.job("web-1", after(3), map[string]any{"fun": "state.sls", "arg": []any{"web", map[string]any{"__kwarg__": true, "test": true}}}, bad)
-	c.job("web-1", after(4), map[string]any{"fun": "test.ping", "arg": []any{}}, map[string]any{"return": true, "retcode": 0, "success": true})
+	c.job("web-1", after(3), map[string]any{"fun": "state.sls",
+		"arg": []any{"web", map[string]any{"__kwarg__": true, "test": true}}}, bad)
+	c.job("web-1", after(4), map[string]any{"fun": "test.ping", "arg": []any{}},
+		map[string]any{"return": true, "retcode": 0, "success": true})
 	c.job("web-1", after(5), map[string]any{"fun": "state.apply", "arg": []any{}}, // busy: it ran nothing
 		map[string]any{"return": []any{`The function "state.apply" is running as PID 1 and was started at x with jid y`}, "retcode": 1, "success": false})
-	c.job("web-2", after(2), map[string]any{"fun": "state.single", "fun_args": []any{"test.nop"}, "schedule": "nightly"}, ok) // begun by the minion
+	// begun by the minion
+	c.job("web-2", after(2), map[string]any{"fun": "state.single", "fun_args": []any{"test.nop"},
+		"schedule": "nightly"}, ok)
 	c.job("web-3", after(2), map[string]any{"fun": "test.ping"}, ok)
 	c.job("web-4", after(1), map[string]any{"fun": "state.apply"}, ok)
 	c.job("web-4", after(2), map[string]any{"fun": "state.apply"}, ok)
-	if err := os.WriteFile(filepath.Join(c.dir, "jobs", "08", fmt.Sprintf("%062x", 8), ".load.p"), []byte("half"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(c.dir, "jobs", "08", fmt.Sprintf("%062x", 8), ".load.p"), []byte("half"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(c.dir, "jobs", "odd"), nil, 0o600); err != nil {
@@ -72,7 +79,8 @@ func TestJobCache(t *testing.T) {
 	if err != nil || len(runs) != 3 {
 		t.Fatalf("%+v, %v", runs, err)
 	}
-	if r := runs["web-1"]; r.Function != "state.sls" || r.Outcome != Failed || r.Retcode != 2 || !r.Test || r.Failed != 1 || r.Names[0] != "b" ||
+	if r := runs["web-1"]; r.Function != "state.sls" || r.Outcome != Failed || r.Retcode != 2 || !r.Test ||
+		r.Failed != 1 || r.Names[0] != "b" ||
 		!r.At.Equal(after(3)) || r.JID != "20260101000000000002" || r.Minion != "web-1" {
 		t.Errorf("%+v", r)
 	}
@@ -93,7 +101,8 @@ func TestJobCache(t *testing.T) {
 func BenchmarkJobCache(b *testing.B) {
 	dir := b.TempDir()
 	for i := range 20_000 {
-		if err := os.MkdirAll(filepath.Join(dir, "jobs", fmt.Sprintf("%02x", i%256), fmt.Sprintf("%062x", i), "web-1"), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, "jobs", fmt.Sprintf("%02x", i%256), fmt.Sprintf("%062x", i), "web-1"),
+			0o755); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -34,7 +34,8 @@ func read(e event.Event) (Run, bool) {
 	if !of {
 		return Run{}, false
 	}
-	run := Run{Minion: ret.ID, Function: name, JID: ret.JID, Outcome: Succeeded, Retcode: ret.Retcode, Test: dryRun(e.Data)}
+	run := Run{Minion: ret.ID, Function: name, JID: ret.JID, Outcome: Succeeded, Retcode: ret.Retcode,
+		Test: dryRun(e.Data)}
 	if ret.Retcode != 0 {
 		run.Outcome = Failed
 	}

@@ -61,7 +61,8 @@ type Record struct {
 // New returns an empty record. known reports whether this master has accepted a key of
 // the id: no other id is remembered, since anything can be on the bus.
 func New(known func(id string) bool) *Record {
-	return &Record{known: known, since: time.Now(), generation: generation, page: page, newest: map[string]Run{}, older: map[string]Run{}}
+	return &Record{known: known, since: time.Now(), generation: generation, page: page, newest: map[string]Run{},
+		older: map[string]Run{}}
 }
 
 // Event implements bus.Handler.
@@ -128,7 +129,8 @@ func (r *Record) get(id string) Run {
 
 // runs are the functions of Salt's state module that run states (salt/modules/state.py).
 // Others look at them, stop or ask: state.show_sls, state.running, state.check_request.
-var runs = []string{"apply", "highstate", "sls", "sls_id", "single", "top", "high", "low", "template", "template_str", "pkg", "run_request"}
+var runs = []string{"apply", "highstate", "sls", "sls_id", "single", "top", "high", "low", "template", "template_str",
+	"pkg", "run_request"}
 
 // stateFunction returns the function of a return that ran states: of a job of several,
 // the first that did.

@@ -50,22 +50,42 @@ func TestReturns(t *testing.T) {
 		data map[string]any
 		want Run
 	}{
-		"success":         {map[string]any{"fun": "state.highstate", "return": map[string]any{"a_|-b_|-c_|-d": state(true, none, "b")}}, Run{Function: "state.highstate", Outcome: Succeeded, States: 1}},
-		"failed":          {map[string]any{"fun": "state.apply", "retcode": 2, "success": false, "return": states}, Run{Function: "state.apply", Outcome: Failed, Retcode: 2, States: 4, Changed: 1, Failed: 2, Names: []string{"a", "b"}}},
-		"errors":          {map[string]any{"fun": "state.sls", "retcode": 1, "success": false, "return": []any{"Rendering SLS 'base:web' failed:\n  mapping values"}}, Run{Function: "state.sls", Outcome: Failed, Retcode: 1, Text: "Rendering SLS 'base:web' failed: mapping values"}},
-		"a text":          {map[string]any{"fun": "state.single", "retcode": 254, "success": false, "return": long}, Run{Function: "state.single", Outcome: Failed, Retcode: 254, Text: strings.Repeat("é", maxText/2) + "…"}},
-		"trimmed":         {map[string]any{"fun": "state.apply", "return": "VALUE_TRIMMED"}, Run{Function: "state.apply", Outcome: Succeeded, Text: "VALUE_TRIMMED"}},
-		"success without": {map[string]any{"fun": "state.apply", "retcode": 0, "success": false, "return": none}, Run{Function: "state.apply", Outcome: Failed, Retcode: 1}},
-		"dry run": {map[string]any{"fun": "state.apply", "fun_args": []any{"web", map[string]any{"test": true, "__kwarg__": true}}, "return": map[string]any{"a": state(nil, none, "a")}},
+		"success": {map[string]any{"fun": "state.highstate",
+			"return": map[string]any{"a_|-b_|-c_|-d": state(true, none, "b")}},
+			Run{Function: "state.highstate", Outcome: Succeeded, States: 1}},
+		"failed": {map[string]any{"fun": "state.apply", "retcode": 2, "success": false, "return": states},
+			Run{Function: "state.apply", Outcome: Failed, Retcode: 2, States: 4, Changed: 1, Failed: 2,
+				Names: []string{"a", "b"}}},
+		"errors": {map[string]any{"fun": "state.sls", "retcode": 1, "success": false,
+			"return": []any{"Rendering SLS 'base:web' failed:\n  mapping values"}},
+			Run{Function: "state.sls", Outcome: Failed, Retcode: 1,
+				Text: "Rendering SLS 'base:web' failed: mapping values"}},
+		"a text": {map[string]any{"fun": "state.single", "retcode": 254, "success": false, "return": long},
+			Run{Function: "state.single", Outcome: Failed, Retcode: 254, Text: strings.Repeat("é", maxText/2) + "…"}},
+		"trimmed": {map[string]any{"fun": "state.apply", "return": "VALUE_TRIMMED"},
+			Run{Function: "state.apply", Outcome: Succeeded, Text: "VALUE_TRIMMED"}},
+		"success without": {map[string]any{"fun": "state.apply", "retcode": 0, "success": false, "return": none},
+			Run{Function: "state.apply", Outcome: Failed, Retcode: 1}},
+		"dry run": {map[string]any{"fun": "state.apply",
+			"fun_args": []any{"web", map[string]any{"test": true, "__kwarg__": true}},
+			"return":   map[string]any{"a": state(nil, none, "a")}},
 			Run{Function: "state.apply", Outcome: Succeeded, States: 1, Test: true}},
-		"several functions": {map[string]any{"fun": []any{"test.ping", "state.apply"}, "retcode": map[string]any{"test.ping": 0, "state.apply": 2}, "success": map[string]any{"test.ping": true, "state.apply": false},
-			"return": map[string]any{"test.ping": true, "state.apply": states}}, Run{Function: "state.apply", Outcome: Failed, Retcode: 2, States: 4, Changed: 1, Failed: 2, Names: []string{"a", "b"}}},
-		"by a schedule":      {map[string]any{"fun": "state.apply", "schedule": "nightly", "return": none, "fun_args": "x"}, Run{Function: "state.apply", Outcome: Succeeded}},
-		"busy":               {map[string]any{"fun": "state.apply", "retcode": 1, "success": false, "return": []any{`The function "state.highstate" is running as PID 4711 and was started at x with jid y`}}, Run{}},
+		"several functions": {map[string]any{"fun": []any{"test.ping", "state.apply"},
+			"retcode": map[string]any{"test.ping": 0, "state.apply": 2},
+			"success": map[string]any{"test.ping": true, "state.apply": false},
+			"return":  map[string]any{"test.ping": true, "state.apply": states}},
+			Run{Function: "state.apply", Outcome: Failed, Retcode: 2, States: 4, Changed: 1, Failed: 2,
+				Names: []string{"a", "b"}}},
+		"by a schedule": {map[string]any{"fun": "state.apply", "schedule": "nightly", "return": none,
+			"fun_args": "x"}, Run{Function: "state.apply", Outcome: Succeeded}},
+		"busy": {map[string]any{"fun": "state.apply", "retcode": 1, "success": false,
+			"return": []any{`The function "state.highstate" is running as PID 4711 and was started at x with jid y`}},
+			Run{}},
 		"another function":   {map[string]any{"fun": "test.ping", "return": true}, Run{}},
 		"one that only asks": {map[string]any{"fun": "state.show_sls", "return": none}, Run{}},
 		"none":               {map[string]any{"return": none}, Run{}},
-		"a long jid":         {map[string]any{"fun": "state.apply", "jid": strings.Repeat("1", 100), "return": none}, Run{}},
+		"a long jid": {map[string]any{"fun": "state.apply", "jid": strings.Repeat("1", 100), "return": none},
+			Run{}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := New(all)
@@ -122,7 +142,8 @@ func TestG7_RunsAreBounded(t *testing.T) {
 		}
 		after = p.Runs[len(p.Runs)-1].Minion
 	}
-	if len(seen) != len(r.newest)+len(r.older) || !slices.IsSorted(seen) || len(slices.Compact(slices.Clone(seen))) != len(seen) {
+	if len(seen) != len(r.newest)+len(r.older) || !slices.IsSorted(seen) ||
+		len(slices.Compact(slices.Clone(seen))) != len(seen) {
 		t.Errorf("%d of %d in pages", len(seen), len(r.newest)+len(r.older))
 	}
 }

@@ -57,7 +57,8 @@ func (m *Member) authenticate(ctx context.Context) (keys, error) {
 	}
 	nonce := newNonce()
 	payload, err := msgpack.Marshal(map[string]any{"enc": "clear", "version": 3, "load": map[string]any{
-		"cmd": "_auth", "id": m.identity.id, "pub": m.identity.pub, "nonce": nonce, "enc_algo": encAlgo, "sig_algo": sigAlgo}})
+		"cmd": "_auth", "id": m.identity.id, "pub": m.identity.pub, "nonce": nonce, "enc_algo": encAlgo,
+		"sig_algo": sigAlgo}})
 	if err != nil {
 		return keys{}, err
 	}

@@ -42,7 +42,8 @@ func newIdentity() (identity, error) {
 		return identity{}, fmt.Errorf("make key: %w", err)
 	}
 	text := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
-	return identity{id: hidden + hex.EncodeToString(name), key: key, pub: strings.TrimSpace(text), token: tokenOf(key)}, nil
+	return identity{id: hidden + hex.EncodeToString(name), key: key, pub: strings.TrimSpace(text), token: tokenOf(key)},
+		nil
 }
 
 // writeKey writes the public key among the accepted ones. It is there under its name

@@ -48,14 +48,16 @@ func newMaster(t *testing.T) (*master, *Member) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &master{t: t, key: key, pub: strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))}
+	m := &master{t: t, key: key, pub: strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY",
+		Bytes: der})))}
 	m.rotate()
 	m.publish = zmq4.NewPub(t.Context())
 	if err := m.publish.Listen("tcp://127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.publish.Close() })
-	us, err := New(Config{RetEndpoint: "tcp://127.0.0.1:1", Publish: m.publish.Addr().String(), KeyFolder: t.TempDir(), Sessions: t.TempDir(),
+	us, err := New(Config{RetEndpoint: "tcp://127.0.0.1:1", Publish: m.publish.Addr().String(), KeyFolder: t.TempDir(),
+		Sessions:  t.TempDir(),
 		MasterKey: func() (string, error) { return fleet.KeyDigest([]byte(m.pub)) }})
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +283,8 @@ func TestG12_OneJobEndsNoSubscription(t *testing.T) {
 func TestTooOldSalt(t *testing.T) {
 	m, us := newMaster(t)
 	m.old = true
-	if err := us.Listen(t.Context(), newEar()); !errors.Is(err, ErrTooOld) || !strings.Contains(err.Error(), "this Salt is too old for the relay") {
+	if err := us.Listen(t.Context(), newEar()); !errors.Is(err, ErrTooOld) ||
+		!strings.Contains(err.Error(), "this Salt is too old for the relay") {
 		t.Error(err)
 	}
 }

@@ -59,7 +59,8 @@ func newReal(t *testing.T, version string) *real {
 	if err != nil {
 		t.Fatal(err)
 	}
-	us, err := member.New(member.Config{RetEndpoint: m.RetEndpoint(), Publish: net.JoinHostPort(m.Addr, strconv.Itoa(l.PublishPort)),
+	us, err := member.New(member.Config{RetEndpoint: m.RetEndpoint(),
+		Publish:   net.JoinHostPort(m.Addr, strconv.Itoa(l.PublishPort)),
 		KeyFolder: filepath.Join(m.PKIDir(), "minions"), Sessions: filepath.Join(config.CacheDir, "sessions"),
 		MasterKey: func() (string, error) { return salt.MasterKeyDigest(config) }})
 	if err != nil {
@@ -110,20 +111,23 @@ func (r *real) hears() (load map[string][]byte) {
 func (r *real) all() {
 	t, m := r.t, r.master
 	load := r.hears()
-	for name, want := range map[string]string{"fun": "test.arg", "tgt": "*", "tgt_type": "glob", "ret": "", "user": "root",
-		"arg": "[one map[__kwarg__:true x:[1 2]]]", "metadata": "map[who:me]"} {
+	for name, want := range map[string]string{"fun": "test.arg", "tgt": "*", "tgt_type": "glob", "ret": "",
+		"user": "root",
+		"arg":  "[one map[__kwarg__:true x:[1 2]]]", "metadata": "map[who:me]"} {
 		if got, err := event.Any(load[name]); err != nil || fmt.Sprint(got) != want {
 			t.Errorf("%s is %v, not %s (%v)", name, got, want, err)
 		}
 	}
 	jid := string(event.Bytes(load["jid"]))
-	for _, list := range []string{m.Run("salt-key", "--out=json", "--list=all"), m.Run("salt-run", "--out=json", "jobs.print_job", jid)} {
+	for _, list := range []string{m.Run("salt-key", "--out=json", "--list=all"),
+		m.Run("salt-run", "--out=json", "jobs.print_job", jid)} {
 		if strings.Contains(list, "phoenix") {
 			t.Errorf("the member is shown: %s", list)
 		}
 	}
 	value := map[string]msgpack.RawMessage{"return": {0xc3}, "retcode": {0}, "success": {0xc3}, "fun": raw("test.arg")}
-	if err := r.us.Return(t.Context(), []member.Returns{{JID: jid, Values: map[string]map[string]msgpack.RawMessage{"elsewhere": value}}}); err != nil {
+	if err := r.us.Return(t.Context(),
+		[]member.Returns{{JID: jid, Values: map[string]map[string]msgpack.RawMessage{"elsewhere": value}}}); err != nil {
 		t.Fatal(err)
 	}
 	r.lab.Eventually(within, "the return is in the job cache", func() (bool, string) {
@@ -132,13 +136,15 @@ func (r *real) all() {
 	})
 	// One that raises an exception within the master, which ends its work on the others.
 	poison := map[string]msgpack.RawMessage{"return": {0xc3}, "retcode": {1}, "fun": {0x91, 0xa1, 'x'}}
-	err := r.us.Return(t.Context(), []member.Returns{{JID: jid, Values: map[string]map[string]msgpack.RawMessage{"elsewhere": poison}}})
+	err := r.us.Return(t.Context(),
+		[]member.Returns{{JID: jid, Values: map[string]map[string]msgpack.RawMessage{"elsewhere": poison}}})
 	if !errors.Is(err, member.ErrNotAll) {
 		t.Errorf("a return that the master chokes on: %v", err)
 	}
 	m.Run("salt-key", "--delete=gone", "--yes") // rotates the keys, within loop_interval
 	r.lab.Eventually(within, "the keys rotated", func() (bool, string) {
-		_, err := os.Stat(filepath.Join(m.Dir, "var", "cache", "salt", "master", ".dfn")) // salt.crypt.dropfile asks for it
+		// salt.crypt.dropfile asks for it
+		_, err := os.Stat(filepath.Join(m.Dir, "var", "cache", "salt", "master", ".dfn"))
 		return os.IsNotExist(err), fmt.Sprint(err)
 	})
 	r.works()

@@ -50,7 +50,8 @@ func (m *Member) Return(ctx context.Context, returns []Returns) error {
 
 // Fire puts an event on the master's bus.
 func (m *Member) Fire(ctx context.Context, tag string, data map[string]any) error {
-	err := m.send(ctx, map[string]any{"cmd": "_minion_event", "events": []any{map[string]any{"tag": tag, "data": data}}})
+	err := m.send(ctx, map[string]any{"cmd": "_minion_event",
+		"events": []any{map[string]any{"tag": tag, "data": data}}})
 	if err != nil {
 		return fmt.Errorf("fire event %s: %w", tag, err)
 	}
@@ -85,7 +86,8 @@ func (m *Member) sendWith(ctx context.Context, k keys, load map[string]any) erro
 	if err != nil {
 		return err
 	}
-	payload, err := msgpack.Marshal(map[string]any{"enc": "aes", "version": 3, "id": m.identity.id, "load": k.session.encrypt(plain),
+	payload, err := msgpack.Marshal(map[string]any{"enc": "aes", "version": 3, "id": m.identity.id,
+		"load":     k.session.encrypt(plain),
 		"enc_algo": encAlgo, "sig_algo": sigAlgo})
 	if err != nil {
 		return err

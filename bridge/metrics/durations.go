@@ -67,7 +67,8 @@ type Histogram struct{ Name, Label, Help string }
 // Histograms describes all of them, in the order of the documentation.
 func Histograms() []Histogram {
 	var all []Histogram
-	for _, name := range []string{launchToAccepted, acceptedToConnected, connectedToDone, messageAge, resyncDuration, masterCalls, storeCalls} {
+	for _, name := range []string{launchToAccepted, acceptedToConnected, connectedToDone, messageAge, resyncDuration,
+		masterCalls, storeCalls} {
 		h := Histogram{Name: name, Help: help[name]}
 		if name == masterCalls || name == storeCalls {
 			h.Label = "call"

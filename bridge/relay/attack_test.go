@@ -148,7 +148,8 @@ func TestG10_ForgedJobIsAudited(t *testing.T) {
 	w.with("m1", "m2")
 	m1 := w.sides[0]
 	announce := func(n int) {
-		m1.Event(eventOf("salt/job/"+jid(n)+"/new", map[string]any{"jid": jid(n), "fun": "cmd.run", "minions": []string{"web-1"}}))
+		m1.Event(eventOf("salt/job/"+jid(n)+"/new",
+			map[string]any{"jid": jid(n), "fun": "cmd.run", "minions": []string{"web-1"}}))
 	}
 	announce(1)
 	announce(2)
@@ -182,7 +183,8 @@ func FuzzConnection(f *testing.F) {
 			_, _ = client.Write(data)
 			client.Close()
 		}()
-		if _, err := handshake(context.Background(), server, config, true, message{Instance: "m1"}, time.Now); err == nil {
+		if _, err := handshake(context.Background(), server, config, true, message{Instance: "m1"},
+			time.Now); err == nil {
 			t.Error("it is taken for a master")
 		}
 	})

@@ -142,7 +142,8 @@ func (r *Relay) reportMissing(jid string, soon bool) {
 			}
 		}
 		why := cmp.Or(p.Why, "it has not said that it published the job")
-		r.o.Log.Warn("relay: a job did not reach a master", "jid", jid, "fun", job.Function, "peer", p.Master, "state", p.State,
+		r.o.Log.Warn("relay: a job did not reach a master", "jid", jid, "fun", job.Function, "peer", p.Master,
+			"state", p.State,
 			"why", why, "minions", len(ids))
 		r.mu.Lock()
 		r.lastLost = &Lost{JID: jid, Function: job.Function, At: r.o.Now(), Master: p.Master, State: p.State, Why: why,

@@ -88,7 +88,8 @@ func sharing(t *testing.T, now func() time.Time, accepted func(string) bool) (*R
 	}
 	t.Cleanup(func() { l.Close() })
 	s, c := &side{}, newMemoryCache()
-	r, err := New(Options{Instance: "m2", Listener: l, Member: s, Publisher: s, Pair: ours, Cache: c, Accepted: accepted, Now: now,
+	r, err := New(Options{Instance: "m2", Listener: l, Member: s, Publisher: s, Pair: ours, Cache: c,
+		Accepted: accepted, Now: now,
 		Masters: func(context.Context) ([]fleet.Master, error) { return nil, nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +109,8 @@ func TestPeerWhoseClockIsAhead(t *testing.T) {
 		r.offersData("m1", message{Kind: kindHave, Stamps: map[string]int64{"web-1": stamp}, Fresh: fresh})
 		ids := r.fetches.next("m1")
 		for _, id := range ids {
-			r.takesData("m1", message{Kind: kindData, ID: id, Stamp: stamp, Values: asRaw(map[string][]byte{"grains": packed("x")})})
+			r.takesData("m1", message{Kind: kindData, ID: id, Stamp: stamp,
+				Values: asRaw(map[string][]byte{"grains": packed("x")})})
 		}
 		return len(ids)
 	}
@@ -149,7 +151,8 @@ func TestKeyDeletedBeforeAnswer(t *testing.T) {
 			t.Fatalf("asked for %v", ids)
 		}
 	}
-	answer := message{Kind: kindData, ID: "web-1", Stamp: stamp, Values: asRaw(map[string][]byte{"grains": packed("x")})}
+	answer := message{Kind: kindData, ID: "web-1", Stamp: stamp,
+		Values: asRaw(map[string][]byte{"grains": packed("x")})}
 	ask()
 	key = false
 	r.takesData("m1", answer)

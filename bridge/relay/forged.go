@@ -34,7 +34,8 @@ func (r *Relay) suspect(jid string, minions int) {
 			return
 		}
 		if times, yes := r.forgedLog.next(r.o.Now()); yes {
-			r.o.Decisions.Warn("event of a job that the master did not publish: a minion may have forged it", "jid", jid,
+			r.o.Decisions.Warn("event of a job that the master did not publish: a minion may have forged it", "jid",
+				jid,
 				"minions", minions, "times", times)
 		}
 	})

@@ -16,7 +16,8 @@ import (
 func FuzzMessage(f *testing.F) {
 	for _, m := range []message{
 		{Kind: kindHello, Oldest: 1, Newest: 1, Instance: "i-0123456789abcdef0", Incarnation: "ab", All: true},
-		{Kind: kindJob, At: 12, JID: jid(1), Load: map[string]msgpack.RawMessage{"fun": packed("test.ping"), "arg": {0x90}, "tgt": packed("*")}},
+		{Kind: kindJob, At: 12, JID: jid(1),
+			Load: map[string]msgpack.RawMessage{"fun": packed("test.ping"), "arg": {0x90}, "tgt": packed("*")}},
 		{Kind: kindAck, JID: jid(1), State: stateRefused, Why: "late", Count: 3},
 		{Kind: kindReturn, JID: jid(1), ID: "web-1", Values: map[string]msgpack.RawMessage{"return": {0xc3}}},
 		{Kind: kindPing, At: 1 << 40},
@@ -52,7 +53,8 @@ func FuzzMessage(f *testing.F) {
 			return // a text that is no UTF-8 may be as long as it likes
 		}
 		again, err := decode(body)
-		if err != nil || again.Kind != m.Kind || again.JID != m.JID || again.At != m.At || len(again.Load) != len(m.Load) || len(again.Values) != len(m.Values) ||
+		if err != nil || again.Kind != m.Kind || again.JID != m.JID || again.At != m.At ||
+			len(again.Load) != len(m.Load) || len(again.Values) != len(m.Values) ||
 			len(again.Stamps) != len(m.Stamps) || len(again.IDs) != len(m.IDs) || again.Stamp != m.Stamp {
 			t.Fatalf("%+v became %+v, %v", m, again, err)
 		}

@@ -37,7 +37,8 @@ func TestG12_IdleConnectionsKeepNoMasterOut(t *testing.T) {
 
 func TestDoor(t *testing.T) {
 	d := &handshakes{}
-	d.expect([]fleet.Master{row("m1", "192.0.2.1:4507"), {InstanceID: "m2", Status: fleet.Launch, Relay: "relay.example:4507", IPAddr: "192.0.2.2"},
+	d.expect([]fleet.Master{row("m1", "192.0.2.1:4507"),
+		{InstanceID: "m2", Status: fleet.Launch, Relay: "relay.example:4507", IPAddr: "192.0.2.2"},
 		{InstanceID: "m3", Status: fleet.Terminate, Relay: "192.0.2.3:4507"}})
 	addr := func(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprint("192.0.2.", n)) }
 	var leave []func()

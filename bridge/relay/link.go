@@ -41,7 +41,8 @@ type link struct {
 
 // handshake opens a connection: TLS, then a hello from each side. The side that was
 // dialled speaks first, so that it can measure how long the answer took.
-func handshake(ctx context.Context, conn net.Conn, config *tls.Config, dialled bool, hello message, now func() time.Time) (*link, error) {
+func handshake(ctx context.Context, conn net.Conn, config *tls.Config, dialled bool, hello message,
+	now func() time.Time) (*link, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	if err := conn.SetDeadline(time.Now().Add(handshakeWithin)); err != nil {

@@ -63,9 +63,11 @@ func TestG11_Late(t *testing.T) {
 		now := time.Now()
 		ours := newClock(now)
 		theirs := newClock(now.Add(apart))
-		ours.observe(theirs.at(now.Add(apart+300*time.Millisecond)), now.Add(500*time.Millisecond), true) // a hello on its way for 200 ms
+		// a hello on its way for 200 ms
+		ours.observe(theirs.at(now.Add(apart+300*time.Millisecond)), now.Add(500*time.Millisecond), true)
 		sent := theirs.at(now.Add(apart + time.Second))
-		for late, want := range map[time.Duration]time.Duration{0: -200 * time.Millisecond, 6 * time.Second: 5800 * time.Millisecond} {
+		for late, want := range map[time.Duration]time.Duration{0: -200 * time.Millisecond,
+			6 * time.Second: 5800 * time.Millisecond} {
 			if age := ours.age(sent, now.Add(time.Second+late)); (age - want).Abs() > 2*time.Millisecond {
 				t.Errorf("clocks %v apart, %v late: %v, not %v", apart, late, age, want)
 			}

@@ -81,8 +81,10 @@ func decode(raw []byte) (message, error) {
 	}
 	m := message{Kind: string(event.Bytes(fields["k"])), Instance: string(event.Bytes(fields["instance"])),
 		Incarnation: string(event.Bytes(fields["incarnation"])), JID: string(event.Bytes(fields["jid"])),
-		State: string(event.Bytes(fields["state"])), Why: string(event.Bytes(fields["why"])), ID: string(event.Bytes(fields["id"]))}
-	for name, into := range map[string]any{"at": &m.At, "seen": &m.Seen, "held": &m.Held, "oldest": &m.Oldest, "newest": &m.Newest, "all": &m.All, "count": &m.Count,
+		State: string(event.Bytes(fields["state"])), Why: string(event.Bytes(fields["why"])),
+		ID: string(event.Bytes(fields["id"]))}
+	for name, into := range map[string]any{"at": &m.At, "seen": &m.Seen, "held": &m.Held, "oldest": &m.Oldest,
+		"newest": &m.Newest, "all": &m.All, "count": &m.Count,
 		"fresh": &m.Fresh, "here": &m.Here, "ids": &m.IDs, "stamp": &m.Stamp, "stamps": &m.Stamps} {
 		if value, ok := fields[name]; ok {
 			if err := msgpack.Unmarshal(value, into); err != nil {

@@ -85,7 +85,8 @@ func (r *Relay) receive(from string, m message) {
 		if err := checkReturn(m); err != nil {
 			r.count(func(c *Counts) { c.Malformed++ })
 			if times, yes := r.malformedLog.next(r.o.Now()); yes {
-				r.o.Log.Warn("relay: malformed return dropped", "peer", from, "jid", clip(m.JID), "minion", clip(m.ID), "err", err, "times", times)
+				r.o.Log.Warn("relay: malformed return dropped", "peer", from, "jid", clip(m.JID), "minion", clip(m.ID),
+					"err", err, "times", times)
 			}
 			return
 		}
@@ -169,7 +170,8 @@ func (r *Relay) returnsLost(ctx context.Context, n int, err error) {
 	}
 	r.count(func(c *Counts) { c.Dropped += uint64(n) })
 	if times, yes := r.notTakenLog.next(r.o.Now()); yes {
-		r.o.Log.Warn("relay: returns of other masters not accepted by the master", "returns", n, "err", err, "times", times)
+		r.o.Log.Warn("relay: returns of other masters not accepted by the master", "returns", n, "err", err,
+			"times", times)
 	}
 }
 

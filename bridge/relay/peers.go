@@ -60,7 +60,8 @@ func (r *Relay) endOldKeys() {
 }
 
 // updatePeers begins with the peers that are new, and ends those that are none any more.
-func (r *Relay) updatePeers(ctx context.Context, masters []fleet.Master, ends map[string]context.CancelFunc, running *sync.WaitGroup) {
+func (r *Relay) updatePeers(ctx context.Context, masters []fleet.Master, ends map[string]context.CancelFunc,
+	running *sync.WaitGroup) {
 	r.handshakes.expect(masters)
 	wanted := peersOf(masters, r.o.Instance)
 	r.mu.Lock()
@@ -79,7 +80,8 @@ func (r *Relay) updatePeers(ctx context.Context, masters []fleet.Master, ends ma
 		if r.peers[name] != nil {
 			continue
 		}
-		p := &peer{name: name, address: address, hello: r.hello(), pair: r.o.Pair, now: r.o.Now, receive: r.receive, changed: r.changed, traffic: &r.traffic}
+		p := &peer{name: name, address: address, hello: r.hello(), pair: r.o.Pair, now: r.o.Now, receive: r.receive,
+			changed: r.changed, traffic: &r.traffic}
 		own, end := context.WithCancel(ctx)
 		r.peers[name], ends[name] = p, end
 		running.Go(func() { p.run(own) })
@@ -113,5 +115,6 @@ func (r *Relay) changed(p *peer, err error) {
 		r.o.Log.Info("relay: peer reached", "peer", p.name, "address", p.address)
 		return
 	}
-	r.o.Log.Warn("relay: peer not reached; commands run on the other masters", "peer", p.name, "address", p.address, "err", err)
+	r.o.Log.Warn("relay: peer not reached; commands run on the other masters", "peer", p.name, "address",
+		p.address, "err", err)
 }

@@ -59,7 +59,8 @@ func (r *Relay) publish(ctx context.Context, from string, l *link, m message) me
 	}
 	r.count(func(c *Counts) { c.Published++ })
 	if function := functionOf(m.Load); function != findJob {
-		r.o.Decisions.Info("job published for another master", "jid", m.JID, "fun", function, "target", targetOf(m.Load),
+		r.o.Decisions.Info("job published for another master", "jid", m.JID, "fun", function, "target",
+			targetOf(m.Load),
 			"user", m.Load.Text("user"), "from", from, "minions", len(minions))
 	}
 	return ack
@@ -75,7 +76,8 @@ func inDoubt(err error) bool {
 func (r *Relay) declined(ack message, from string) message {
 	ack.JID, ack.Why = clip(ack.JID), clip(ack.Why)
 	r.count(func(c *Counts) { c.Declined++ })
-	r.o.Decisions.Warn("job of another master not published", "jid", ack.JID, "from", from, "state", ack.State, "why", ack.Why)
+	r.o.Decisions.Warn("job of another master not published", "jid", ack.JID, "from", from, "state", ack.State,
+		"why", ack.Why)
 	return ack
 }
 
@@ -117,7 +119,8 @@ func (r *Relay) expects(jid, from string) {
 const mark = "phoenix_master"
 
 // notSent are the fields of a return that belong to how it came.
-var notSent = map[string]bool{"cmd": true, "_stamp": true, "id": true, "jid": true, "tok": true, "nonce": true, "ts": true, "sig": true}
+var notSent = map[string]bool{"cmd": true, "_stamp": true, "id": true, "jid": true, "tok": true, "nonce": true,
+	"ts": true, "sig": true}
 
 // Event takes in an event of the master's bus; see bus.Handler. It never waits.
 func (r *Relay) Event(e event.Event) {
@@ -132,7 +135,8 @@ func (r *Relay) Event(e event.Event) {
 		if r.share != nil {
 			r.share.hint()
 		}
-	case e.Kind == event.Other && len(e.Tag) > len("salt/job//new") && string(e.Tag[:9]) == "salt/job/" && string(e.Tag[len(e.Tag)-4:]) == "/new":
+	case e.Kind == event.Other && len(e.Tag) > len("salt/job//new") && string(e.Tag[:9]) == "salt/job/" &&
+		string(e.Tag[len(e.Tag)-4:]) == "/new":
 		r.announced(e)
 	}
 }

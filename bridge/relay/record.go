@@ -121,7 +121,8 @@ func (r *records) add(jid, fun, target, user string, peers []string) {
 	defer r.mu.Unlock()
 	job := r.jobs[jid]
 	if job == nil {
-		job = &record{jid: jid, fun: fun, target: target, user: user, at: r.now(), returned: map[string]string{}, peers: map[string]*outcomes{}}
+		job = &record{jid: jid, fun: fun, target: target, user: user, at: r.now(), returned: map[string]string{},
+			peers: map[string]*outcomes{}}
 		r.jobs[jid] = job
 		r.order = append(r.order, jid)
 	}

@@ -52,8 +52,10 @@ func TestG7_ForgedIDsAreBounded(t *testing.T) {
 		return weights, ahead
 	}
 	weights, ahead := kept()
-	if weights > maxRecorded || weights != r.weight || ahead > maxAhead || ahead != r.before || len(r.waiting) != len(r.announced) {
-		t.Errorf("%d (%d) and %d (%d) bytes are kept, %d of %d", weights, r.weight, ahead, r.before, len(r.waiting), len(r.announced))
+	if weights > maxRecorded || weights != r.weight || ahead > maxAhead || ahead != r.before ||
+		len(r.waiting) != len(r.announced) {
+		t.Errorf("%d (%d) and %d (%d) bytes are kept, %d of %d", weights, r.weight, ahead, r.before, len(r.waiting),
+			len(r.announced))
 	}
 	if n := len(r.lastSeen.young) + len(r.lastSeen.old); n > maxVia {
 		t.Errorf("%d minions are known to be somewhere", n)
@@ -84,7 +86,8 @@ func TestAnnouncedMinions(t *testing.T) {
 	r.Event(event.Event{Tag: []byte("salt/job/" + jid(1) + "/new"),
 		Data: packed(map[string]any{"jid": jid(1), "minions": []any{"web-1", 7, "../x", "web-2"}})})
 	r.records.add(jid(1), "test.ping", "*", "root", nil)
-	if job, _ := r.records.show(jid(1), "m1", true); len(job.Missing) != 2 || job.Missing[0].Minion != "web-1" || job.Missing[1].Minion != "web-2" {
+	if job, _ := r.records.show(jid(1), "m1", true); len(job.Missing) != 2 || job.Missing[0].Minion != "web-1" ||
+		job.Missing[1].Minion != "web-2" {
 		t.Errorf("%+v", job)
 	}
 }

@@ -81,8 +81,9 @@ type Relay struct {
 
 // Counts are what a relay did since it began.
 type Counts struct {
-	Carried       uint64 `json:"carried"`    // jobs of this master that were offered to others
-	Skipped       uint64 `json:"skipped"`    // jobs that could not be: too large, not understood, not signed, read too late
+	Carried uint64 `json:"carried"` // jobs of this master that were offered to others
+	// jobs that could not be: too large, not understood, not signed, read too late
+	Skipped       uint64 `json:"skipped"`
 	Published     uint64 `json:"published"`  // jobs of others that were published here
 	Declined      uint64 `json:"declined"`   // jobs of others that were not
 	Returns       uint64 `json:"returns"`    // that came from others
@@ -98,7 +99,8 @@ type Counts struct {
 
 // New puts a relay together.
 func New(o Options) (*Relay, error) {
-	if o.Instance == "" || o.Listener == nil || o.Member == nil || o.Publisher == nil || o.Masters == nil || o.Pair == nil {
+	if o.Instance == "" || o.Listener == nil || o.Member == nil || o.Publisher == nil || o.Masters == nil ||
+		o.Pair == nil {
 		return nil, errors.New("make relay: incomplete options")
 	}
 	if o.Now == nil {
@@ -113,8 +115,10 @@ func New(o Options) (*Relay, error) {
 	if o.MastersIn == 0 {
 		o.MastersIn = 5 * time.Second
 	}
-	r := &Relay{o: o, memory: newMemory(o.Now), records: newRecords(o.Now), inject: newInbox(), refresh: make(chan struct{}, 1),
-		peers: map[string]*peer{}, askers: map[string]*asker{}, asked: map[string]string{}, asking: make(chan struct{}, 1)}
+	r := &Relay{o: o, memory: newMemory(o.Now), records: newRecords(o.Now), inject: newInbox(),
+		refresh: make(chan struct{}, 1),
+		peers:   map[string]*peer{}, askers: map[string]*asker{}, asked: map[string]string{},
+		asking: make(chan struct{}, 1)}
 	if o.Cache != nil && o.Accepted != nil {
 		r.share = newShare(o.Cache, o.Now, o.Log)
 		r.fetches = newFetches(r.share.needs, o.Accepted, o.Now)

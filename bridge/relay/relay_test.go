@@ -57,7 +57,8 @@ func TestReturnsGoToWhoAsked(t *testing.T) {
 	m2.minion(jid(2), "web-1")                   // of a job of m2's
 	m2.minion(jid(1), "../web-2")                // no id
 	m2.Event(event.Event{Kind: event.KindReturn, // tag and data disagree
-		JID: []byte(jid(1)), ID: []byte("web-3"), Data: packed(map[string]any{"jid": jid(1), "id": "web-4", "return": 1})})
+		JID: []byte(jid(1)), ID: []byte("web-3"),
+		Data: packed(map[string]any{"jid": jid(1), "id": "web-4", "return": 1})})
 	w.waitFor("the return is at m1", func() bool { return len(m1.seen(&m1.returned)) > 0 })
 	time.Sleep(50 * time.Millisecond)
 	if got := m1.seen(&m1.returned); !slices.Equal(got, []string{jid(1) + " web-1"}) {
@@ -93,7 +94,8 @@ func TestAllReturns(t *testing.T) {
 	for i, s := range w.sides {
 		got := s.seen(&s.returned)
 		slices.Sort(got)
-		if len(got) != 2 || !strings.HasPrefix(got[0], jid(1)) || slices.Contains(got, jid(1)+fmt.Sprint(" web-", i+1)) || got[0] == got[1] {
+		if len(got) != 2 || !strings.HasPrefix(got[0], jid(1)) ||
+			slices.Contains(got, jid(1)+fmt.Sprint(" web-", i+1)) || got[0] == got[1] {
 			t.Errorf("%s was handed %v", s.name, got)
 		}
 	}
@@ -417,7 +419,8 @@ func TestReturnsOutliveAConnection(t *testing.T) {
 // TestG7_OutboxIsBounded: an asker that is away costs no more than a bound.
 func TestG7_OutboxIsBounded(t *testing.T) {
 	o := newOutbox(time.Now)
-	big := message{Kind: kindReturn, JID: jid(1), ID: "web-1", Values: asRaw(map[string][]byte{"return": make([]byte, 1<<20)})}
+	big := message{Kind: kindReturn, JID: jid(1), ID: "web-1",
+		Values: asRaw(map[string][]byte{"return": make([]byte, 1<<20)})}
 	kept := 0
 	for range 100 {
 		if o.put(big) {
@@ -446,8 +449,10 @@ func TestG7_OutboxIsBounded(t *testing.T) {
 func TestG10_EventsAreNotBelieved(t *testing.T) {
 	w := newWorld(t, "m1", "m2")
 	m1, m2 := w.sides[0], w.sides[1]
-	forged := map[string]any{"jid": jid(1), "fun": "cmd.run", "arg": []any{"id"}, "tgt": "*", "tgt_type": "glob", "user": "root", "minions": []string{"web-1"}}
-	for _, tag := range []string{"salt/job/" + jid(1) + "/new", "salt/job/" + jid(1) + "/publish", jid(1), "phoenix/relay/" + jid(1)} {
+	forged := map[string]any{"jid": jid(1), "fun": "cmd.run", "arg": []any{"id"}, "tgt": "*", "tgt_type": "glob",
+		"user": "root", "minions": []string{"web-1"}}
+	for _, tag := range []string{"salt/job/" + jid(1) + "/new", "salt/job/" + jid(1) + "/publish", jid(1),
+		"phoenix/relay/" + jid(1)} {
 		m1.Event(event.Event{Tag: []byte(tag), Data: packed(forged)})
 	}
 	m1.minion(jid(1), "web-1")

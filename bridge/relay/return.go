@@ -32,7 +32,8 @@ func checkReturn(m message) error {
 		return nil
 	}
 	texts := true
-	if err := event.Elements(fun, func(name []byte) { texts = texts && event.Bytes(name) != nil }); err != nil || !texts {
+	if err := event.Elements(fun, func(name []byte) { texts = texts && event.Bytes(name) != nil }); err != nil ||
+		!texts {
 		return errors.New("its fun is neither a name nor a list of names")
 	}
 	switch {

@@ -22,7 +22,8 @@ func TestG12_MalformedReturns(t *testing.T) {
 		{map[string]any{"return": "x", "fun": "state.apply", "retcode": 70000}, true},
 		{map[string]any{"return": 1, "fun": "x.y", "retcode": -1}, true},
 		{map[string]any{"return": []int{1}, "fun": []string{"a.b"}, "retcode": []int{1}}, true},
-		{map[string]any{"return": map[string]int{"a.b": 1}, "fun": []string{"a.b"}, "retcode": map[string]int{"a.b": 1}}, true},
+		{map[string]any{"return": map[string]int{"a.b": 1}, "fun": []string{"a.b"},
+			"retcode": map[string]int{"a.b": 1}}, true},
 		{map[string]any{"return": 1, "fun": []string{"x"}, "retcode": 1}, false},
 		{map[string]any{"return": 1, "fun": []string{"x"}}, false},
 		{map[string]any{"return": 1}, false},
@@ -55,7 +56,8 @@ func TestG12_OneReturnCostsNoOther(t *testing.T) {
 	var want []string
 	for i := range 100 {
 		m := message{Kind: kindReturn, JID: jid(1), ID: fmt.Sprintf("web-%03d", i), Values: asRaw(map[string][]byte{
-			"return": packed(true), "fun": packed("test.ping"), "retcode": packed(0), "id": packed("somebody-else"), "jid": packed("req")})}
+			"return": packed(true), "fun": packed("test.ping"), "retcode": packed(0), "id": packed("somebody-else"),
+			"jid": packed("req")})}
 		switch i {
 		case 20:
 			m.Values["fun"], m.Values["retcode"] = packed([]string{"x"}), packed(1)
@@ -71,7 +73,8 @@ func TestG12_OneReturnCostsNoOther(t *testing.T) {
 		slices.Sort(got)
 		return slices.Compact(got)
 	}
-	w.waitFor("98 are handed in, and one is given up", func() bool { return len(has()) >= 98 && m1.Status().Dropped > 0 })
+	w.waitFor("98 are handed in, and one is given up",
+		func() bool { return len(has()) >= 98 && m1.Status().Dropped > 0 })
 	if got := has(); !slices.Equal(got, want) {
 		t.Errorf("%v", got)
 	}

@@ -136,7 +136,8 @@ func (r *Relay) serveAsker(ctx context.Context, conn net.Conn, l *link) {
 				select {
 				case jobs <- m:
 				default:
-					asker.outbox.put(message{Kind: kindAck, JID: m.JID, State: stateRefused, Why: "too many jobs wait here"})
+					asker.outbox.put(message{Kind: kindAck, JID: m.JID, State: stateRefused,
+						Why: "too many jobs wait here"})
 				}
 			}
 		}

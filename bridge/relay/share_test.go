@@ -93,7 +93,8 @@ func TestDataIsShared(t *testing.T) {
 	}
 	m2.cache.master("old-7", "moved")
 	m2.refreshed("old-7")
-	w.waitFor("the others have the change", func() bool { return m1.cache.has("old-7", "moved") && m3.cache.has("old-7", "moved") })
+	w.waitFor("the others have the change",
+		func() bool { return m1.cache.has("old-7", "moved") && m3.cache.has("old-7", "moved") })
 	// Of a change, each one knows where the minion is.
 	for _, s := range []*side{m1, m3} {
 		s.records.mu.Lock()
@@ -149,7 +150,8 @@ func TestDataOfUnknownMinions(t *testing.T) {
 // TestG7_DataIsBounded: what a peer offers, and what a minion has its master write.
 func TestG7_DataIsBounded(t *testing.T) {
 	clock := time.Now()
-	f := newFetches(func(string, offer) (int64, bool) { return 0, true }, func(id string) bool { return id[0] == 'k' }, func() time.Time { return clock })
+	f := newFetches(func(string, offer) (int64, bool) { return 0, true }, func(id string) bool { return id[0] == 'k' },
+		func() time.Time { return clock })
 	f.begin("m2")
 	f.begin("m3")
 	f.begin("m4")

@@ -43,7 +43,8 @@ func (r *Relay) Status() Status {
 	seen := r.records.minionsAt()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Listen: r.o.Listener.Addr().String(), Hears: r.listens, Lost: r.lastLost, Peers: []Peer{}, Counts: r.counts}
+	s := Status{Listen: r.o.Listener.Addr().String(), Hears: r.listens, Lost: r.lastLost, Peers: []Peer{},
+		Counts: r.counts}
 	s.BytesSent, s.BytesReceived = r.traffic.sent.Load(), r.traffic.received.Load()
 	if r.listenErr != nil {
 		s.Error = r.listenErr.Error()
@@ -66,7 +67,8 @@ func (r *Relay) Jobs() []Job { return r.records.list(r.o.Instance, maxRecords) }
 func (r *Relay) Job(jid string) (Job, error) {
 	job, ok := r.records.show(jid, r.o.Instance, true)
 	if !ok {
-		return Job{}, fmt.Errorf("job %s is not among the last %d that this master published since its bridge started", jid, maxRecords)
+		return Job{}, fmt.Errorf("job %s is not among the last %d that this master published since its bridge started",
+			jid, maxRecords)
 	}
 	return job, nil
 }

@@ -144,7 +144,8 @@ func (s *side) seen(list *[]string) []string {
 
 // minion says that a minion returned on this master's bus.
 func (s *side) minion(jid, id string) {
-	data, err := msgpack.Marshal(map[string]any{"jid": jid, "id": id, "return": true, "retcode": 0, "fun": "test.ping", "cmd": "_return"})
+	data, err := msgpack.Marshal(map[string]any{"jid": jid, "id": id, "return": true, "retcode": 0, "fun": "test.ping",
+		"cmd": "_return"})
 	if err != nil {
 		panic(err)
 	}
@@ -152,8 +153,9 @@ func (s *side) minion(jid, id string) {
 }
 
 func jobLoad(jid string) map[string][]byte {
-	return map[string][]byte{"jid": packed(jid), "fun": packed("test.ping"), "arg": {0x90}, "tgt": packed("*"), "tgt_type": packed("glob"),
-		"user": packed("root"), "ret": packed("")}
+	return map[string][]byte{"jid": packed(jid), "fun": packed("test.ping"), "arg": {0x90}, "tgt": packed("*"),
+		"tgt_type": packed("glob"),
+		"user":     packed("root"), "ret": packed("")}
 }
 
 func newWorld(t testing.TB, names ...string) *world {
@@ -167,7 +169,8 @@ func (w *world) with(names ...string) *world {
 	for _, s := range w.sides {
 		w.waitFor(s.name+" reaches its peers", func() bool {
 			status := s.Status()
-			return len(status.Peers) == len(w.sides)-1 && !slices.ContainsFunc(status.Peers, func(p Peer) bool { return !p.Connected })
+			return len(status.Peers) == len(w.sides)-1 && !slices.ContainsFunc(status.Peers,
+				func(p Peer) bool { return !p.Connected })
 		})
 	}
 	return w
@@ -185,8 +188,9 @@ func (w *world) addWith(name string, pair Pair, all bool) *side {
 	w.rows = append(w.rows, fleet.Master{InstanceID: name, Status: fleet.Launch, Relay: l.Addr().String()})
 	w.mu.Unlock()
 	s := &side{name: name, ready: make(chan struct{})}
-	o := Options{Instance: name, Listener: l, Member: s, Publisher: s, Pair: pair, All: all, MastersIn: 20 * time.Millisecond,
-		Log: silent, Decisions: w.decisions, Masters: func(context.Context) ([]fleet.Master, error) {
+	o := Options{Instance: name, Listener: l, Member: s, Publisher: s, Pair: pair, All: all,
+		MastersIn: 20 * time.Millisecond,
+		Log:       silent, Decisions: w.decisions, Masters: func(context.Context) ([]fleet.Master, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			return slices.Clone(w.rows), nil

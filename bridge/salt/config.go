@@ -72,7 +72,8 @@ type Config struct {
 // ReadConfig reads a master's configuration file as that master reads it:
 // defaults, master.d/*.conf, include, root_dir (salt.config.master_config, alike
 // in 3006.28, 3007.15 and 3008.3 for what is read here). Salt goes on without any
-// file; here that is an error, since a bridge beside no master has a wrong path. What Salt takes from the environment is not looked at.
+// file; here that is an error, since a bridge beside no master has a wrong path. What Salt takes from the environment
+// is not looked at.
 func ReadConfig(path string) (Config, error) {
 	opts, skipped, err := readOptions(path, "master")
 	if err != nil {
@@ -160,8 +161,9 @@ func apply(opts map[string]any) (Config, error) {
 			*path = underRoot(root, *path)
 		}
 	}
-	for name, path := range map[string]*string{"autosign_file": &c.AutosignFile, "autosign_grains_dir": &c.AutosignGrainsDir,
-		"autoreject_file": &c.AutorejectFile} {
+	for name, path := range map[string]*string{"autosign_file": &c.AutosignFile,
+		"autosign_grains_dir": &c.AutosignGrainsDir,
+		"autoreject_file":     &c.AutorejectFile} {
 		if _, set := opts[name]; set && *path == "" {
 			*path = root // which an empty text is below
 		}
@@ -185,7 +187,8 @@ func (c Config) Validate() error {
 		faults = append(faults, errors.New("transport is tcp with ssl: Phoenix drives a master over tcp without TLS"))
 	}
 	if c.ClusterID != "" {
-		faults = append(faults, fmt.Errorf("cluster_id is %s: Phoenix does not work beside Salt's own cluster mode", c.ClusterID))
+		faults = append(faults, fmt.Errorf("cluster_id is %s: Phoenix does not work beside Salt's own cluster mode",
+			c.ClusterID))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return fmt.Errorf("use master configuration %s: %w", c.Path, err)

@@ -47,13 +47,15 @@ var trees = map[string]map[string]string{
 		"more/1.conf":            "id: one\nopen_mode: on\n",
 		"xa.conf":                "user: xa\n",
 		"xb.conf":                "user: xb\n"},
-	"default_include": {"master": "default_include: conf/*.yml\n", "conf/a.yml": "id: a\n", "master.d/b.conf": "id: b\n"},
-	"no include":      {"master": "default_include:\nid: main\n", "master.d/b.conf": "id: b\n"},
+	"default_include": {"master": "default_include: conf/*.yml\n", "conf/a.yml": "id: a\n",
+		"master.d/b.conf": "id: b\n"},
+	"no include": {"master": "default_include:\nid: main\n", "master.d/b.conf": "id: b\n"},
 	"faulty include": {"master": "id: main\n", "master.d/a.conf": "id: a\n  b: c\n", "master.d/b.conf": "user: b\n",
 		"master.d/c.conf": "- a list\n", "master.d/d.conf": "id: d\nid: e\n"},
 	"signing and runners": {"master": "root_dir: /srv\nautosign_file: /a\nautoreject_file: r\nautosign_grains_dir: g\n" +
 		"permissive_pki_access: on\npidfile: run/m.pid\nextension_modules: ext\nrunner_dirs: [/r1, r2]\ncache: redis\nminion_data_cache: 0\n"},
-	"reactor": {"master": "reactor:\n  - salt/auth: [/a.sls]\n", "master.d/a.conf": "reactor:\n  - 'salt/minion/*/start': [/b.sls, c.sls]\n",
+	"reactor": {"master": "reactor:\n  - salt/auth: [/a.sls]\n",
+		"master.d/a.conf": "reactor:\n  - 'salt/minion/*/start': [/b.sls, c.sls]\n",
 		"master.d/b.conf": "reactor:\n  - salt/key: [/k.sls]\n"},
 	"cachedir alone": {"master": "cachedir: /elsewhere\n"},
 	"tcp":            {"master": "ipc_mode: tcp\ntcp_master_pub_port: 5512\ntransport: tcp\n"},
@@ -118,9 +120,12 @@ func TestConfigIsReadAsSaltReadsIt(t *testing.T) {
 					"tcp_master_pub_port": c.TCPMasterPubPort, "transport": c.Transport,
 					"auto_accept": c.AutoAccept, "open_mode": c.OpenMode,
 					"autosign_file": orNil(c.AutosignFile), "phoenix": orNilMap(c.Phoenix),
-					"pidfile": c.PIDFile, "extension_modules": c.ExtensionModules, "runner_dirs": append([]string{}, c.RunnerDirs...),
-					"autoreject_file": orNil(c.AutorejectFile), "autosign_grains_dir": orNil(c.AutosignGrainsDir), "cache": c.CacheDriver,
-					"minion_data_cache": c.MinionDataCache, "permissive_pki_access": c.PermissivePKI, "reactor": pairs(c.Reactions)})
+					"pidfile": c.PIDFile, "extension_modules": c.ExtensionModules,
+					"runner_dirs":     append([]string{}, c.RunnerDirs...),
+					"autoreject_file": orNil(c.AutorejectFile), "autosign_grains_dir": orNil(c.AutosignGrainsDir),
+					"cache":             c.CacheDriver,
+					"minion_data_cache": c.MinionDataCache, "permissive_pki_access": c.PermissivePKI,
+					"reactor": pairs(c.Reactions)})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -212,7 +217,8 @@ func billion(name string, n int) string {
 
 func TestConfigSaysWhatSaltSkipped(t *testing.T) {
 	path := write(t, "include: more.conf\n")
-	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "more.conf"), []byte("id: a\nid: b\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "more.conf"), []byte("id: a\nid: b\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	c, err := ReadConfig(path)
@@ -227,7 +233,8 @@ func TestConfigPlaces(t *testing.T) {
 		{"", "unix", "/s/master_event_pub.ipc", "tcp://127.0.0.1:4506"},
 		{"interface: '::'\nret_port: 1\n", "unix", "/s/master_event_pub.ipc", "tcp://[::1]:1"},
 		{"interface: fd00::5\n", "unix", "/s/master_event_pub.ipc", "tcp://[fd00::5]:4506"},
-		{"interface: 10.0.0.9\ntransport: tcp\nipc_mode: tcp\nssl: false\n", "tcp", "127.0.0.1:4512", "tcp://10.0.0.9:4506"},
+		{"interface: 10.0.0.9\ntransport: tcp\nipc_mode: tcp\nssl: false\n", "tcp", "127.0.0.1:4512",
+			"tcp://10.0.0.9:4506"},
 		{"interface: 10.0.0.9\nipc_mode: tcp\n", "tcp", "127.0.0.1:4512", "tcp://10.0.0.9:4506"},
 	} {
 		c, err := ReadConfig(write(t, base+test.text))
@@ -235,7 +242,8 @@ func TestConfigPlaces(t *testing.T) {
 			t.Fatal(err)
 		}
 		network, bus := c.EventSocket()
-		if network != test.network || bus != test.bus || c.RetEndpoint() != test.ret || c.RootKeyPath() != "/c/.salt_key" {
+		if network != test.network || bus != test.bus || c.RetEndpoint() != test.ret ||
+			c.RootKeyPath() != "/c/.salt_key" {
 			t.Errorf("%q: %s %s %s %s", test.text, network, bus, c.RetEndpoint(), c.RootKeyPath())
 		}
 		if err := c.Validate(); err != nil {

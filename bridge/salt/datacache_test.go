@@ -33,7 +33,8 @@ func dataCaches(t *testing.T) map[string]*DataCache {
 				t.Fatal(err)
 			}
 		}
-		c, err := OpenDataCache(Config{ID: "salt-1_master", CacheDir: dir, PKIDir: pki, MinionDataCache: true, CacheDriver: "localfs"})
+		c, err := OpenDataCache(Config{ID: "salt-1_master", CacheDir: dir, PKIDir: pki, MinionDataCache: true,
+			CacheDriver: "localfs"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,8 +47,9 @@ func dataCaches(t *testing.T) map[string]*DataCache {
 // goes along.
 func TestDataCacheBetweenLayouts(t *testing.T) {
 	caches := dataCaches(t)
-	data := MinionData{DataGrains: packedMap(t, map[string]any{"os": "Debian"}), DataPillar: packedMap(t, map[string]any{"role": "web"}),
-		DataMine: packedMap(t, map[string]any{"test.ping": true})}
+	data := MinionData{DataGrains: packedMap(t, map[string]any{"os": "Debian"}),
+		DataPillar: packedMap(t, map[string]any{"role": "web"}),
+		DataMine:   packedMap(t, map[string]any{"test.ping": true})}
 	for name, c := range caches {
 		if c.separate() != (name == "3008") {
 			t.Errorf("%s: separate folders: %v", name, c.separate())

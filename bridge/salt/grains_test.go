@@ -15,12 +15,16 @@ import (
 var someGrains = map[string]any{
 	"os": "Ubuntu", "osmajorrelease": 24, "selinux": map[string]any{"enabled": false, "enforced": "Disabled"},
 	"roles": []any{"web", "DB"}, "role": "Web", "empty": "", "none": nil, "list": []any{map[string]any{"a": "b"}, "c"},
-	"ec2": map[string]any{"tags": map[string]any{"Name": "web-1", "Env": "prod:eu"}}, "url": "http://x:80/y", "num": 1.5, "yes": true,
+	"ec2": map[string]any{"tags": map[string]any{"Name": "web-1", "Env": "prod:eu"}}, "url": "http://x:80/y",
+	"num": 1.5, "yes": true,
 }
 
-var expressions = []string{"os:Ubuntu", "os:ubuntu", "os:U*", "os:Debian", "osmajorrelease:24", "roles:web", "roles:db", "roles:app", "role:web",
-	"selinux:enabled:False", "selinux:enabled", "selinux:*", "selinux:enforced:dis*", "empty:", "none:None", "none:x", "list:c", "list:a:b", "list:a",
-	"ec2:tags:Name:web*", "ec2:tags:Env:prod:eu", "ec2:tags:Env:prod", "ec2:tags:Name", "url:http*", "url:http://x:80/y", "num:1.5", "yes:true", "yes:1",
+var expressions = []string{"os:Ubuntu", "os:ubuntu", "os:U*", "os:Debian", "osmajorrelease:24", "roles:web", "roles:db",
+	"roles:app", "role:web",
+	"selinux:enabled:False", "selinux:enabled", "selinux:*", "selinux:enforced:dis*", "empty:", "none:None", "none:x",
+	"list:c", "list:a:b", "list:a",
+	"ec2:tags:Name:web*", "ec2:tags:Env:prod:eu", "ec2:tags:Env:prod", "ec2:tags:Name", "url:http*",
+	"url:http://x:80/y", "num:1.5", "yes:true", "yes:1",
 	"missing:*", "os", "", ":", "os:", "roles:0", "os:[tu]buntu", "os:[!a]buntu"}
 
 // Grains match as they do in Salt.
@@ -59,17 +63,20 @@ print(json.dumps([bool(salt.utils.data.subdict_match(grains, e)) for e in expres
 // The address is one that others reach, and a name is one that no renderer takes
 // for more.
 func TestHostsOfGrains(t *testing.T) {
-	interfaces := map[string]any{"lo": []any{"127.0.0.1"}, "docker0": []any{"172.17.0.1"}, "eth0": []any{"10.0.0.7"}, "eth1": []any{"10.1.0.7"}}
+	interfaces := map[string]any{"lo": []any{"127.0.0.1"}, "docker0": []any{"172.17.0.1"}, "eth0": []any{"10.0.0.7"},
+		"eth1": []any{"10.1.0.7"}}
 	for name, test := range map[string]struct {
 		grains Grains
 		grain  string
 		want   string
 	}{
-		"full name":        {Grains{"fqdn_ip4": []any{"10.0.0.9"}, "ip4_interfaces": interfaces}, "", "10.0.0.9"},
-		"name is local":    {Grains{"fqdn_ip4": []any{"127.0.1.1"}, "ip4_interfaces": interfaces}, "", "10.0.0.7"},
-		"ipv4 alone":       {Grains{"ipv4": []any{"127.0.0.1", "169.254.1.1", "192.168.1.4"}}, "", "192.168.1.4"},
-		"ipv6 alone":       {Grains{"ipv4": []any{"127.0.0.1"}, "ipv6": []any{"::1", "fe80::1", "2001:db8::1"}}, "", "2001:db8::1"},
-		"none":             {Grains{"ipv4": []any{"127.0.0.1", "{{ x }}", 7}, "ip4_interfaces": "x", "fqdn_ip4": nil}, "", ""},
+		"full name":     {Grains{"fqdn_ip4": []any{"10.0.0.9"}, "ip4_interfaces": interfaces}, "", "10.0.0.9"},
+		"name is local": {Grains{"fqdn_ip4": []any{"127.0.1.1"}, "ip4_interfaces": interfaces}, "", "10.0.0.7"},
+		"ipv4 alone":    {Grains{"ipv4": []any{"127.0.0.1", "169.254.1.1", "192.168.1.4"}}, "", "192.168.1.4"},
+		"ipv6 alone": {Grains{"ipv4": []any{"127.0.0.1"}, "ipv6": []any{"::1", "fe80::1", "2001:db8::1"}}, "",
+			"2001:db8::1"},
+		"none": {Grains{"ipv4": []any{"127.0.0.1", "{{ x }}", 7}, "ip4_interfaces": "x", "fqdn_ip4": nil},
+			"", ""},
 		"by name":          {Grains{"fqdn": "web-1.example.org"}, "fqdn", "web-1.example.org"},
 		"deeper":           {Grains{"ec2": map[string]any{"local_ipv4": "10.0.0.3"}}, "ec2:local_ipv4", "10.0.0.3"},
 		"jinja":            {Grains{"fqdn": "{{ salt['cmd.run']('id') }}"}, "fqdn", ""},
@@ -131,7 +138,8 @@ func TestGrainsCache(t *testing.T) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
-	for id, says := range map[string]string{"list": "no map", "bomb": "malformed", "cut": "malformed", "large": "over", "../minions/old/data": "not a minion id"} {
+	for id, says := range map[string]string{"list": "no map", "bomb": "malformed", "cut": "malformed", "large": "over",
+		"../minions/old/data": "not a minion id"} {
 		if _, err := cache.Read(id); err == nil || errors.Is(err, ErrNoGrains) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", id, err)
 		}

@@ -85,7 +85,10 @@ func ReadReturn(c Config, jid, id string) (states []StateResult, text string, er
 		}
 		states = append(states, s)
 	}
-	slices.SortFunc(states, func(a, b StateResult) int { return strings.Compare(a.SLS+a.ID+a.Module, b.SLS+b.ID+b.Module) })
+	slices.SortFunc(states, func(a,
+		b StateResult) int {
+		return strings.Compare(a.SLS+a.ID+a.Module, b.SLS+b.ID+b.Module)
+	})
 	return states, "", nil
 }
 

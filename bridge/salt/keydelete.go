@@ -38,7 +38,8 @@ var States = map[string]State{"accepted": Accepted, "pending": Pending, "rejecte
 // states are therefore unlinked here, and an accepted key with another beside it is
 // refused with ErrBeside. A key that was never accepted knows no AES key, so nothing
 // has to change after it.
-func DeleteKey(ctx context.Context, keys *Keys, master *Master, id string, state State, seen string) (digest string, err error) {
+func DeleteKey(ctx context.Context, keys *Keys, master *Master, id string, state State,
+	seen string) (digest string, err error) {
 	text, err := keys.readWhole(ctx, id, state)
 	if err != nil {
 		return "", err

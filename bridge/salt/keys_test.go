@@ -91,11 +91,14 @@ func TestG12BadEntries(t *testing.T) {
 	check(t, err)
 	defer socket.Close()
 	got, err := k.List()
-	if err != nil || !slices.Equal(got.Accepted, []string{"good"}) || !slices.Equal(got.Pending, []string{"folder2"}) || len(got.Denied)+len(got.Rejected) > 0 {
+	if err != nil || !slices.Equal(got.Accepted, []string{"good"}) || !slices.Equal(got.Pending, []string{"folder2"}) ||
+		len(got.Denied)+len(got.Rejected) > 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	want := map[string][]string{"i-*": {"minions_pre/i-*", "not a minion id"}, "folder": {"minions/folder", "minions_pre/folder", "a directory"},
-		"folder2": {"minions/folder2", "a directory"}, "link": {"minions/link", "a symbolic link"}, "pipe": {"minions_denied/pipe", "a named pipe"}, "s": {"minions/s", "a socket"}}
+	want := map[string][]string{"i-*": {"minions_pre/i-*", "not a minion id"},
+		"folder":  {"minions/folder", "minions_pre/folder", "a directory"},
+		"folder2": {"minions/folder2", "a directory"}, "link": {"minions/link", "a symbolic link"},
+		"pipe": {"minions_denied/pipe", "a named pipe"}, "s": {"minions/s", "a socket"}}
 	if len(got.Bad) != len(want) {
 		t.Errorf("bad: %v", got.Bad)
 	}
@@ -152,7 +155,8 @@ func TestKeysOfAnotherStore(t *testing.T) {
 func TestWrittenKeyIsTheKey(t *testing.T) {
 	k, dir := keyStore(t)
 	text := bytes.ReplaceAll(newKey(t), []byte("\n"), []byte("\r\n")) // byte for byte
-	if ids, faults, err := k.WriteAccepted(map[string][]byte{"i-1": text}); !slices.Equal(ids, []string{"i-1"}) || len(faults) > 0 || err != nil {
+	if ids, faults, err := k.WriteAccepted(map[string][]byte{"i-1": text}); !slices.Equal(ids, []string{"i-1"}) ||
+		len(faults) > 0 || err != nil {
 		t.Fatal(ids, faults, err)
 	}
 	got, err := k.Read("i-1", Accepted)
@@ -165,7 +169,8 @@ func TestWrittenKeyIsTheKey(t *testing.T) {
 	if before.Mode() != keyMode {
 		t.Errorf("mode %v", before.Mode())
 	}
-	if ids, faults, err := k.WriteAccepted(map[string][]byte{"i-1": text}); len(ids) > 0 || len(faults) > 0 || err != nil {
+	if ids, faults, err := k.WriteAccepted(map[string][]byte{"i-1": text}); len(ids) > 0 ||
+		len(faults) > 0 || err != nil {
 		t.Errorf("again: %v, %v, %v", ids, faults, err)
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
@@ -257,7 +262,8 @@ func TestTornKeyIsWrittenAgain(t *testing.T) {
 		k, dir := keyStore(t)
 		key := newKey(t)
 		keys := map[string][]byte{}
-		for id, text := range map[string][]byte{"empty": nil, "half": key[:len(key)/2], "zeros": make([]byte, len(key))} {
+		for id, text := range map[string][]byte{"empty": nil, "half": key[:len(key)/2],
+			"zeros": make([]byte, len(key))} {
 			put(t, text, dir, "minions", id)
 			keys[id] = key
 		}
@@ -373,7 +379,8 @@ func TestKeysOnOtherFileSystem(t *testing.T) {
 	}
 	t.Cleanup(func() { check(t, os.RemoveAll(elsewhere)) })
 	check(t, os.Symlink(elsewhere, filepath.Join(dir, "minions")))
-	if written, faults, err := k.WriteAccepted(map[string][]byte{"i-1": newKey(t), "i-2": newKey(t)}); len(written) != 2 || err != nil {
+	if written, faults, err := k.WriteAccepted(map[string][]byte{"i-1": newKey(t),
+		"i-2": newKey(t)}); len(written) != 2 || err != nil {
 		t.Fatal(written, faults, err)
 	}
 	nothingLeft(t, dir, "i-1", "i-2")
@@ -387,7 +394,8 @@ func TestUnsettledKey(t *testing.T) {
 		key := newKey(t)
 		read := func(want error, text []byte) {
 			t.Helper()
-			if got, err := k.Read("i-1", Pending); !errors.Is(err, want) || want == nil && err != nil || !bytes.Equal(got, text) {
+			if got, err := k.Read("i-1", Pending); !errors.Is(err, want) || want == nil && err != nil ||
+				!bytes.Equal(got, text) {
 				t.Errorf("%q, %v; want %q, %v", got, err, text, want)
 			}
 		}
@@ -463,7 +471,8 @@ func TestOddIDsReachNoFile(t *testing.T) {
 	k, dir := keyStore(t)
 	put(t, []byte("secret"), dir, "master.pem")
 	put(t, []byte("k"), dir, "minions_pre", "i-*")
-	ids := []string{"", ".", "..", "../master.pem", "/etc/passwd", "a/b", `a\b`, "a\x00b", "a\nb", "a\rb", "*", "i-*", "i-?",
+	ids := []string{"", ".", "..", "../master.pem", "/etc/passwd", "a/b", `a\b`, "a\x00b", "a\nb", "a\rb",
+		"*", "i-*", "i-?",
 		"[a]", "a,b", "a b", "a\u00a0b", ".key_cache", strings.Repeat("a", 256), "a\xff"}
 	for _, id := range ids {
 		if _, err := k.Read(id, Pending); !errors.Is(err, ErrID) {
@@ -472,7 +481,8 @@ func TestOddIDsReachNoFile(t *testing.T) {
 		if err := k.UnlinkPending(id, nil); !errors.Is(err, ErrID) {
 			t.Errorf("unlink %q: %v", id, err)
 		}
-		if ids, faults, err := k.WriteAccepted(map[string][]byte{id: []byte("k")}); len(ids) > 0 || !errors.Is(faults[id], ErrID) || err != nil {
+		if ids, faults, err := k.WriteAccepted(map[string][]byte{id: []byte("k")}); len(ids) > 0 ||
+			!errors.Is(faults[id], ErrID) || err != nil {
 			t.Errorf("write %q: %v, %v, %v", id, ids, faults, err)
 		}
 	}
@@ -551,7 +561,8 @@ func BenchmarkWriteAccepted(b *testing.B) {
 				dir := b.TempDir()
 				check(b, os.Mkdir(filepath.Join(dir, "minions"), 0o700))
 				b.StartTimer()
-				if ids, faults, err := (&Keys{dir: dir}).WriteAccepted(keys); len(ids) != n || len(faults) > 0 || err != nil {
+				if ids, faults, err := (&Keys{dir: dir}).WriteAccepted(keys); len(ids) != n ||
+					len(faults) > 0 || err != nil {
 					b.Fatal(len(ids), faults, err)
 				}
 			}

@@ -47,7 +47,8 @@ func TestVersion(t *testing.T) {
 		},
 		"replaced by a file with the same size and time": func() error {
 			temp := path + ".new"
-			return errors.Join(os.WriteFile(temp, []byte("c"), 0o600), os.Chtimes(temp, old, old), os.Rename(temp, path))
+			return errors.Join(os.WriteFile(temp, []byte("c"), 0o600), os.Chtimes(temp, old, old),
+				os.Rename(temp, path))
 		},
 		"touched": func() error { return os.Chtimes(path, time.Now(), time.Now()) },
 	} {

@@ -59,7 +59,8 @@ func TestG8KilledWhileKeysAreWritten(t *testing.T) {
 				t.Errorf("%s is in the folder that Salt lists", e.Name())
 				continue
 			}
-			if text, err := os.ReadFile(filepath.Join(dir, "minions", e.Name())); err != nil || !bytes.Equal(text, killKey(i)) {
+			if text, err := os.ReadFile(filepath.Join(dir, "minions", e.Name())); err != nil ||
+				!bytes.Equal(text, killKey(i)) {
 				t.Fatalf("%s has %d bytes, %v", e.Name(), len(text), err)
 			}
 		}

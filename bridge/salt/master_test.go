@@ -109,7 +109,8 @@ func TestRootKeyIsNotThereYet(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Accept(t.Context(), []string{"a"}); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), filepath.Base(path)) {
+	if err := m.Accept(t.Context(), []string{"a"}); !errors.Is(err, ErrUnreachable) ||
+		!strings.Contains(err.Error(), filepath.Base(path)) {
 		t.Error(err)
 	}
 }
@@ -161,7 +162,8 @@ func TestAnswersThatTellNothing(t *testing.T) {
 		"wrong key":   {dict{"error": dict{"name": "AuthenticationError", "message": "x"}}, false},
 	} {
 		m, _ := fake(t, func(map[string]any) (any, error) { return test.answer, nil })
-		if _, err := m.Ping(t.Context(), NewJID(time.Now(), ""), []string{"a"}); err == nil || errors.Is(err, ErrDoubt) != test.doubt {
+		if _, err := m.Ping(t.Context(), NewJID(time.Now(), ""), []string{"a"}); err == nil ||
+			errors.Is(err, ErrDoubt) != test.doubt {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -181,7 +183,8 @@ func TestAnotherJID(t *testing.T) {
 
 func TestNoAnswer(t *testing.T) {
 	m, _ := fake(t, func(map[string]any) (any, error) { return nil, context.DeadlineExceeded })
-	if err := m.Accept(t.Context(), []string{"a"}); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "is salt-master running?") {
+	if err := m.Accept(t.Context(), []string{"a"}); !errors.Is(err, ErrUnreachable) ||
+		!strings.Contains(err.Error(), "is salt-master running?") {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -209,7 +212,8 @@ func TestAcceptSendsTheRestAgain(t *testing.T) {
 		for _, id := range texts(load["match"].(dict)["minions_pre"]) {
 			i := slices.Index(pending, id)
 			if i < 0 {
-				return dict{"data": dict{"success": false, "return": "Traceback …\nFileNotFoundError: minions_pre/" + id}}, nil
+				return dict{"data": dict{"success": false,
+					"return": "Traceback …\nFileNotFoundError: minions_pre/" + id}}, nil
 			}
 			pending = slices.Delete(pending, i, i+1)
 			accepted = append(accepted, id)
@@ -276,7 +280,8 @@ func TestOddIDsAreNeverSent(t *testing.T) {
 			t.Errorf("published as %q", jid)
 		}
 	}
-	if err := errors.Join(m.Accept(t.Context(), nil), m.Delete(t.Context(), map[State][]string{Accepted: nil})); err != nil {
+	if err := errors.Join(m.Accept(t.Context(), nil),
+		m.Delete(t.Context(), map[State][]string{Accepted: nil})); err != nil {
 		t.Error(err)
 	}
 }
@@ -285,10 +290,12 @@ func TestPublishedLoad(t *testing.T) {
 	var got map[string]any
 	m, _ := fake(t, func(load map[string]any) (any, error) {
 		got = load
-		return dict{"enc": "clear", "load": dict{"jid": load["jid"], "minions": []string{"a"}, "missing": []string{}}}, nil
+		return dict{"enc": "clear", "load": dict{"jid": load["jid"], "minions": []string{"a"}, "missing": []string{}}},
+			nil
 	})
 	jid, targets := NewJID(time.Now(), ""), []string{"a", "b"}
-	want := dict{"cmd": "publish", "tgt": []any{"a", "b"}, "tgt_type": "list", "ret": "", "jid": jid, "user": "salt", "key": "K1"}
+	want := dict{"cmd": "publish", "tgt": []any{"a", "b"}, "tgt_type": "list", "ret": "", "jid": jid,
+		"user": "salt", "key": "K1"}
 	for _, test := range []struct {
 		calls    []Call
 		fun, arg any

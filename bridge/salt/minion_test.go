@@ -64,7 +64,8 @@ func TestMinionConfigIsReadAsSaltReadsIt(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			python := filepath.Join(venv(t, version), "bin", "python")
-			out, err := exec.CommandContext(t.Context(), python, append([]string{"-c", askedOfMinion}, paths...)...).Output()
+			out, err := exec.CommandContext(t.Context(), python,
+				append([]string{"-c", askedOfMinion}, paths...)...).Output()
 			if err != nil {
 				t.Fatalf("ask Salt: %v\n%s", err, err.(*exec.ExitError).Stderr)
 			}
@@ -81,8 +82,10 @@ func TestMinionConfigIsReadAsSaltReadsIt(t *testing.T) {
 				if len(c.Masters) == 0 {
 					c.Masters = []string{"salt"} // Salt's default, which nobody configured
 				}
-				text, err := json.Marshal(map[string]any{"id": c.ID, "pki_dir": c.PKIDir, "cachedir": c.CacheDir, "pidfile": c.PIDFile,
-					"master_port": c.MasterPort, "publish_port": c.PublishPort, "master_type": c.MasterType, "masters": c.Masters})
+				text, err := json.Marshal(map[string]any{"id": c.ID, "pki_dir": c.PKIDir, "cachedir": c.CacheDir,
+					"pidfile":     c.PIDFile,
+					"master_port": c.MasterPort, "publish_port": c.PublishPort, "master_type": c.MasterType,
+					"masters": c.Masters})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -115,7 +118,8 @@ func TestMinionDropIns(t *testing.T) {
 			t.Errorf("%q: %s, %v, want %s", text, c.DropIns, err, want)
 		}
 	}
-	if _, err := ReadMinionConfig(write(t, "default_include: '*/*.conf'\n")); err == nil || !strings.Contains(err.Error(), "default_include") {
+	if _, err := ReadMinionConfig(write(t, "default_include: '*/*.conf'\n")); err == nil ||
+		!strings.Contains(err.Error(), "default_include") {
 		t.Errorf("many folders: %v", err)
 	}
 	if _, err := ReadMinionConfig(filepath.Join(t.TempDir(), "minion")); !errors.Is(err, fs.ErrNotExist) {

@@ -15,7 +15,8 @@ func TestNotSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := Config{CacheDir: t.TempDir(), User: "salt", Transport: transport, RetPort: listener.Addr().(*net.TCPAddr).Port}
+		c := Config{CacheDir: t.TempDir(), User: "salt", Transport: transport,
+			RetPort: listener.Addr().(*net.TCPAddr).Port}
 		m, err := NewMaster(c)
 		if err != nil {
 			t.Fatal(err)

@@ -34,7 +34,8 @@ func TestProve(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("50 proofs: half within %v, all within %v; the master logged %d bytes", took[25], took[49], len(after)-len(before))
+			t.Logf("50 proofs: half within %v, all within %v; the master logged %d bytes", took[25], took[49],
+				len(after)-len(before))
 			if len(after) != len(before) {
 				t.Errorf("the master logged %q", after[len(before):])
 			}

@@ -46,7 +46,8 @@ func TestRealMaster(t *testing.T) {
 				if err := master.Accept(t.Context(), []string{"i-1", "i-2", "absent", "i-3"}); err != nil {
 					t.Fatal(err)
 				}
-				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3"}) || !slices.Equal(l.Pending, []string{"i-4"}) {
+				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3"}) ||
+					!slices.Equal(l.Pending, []string{"i-4"}) {
 					t.Fatalf("%+v", l)
 				}
 				if got, err := m.keys().Read("i-3", Accepted); err != nil || !sameKey(got, pub) {
@@ -81,7 +82,8 @@ func TestRealMaster(t *testing.T) {
 
 			t.Run("a written key is served, an impostor denied", func(t *testing.T) {
 				m.knock("i-5", other) // an impostor, before the master is warm
-				if ids, faults, err := m.keys().WriteAccepted(map[string][]byte{"i-5": pub}); len(ids) != 1 || err != nil {
+				if ids, faults, err := m.keys().WriteAccepted(map[string][]byte{"i-5": pub}); len(ids) != 1 ||
+					err != nil {
 					t.Fatal(ids, faults, err)
 				}
 				seen, err := m.keys().Read("i-5", Pending)
@@ -92,11 +94,13 @@ func TestRealMaster(t *testing.T) {
 					t.Fatal(err)
 				}
 				m.knock("i-5", pub)
-				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3", "i-5"}) || !slices.Equal(l.Pending, []string{"i-4"}) || len(l.Denied) != 0 {
+				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3", "i-5"}) ||
+					!slices.Equal(l.Pending, []string{"i-4"}) || len(l.Denied) != 0 {
 					t.Fatalf("%+v", l)
 				}
 				m.knock("i-5", other)
-				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3", "i-5"}) || !slices.Equal(l.Denied, []string{"i-5"}) {
+				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3", "i-5"}) ||
+					!slices.Equal(l.Denied, []string{"i-5"}) {
 					t.Fatalf("%+v", l)
 				}
 				if got, err := m.keys().Read("i-5", Accepted); err != nil || !bytes.Equal(got, pub) {
@@ -106,7 +110,8 @@ func TestRealMaster(t *testing.T) {
 
 			t.Run("publish", func(t *testing.T) {
 				jid := NewJID(time.Now(), "")
-				got, err := master.Publish(t.Context(), Job{JID: jid, Calls: []Call{{Fun: "test.echo", Args: []any{"x"}}}, Targets: []string{"absent"}})
+				got, err := master.Publish(t.Context(),
+					Job{JID: jid, Calls: []Call{{Fun: "test.echo", Args: []any{"x"}}}, Targets: []string{"absent"}})
 				if err != nil || len(got) != 0 {
 					t.Errorf("to an absent minion: %v, %v", got, err)
 				}
@@ -128,7 +133,8 @@ func TestRealMaster(t *testing.T) {
 					t.Errorf("accepted, beside a rejected one: %v", err)
 				}
 				for _, id := range []string{"*", "i-*", "absent", "i-3"} {
-					if _, err := DeleteKey(t.Context(), m.keys(), master, id, Rejected, ""); !errors.Is(err, ErrID) && !errors.Is(err, ErrNoKey) {
+					if _, err := DeleteKey(t.Context(), m.keys(), master, id, Rejected, ""); !errors.Is(err, ErrID) &&
+						!errors.Is(err, ErrNoKey) {
 						t.Errorf("%s: %v", id, err)
 					}
 				}
@@ -140,21 +146,25 @@ func TestRealMaster(t *testing.T) {
 				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-5", Denied, ""); err != nil {
 					t.Error(err)
 				}
-				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3", "i-5"}) || !slices.Equal(l.Pending, []string{"i-4", "i-9"}) ||
+				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-1", "i-3", "i-5"}) ||
+					!slices.Equal(l.Pending, []string{"i-4", "i-9"}) ||
 					len(l.Denied)+len(l.Rejected) != 0 {
 					t.Fatalf("%+v", l)
 				}
-				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-3", Accepted, strings.Repeat("0", 64)); !errors.Is(err, ErrChanged) {
+				if _, err := DeleteKey(t.Context(), m.keys(), master, "i-3", Accepted,
+					strings.Repeat("0", 64)); !errors.Is(err, ErrChanged) {
 					t.Errorf("another key than the one that was seen: %v", err)
 				}
 				seen, err := fleet.KeyDigest(pub)
 				check(t, err)
-				if digest, err := DeleteKey(t.Context(), m.keys(), master, "i-3", Accepted, seen); err != nil || len(digest) != 64 {
+				if digest, err := DeleteKey(t.Context(), m.keys(), master, "i-3", Accepted, seen); err != nil ||
+					len(digest) != 64 {
 					t.Errorf("%s, %v", digest, err)
 				}
 				answer, err := master.wheel(t.Context(), "key.list", "all")
 				check(t, err)
-				if got := texts(answer["minions"]); !slices.Equal(got, []string{"i-1", "i-5"}) || len(texts(answer["minions_denied"])) != 0 {
+				if got := texts(answer["minions"]); !slices.Equal(got, []string{"i-1", "i-5"}) ||
+					len(texts(answer["minions_denied"])) != 0 {
 					t.Errorf("Salt has %v", answer)
 				}
 			})
@@ -166,21 +176,24 @@ func TestRealMaster(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-5"}) || len(l.Pending)+len(l.Denied)+len(l.Rejected) != 0 {
+				if l := m.listing(); !slices.Equal(l.Accepted, []string{"i-5"}) ||
+					len(l.Pending)+len(l.Denied)+len(l.Rejected) != 0 {
 					t.Fatalf("%+v", l)
 				}
 			})
 
 			t.Run("entries that are no keys", func(t *testing.T) {
 				folder := filepath.Join(m.Config.PKIDir, string(Accepted))
-				check(t, errors.Join(os.Mkdir(filepath.Join(folder, "a-folder"), 0o700), os.Symlink("i-5", filepath.Join(folder, "a-link")),
+				check(t, errors.Join(os.Mkdir(filepath.Join(folder, "a-folder"), 0o700),
+					os.Symlink("i-5", filepath.Join(folder, "a-link")),
 					os.WriteFile(filepath.Join(folder, tempStem+"x"), pub, 0o600)))
 				defer func() {
 					for _, name := range []string{"a-folder", "a-link", tempStem + "x", "i-8"} {
 						check(t, os.Remove(filepath.Join(folder, name)))
 					}
 				}()
-				written, faults, err := m.keys().WriteAccepted(map[string][]byte{"a-folder": pub, "a-link": pub, "i-8": pub})
+				written, faults, err := m.keys().WriteAccepted(map[string][]byte{"a-folder": pub,
+					"a-link": pub, "i-8": pub})
 				if !slices.Equal(written, []string{"i-8"}) || len(faults) != 2 || err != nil {
 					t.Errorf("written %v, faults %v, %v", written, faults, err)
 				}
@@ -224,7 +237,8 @@ func TestRealMaster(t *testing.T) {
 				if err := wrong.Accept(t.Context(), []string{"i-1"}); !errors.Is(err, ErrAuth) {
 					t.Errorf("accept: %v", err)
 				}
-				if _, err := wrong.Ping(t.Context(), NewJID(time.Now(), ""), []string{"i-5"}); !errors.Is(err, ErrAuth) {
+				if _, err := wrong.Ping(t.Context(), NewJID(time.Now(), ""),
+					[]string{"i-5"}); !errors.Is(err, ErrAuth) {
 					t.Errorf("publish: %v", err)
 				}
 			})
@@ -235,7 +249,8 @@ func TestRealMaster(t *testing.T) {
 					t.Fatal(err)
 				}
 				m.stop()
-				if err := master.Accept(t.Context(), []string{"i-1"}); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "salt-master") {
+				if err := master.Accept(t.Context(), []string{"i-1"}); !errors.Is(err, ErrUnreachable) ||
+					!strings.Contains(err.Error(), "salt-master") {
 					t.Errorf("without a master: %v", err)
 				}
 				m.start()

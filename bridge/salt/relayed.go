@@ -22,7 +22,8 @@ type Load map[string]msgpack.RawMessage
 // not named here is the master's own: serial, master_id.
 var (
 	loadFields = []string{"fun", "arg", "tgt", "tgt_type", "ret", "to", "user"}
-	loadKwargs = []string{"delimiter", "metadata", "module_executors", "executor_opts", "ret_config", "ret_kwargs", "id"}
+	loadKwargs = []string{"delimiter", "metadata", "module_executors", "executor_opts", "ret_config",
+		"ret_kwargs", "id"}
 )
 
 // CutLoad keeps of a published load what another master needs to publish it, and

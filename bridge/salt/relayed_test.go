@@ -24,8 +24,10 @@ func TestRepublish(t *testing.T) {
 		return b
 	}
 	const jid = "20261126101112123456"
-	load, got, err := CutLoad(map[string][]byte{"jid": pack(jid), "fun": pack("test.arg"), "arg": pack([]any{1, "x"}), "tgt": pack("G@os:Debian"),
-		"tgt_type": pack("compound"), "delimiter": pack("|"), "metadata": pack(map[string]any{"a": 1}), "user": pack("alice"),
+	load, got, err := CutLoad(map[string][]byte{"jid": pack(jid), "fun": pack("test.arg"), "arg": pack([]any{1, "x"}),
+		"tgt":      pack("G@os:Debian"),
+		"tgt_type": pack("compound"), "delimiter": pack("|"), "metadata": pack(map[string]any{"a": 1}),
+		"user":   pack("alice"),
 		"serial": pack(7), "master_id": pack("m1"), "ret": pack("local")})
 	if err != nil || got != jid {
 		t.Fatal(got, err)
@@ -35,25 +37,28 @@ func TestRepublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	var users []string
-	m := &Master{user: "ops", keyPath: key, request: func(_ context.Context, _ string, payload []byte, _ int) ([]byte, error) {
-		v, err := event.Any(payload)
-		if err != nil {
-			return nil, err
-		}
-		request := v.(map[string]any)["load"].(map[string]any)
-		user := fmt.Sprint(request["user"])
-		users = append(users, user)
-		if user == "alice" {
-			return pack(map[string]any{"error": map[string]any{"name": "UserAuthenticationError"}}), nil
-		}
-		delete(request, "user")
-		want := map[string]any{"cmd": "publish", "key": "secret", "jid": jid, "fun": "test.arg", "arg": []any{int64(1), "x"}, "tgt": "G@os:Debian",
-			"tgt_type": "compound", "ret": "local", "kwargs": map[string]any{"delimiter": "|", "metadata": map[string]any{"a": int64(1)}}}
-		if fmt.Sprint(request) != fmt.Sprint(want) {
-			t.Errorf("sent %v, not %v", request, want)
-		}
-		return pack(map[string]any{"load": map[string]any{"jid": jid, "minions": []string{"web-1"}}}), nil
-	}}
+	m := &Master{user: "ops", keyPath: key,
+		request: func(_ context.Context, _ string, payload []byte, _ int) ([]byte, error) {
+			v, err := event.Any(payload)
+			if err != nil {
+				return nil, err
+			}
+			request := v.(map[string]any)["load"].(map[string]any)
+			user := fmt.Sprint(request["user"])
+			users = append(users, user)
+			if user == "alice" {
+				return pack(map[string]any{"error": map[string]any{"name": "UserAuthenticationError"}}), nil
+			}
+			delete(request, "user")
+			want := map[string]any{"cmd": "publish", "key": "secret", "jid": jid, "fun": "test.arg",
+				"arg": []any{int64(1), "x"}, "tgt": "G@os:Debian",
+				"tgt_type": "compound", "ret": "local",
+				"kwargs": map[string]any{"delimiter": "|", "metadata": map[string]any{"a": int64(1)}}}
+			if fmt.Sprint(request) != fmt.Sprint(want) {
+				t.Errorf("sent %v, not %v", request, want)
+			}
+			return pack(map[string]any{"load": map[string]any{"jid": jid, "minions": []string{"web-1"}}}), nil
+		}}
 	minions, err := m.Republish(t.Context(), jid, load)
 	if err != nil || len(minions) != 1 || fmt.Sprint(users) != "[alice sudo_alice]" {
 		t.Errorf("%v as %v: %v", minions, users, err)

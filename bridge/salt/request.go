@@ -97,7 +97,8 @@ func (m *Master) call(ctx context.Context, timeout time.Duration, load map[strin
 	return m.send(ctx, timeout, load, again)
 }
 
-func (m *Master) send(ctx context.Context, timeout time.Duration, load map[string]any, key []byte) (map[string]any, error) {
+func (m *Master) send(ctx context.Context, timeout time.Duration, load map[string]any,
+	key []byte) (map[string]any, error) {
 	load["key"] = string(key)
 	payload, err := msgpack.Marshal(map[string]any{"enc": "clear", "version": 3, "load": load})
 	if err != nil {

@@ -150,8 +150,9 @@ func TestResolveThatTellsNothing(t *testing.T) {
 		"cache raised":    map[string]any{findJob: map[string]any{}, findCached: traceback},
 		"cache torn":      map[string]any{findJob: map[string]any{}, findCached: nil},
 		"no retcode":      map[string]any{findJob: map[string]any{}, findCached: map[string]any{"success": true}},
-		"trimmed":         map[string]any{findJob: map[string]any{}, findCached: map[string]any{"retcode": "VALUE_TRIMMED"}},
-		"trimmed whole":   map[string]any{findJob: "VALUE_TRIMMED", findCached: "VALUE_TRIMMED"},
+		"trimmed": map[string]any{findJob: map[string]any{},
+			findCached: map[string]any{"retcode": "VALUE_TRIMMED"}},
+		"trimmed whole": map[string]any{findJob: "VALUE_TRIMMED", findCached: "VALUE_TRIMMED"},
 	} {
 		raw, err := msgpack.Marshal(v)
 		if err != nil {
@@ -238,7 +239,8 @@ func TestReadBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Running{{Fun: "state.apply", PID: 31, Started: "2026, Nov 26 13:16:24.603799", JID: "20261126131624603799"},
+	want := []Running{{Fun: "state.apply", PID: 31, Started: "2026, Nov 26 13:16:24.603799",
+		JID: "20261126131624603799"},
 		{Fun: "state", Started: "some time ago"}}
 	for _, raw := range [][]byte{body, Brief("state.highstate", body)} {
 		if got := ReadBusy(raw); !reflect.DeepEqual(got, want) {
@@ -281,7 +283,8 @@ func TestAnswersKeepNoBodies(t *testing.T) {
 	for _, name := range strings.Fields("a b c d e f g h i j k l m n o p") {
 		states[name] = state
 	}
-	body, err := msgpack.Marshal(map[string]any{"jid": "1", "fun": "state.highstate", "retcode": 2, "success": false, "return": states})
+	body, err := msgpack.Marshal(map[string]any{"jid": "1", "fun": "state.highstate", "retcode": 2, "success": false,
+		"return": states})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +336,8 @@ func FuzzAnswers(f *testing.F) {
 			}
 		}
 		jobs, err := ReadRunning(third)
-		if short, shortErr := ReadRunning(Brief(running, third)); !reflect.DeepEqual(jobs, short) || (err == nil) != (shortErr == nil) {
+		if short, shortErr := ReadRunning(Brief(running, third)); !reflect.DeepEqual(jobs, short) ||
+			(err == nil) != (shortErr == nil) {
 			t.Errorf("%+v, %v; its brief %+v, %v", jobs, err, short, shortErr)
 		}
 		if busy := ReadBusy(third); !reflect.DeepEqual(busy, ReadBusy(Brief("state.highstate", third))) {

@@ -49,7 +49,8 @@ func overTCP(ctx context.Context, address string, payload []byte, limit int) ([]
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // ends reads and writes
 	mid := rand.Text()
-	message, err := msgpack.Marshal(map[string]any{"head": map[string]any{"mid": mid}, "body": msgpack.RawMessage(payload)})
+	message, err := msgpack.Marshal(map[string]any{"head": map[string]any{"mid": mid},
+		"body": msgpack.RawMessage(payload)})
 	if err != nil {
 		return nil, err
 	}

@@ -34,10 +34,14 @@ func TestTCPRequest(t *testing.T) {
 			a := answer(map[string]any{"mid": mid}, "yes")
 			return [][]byte{a[:5], a[5:]}
 		}, true},
-		"of another":       {func(string) [][]byte { return [][]byte{answer(map[string]any{"mid": "x"}, "yes")} }, false},
-		"without a head":   {func(string) [][]byte { return [][]byte{answer(nil, "yes")} }, false},
-		"no msgpack":       {func(string) [][]byte { return [][]byte{{0xc1}} }, false},
-		"over the limit":   {func(mid string) [][]byte { return [][]byte{answer(map[string]any{"mid": mid}, make([]byte, 9000))} }, false},
+		"of another": {func(string) [][]byte { return [][]byte{answer(map[string]any{"mid": "x"}, "yes")} },
+			false},
+		"without a head": {func(string) [][]byte { return [][]byte{answer(nil, "yes")} }, false},
+		"no msgpack":     {func(string) [][]byte { return [][]byte{{0xc1}} }, false},
+		"over the limit": {func(mid string) [][]byte {
+			return [][]byte{answer(map[string]any{"mid": mid},
+				make([]byte, 9000))}
+		}, false},
 		"announced: 4 GiB": {func(string) [][]byte { return [][]byte{{0xdb, 0xff, 0xff, 0xff, 0xff}} }, false},
 		"closed":           {func(string) [][]byte { return [][]byte{} }, false},
 		"silent":           {nil, false},

@@ -25,7 +25,8 @@ func venv(t *testing.T, version string) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "bin", "python")); err != nil {
-		t.Fatalf("find Salt %s: %v (make installs it; PHOENIX_SALT_VENVS names the folder that holds salt-%s/)", version, err, version)
+		t.Fatalf("find Salt %s: %v (make installs it; PHOENIX_SALT_VENVS names the folder that holds salt-%s/)",
+			version, err, version)
 	}
 	return dir
 }

@@ -106,8 +106,10 @@ func (l *loader) value(n *yaml.Node) (any, error) {
 
 // tags are those that Salt's loader takes in files of options: PyYAML's SafeLoader's,
 // and one of Python 2 (salt/utils/yamlloader.py).
-var tags = map[string]bool{"!!null": true, "!!bool": true, "!!int": true, "!!float": true, "!!binary": true, "!!timestamp": true,
-	"!!omap": true, "!!pairs": true, "!!set": true, "!!str": true, "!!seq": true, "!!map": true, "!!python/unicode": true}
+var tags = map[string]bool{"!!null": true, "!!bool": true, "!!int": true, "!!float": true, "!!binary": true,
+	"!!timestamp": true,
+	"!!omap":      true, "!!pairs": true, "!!set": true, "!!str": true, "!!seq": true, "!!map": true,
+	"!!python/unicode": true}
 
 func (l *loader) mapping(n *yaml.Node) (map[string]any, error) {
 	m := make(map[string]any, len(n.Content)/2)

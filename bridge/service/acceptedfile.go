@@ -141,6 +141,7 @@ func (a *AcceptedFile) write(line string) {
 func (a *AcceptedFile) failed(err error) {
 	if !a.dead {
 		a.dead = true
-		a.log.Warn("accepted keys are not recorded: a key deleted by hand may be written again after a restart", "err", err)
+		a.log.Warn("accepted keys are not recorded: a key deleted by hand may be written again after a restart", "err",
+			err)
 	}
 }

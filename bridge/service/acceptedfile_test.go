@@ -18,12 +18,14 @@ func TestAcceptedFile(t *testing.T) {
 	a.Remove("removed")
 	a.Add("rebound", one)
 	a.Add("rebound", two)
-	if err := os.WriteFile(path, append(must(t)(os.ReadFile(path)), strings.Repeat("\x00", 5*maxAcceptedLine)+"\nafter "+one[:16]+"\ntorn 1111"...), 0o600); err != nil {
+	if err := os.WriteFile(path, append(must(t)(os.ReadFile(path)),
+		strings.Repeat("\x00", 5*maxAcceptedLine)+"\nafter "+one[:16]+"\ntorn 1111"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second reads what the first made anew
 		a = OpenAccepted(path, log)
-		if !a.Has("kept", one) || a.Has("kept", two) || a.Knows("removed") || !a.Has("rebound", two) || a.Knows("torn") || !a.Has("after", one) || len(a.keys) != 3 {
+		if !a.Has("kept", one) || a.Has("kept", two) || a.Knows("removed") || !a.Has("rebound", two) ||
+			a.Knows("torn") || !a.Has("after", one) || len(a.keys) != 3 {
 			t.Errorf("remembered %v", a.keys)
 		}
 	}

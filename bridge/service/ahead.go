@@ -58,7 +58,8 @@ func (e *Engine) expect(row fleet.Minion) {
 		return
 	}
 	launched, err := fleet.ParseTime(row.Modified)
-	if e.launches.expected[id] != nil || len(e.launches.expected) >= maxQueued || err == nil && e.wall().Sub(launched) > aheadFor {
+	if e.launches.expected[id] != nil || len(e.launches.expected) >= maxQueued ||
+		err == nil && e.wall().Sub(launched) > aheadFor {
 		return
 	}
 	e.launches.expected[id] = &expectedMinion{since: e.now(), due: e.now()}

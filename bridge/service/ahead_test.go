@@ -67,7 +67,8 @@ func TestAcceptAhead(t *testing.T) {
 		}
 		r.inbox.Enqueue("i-1", true) // the minion's start event
 	}
-	if row := told.row("i-1"); row.KeySHA256 != proofOfKey(key).KeySHA256 || row.PublicKey != string(key) || row.Adopted() {
+	if row := told.row("i-1"); row.KeySHA256 != proofOfKey(key).KeySHA256 || row.PublicKey != string(key) ||
+		row.Adopted() {
 		t.Errorf("the row: %+v", row)
 	}
 	told.step()
@@ -87,8 +88,10 @@ func TestAcceptAheadOfBoundKeys(t *testing.T) {
 	store, proofs, key := openSQLite(t), &written{}, []byte(lab.UnknownKey())
 	r := newRig(t, store, proofs.proven)
 	proof := proofOfKey(key)
-	r.elsewhere(fleet.Add{InstanceID: "i-1"}, fleet.Bind{InstanceID: "i-1", KeySHA256: proof.KeySHA256, PublicKey: proof.PublicKey},
-		fleet.Add{InstanceID: "i-2"}, fleet.Bind{InstanceID: "i-2", KeySHA256: proof.KeySHA256, PublicKey: proof.PublicKey})
+	r.elsewhere(fleet.Add{InstanceID: "i-1"},
+		fleet.Bind{InstanceID: "i-1", KeySHA256: proof.KeySHA256, PublicKey: proof.PublicKey},
+		fleet.Add{InstanceID: "i-2"}, fleet.Bind{InstanceID: "i-2", KeySHA256: proof.KeySHA256,
+			PublicKey: proof.PublicKey})
 	r.salt.keys[salt.Rejected]["i-2"] = key
 	r.runFor(11 * time.Second)
 	if !r.accepted("i-1") || r.accepted("i-2") {
@@ -107,15 +110,21 @@ func TestG3_AcceptAhead(t *testing.T) {
 		edit    func(*Config)
 		before  func(r *rig)
 	}{
-		"no public key":          {changes: []fleet.Change{add}, proof: fleet.Proof{KeySHA256: digest}},
-		"another key's digest":   {changes: []fleet.Change{add}, proof: fleet.Proof{KeySHA256: digest[1:] + "0", PublicKey: string(key)}},
-		"no key":                 {changes: []fleet.Change{add}, proof: fleet.Proof{KeySHA256: digest, PublicKey: "key"}},
-		"not listed":             {proof: proof},
-		"terminated":             {changes: []fleet.Change{add, fleet.Retire{InstanceID: "i-1"}}, proof: proof},
-		"bound to another key":   {changes: []fleet.Change{add, fleet.Bind{InstanceID: "i-1", KeySHA256: "other", PublicKey: "other"}}, proof: proof},
-		"admit: bound":           {changes: []fleet.Change{add}, proof: proof, edit: func(c *Config) { c.Admit = decide.Bound }},
-		"rejected here":          {changes: []fleet.Change{add}, proof: proof, before: func(r *rig) { r.salt.keys[salt.Rejected]["i-1"] = key }},
-		"another key is pending": {changes: []fleet.Change{add}, proof: fleet.Proof{KeySHA256: digest[1:] + "0"}, before: func(r *rig) { r.salt.keys[salt.Pending]["i-1"] = key }},
+		"no public key": {changes: []fleet.Change{add}, proof: fleet.Proof{KeySHA256: digest}},
+		"another key's digest": {changes: []fleet.Change{add},
+			proof: fleet.Proof{KeySHA256: digest[1:] + "0", PublicKey: string(key)}},
+		"no key": {changes: []fleet.Change{add},
+			proof: fleet.Proof{KeySHA256: digest, PublicKey: "key"}},
+		"not listed": {proof: proof},
+		"terminated": {changes: []fleet.Change{add, fleet.Retire{InstanceID: "i-1"}}, proof: proof},
+		"bound to another key": {changes: []fleet.Change{add,
+			fleet.Bind{InstanceID: "i-1", KeySHA256: "other", PublicKey: "other"}}, proof: proof},
+		"admit: bound": {changes: []fleet.Change{add}, proof: proof,
+			edit: func(c *Config) { c.Admit = decide.Bound }},
+		"rejected here": {changes: []fleet.Change{add}, proof: proof,
+			before: func(r *rig) { r.salt.keys[salt.Rejected]["i-1"] = key }},
+		"another key is pending": {changes: []fleet.Change{add}, proof: fleet.Proof{KeySHA256: digest[1:] + "0"},
+			before: func(r *rig) { r.salt.keys[salt.Pending]["i-1"] = key }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			proofs := &written{proofs: map[string]fleet.Proof{"i-1": c.proof}}

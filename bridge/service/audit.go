@@ -60,7 +60,8 @@ func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Mi
 	case decide.AdoptKey:
 		a.line(slog.LevelInfo, "minion adopted", id, "rule", d.Rule, "reason", d.Reason)
 	case decide.UnlinkPending:
-		a.line(slog.LevelWarn, "pending key unlinked", id, "rule", d.Rule, "reason", d.Reason, "key", digest, "bound", row.KeySHA256)
+		a.line(slog.LevelWarn, "pending key unlinked", id, "rule", d.Rule, "reason", d.Reason, "key", digest, "bound",
+			row.KeySHA256)
 	case decide.ReportKey:
 		a.line(slog.LevelError, "key needs an operator", id, "rule", d.Rule, "reason", d.Reason, "bound", row.KeySHA256)
 	}
@@ -70,7 +71,8 @@ func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Mi
 // about the id, and is another than those that there is a line about.
 func (a *Audit) otherUnlinked(id string, d decide.KeyDecision, digest string) bool {
 	known := a.unlinked[id]
-	return d.Act == decide.UnlinkPending && a.last[id] == d.Rule && len(known) < maxUnlinked && !slices.Contains(known, shortKey(digest))
+	return d.Act == decide.UnlinkPending && a.last[id] == d.Rule && len(known) < maxUnlinked && !slices.Contains(known,
+		shortKey(digest))
 }
 
 // leftPending reports whether a key was examined and left pending.
@@ -185,7 +187,8 @@ func (a *Audit) Claimed(id string, before, row fleet.Minion) {
 func (a *Audit) Published(id string, row fleet.Minion, err error) {
 	a.counters.published.Add(1)
 	if err != nil {
-		a.line(slog.LevelWarn, "highstate may have been published", id, "jid", row.ClaimJID, "attempt", row.Attempt, "err", err)
+		a.line(slog.LevelWarn, "highstate may have been published", id, "jid", row.ClaimJID, "attempt",
+			row.Attempt, "err", err)
 		return
 	}
 	a.line(slog.LevelInfo, "highstate published", id, "jid", row.ClaimJID, "attempt", row.Attempt)
@@ -207,7 +210,8 @@ func (a *Audit) Healed(id, why string, err error) {
 
 // Opened records that the circuit breaker of first highstates was opened by this master.
 func (a *Audit) Opened(master string, b fleet.Breaker) {
-	a.line(slog.LevelError, "circuit breaker opened: no new first highstate begins", master, "reason", b.Reason, "hint", "phoenix highstate resume")
+	a.line(slog.LevelError, "circuit breaker opened: no new first highstate begins", master, "reason", b.Reason, "hint",
+		"phoenix highstate resume")
 }
 
 // Finished records how a first highstate ended.

@@ -59,13 +59,17 @@ func (e *Engine) bind(ctx context.Context, views []*keyView) ([]*keyView, error)
 func (v *keyView) binding(name string) fleet.Change {
 	switch v.decision.Act {
 	case decide.AdoptKey:
-		return fleet.Adopt{InstanceID: v.Row.InstanceID, MinionID: v.ID, KeySHA256: v.Accepted.Digest, PublicKey: string(v.acceptedText)}
+		return fleet.Adopt{InstanceID: v.Row.InstanceID, MinionID: v.ID, KeySHA256: v.Accepted.Digest,
+			PublicKey: string(v.acceptedText)}
 	case decide.WriteKey:
-		return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Proof, PublicKey: string(v.proofText)}
+		return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Proof,
+			PublicKey: string(v.proofText)}
 	case decide.BindKey:
-		return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Accepted.Digest, PublicKey: string(v.acceptedText)}
+		return fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Accepted.Digest,
+			PublicKey: string(v.acceptedText)}
 	}
-	c := fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Pending.Digest, PublicKey: string(v.pendingText)}
+	c := fleet.Bind{InstanceID: v.Row.InstanceID, MinionID: name, KeySHA256: v.Pending.Digest,
+		PublicKey: string(v.pendingText)}
 	if v.decision.Rebind {
 		c.Replaces = v.Row.KeySHA256
 	}

@@ -134,6 +134,7 @@ func (d *driver) countResults(ctx context.Context, ids []string) error {
 			return nil
 		}
 	}
-	d.log.Warn("results are not counted by the circuit breaker: other masters record theirs all the time", "results", len(results))
+	d.log.Warn("results are not counted by the circuit breaker: other masters record theirs all the time",
+		"results", len(results))
 	return nil
 }

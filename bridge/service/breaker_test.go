@@ -115,7 +115,8 @@ func TestBreakerOpens(t *testing.T) {
 // The breaker that another master opened holds here, from the next claim on.
 func TestBreakerOpenedElsewhere(t *testing.T) {
 	d := newBroken(t, 10, ids(3)...)
-	open := fleet.Breaker{Version: 1, Writer: "other", Opened: "2026-01-01T00:00:00.000Z", OpenedBy: "other", Reason: "seen elsewhere"}
+	open := fleet.Breaker{Version: 1, Writer: "other", Opened: "2026-01-01T00:00:00.000Z", OpenedBy: "other",
+		Reason: "seen elsewhere"}
 	_ = d.engine.readBreaker(t.Context()) // closed
 	if _, mine, err := d.engine.cfg.Breakers.WriteBreaker(t.Context(), open); !mine || err != nil {
 		t.Fatal(mine, err)

@@ -20,7 +20,8 @@ func TestDrainingMasterCountsWhoLeaves(t *testing.T) {
 	}
 	defer store.Close()
 	now, remote := time.Now(), 2
-	beats := NewHeartbeats(store, fleet.Beat{InstanceID: "salt-1", IPAddr: "10.0.0.1", Incarnation: "1"}, time.Minute, func() time.Time { return now }, slog.New(slog.DiscardHandler))
+	beats := NewHeartbeats(store, fleet.Beat{InstanceID: "salt-1", IPAddr: "10.0.0.1", Incarnation: "1"}, time.Minute,
+		func() time.Time { return now }, slog.New(slog.DiscardHandler))
 	beats.CountConnected(func(leaving bool) (int, error) {
 		if leaving {
 			return remote, nil

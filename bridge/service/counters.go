@@ -27,7 +27,8 @@ type Counters struct {
 type Counts struct {
 	KeysAccepted int64 `json:"keys_accepted"`
 	KeysAdopted  int64 `json:"keys_adopted"`
-	KeysRefused  int64 `json:"keys_refused"` // left pending, differing or accepted in another's place: decisions, not auth requests
+	// left pending, differing or accepted in another's place: decisions, not auth requests
+	KeysRefused  int64 `json:"keys_refused"`
 	KeysUnlinked int64 `json:"keys_unlinked"`
 	KeysDeleted  int64 `json:"keys_deleted"` // ids
 	KeysWritten  int64 `json:"keys_written"` // known ones, as accepted
@@ -91,7 +92,8 @@ func (s *counted) Unwrap() fleet.Store { return s.Store }
 func (s *counted) count(ctx context.Context, call string, begun time.Time, err error) {
 	s.counters.Durations.Store(call, begun)
 	_, err = fleet.WithoutBadRows(err) // the store did its part
-	failed := errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, fleet.ErrCorrupt) || errors.Is(err, fleet.ErrDenied)
+	failed := errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, fleet.ErrCorrupt) ||
+		errors.Is(err, fleet.ErrDenied)
 	if failed && ctx.Err() == nil { // else the caller gave up
 		s.counters.storeFailures.Add(1)
 	}
@@ -118,7 +120,8 @@ func (s *counted) Apply(ctx context.Context, changes []fleet.Change) ([]fleet.Re
 	return r, err
 }
 
-func (s *counted) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
+func (s *counted) ByStatus(ctx context.Context, status fleet.Status, since string,
+	fn func([]fleet.Minion) error) error {
 	begun := time.Now()
 	err := s.Store.ByStatus(ctx, status, since, fn)
 	s.count(ctx, "by_status", begun, err)

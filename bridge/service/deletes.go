@@ -115,7 +115,8 @@ func (e *Engine) viewsToDelete(ctx context.Context, ids []string) (map[string]*k
 // replacedMeanwhile finishes a replacement whose call failed and was carried out
 // nevertheless: the bound key is still to be written.
 func (e *Engine) replacedMeanwhile(v *keyView) {
-	if _, listed := e.deletes[v.ID]; listed && !v.Accepted.Present && v.Row.Status == fleet.Launch && v.Row.ReplacedSHA256 != "" {
+	if _, listed := e.deletes[v.ID]; listed && !v.Accepted.Present && v.Row.Status == fleet.Launch &&
+		v.Row.ReplacedSHA256 != "" {
 		e.audit.Replaced(v.ID, v.Row.ReplacedSHA256, v.Row)
 		e.restoring[v.ID] = true
 	}
@@ -125,7 +126,8 @@ func (e *Engine) replacedMeanwhile(v *keyView) {
 // terminated instance had: where names are used again (id_from), it may be that of
 // a running instance, which only EC2 knows.
 func (e *Engine) anothersKey(v *keyView) bool {
-	return e.cfg.Names != nil && v.decision.Act != decide.ReplaceKey && v.Accepted.Present && !v.Former && !v.Wrong && v.Accepted.Digest != v.Row.KeySHA256
+	return e.cfg.Names != nil && v.decision.Act != decide.ReplaceKey && v.Accepted.Present && !v.Former && !v.Wrong &&
+		v.Accepted.Digest != v.Row.KeySHA256
 }
 
 // deletes reports whether keys are to be deleted by a call of the master.
@@ -156,11 +158,13 @@ func (e *Engine) checkDeleted(id string, v *keyView) {
 			continue
 		}
 		text, err := e.keys.Read(id, state)
-		if digest, _ := fleet.KeyDigest(text); err == nil && v.decision.Act == decide.ReplaceKey && digest != "" && digest != key.Digest {
+		if digest, _ := fleet.KeyDigest(text); err == nil && v.decision.Act == decide.ReplaceKey && digest != "" &&
+			digest != key.Digest {
 			continue // an administrator's command, or the minion's next request, was quicker
 		}
 		if !errors.Is(err, salt.ErrNoKey) {
-			e.problem(Undeletable, id, fmt.Errorf("its %s key is still there after the master was told to delete it", state))
+			e.problem(Undeletable, id, fmt.Errorf("its %s key is still there after the master was told to delete it",
+				state))
 			e.postponeDeletion(id)
 			return
 		}

@@ -36,7 +36,8 @@ func TestFullDiskIsNamed(t *testing.T) {
 	}
 	defer store.Close()
 	now := time.Now()
-	beats := NewHeartbeats(store, fleet.Beat{InstanceID: "salt-1", IPAddr: "10.0.0.1", Incarnation: "1"}, 30*time.Second, func() time.Time { return now }, slog.New(slog.DiscardHandler))
+	beats := NewHeartbeats(store, fleet.Beat{InstanceID: "salt-1", IPAddr: "10.0.0.1", Incarnation: "1"},
+		30*time.Second, func() time.Time { return now }, slog.New(slog.DiscardHandler))
 	beats.Tick(t.Context())
 	if err := beats.Fault(); err != nil || beats.NotReached(now) != nil {
 		t.Fatal(err, beats.NotReached(now))
@@ -45,14 +46,16 @@ func TestFullDiskIsNamed(t *testing.T) {
 	_ = os.WriteFile(filler, bytes.Repeat([]byte("x"), 1<<20), 0o600) // as much as there is room for
 	now = now.Add(beatEvery)
 	beats.Tick(t.Context())
-	if err := beats.Fault(); err == nil || !strings.Contains(err.Error(), "database or disk is full") || !strings.Contains(err.Error(), "make room in "+dir) {
+	if err := beats.Fault(); err == nil || !strings.Contains(err.Error(), "database or disk is full") ||
+		!strings.Contains(err.Error(), "make room in "+dir) {
 		t.Errorf("the first heartbeat says %v", err)
 	}
 	if err := beats.NotReached(now); err != nil {
 		t.Errorf("within a lease: %v", err)
 	}
 	now = now.Add(30 * time.Second)
-	if err := beats.NotReached(now); err == nil || !strings.Contains(err.Error(), "does not reach the store: ") || !strings.Contains(err.Error(), "database or disk is full") {
+	if err := beats.NotReached(now); err == nil || !strings.Contains(err.Error(), "does not reach the store: ") ||
+		!strings.Contains(err.Error(), "database or disk is full") {
 		t.Errorf("after a lease: %v", err)
 	}
 	if err := os.Remove(filler); err != nil {

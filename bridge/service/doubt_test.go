@@ -245,7 +245,8 @@ func TestG3_SomethingElseAccepted(t *testing.T) {
 		{"proven, without a proof", decide.Proven, fleet.Add{InstanceID: "i", Group: "web"}, false, false, false},
 		{"proven, with its proof", decide.Proven, fleet.Add{InstanceID: "i", Group: "web"}, true, true, true},
 		{"proven, by an operator", decide.Proven, fleet.Add{InstanceID: "i"}, false, false, false},
-		{"proven, launched before the fleet began", decide.Proven, fleet.Add{InstanceID: "i", Group: "web", Adopted: true}, false, true, false},
+		{"proven, launched before the fleet began", decide.Proven,
+			fleet.Add{InstanceID: "i", Group: "web", Adopted: true}, false, true, false},
 		{"bound, by a launch", decide.Bound, fleet.Add{InstanceID: "i", Group: "web"}, false, true, true},
 		{"bound, by an operator", decide.Bound, fleet.Add{InstanceID: "i"}, false, true, false},
 	} {
@@ -269,8 +270,10 @@ func TestG3_SomethingElseAccepted(t *testing.T) {
 			b.works(ResyncEvery + time.Minute)
 			fresh := newRig(t, store, edit)
 			row := a.row("i")
-			if bound := row.KeySHA256 != ""; bound != c.bound || b.accepted("i") != c.bound || fresh.accepted("i") != c.bound {
-				t.Errorf("bound %v; accepted on another master %v, on a new one %v", bound, b.accepted("i"), fresh.accepted("i"))
+			if bound := row.KeySHA256 != ""; bound != c.bound || b.accepted("i") != c.bound ||
+				fresh.accepted("i") != c.bound {
+				t.Errorf("bound %v; accepted on another master %v, on a new one %v", bound, b.accepted("i"),
+					fresh.accepted("i"))
 			}
 			if row.HighstateRan != c.highstate {
 				t.Errorf("its highstate ran: %v", row.HighstateRan)
@@ -384,7 +387,8 @@ func TestG7_ReturnsAreBoundedInBytes(t *testing.T) {
 	for i := range 400 {
 		id := fmt.Sprintf("evil-%d", i%300)
 		for _, fun := range []string{"state.highstate", "saltutil.find_cached_job"} {
-			in.Event(sent(t, "salt/job/"+jid+"/ret/"+id, map[string]any{"id": id, "jid": jid, "fun": fun, "retcode": 0, "return": body}))
+			in.Event(sent(t, "salt/job/"+jid+"/ret/"+id,
+				map[string]any{"id": id, "jid": jid, "fun": fun, "retcode": 0, "return": body}))
 		}
 	}
 	held := 0
@@ -401,7 +405,8 @@ func TestG7_ReturnsAreBoundedInBytes(t *testing.T) {
 	// Small ones add up.
 	const each = 8 << 10
 	for i := range 2 * maxReturned / each {
-		in.Return(event.Return{ID: fmt.Sprintf("evil-%d", i), JID: jid, Fun: "state.highstate", Body: make([]byte, each)})
+		in.Return(event.Return{ID: fmt.Sprintf("evil-%d", i), JID: jid, Fun: "state.highstate",
+			Body: make([]byte, each)})
 	}
 	n, dropped := in.waiting()
 	if n != maxReturned/each || int(dropped) != n {
@@ -423,7 +428,8 @@ func TestAuditIsBounded(t *testing.T) {
 	a := NewAudit(slog.New(slog.NewTextHandler(&lines, nil)))
 	for range 3 {
 		for i := range 20_001 {
-			a.Key(fmt.Sprintf("i-%017x", i), decide.KeyDecision{Act: decide.LeaveKey, Rule: "not-listed"}, "", fleet.Minion{})
+			a.Key(fmt.Sprintf("i-%017x", i), decide.KeyDecision{Act: decide.LeaveKey, Rule: "not-listed"}, "",
+				fleet.Minion{})
 		}
 		a.forgetAbsent(func(string) bool { return true })
 	}
@@ -438,7 +444,8 @@ func TestAuditIsBounded(t *testing.T) {
 	before = lines
 	for i := range 100 { // one machine after the other, or one that makes up keys
 		for range 2 {
-			a.Key("ours", decide.KeyDecision{Act: decide.UnlinkPending, Rule: "other-key"}, fmt.Sprintf("%016x%048x", i+1, 0), fleet.Minion{})
+			a.Key("ours", decide.KeyDecision{Act: decide.UnlinkPending, Rule: "other-key"},
+				fmt.Sprintf("%016x%048x", i+1, 0), fleet.Minion{})
 		}
 	}
 	if n := lines - before; n < 2 || n > maxUnlinked {

@@ -68,7 +68,8 @@ func (d *driver) drive(ctx context.Context) error {
 	d.rereadStale(ctx)
 	d.pollBreaker(ctx)
 	effects := []effect{
-		{decide.Finish, d.recordEnd, false}, {decide.Rename, d.rename, false}, {decide.Read, d.read, false}, {decide.Take, d.claim, false},
+		{decide.Finish, d.recordEnd, false}, {decide.Rename, d.rename, false}, {decide.Read, d.read, false},
+		{decide.Take, d.claim, false},
 		{decide.Publish, d.publish, true}, {decide.Ask, d.ask, false}, {decide.Trace, d.trace, true},
 		{decide.Kind, d.askMasterType, false}, {decide.Ping, d.ping, false},
 	}

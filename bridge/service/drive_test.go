@@ -86,10 +86,12 @@ func newDriven(t *testing.T, ids ...string) *driven {
 	d := &driven{fussy: &fussy{plain: newPlain(), Store: db}, t: t, inbox: NewInbox(), clock: time.Now()}
 	d.begun = d.clock
 	cfg := Config{InstanceID: "m", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
-		Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate", Concurrency: 1000,
+		Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate",
+		Concurrency: 1000,
 		ResyncEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	d.engine = NewEngine(cfg, d.fussy, d.fussy, d.fussy, beating{}, d.inbox, NewAudit(log), func() time.Time { return d.clock }, log)
+	d.engine = NewEngine(cfg, d.fussy, d.fussy, d.fussy, beating{}, d.inbox, NewAudit(log),
+		func() time.Time { return d.clock }, log)
 	d.engine.Step(t.Context())
 	key := []byte(lab.UnknownKey())
 	digest, err := fleet.KeyDigest(key)
@@ -371,7 +373,8 @@ func TestG2_JobCacheWithJIDsOfItsOwn(t *testing.T) {
 		_ = d.drive(10 * time.Minute)
 		d.answer("i-1", []any{})
 		_ = d.drive(askEvery)
-		d.returns(event.Return{ID: "i-1", Fun: "saltutil.find_job", JID: d.askJIDs[max(0, len(d.askJIDs)-2)], Body: []byte{0x80}})
+		d.returns(event.Return{ID: "i-1", Fun: "saltutil.find_job", JID: d.askJIDs[max(0, len(d.askJIDs)-2)],
+			Body: []byte{0x80}})
 		d.answer("i-1", "Local jobs cache directory /x not found")
 		d.here("i-1")
 	}
@@ -417,13 +420,15 @@ func TestBusyMinionCostsLittle(t *testing.T) {
 			jobs++
 			running := []any{}
 			if hangs {
-				running = append(running, map[string]any{"jid": "20261126120000000000", "fun": "state.apply", "pid": 4711})
+				running = append(running, map[string]any{"jid": "20261126120000000000",
+					"fun": "state.apply", "pid": 4711})
 			}
 			d.answer("i-1", running)
 		}
 		if hangs && jobs > 0 {
 			_ = d.drive(0)
-			if why := d.engine.highstates["i-1"].why; !strings.Contains(why, "PID 4711") || !strings.Contains(why, "20261126120000000000") || d.engine.countBlocked() != 1 {
+			if why := d.engine.highstates["i-1"].why; !strings.Contains(why, "PID 4711") ||
+				!strings.Contains(why, "20261126120000000000") || d.engine.countBlocked() != 1 {
 				t.Fatalf("after %v it shows %q, %d blocked", d.clock.Sub(d.begun), why, d.engine.countBlocked())
 			}
 		}
@@ -451,7 +456,8 @@ func TestOthersAskRarely(t *testing.T) {
 	all := ids(700)
 	for i, id := range all {
 		changes = append(changes, fleet.Add{InstanceID: id}, fleet.Bind{InstanceID: id, KeySHA256: digest},
-			fleet.Claim{InstanceID: id, Owner: fmt.Sprintf("m%d", i%7), Incarnation: "1", JID: fmt.Sprintf("202601010000%08d", i), Attempt: 1})
+			fleet.Claim{InstanceID: id, Owner: fmt.Sprintf("m%d", i%7), Incarnation: "1",
+				JID: fmt.Sprintf("202601010000%08d", i), Attempt: 1})
 		d.keys[salt.Accepted][id] = key
 	}
 	if _, err := d.Store.Apply(t.Context(), changes); err != nil {
@@ -485,11 +491,13 @@ func TestPublishThatWasNotSent(t *testing.T) {
 	if err := d.drive(time.Minute); !errors.Is(err, salt.ErrUnreachable) {
 		t.Fatal(err)
 	}
-	if c := d.engine.highstates["i-1"]; !c.Published.IsZero() || !strings.Contains(c.why, "the master does not answer") {
+	if c := d.engine.highstates["i-1"]; !c.Published.IsZero() ||
+		!strings.Contains(c.why, "the master does not answer") {
 		t.Errorf("published %v: %s", c.Published, c.why)
 	}
 	d.says = nil
-	if err := d.drive(10 * time.Minute); err != nil || len(d.published) != 1 || d.published[0].JID != d.row("i-1").ClaimJID {
+	if err := d.drive(10 * time.Minute); err != nil || len(d.published) != 1 ||
+		d.published[0].JID != d.row("i-1").ClaimJID {
 		t.Errorf("published: %v, %v", d.published, err)
 	}
 }

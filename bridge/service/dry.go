@@ -97,13 +97,15 @@ func DryRun(ctx context.Context, cfg Config, store fleet.Store, keys KeyStore, w
 	counts := plan.Acts
 	_, err = fmt.Fprintf(w, "keys: %d accept, %d bind, %d adopt, %d unlink, %d delete, %d replace, %d report, %d leave (%d foreign, %d unlisted); highstates: %d\n",
 		counts[decide.AcceptKey], counts[decide.BindKey], counts[decide.AdoptKey], counts[decide.UnlinkPending],
-		counts[decide.DeleteKeys], counts[decide.ReplaceKey], counts[decide.ReportKey], counts[decide.LeaveKey], plan.Foreign, plan.Unlisted, plan.Highstates)
+		counts[decide.DeleteKeys], counts[decide.ReplaceKey], counts[decide.ReportKey], counts[decide.LeaveKey],
+		plan.Foreign, plan.Unlisted, plan.Highstates)
 	return err
 }
 
 // wants reports whether a highstate would follow from what is known now.
 func wants(d decide.KeyDecision, v *keyView, cfg Config) bool {
-	accepted := d.Act == decide.AcceptKey || d.Act == decide.BindKey || v.Accepted.Present && v.Accepted.Digest == v.Row.KeySHA256
+	accepted := d.Act == decide.AcceptKey || d.Act == decide.BindKey ||
+		v.Accepted.Present && v.Accepted.Digest == v.Row.KeySHA256
 	return cfg.Highstate.Enabled && v.Known && v.Row.WantsHighstate() && accepted && d.Act != decide.AdoptKey &&
 		!(v.Row.ClaimState == fleet.Failed && v.Row.Attempt >= cfg.Highstate.Attempts)
 }

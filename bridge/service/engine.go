@@ -188,9 +188,11 @@ func NewEngine(cfg Config, store fleet.Store, master Master, keys KeyStore, beat
 	c := core{store: store, master: master, beats: beats, inbox: inbox, audit: audit, log: log, cfg: cfg, now: now,
 		unchanged: unchangedIDs{}}
 	c.rows.reset()
-	e := &Engine{driver: driver{core: c, rule: decide.Highstate, highstates: map[string]*highstate{}, jobs: map[string]job{}},
-		keys: keys, names: newNames(cfg.Names), missingProofs: missingProofs{}, accepted: accepted, formerKeys: map[string][8]byte{},
-		stages: map[stageName]stage{}, queue: newWaiting(), restoring: map[string]bool{}, problems: problems{},
+	e := &Engine{driver: driver{core: c, rule: decide.Highstate, highstates: map[string]*highstate{},
+		jobs: map[string]job{}},
+		keys: keys, names: newNames(cfg.Names), missingProofs: missingProofs{}, accepted: accepted,
+		formerKeys: map[string][8]byte{},
+		stages:     map[stageName]stage{}, queue: newWaiting(), restoring: map[string]bool{}, problems: problems{},
 		launches: launches{expected: map[string]*expectedMinion{}},
 		deletes:  map[string]fleet.Minion{}, undeletable: map[string]*pause{}, deleteSize: deleteBatch,
 		wrong: map[string]string{}, repairedAt: map[string]time.Time{}}

@@ -14,15 +14,17 @@ import (
 // With id_from regex: a minion's id has its instance's in it. EC2 is not asked. The first
 // id that a row is bound to stays, since the rest of the id is the minion's own word.
 func TestIDFromExpression(t *testing.T) {
-	names, err := autoscaling.NewNames(`regex:(?:web|db)-(i-[0-9a-f]{8,17})\.example\.org`, nil, slog.New(slog.DiscardHandler))
+	names, err := autoscaling.NewNames(`regex:(?:web|db)-(i-[0-9a-f]{8,17})\.example\.org`, nil,
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := park{t: t}
 	r := newRig(t, p.emptyStore(), func(c *Config) { c.Names, c.FirstName, c.PollEvery = names, true, time.Minute })
 	const (
-		first, second   = "i-0123456789abcdef0", "i-0123456789abcdef1"
-		web, db, other  = "web-" + first + ".example.org", "db-" + first + ".example.org", "web-" + second + ".example.org"
+		first, second  = "i-0123456789abcdef0", "i-0123456789abcdef1"
+		web, db, other = "web-" + first + ".example.org", "db-" + first + ".example.org",
+			"web-" + second + ".example.org"
 		unknown, prefix = "web-i-0123456789abcdef9.example.org", "x-web-" + first + ".example.org"
 	)
 	key := func() []byte { return []byte(lab.UnknownKey()) }

@@ -95,7 +95,8 @@ func concernsAll(err error) bool { return causeOf(err) != err }
 // causeOf returns which of the errors that concern everybody an error is, without the call
 // that it was met at; else the error itself.
 func causeOf(err error) error {
-	for _, of := range []error{fleet.ErrUnavailable, fleet.ErrDenied, salt.ErrUnreachable, salt.ErrAuth, salt.ErrDenied} {
+	for _, of := range []error{fleet.ErrUnavailable, fleet.ErrDenied, salt.ErrUnreachable, salt.ErrAuth,
+		salt.ErrDenied} {
 		if errors.Is(err, of) {
 			return of
 		}

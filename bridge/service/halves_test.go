@@ -91,14 +91,16 @@ func TestReadyMeansWarm(t *testing.T) {
 	store := openSQLite(t)
 	key := []byte(lab.UnknownKey())
 	digest, _ := fleet.KeyDigest(key)
-	for _, c := range []fleet.Change{fleet.Add{InstanceID: "i"}, fleet.Bind{InstanceID: "i", KeySHA256: digest, PublicKey: string(key)}} {
+	for _, c := range []fleet.Change{fleet.Add{InstanceID: "i"},
+		fleet.Bind{InstanceID: "i", KeySHA256: digest, PublicKey: string(key)}} {
 		if _, err := fleet.ApplyOne(t.Context(), store, c); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r := newRigOn(t, newPlain(), store, func(*Config) {})
 	full := &fullDisk{plain: newPlain(), full: true}
-	r.engine = NewEngine(r.engine.cfg, store, r.salt, full, beating{}, r.inbox, r.engine.audit, func() time.Time { return r.clock }, r.engine.log)
+	r.engine = NewEngine(r.engine.cfg, store, r.salt, full, beating{}, r.inbox, r.engine.audit,
+		func() time.Time { return r.clock }, r.engine.log)
 	r.works(time.Minute)
 	if s := r.engine.Status(); s.KeysPreloaded || !s.Resynced {
 		t.Errorf("warm %v, compared %v", s.KeysPreloaded, s.Resynced)
@@ -197,7 +199,8 @@ func TestG12_ProblemsOfEachKind(t *testing.T) {
 		many[fmt.Sprint("odd name ", i)] = errBroken
 		p.report(BadEntry, fmt.Sprint("odd name ", i), "x")
 	}
-	if !p.report(Undeletable, "web1", "it cannot be deleted") || p.counts()[BadEntry] != maxProblems || len(p.list()) != maxProblems+1 || len(brief(p.list())) != briefProblems+1 {
+	if !p.report(Undeletable, "web1", "it cannot be deleted") || p.counts()[BadEntry] != maxProblems ||
+		len(p.list()) != maxProblems+1 || len(brief(p.list())) != briefProblems+1 {
 		t.Errorf("%v, %d told", p.counts(), len(p.list()))
 	}
 	p.keep(BadEntry, map[string]error{"odd name 7": errBroken})

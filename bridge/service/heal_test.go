@@ -48,10 +48,12 @@ func TestHeal(t *testing.T) {
 		how    string // else they refuse
 	}{
 		{"one of three", fleet.Heal{}, []string{"m1"}, 0, []time.Duration{after}, ""},
-		{"two together: the second waits", fleet.Heal{}, []string{"m1", "m2"}, 0, []time.Duration{after, after + health.Apart}, ""},
+		{"two together: the second waits", fleet.Heal{}, []string{"m1", "m2"}, 0,
+			[]time.Duration{after, after + health.Apart}, ""},
 		{"all: the last ready one never, nor any other then", fleet.Heal{}, []string{"m1", "m2", "m3"}, 0, nil, ""},
 		{"it comes back in time", fleet.Heal{}, []string{"m1"}, after - time.Minute, nil, ""},
-		{"another was healed, who knows when", fleet.Heal{Count: 7, InstanceID: "m9"}, []string{"m1"}, 0, []time.Duration{health.Apart}, ""},
+		{"another was healed, who knows when", fleet.Heal{Count: 7, InstanceID: "m9"}, []string{"m1"}, 0,
+			[]time.Duration{health.Apart}, ""},
 		{"drained, to be worked on", fleet.Heal{}, []string{"m1"}, 0, nil, "drained"},
 		{"busy: each answer takes 20 s", fleet.Heal{}, []string{"m1"}, 0, nil, "busy"},
 		{"never served: the launching hook's time bounds it", fleet.Heal{}, []string{"m1"}, 0, nil, "never"},

@@ -48,7 +48,8 @@ type Heartbeats struct {
 }
 
 // NewHeartbeats makes the heartbeat of one master; it beats when Tick is called.
-func NewHeartbeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now func() time.Time, log *slog.Logger) *Heartbeats {
+func NewHeartbeats(store fleet.Store, beat fleet.Beat, lease time.Duration, now func() time.Time,
+	log *slog.Logger) *Heartbeats {
 	return &Heartbeats{store: store, now: now, lease: lease, log: log, beat: beat,
 		changed: make(chan struct{}, 1), beatNow: make(chan struct{}, 1), watched: map[string]time.Time{}}
 }
@@ -268,48 +269,4 @@ func (b *Heartbeats) Row() fleet.Master {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.row
-}
-
-// SetMinions says in the next beat of how many ids this master has accepted a key: agents
-// spread their restarts by it.
-func (b *Heartbeats) SetMinions(n int) {
-	b.mu.Lock()
-	b.beat.Minions = n
-	b.mu.Unlock()
-}
-
-// SetQueued says in the next beat how many first highstates wait for a slot of this
-// master: their launching hooks are extended meanwhile.
-func (b *Heartbeats) SetQueued(n int) {
-	b.mu.Lock()
-	b.beat.Queued = n
-	b.mu.Unlock()
-}
-
-// countEvery: how often the connections of minions are counted. 10,000 of them take
-// some 20 ms to read. While the master drains they are counted at each beat.
-const countEvery = 30 * time.Second
-
-// CountConnected makes the beats say how many minions are connected to this master, as
-// connected counts them: while it drains, those that can leave. It is to be called before
-// the first beat.
-func (b *Heartbeats) CountConnected(connected func(leaving bool) (int, error)) {
-	b.connected = connected
-}
-
-// countConnected counts them if it is time. An error means that nobody listens: the
-// master is down.
-func (b *Heartbeats) countConnected() {
-	now, draining := b.now(), b.Row().Draining
-	if b.connected == nil || !draining && !b.counted.IsZero() && now.Sub(b.counted) < countEvery {
-		return
-	}
-	b.counted = now
-	n, err := b.connected(draining)
-	if err != nil {
-		n = 0
-	}
-	b.mu.Lock()
-	b.beat.Connected = n
-	b.mu.Unlock()
 }

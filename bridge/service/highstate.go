@@ -74,7 +74,8 @@ func (d *driver) rename(ctx context.Context, ids []string) error {
 	changes := make([]fleet.Change, len(ids))
 	for i, id := range ids {
 		c := d.highstates[id]
-		changes[i] = fleet.Rename{InstanceID: c.Row.InstanceID, From: c.Row.ClaimVersion, JID: c.Row.ClaimJID, As: c.SentAs}
+		changes[i] = fleet.Rename{InstanceID: c.Row.InstanceID, From: c.Row.ClaimVersion,
+			JID: c.Row.ClaimJID, As: c.SentAs}
 	}
 	return d.apply(ctx, "rename", ids, changes, func(id string, _, row fleet.Minion) {
 		d.highstates[id].Renamed(row, d.now())
@@ -130,7 +131,8 @@ func (d *driver) apply(ctx context.Context, verb string, ids []string, changes [
 // isRefusal reports whether a row as it stands says no: the store has nothing to say
 // of itself.
 func isRefusal(err error) bool {
-	for _, of := range []error{fleet.ErrTerminated, fleet.ErrOtherKey, fleet.ErrConflict, fleet.ErrClaimed, fleet.ErrPrecondition} {
+	for _, of := range []error{fleet.ErrTerminated, fleet.ErrOtherKey, fleet.ErrConflict, fleet.ErrClaimed,
+		fleet.ErrPrecondition} {
 		if errors.Is(err, of) {
 			return true
 		}

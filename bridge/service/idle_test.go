@@ -23,31 +23,38 @@ import (
 // what the fleet is asked in consequence.
 type inService []string
 
-func (g inService) DescribeAutoScalingGroups(_ context.Context, in *sdk.DescribeAutoScalingGroupsInput, _ ...func(*sdk.Options)) (*sdk.DescribeAutoScalingGroupsOutput, error) {
+func (g inService) DescribeAutoScalingGroups(_ context.Context, in *sdk.DescribeAutoScalingGroupsInput,
+	_ ...func(*sdk.Options)) (*sdk.DescribeAutoScalingGroupsOutput, error) {
 	group := types.AutoScalingGroup{AutoScalingGroupName: aws.String(in.AutoScalingGroupNames[0])}
 	for _, id := range g {
-		group.Instances = append(group.Instances, types.Instance{InstanceId: aws.String(id), LifecycleState: types.LifecycleStateInService})
+		group.Instances = append(group.Instances,
+			types.Instance{InstanceId: aws.String(id), LifecycleState: types.LifecycleStateInService})
 	}
 	return &sdk.DescribeAutoScalingGroupsOutput{AutoScalingGroups: []types.AutoScalingGroup{group}}, nil
 }
 
-func (inService) DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error) {
+func (inService) DescribeInstances(context.Context, *ec2.DescribeInstancesInput,
+	...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error) {
 	return nil, fmt.Errorf("an idle fleet asks EC2 for nothing")
 }
 
-func (inService) CompleteLifecycleAction(context.Context, *sdk.CompleteLifecycleActionInput, ...func(*sdk.Options)) (*sdk.CompleteLifecycleActionOutput, error) {
+func (inService) CompleteLifecycleAction(context.Context, *sdk.CompleteLifecycleActionInput,
+	...func(*sdk.Options)) (*sdk.CompleteLifecycleActionOutput, error) {
 	return nil, fmt.Errorf("no hook waits")
 }
 
-func (inService) RecordLifecycleActionHeartbeat(context.Context, *sdk.RecordLifecycleActionHeartbeatInput, ...func(*sdk.Options)) (*sdk.RecordLifecycleActionHeartbeatOutput, error) {
+func (inService) RecordLifecycleActionHeartbeat(context.Context, *sdk.RecordLifecycleActionHeartbeatInput,
+	...func(*sdk.Options)) (*sdk.RecordLifecycleActionHeartbeatOutput, error) {
 	return nil, fmt.Errorf("no hook waits")
 }
 
-func (inService) DescribeLifecycleHooks(context.Context, *sdk.DescribeLifecycleHooksInput, ...func(*sdk.Options)) (*sdk.DescribeLifecycleHooksOutput, error) {
+func (inService) DescribeLifecycleHooks(context.Context, *sdk.DescribeLifecycleHooksInput,
+	...func(*sdk.Options)) (*sdk.DescribeLifecycleHooksOutput, error) {
 	return nil, fmt.Errorf("no hook waits")
 }
 
-func (inService) DescribeAutoScalingInstances(context.Context, *sdk.DescribeAutoScalingInstancesInput, ...func(*sdk.Options)) (*sdk.DescribeAutoScalingInstancesOutput, error) {
+func (inService) DescribeAutoScalingInstances(context.Context, *sdk.DescribeAutoScalingInstancesInput,
+	...func(*sdk.Options)) (*sdk.DescribeAutoScalingInstancesOutput, error) {
 	return nil, fmt.Errorf("no hook waits")
 }
 
@@ -79,8 +86,10 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 		id := fmt.Sprintf("i-%017x", i)
 		jid := "20260101000000000001"
 		ids = append(ids, id)
-		changes = append(changes, fleet.Add{InstanceID: id, Group: "web"}, fleet.Bind{InstanceID: id, KeySHA256: digest, PublicKey: string(key)},
-			fleet.Claim{InstanceID: id, Owner: "i-0000000000000000a", Incarnation: "0123456789abcdef", JID: jid, Attempt: 1},
+		changes = append(changes, fleet.Add{InstanceID: id, Group: "web"},
+			fleet.Bind{InstanceID: id, KeySHA256: digest, PublicKey: string(key)},
+			fleet.Claim{InstanceID: id, Owner: "i-0000000000000000a", Incarnation: "0123456789abcdef",
+				JID: jid, Attempt: 1},
 			fleet.Finish{InstanceID: id, JID: jid, Outcome: fleet.Succeeded})
 	}
 	for chunk := range slices.Chunk(changes, 400) {
@@ -127,7 +136,8 @@ func idle(t *testing.T, n int) (master []chore, each chore) {
 		}
 	})
 	log := slog.New(slog.DiscardHandler)
-	beats := NewHeartbeats(store, fleet.Beat{InstanceID: "i-0000000000000000a", IPAddr: "10.0.0.1", Incarnation: "1"}, 30*time.Second, time.Now, log)
+	beats := NewHeartbeats(store, fleet.Beat{InstanceID: "i-0000000000000000a", IPAddr: "10.0.0.1", Incarnation: "1"},
+		30*time.Second, time.Now, log)
 	beat := count("heartbeat", beatEvery, func() { beats.Tick(t.Context()) })
 	cfg := autoscaling.Config{Groups: []autoscaling.Item{{Name: "web"}}}
 	groups := inService(append(ids, "i-0000000000000000a"))

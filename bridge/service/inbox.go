@@ -251,10 +251,12 @@ type inboxBatch struct {
 func (in *Inbox) drain() inboxBatch {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	returns := slices.SortedFunc(maps.Values(in.returns), func(a, b event.Return) int { // the same work gives the same calls
+	// the same work gives the same calls
+	returns := slices.SortedFunc(maps.Values(in.returns), func(a, b event.Return) int {
 		return cmp.Or(cmp.Compare(a.JID, b.JID), cmp.Compare(a.ID, b.ID))
 	})
-	w := inboxBatch{ids: in.ids, returns: returns, invalid: in.invalid, upserts: in.upserts, restore: in.restore, authed: in.authed, gap: in.gap}
+	w := inboxBatch{ids: in.ids, returns: returns, invalid: in.invalid, upserts: in.upserts, restore: in.restore,
+		authed: in.authed, gap: in.gap}
 	in.ids, in.invalid, in.upserts, in.gap = map[string]bool{}, map[string]bool{}, map[string]fleet.Minion{}, ""
 	in.restore, in.authed = map[string]bool{}, map[string]struct{}{}
 	in.returns, in.bytes = map[returnKey]event.Return{}, 0

@@ -39,9 +39,12 @@ func TestInboxHearsWhatMatters(t *testing.T) {
 		sent(t, "salt/minion/here/start", map[string]any{"id": "here"}),
 		sent(t, "minion_start", map[string]any{"id": "legacy"}),
 		sent(t, "salt/minion/victim/start", map[string]any{"id": "liar"}),
-		sent(t, "salt/job/20260101000000000001/ret/a", map[string]any{"id": "a", "jid": "20260101000000000001", "fun": "state.highstate", "retcode": 0}),
-		sent(t, "salt/job/20260101000000000001/ret/victim", map[string]any{"id": "liar", "jid": "20260101000000000001", "retcode": 0}),
-		sent(t, "salt/job/20260101000000000002/ret/a", map[string]any{"id": "a", "jid": "20260101000000000002", "retcode": 0}),
+		sent(t, "salt/job/20260101000000000001/ret/a",
+			map[string]any{"id": "a", "jid": "20260101000000000001", "fun": "state.highstate", "retcode": 0}),
+		sent(t, "salt/job/20260101000000000001/ret/victim",
+			map[string]any{"id": "liar", "jid": "20260101000000000001", "retcode": 0}),
+		sent(t, "salt/job/20260101000000000002/ret/a",
+			map[string]any{"id": "a", "jid": "20260101000000000002", "retcode": 0}),
 	} {
 		in.Event(e)
 	}

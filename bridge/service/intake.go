@@ -15,7 +15,8 @@ func (e *Engine) drainInbox() {
 		// Rows are found by when they were written. With a clock that was off, those
 		// written since may have been passed over.
 		e.log.Warn("clock was changed; reading all terminations and changes again")
-		e.terminations.full, e.resyncs.fullAt, e.terminations.pollAt, e.resyncs.at = true, time.Time{}, time.Time{}, time.Time{}
+		e.terminations.full, e.resyncs.fullAt, e.terminations.pollAt, e.resyncs.at = true, time.Time{},
+			time.Time{}, time.Time{}
 		e.preloaded = false
 	}
 	for id, row := range w.upserts {

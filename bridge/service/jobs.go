@@ -68,7 +68,8 @@ func (d *driver) ping(ctx context.Context, ids []string) error {
 // ask asks minions what they run: one job, whatever their jids.
 func (d *driver) ask(ctx context.Context, ids []string) error {
 	sent := d.now()
-	if err := d.question(decide.Ask, "", sent, func(jid string) error { return d.master.Ask(ctx, jid, salt.WhatRuns(), ids) }); err != nil {
+	if err := d.question(decide.Ask, "", sent,
+		func(jid string) error { return d.master.Ask(ctx, jid, salt.WhatRuns(), ids) }); err != nil {
 		return fmt.Errorf("ask %s what they run: %w", plural.Of(len(ids), "minion"), err)
 	}
 	for _, id := range ids {
@@ -81,7 +82,8 @@ func (d *driver) ask(ctx context.Context, ids []string) error {
 func (d *driver) trace(ctx context.Context, ids []string) error {
 	about, sent := d.highstates[ids[0]].Row.ClaimJID, d.now()
 	for _, q := range []salt.Question{salt.FindJob(about), salt.FindCached(about)} {
-		if err := d.question(decide.Trace, about, sent, func(jid string) error { return d.master.Ask(ctx, jid, q, ids) }); err != nil {
+		if err := d.question(decide.Trace, about, sent,
+			func(jid string) error { return d.master.Ask(ctx, jid, q, ids) }); err != nil {
 			return fmt.Errorf("ask %s after %s: %w", plural.Of(len(ids), "minion"), about, err)
 		}
 	}
@@ -94,7 +96,8 @@ func (d *driver) trace(ctx context.Context, ids []string) error {
 // askMasterType asks minions by how many masters they are served.
 func (d *driver) askMasterType(ctx context.Context, ids []string) error {
 	sent := d.now()
-	if err := d.question(decide.Kind, "", sent, func(jid string) error { return d.master.Ask(ctx, jid, salt.MasterType(), ids) }); err != nil {
+	if err := d.question(decide.Kind, "", sent,
+		func(jid string) error { return d.master.Ask(ctx, jid, salt.MasterType(), ids) }); err != nil {
 		return fmt.Errorf("ask %s for their master_type: %w", plural.Of(len(ids), "minion"), err)
 	}
 	for _, id := range ids {

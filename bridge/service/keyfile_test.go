@@ -56,7 +56,8 @@ func TestUnchangedKeyIsNotReadAgain(t *testing.T) {
 	}
 	store := openSQLite(t)
 	digest, _ := fleet.KeyDigest(key)
-	if _, err := fleet.ApplyOne(t.Context(), store, fleet.Adopt{InstanceID: "web1", KeySHA256: digest, PublicKey: string(key)}); err != nil {
+	if _, err := fleet.ApplyOne(t.Context(), store,
+		fleet.Adopt{InstanceID: "web1", KeySHA256: digest, PublicKey: string(key)}); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(2100 * time.Millisecond) // a file that was changed just now is read again

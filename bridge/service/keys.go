@@ -18,7 +18,8 @@ type keyListing map[string][]salt.State
 // processIDs checks the keys of ids (true: just connected here), does what is to
 // be done about them, and tracks the highstate of each that still needs it.
 func (e *Engine) processIDs(ctx context.Context, connected map[string]bool) error {
-	return e.processKeys(ctx, slices.Sorted(maps.Keys(connected)), nil, connected) // sorted: the same work gives the same calls
+	// sorted: the same work gives the same calls
+	return e.processKeys(ctx, slices.Sorted(maps.Keys(connected)), nil, connected)
 }
 
 // processKeys processes one batch. listing is a listing of the key store, or nil to ask
@@ -174,7 +175,8 @@ func (e *Engine) addRows(ctx context.Context, views map[string]*keyView, connect
 			known = append(known, id)
 		}
 	}
-	rows, bad, err := e.lookupRows(ctx, known, func(id string) { e.queue.postpone(id, connected[id], e.stageDueAt(stageNames, e.now())) })
+	rows, bad, err := e.lookupRows(ctx, known,
+		func(id string) { e.queue.postpone(id, connected[id], e.stageDueAt(stageNames, e.now())) })
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,7 @@ func (w *InstanceWatch) adviceFollowed() string {
 
 func (w *InstanceWatch) rememberAdvice(advice string) {
 	if err := os.WriteFile(w.adviceFile, []byte(advice+"\n"), 0o600); err != nil {
-		w.service.parts.Log.Warn("rebalance recommendation not recorded: a restarted bridge follows it again", "err", err)
+		w.service.parts.Log.Warn("rebalance recommendation not recorded: a restarted bridge follows it again", "err",
+			err)
 	}
 }

@@ -43,7 +43,8 @@ func TestRecommendationIsFollowedOnce(t *testing.T) {
 			}
 		}
 		_, stop := serve(t, store, "1", asSpot)
-		if _, err := store.Beat(t.Context(), fleet.Beat{InstanceID: "dead", Incarnation: "1", Ready: true}); err != nil {
+		if _, err := store.Beat(t.Context(),
+			fleet.Beat{InstanceID: "dead", Incarnation: "1", Ready: true}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)

@@ -149,7 +149,8 @@ func metered(t *testing.T) (*dynamo.Store, *meter) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_CONFIG_FILE": "/dev/null"} {
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
+		"AWS_CONFIG_FILE": "/dev/null"} {
 		t.Setenv(name, value)
 	}
 	m := &meter{endpoint: server.URL}
@@ -165,7 +166,8 @@ func metered(t *testing.T) (*dynamo.Store, *meter) {
 // masters may lag.
 func (m *meter) open(t *testing.T, lagging bool) *dynamo.Store {
 	t.Helper()
-	store, err := dynamo.Open(t.Context(), dynamo.Config{Region: "us-east-1", Endpoint: m.endpoint, LaggingMasters: lagging, HTTP: m})
+	store, err := dynamo.Open(t.Context(),
+		dynamo.Config{Region: "us-east-1", Endpoint: m.endpoint, LaggingMasters: lagging, HTTP: m})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,8 @@ var reported = []Metric{
 		}},
 	{"phoenix_ready", "gauge", "", "1 if minions may be sent to this master.",
 		func(r Report, _ time.Time) map[string]float64 { return truth(r.Ready) }},
-	{"phoenix_proof_age_seconds", "gauge", "", "Seconds since the master was last proven to serve: a worker answered, and the event bus was connected.",
+	{"phoenix_proof_age_seconds", "gauge", "",
+		"Seconds since the master was last proven to serve: a worker answered, and the event bus was connected.",
 		func(r Report, now time.Time) map[string]float64 { return age(r.Proven, now) }},
 	{"phoenix_draining", "gauge", "", "1 if this master drains.",
 		func(r Report, _ time.Time) map[string]float64 { return truth(r.Master.Draining) }},
@@ -87,14 +88,16 @@ var reported = []Metric{
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Bus.Events) }},
 	{"phoenix_bus_malformed_total", "counter", "", "Events that could not be decoded.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Bus.Malformed) }},
-	{"phoenix_bus_gaps_total", "counter", "", "Times that events may have been missed, including before the first connection.",
+	{"phoenix_bus_gaps_total", "counter", "",
+		"Times that events may have been missed, including before the first connection.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Bus.Gaps) }},
 
 	{"phoenix_keys_accepted_total", "counter", "", "Keys accepted.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.KeysAccepted) }},
 	{"phoenix_keys_adopted_total", "counter", "", "Minions adopted, whose keys were accepted before.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.KeysAdopted) }},
-	{"phoenix_keys_refused_total", "counter", "", "Decisions not to accept a key; a decision that is repeated for each auth request counts once.",
+	{"phoenix_keys_refused_total", "counter", "",
+		"Decisions not to accept a key; a decision that is repeated for each auth request counts once.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.KeysRefused) }},
 	{"phoenix_keys_unlinked_total", "counter", "", "Pending keys removed from the key store.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.KeysUnlinked) }},
@@ -109,17 +112,20 @@ var reported = []Metric{
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.Published) }},
 	{"phoenix_highstates_taken_over_total", "counter", "", "First highstates taken over from another master.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.TakenOver) }},
-	{"phoenix_highstates_ended_total", "counter", "outcome", "First highstates that ended: succeeded, failed, busy (not an attempt) or vanished (lost on the minion).",
+	{"phoenix_highstates_ended_total", "counter", "outcome",
+		"First highstates that ended: succeeded, failed, busy (not an attempt) or vanished (lost on the minion).",
 		func(r Report, _ time.Time) map[string]float64 { return by(r.Counts.Ended) }},
 	{"phoenix_highstates_running", "gauge", "", "First highstates that this master runs.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Running) }},
 	{"phoenix_highstates_queued", "gauge", "", "First highstates that wait for a slot.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Queued) }},
-	{"phoenix_highstates_blocked", "gauge", "", "First highstates that wait for another state run of their minion to end.",
+	{"phoenix_highstates_blocked", "gauge", "",
+		"First highstates that wait for another state run of their minion to end.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Blocked) }},
 	{"phoenix_highstates_halted", "gauge", "", "First highstates that wait until the circuit breaker is closed.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Halted) }},
-	{"phoenix_highstate_breaker_open", "gauge", "", "1 while the circuit breaker is open: no new first highstate starts (highstate.breaker).",
+	{"phoenix_highstate_breaker_open", "gauge", "",
+		"1 while the circuit breaker is open: no new first highstate starts (highstate.breaker).",
 		func(r Report, _ time.Time) map[string]float64 { return truth(r.Engine.Breaker != "") }},
 	{"phoenix_highstates_wanted", "gauge", "", "Minions of this master whose first highstate is wanted or running.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Tracked) }},
@@ -136,15 +142,18 @@ var reported = []Metric{
 			}
 			return out
 		}},
-	{"phoenix_minions_passed_over", "gauge", "kind", "Minions that are skipped or unusual, while all others are served: row (cannot be decoded), key (cannot be read or written), entry (a file among the keys that is no key), stuck (cannot be deleted), stamp (the row's time is ahead of this clock), removed (the key was deleted here by hand), other (the accepted key is not the bound one).",
+	{"phoenix_minions_passed_over", "gauge", "kind",
+		"Minions that are skipped or unusual, while all others are served: row (cannot be decoded), key (cannot be read or written), entry (a file among the keys that is no key), stuck (cannot be deleted), stamp (the row's time is ahead of this clock), removed (the key was deleted here by hand), other (the accepted key is not the bound one).",
 		func(r Report, _ time.Time) map[string]float64 {
 			return by(r.Engine.Problem)
 		}},
-	{"phoenix_keys_written_total", "counter", "", "Known keys written as accepted before their minions sent an auth request.",
+	{"phoenix_keys_written_total", "counter", "",
+		"Known keys written as accepted before their minions sent an auth request.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Counts.KeysWritten) }},
 	{"phoenix_work_waiting", "gauge", "", "Ids and returns that wait to be processed.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Waiting) }},
-	{"phoenix_work_dropped_total", "counter", "", "Events dropped because too many waited; everything is compared afterwards.",
+	{"phoenix_work_dropped_total", "counter", "",
+		"Events dropped because too many waited; everything is compared afterwards.",
 		func(r Report, _ time.Time) map[string]float64 { return number(r.Engine.Dropped) }},
 	{"phoenix_compare_duration_seconds", "gauge", "", "Duration of the last comparison of keys and fleet.",
 		func(r Report, _ time.Time) map[string]float64 {
@@ -154,13 +163,15 @@ var reported = []Metric{
 			return one(r.Engine.ResyncTook.Seconds())
 		}},
 
-	{"phoenix_queue_messages_total", "counter", "class", "Messages of the queues: applied, passed_over (no effect), refuted (EC2 reports that the instance runs), malformed, or transient (will be received again).",
+	{"phoenix_queue_messages_total", "counter", "class",
+		"Messages of the queues: applied, passed_over (no effect), refuted (EC2 reports that the instance runs), malformed, or transient (will be received again).",
 		func(r Report, _ time.Time) map[string]float64 {
 			if r.Queue == nil || r.Queue.Messages == nil {
 				return nil
 			}
 			m := r.Queue.Messages
-			return map[string]float64{"applied": float64(m.Applied), "passed_over": float64(m.Ignored), "refuted": float64(m.Refuted), "malformed": float64(m.Malformed), "transient": float64(m.Transient)}
+			return map[string]float64{"applied": float64(m.Applied), "passed_over": float64(m.Ignored),
+				"refuted": float64(m.Refuted), "malformed": float64(m.Malformed), "transient": float64(m.Transient)}
 		}},
 	{"phoenix_hooks_waiting", "gauge", "", "Instances that wait in a lifecycle hook.",
 		func(r Report, _ time.Time) map[string]float64 {
@@ -169,7 +180,8 @@ var reported = []Metric{
 			}
 			return number(r.Queue.Hooks)
 		}},
-	{"phoenix_terminations_held", "gauge", "", "Terminations that wait: over the termination limit, or not yet confirmed by EC2.",
+	{"phoenix_terminations_held", "gauge", "",
+		"Terminations that wait: over the termination limit, or not yet confirmed by EC2.",
 		func(r Report, _ time.Time) map[string]float64 {
 			if r.Queue == nil {
 				return nil
@@ -180,7 +192,8 @@ var reported = []Metric{
 			}
 			return number(n)
 		}},
-	{"phoenix_terminations_refuted", "gauge", "", "Instances that messages of the last day reported as terminated, and that run according to EC2.",
+	{"phoenix_terminations_refuted", "gauge", "",
+		"Instances that messages of the last day reported as terminated, and that run according to EC2.",
 		func(r Report, _ time.Time) map[string]float64 {
 			if r.Queue == nil {
 				return nil

@@ -29,13 +29,19 @@ import (
 
 // fullReport is one of a bridge that has everything to report.
 func fullReport(now time.Time) Report {
-	return Report{Version: `v1 "odd"\`, Started: now.Add(-time.Hour), Ready: true, StoreReached: true, Beat: now.Add(-1500 * time.Millisecond), Proven: now.Add(-2 * time.Second),
-		Bus:    BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},
-		Engine: Status{Resynced: true, ResyncTook: 250 * time.Millisecond, Census: Census{decide.PhaseForeign: 3, decide.PhaseDone: 4}, Running: 5, Fault: "store", Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
+	return Report{Version: `v1 "odd"\`, Started: now.Add(-time.Hour), Ready: true, StoreReached: true,
+		Beat: now.Add(-1500 * time.Millisecond), Proven: now.Add(-2 * time.Second),
+		Bus: BusReport{Connected: true, Events: 12, Gaps: 1, Malformed: 2},
+		Engine: Status{Resynced: true, ResyncTook: 250 * time.Millisecond,
+			Census: Census{decide.PhaseForeign: 3, decide.PhaseDone: 4}, Running: 5, Fault: "store",
+			Stages: map[string]string{"minions": "store"}, Problem: map[ProblemKind]int{BadRow: 1}},
 		Counts: Counts{KeysAccepted: 7, Ended: map[fleet.Outcome]int64{fleet.Succeeded: 8}, StoreFailures: 9},
-		Queue: &autoscaling.Status{Messages: &autoscaling.Stats{Applied: 1, Ignored: 2, Malformed: 3, Transient: 4}, Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
+		Queue: &autoscaling.Status{Messages: &autoscaling.Stats{Applied: 1, Ignored: 2, Malformed: 3, Transient: 4},
+			Hooks: 6, Held: []string{"c"}, Refuted: []string{"d", "e"},
 			Reconcile: &autoscaling.Report{Passed: now.Add(-time.Minute), Held: []string{"a", "b"}}},
-		Relay: &relay.Status{Hears: true, Peers: []relay.Peer{{Master: "m2", Connected: true, Minions: 4}, {Master: "m3"}}, Counts: relay.Counts{Carried: 10, Dropped: 11}}}
+		Relay: &relay.Status{Hears: true,
+			Peers:  []relay.Peer{{Master: "m2", Connected: true, Minions: 4}, {Master: "m3"}},
+			Counts: relay.Counts{Carried: 10, Dropped: 11}}}
 }
 
 // gathered returns the samples of a report, by name and label, as a scrape has them.
@@ -90,7 +96,8 @@ func TestMetricsAreCollected(t *testing.T) {
 		"phoenix_relay_jobs_total carried":         10,
 		"phoenix_relay_returns_total dropped":      11,
 	} {
-		if got, there := samples[name]; !there || got < want || got > want+10 || !strings.HasSuffix(name, "age_seconds") && got != want {
+		if got, there := samples[name]; !there || got < want || got > want+10 ||
+			!strings.HasSuffix(name, "age_seconds") && got != want {
 			t.Errorf("%s is %v (%v), not %v", name, got, there, want)
 		}
 	}
@@ -189,7 +196,8 @@ func TestWhatIsDoneIsCounted(t *testing.T) {
 	r.knocks("web-1", wrong)
 	got := r.engine.audit.counters.Counts()
 	want := Counts{KeysAccepted: 1, KeysRefused: 2, KeysUnlinked: 1, Published: 1}
-	if got.KeysAccepted != want.KeysAccepted || got.KeysRefused != want.KeysRefused || got.KeysUnlinked != want.KeysUnlinked ||
+	if got.KeysAccepted != want.KeysAccepted || got.KeysRefused != want.KeysRefused ||
+		got.KeysUnlinked != want.KeysUnlinked ||
 		got.Published != want.Published || got.Ended[fleet.Succeeded] != 1 || got.HeldUp != 0 {
 		t.Errorf("counted %+v", got)
 	}
@@ -288,7 +296,8 @@ func TestHealth(t *testing.T) {
 	s.beats.mu.Lock()
 	s.beats.ticked = time.Now().Add(-beatsFor - time.Second)
 	s.beats.mu.Unlock()
-	if err := s.Alive(); err == nil || !strings.Contains(err.Error(), "the engine has made no step for 5m") || !strings.Contains(err.Error(), "the heartbeat loop has not run for 2m") {
+	if err := s.Alive(); err == nil || !strings.Contains(err.Error(), "the engine has made no step for 5m") ||
+		!strings.Contains(err.Error(), "the heartbeat loop has not run for 2m") {
 		t.Errorf("with loops that stand still: %v", err)
 	}
 }

@@ -31,7 +31,8 @@ func (p park) start(name string) (id, dns string) {
 	in := &ec2.RunInstancesInput{MinCount: aws.Int32(1), MaxCount: aws.Int32(1), ImageId: aws.String("ami-12c6146b")}
 	if name != "" {
 		in.TagSpecifications = []types.TagSpecification{{ResourceType: types.ResourceTypeInstance,
-			Tags: []types.Tag{{Key: aws.String("Owner"), Value: aws.String("x")}, {Key: aws.String("Name"), Value: &name}}}}
+			Tags: []types.Tag{{Key: aws.String("Owner"), Value: aws.String("x")},
+				{Key: aws.String("Name"), Value: &name}}}}
 	}
 	out, err := p.ec2.RunInstances(p.t.Context(), in)
 	if err != nil {
@@ -42,7 +43,8 @@ func (p park) start(name string) (id, dns string) {
 
 func (p park) end(id string) {
 	p.t.Helper()
-	if _, err := p.ec2.TerminateInstances(p.t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
+	if _, err := p.ec2.TerminateInstances(p.t.Context(),
+		&ec2.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -11,12 +11,13 @@ import (
 // An outage that lasts is recorded once, with its end; one that passes at once is not.
 func TestOutagesAreRecorded(t *testing.T) {
 	var out strings.Builder
-	trail := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}))
+	trail := slog.New(slog.NewTextHandler(&out,
+		&slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))
 	var err error
 	d := dependency{lost: "store lost", back: "store reached again", fault: func() error { return err }}
 	now := time.Now()

@@ -58,7 +58,8 @@ func (p *plain) Ask(context.Context, string, salt.Question, []string) error { re
 
 func (p *plain) List() (salt.Listing, error) {
 	ids := func(state salt.State) []string { return slices.Sorted(maps.Keys(p.keys[state])) }
-	return salt.Listing{Accepted: ids(salt.Accepted), Pending: ids(salt.Pending), Rejected: ids(salt.Rejected), Denied: ids(salt.Denied)}, nil
+	return salt.Listing{Accepted: ids(salt.Accepted), Pending: ids(salt.Pending), Rejected: ids(salt.Rejected),
+		Denied: ids(salt.Denied)}, nil
 }
 
 func (p *plain) Read(id string, state salt.State) ([]byte, error) {
@@ -121,12 +122,15 @@ func newRig(t *testing.T, store fleet.Store, edit func(*Config)) *rig {
 
 func newRigOn(t *testing.T, p *plain, store fleet.Store, edit func(*Config)) *rig {
 	r := &rig{t: t, salt: p, store: store, inbox: NewInbox(), clock: time.Now()}
-	cfg := Config{InstanceID: "i-0000000000000000a", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
-		Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate", Concurrency: 10,
+	cfg := Config{InstanceID: "i-0000000000000000a", Incarnation: "1", Admit: decide.Bound,
+		ValidID:   func(string) bool { return true },
+		Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate",
+		Concurrency: 10,
 		ResyncEvery: 1000 * time.Hour, PollEvery: 1000 * time.Hour, UnknownFor: time.Minute}
 	edit(&cfg)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	r.engine = NewEngine(cfg, store, r.salt, r.salt, beating{&r.minions}, r.inbox, NewAudit(log), func() time.Time { return r.clock }, log)
+	r.engine = NewEngine(cfg, store, r.salt, r.salt, beating{&r.minions}, r.inbox, NewAudit(log),
+		func() time.Time { return r.clock }, log)
 	r.step() // warm, compare, poll
 	return r
 }

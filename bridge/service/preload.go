@@ -133,7 +133,8 @@ func (e *Engine) eachRow(ctx context.Context, status fleet.Status, since string,
 	bad, err := fleet.WithoutBadRows(e.store.ByStatus(ctx, status, since, func(rows []fleet.Minion) error {
 		for _, row := range rows {
 			if future(row, e.wall()) {
-				e.problem(BadStamp, row.SaltID(), fmt.Errorf("its row is stamped %s, ahead of this host's clock", row.Modified))
+				e.problem(BadStamp, row.SaltID(),
+					fmt.Errorf("its row is stamped %s, ahead of this host's clock", row.Modified))
 			}
 		}
 		return fn(rows)

@@ -64,7 +64,8 @@ func TestDocumentedCosts(t *testing.T) {
 		line("| %s | %s | %g | %g |", s.name, what, s.read, s.write)
 		total.add(s.bill, 1)
 	}
-	line("| **all** | **%d reads, %d writes** | **%g** | **%g** |", total.reads(), total.writes(), total.read, total.write)
+	line("| **all** | **%d reads, %d writes** | **%g** | **%g** |", total.reads(), total.writes(),
+		total.read, total.write)
 	line("\nA thousand such lives cost $%.3f.", 1000*total.dollars())
 	section("life")
 
@@ -76,7 +77,8 @@ func TestDocumentedCosts(t *testing.T) {
 		line("| %s | %s | %s | %g | %g |", c.name, each(c.every), c.bill, c.read, c.write)
 	}
 	line("| **an agent's** | | **for each minion** | | |")
-	line("| %s | %s | %s | %g | %g |", smallAgent.name, each(smallAgent.every), smallAgent.bill, smallAgent.read, smallAgent.write)
+	line("| %s | %s | %s | %g | %g |", smallAgent.name, each(smallAgent.every), smallAgent.bill, smallAgent.read,
+		smallAgent.write)
 	section("chores")
 
 	line("| minions | requests | read units | write units | DynamoDB | of that, agents | SQS |\n|---|---|---|---|---|---|---|")
@@ -90,8 +92,10 @@ func TestDocumentedCosts(t *testing.T) {
 		}
 		agents.add(smallAgent.bill, n*float64(month/smallAgent.every))
 		sum.add(agents, 1)
-		line("| %s | %s | %s | %s | $%.2f | $%.2f | $%.2f |", thousands(n), thousands(float64(sum.reads()+sum.writes())),
-			thousands(sum.read), thousands(sum.write), sum.dollars(), agents.dollars(), pair*pollsAnHour*month.Hours()*sqsRequest)
+		line("| %s | %s | %s | %s | $%.2f | $%.2f | $%.2f |", thousands(n),
+			thousands(float64(sum.reads()+sum.writes())),
+			thousands(sum.read), thousands(sum.write), sum.dollars(), agents.dollars(),
+			pair*pollsAnHour*month.Hours()*sqsRequest)
 	}
 	section("months")
 }

@@ -13,7 +13,8 @@ import (
 // slot of it, and 0 once none does.
 func TestQueuedIsInTheRow(t *testing.T) {
 	d := newDriven(t, ids(5)...)
-	beats := NewHeartbeats(d.Store, fleet.Beat{InstanceID: "m"}, 30*time.Second, func() time.Time { return d.clock }, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	beats := NewHeartbeats(d.Store, fleet.Beat{InstanceID: "m"}, 30*time.Second, func() time.Time { return d.clock },
+		slog.New(slog.NewTextHandler(io.Discard, nil)))
 	beats.SetReady(true)
 	beats.Tick(t.Context())
 	d.engine.beats = beats

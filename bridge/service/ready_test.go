@@ -54,7 +54,10 @@ func (s *shelf) Beat(_ context.Context, b fleet.Beat) (fleet.Master, error) {
 }
 
 func (s *shelf) RetireMaster(_ context.Context, id string) error {
-	_, err := s.change(id, func(row fleet.Master, _ bool) (fleet.Master, error) { return row.Retired(id, time.Now()), nil })
+	_, err := s.change(id, func(row fleet.Master, _ bool) (fleet.Master, error) {
+		return row.Retired(id, time.Now()),
+			nil
+	})
 	return err
 }
 
@@ -166,11 +169,14 @@ type setup struct {
 func newSetup(store fleet.Store, incarnation string, log *slog.Logger) setup {
 	fake := newPlain()
 	return setup{
-		cfg: Config{InstanceID: "m", Incarnation: incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
+		cfg: Config{InstanceID: "m", Incarnation: incarnation, Admit: decide.Bound,
+			ValidID:   func(string) bool { return true },
 			Highstate: decide.Policy{Lease: 30 * time.Second}, ResyncEvery: time.Hour, PollEvery: time.Hour},
-		parts: Parts{Store: store, Master: fake, Keys: fake, Inbox: NewInbox(), Bus: connectedBus{}, Counters: &Counters{}, Log: log, Decisions: log,
-			Prober:    proberFunc(func(context.Context) error { return nil }),
-			MasterKey: func() (string, error) { return "key", nil }, Connections: func(bool) (int, error) { return 0, nil }},
+		parts: Parts{Store: store, Master: fake, Keys: fake, Inbox: NewInbox(), Bus: connectedBus{},
+			Counters: &Counters{}, Log: log, Decisions: log,
+			Prober:      proberFunc(func(context.Context) error { return nil }),
+			MasterKey:   func() (string, error) { return "key", nil },
+			Connections: func(bool) (int, error) { return 0, nil }},
 	}
 }
 
@@ -235,7 +241,8 @@ func TestReadyIsTheMasters(t *testing.T) {
 		store := &shelf{}
 		s, stop := serve(t, store, "1", nil)
 		time.Sleep(2 * time.Second)
-		if row := store.row("m"); !row.Ready || row.MasterKeySHA256 != "key" || s.Ready() != nil || !s.beats.LeaseValid(time.Now()) {
+		if row := store.row("m"); !row.Ready || row.MasterKeySHA256 != "key" || s.Ready() != nil ||
+			!s.beats.LeaseValid(time.Now()) {
 			t.Fatalf("%+v, %v", row, s.Ready())
 		}
 		s.set(&s.fault, errors.New("connection refused"))
@@ -247,7 +254,8 @@ func TestReadyIsTheMasters(t *testing.T) {
 			}
 		}
 		t.Logf("not ready %v after the master died", time.Since(died))
-		if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "no worker of the master has answered for 15s: connection refused") {
+		if err := s.Ready(); err == nil ||
+			!strings.Contains(err.Error(), "no worker of the master has answered for 15s: connection refused") {
 			t.Errorf("says %v", err)
 		}
 		if s.beats.LeaseValid(time.Now()) {
@@ -374,7 +382,8 @@ func TestTwoBridgesWithOneInstanceID(t *testing.T) {
 		}
 		first.log.mu.Lock()
 		defer first.log.mu.Unlock()
-		if i := slices.IndexFunc(first.log.text, func(l string) bool { return strings.Contains(l, "other bridge with this instance_id is gone") }); i < 0 {
+		if i := slices.IndexFunc(first.log.text,
+			func(l string) bool { return strings.Contains(l, "other bridge with this instance_id is gone") }); i < 0 {
 			t.Errorf("%q", first.log.text)
 		}
 	})
@@ -448,7 +457,8 @@ func TestRetiredMasterSaysSo(t *testing.T) {
 		s, stop := serve(t, store, "1", nil)
 		time.Sleep(time.Minute)
 		r := s.Report()
-		if r.Ready || !r.Retired || !r.StoreReached || !strings.Contains(r.NotReady, "set another instance_id") || strings.Contains(r.NotReady, "store") {
+		if r.Ready || !r.Retired || !r.StoreReached || !strings.Contains(r.NotReady, "set another instance_id") ||
+			strings.Contains(r.NotReady, "store") {
 			t.Errorf("reports %+v", r)
 		}
 		if s.beats.LeaseValid(time.Now()) {

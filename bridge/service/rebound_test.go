@@ -37,7 +37,8 @@ func reboundRig(t *testing.T) (r *rig, log *strings.Builder, rebind fleet.Bind) 
 	if row := r.row("web-1"); row.ClaimState != fleet.Failed {
 		t.Fatalf("row: %+v", row)
 	}
-	return r, log, fleet.Bind{InstanceID: "web-1", KeySHA256: digest, PublicKey: string(fresh), Replaces: was, Rebound: was}
+	return r, log, fleet.Bind{InstanceID: "web-1", KeySHA256: digest, PublicKey: string(fresh),
+		Replaces: was, Rebound: was}
 }
 
 // TestReboundMinionIsNotConnected: what was heard of a minion before another key was bound
@@ -139,7 +140,8 @@ func TestReboundIsNotRemovedByHand(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			r, log, rebind := reboundRig(t)
 			if cached {
-				r.apply(fleet.Finish{InstanceID: "web-1", JID: r.salt.published[0].JID, Outcome: fleet.Succeeded, From: r.row("web-1").ClaimVersion})
+				r.apply(fleet.Finish{InstanceID: "web-1", JID: r.salt.published[0].JID, Outcome: fleet.Succeeded,
+					From: r.row("web-1").ClaimVersion})
 				r.step()
 			}
 			if cached { // a check, after which the row is remembered
@@ -197,7 +199,8 @@ func TestOtherAcceptedKeyIsReported(t *testing.T) {
 func TestReboundThereAndBackIsNotRemovedByHand(t *testing.T) {
 	r, log, there := reboundRig(t)
 	old := r.salt.keys[salt.Accepted]["web-1"]
-	r.elsewhere(there, fleet.Bind{InstanceID: "web-1", KeySHA256: there.Replaces, PublicKey: string(old), Replaces: there.KeySHA256, Rebound: there.KeySHA256})
+	r.elsewhere(there, fleet.Bind{InstanceID: "web-1", KeySHA256: there.Replaces, PublicKey: string(old),
+		Replaces: there.KeySHA256, Rebound: there.KeySHA256})
 	delete(r.salt.keys[salt.Accepted], "web-1")
 	r.inbox.Enqueue("web-1", false) // the master's event
 	r.step()

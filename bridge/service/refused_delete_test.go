@@ -24,7 +24,9 @@ func TestG12_RefusedDeletionIsOfOneMinion(t *testing.T) {
 		ids = append(ids, fmt.Sprintf("good-%02d", i))
 	}
 	for _, id := range ids {
-		if _, err := h.Store.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: id, MinionID: id}, fleet.Bind{InstanceID: id, KeySHA256: digest}, fleet.Retire{InstanceID: id}}); err != nil {
+		if _, err := h.Store.Apply(t.Context(),
+			[]fleet.Change{fleet.Add{InstanceID: id, MinionID: id}, fleet.Bind{InstanceID: id, KeySHA256: digest},
+				fleet.Retire{InstanceID: id}}); err != nil {
 			t.Fatal(err)
 		}
 		h.keys[salt.Accepted][id] = key
@@ -53,7 +55,9 @@ func TestG12_RefusedDeletionIsOfOneMinion(t *testing.T) {
 	}
 	// One more is terminated, and does not wait for them.
 	id := "a-late-one"
-	if _, err := h.Store.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: id, MinionID: id}, fleet.Bind{InstanceID: id, KeySHA256: digest}, fleet.Retire{InstanceID: id}}); err != nil {
+	if _, err := h.Store.Apply(t.Context(),
+		[]fleet.Change{fleet.Add{InstanceID: id, MinionID: id}, fleet.Bind{InstanceID: id, KeySHA256: digest},
+			fleet.Retire{InstanceID: id}}); err != nil {
 		t.Fatal(err)
 	}
 	h.keys[salt.Accepted][id] = key

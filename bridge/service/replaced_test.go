@@ -22,7 +22,8 @@ func TestG9_ReplacedKeyGoesEverywhere(t *testing.T) {
 		}
 		return d
 	}
-	rebound := fleet.Bind{InstanceID: "web-1", KeySHA256: digest(fresh), PublicKey: string(fresh), Replaces: digest(old), Rebound: digest(old)}
+	rebound := fleet.Bind{InstanceID: "web-1", KeySHA256: digest(fresh), PublicKey: string(fresh),
+		Replaces: digest(old), Rebound: digest(old)}
 	unlinked := rebound
 	unlinked.PublicKey = "" // the bridge of the other master has unlinked it: only its digest is known
 	for what, c := range map[string]struct {
@@ -51,8 +52,9 @@ func TestG9_ReplacedKeyGoesEverywhere(t *testing.T) {
 		"the key of the row was accepted by a command": {change: rebound, accepted: fresh,
 			prepare: func(r *rig) { r.salt.keys[salt.Accepted]["web-1"] = fresh }},
 		"a rule bound it, not an administrator": {accepted: old,
-			change: fleet.Bind{InstanceID: "web-1", KeySHA256: digest(fresh), PublicKey: string(fresh), Replaces: digest(old)},
-			state:  func(r *rig) bool { return r.engine.audit.last["web-1"] == "accepted-other-key" }},
+			change: fleet.Bind{InstanceID: "web-1", KeySHA256: digest(fresh), PublicKey: string(fresh),
+				Replaces: digest(old)},
+			state: func(r *rig) bool { return r.engine.audit.last["web-1"] == "accepted-other-key" }},
 		"it was retired as well": {change: rebound, accepted: nil,
 			prepare: func(r *rig) { r.elsewhere(fleet.Retire{InstanceID: "web-1"}) }},
 		"the master does not delete it": {change: rebound, accepted: old,
@@ -69,7 +71,8 @@ func TestG9_ReplacedKeyGoesEverywhere(t *testing.T) {
 				if r.engine.deletes["web-1"].InstanceID == "" {
 					t.Error("it does not wait to be deleted")
 				}
-				r.elsewhere(fleet.Bind{InstanceID: "web-1", KeySHA256: digest(old), PublicKey: string(old), Replaces: digest(fresh), Rebound: digest(fresh)})
+				r.elsewhere(fleet.Bind{InstanceID: "web-1", KeySHA256: digest(old), PublicKey: string(old),
+					Replaces: digest(fresh), Rebound: digest(fresh)})
 			}},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -89,7 +92,8 @@ func TestG9_ReplacedKeyGoesEverywhere(t *testing.T) {
 			if c.state != nil && !c.state(r) {
 				t.Errorf("audit %v, keys %v, problems %v", r.engine.audit.last, r.salt.keys, r.engine.Status().Problems)
 			}
-			if string(r.salt.keys[salt.Accepted]["web-2"]) != string(other) || r.engine.Status().Problem[KeyRemoved] != 0 {
+			if string(r.salt.keys[salt.Accepted]["web-2"]) != string(other) ||
+				r.engine.Status().Problem[KeyRemoved] != 0 {
 				t.Errorf("another minion: %v, %v", r.salt.keys, r.engine.Status().Problems)
 			}
 			if what != "the row has no text of the key" {

@@ -49,7 +49,8 @@ func (l *rowCache) put(id string, e cachedRow) {
 // lookupRows reads the rows of ids: from highstates and memory where they are good
 // enough, the rest in one read. bad are rows that cannot be decoded. Ids whose
 // instance cannot be found out now are in neither; unnamed is called for each.
-func (e *Engine) lookupRows(ctx context.Context, ids []string, unnamed func(id string)) (rows map[string]cachedRow, bad map[string]error, err error) {
+func (e *Engine) lookupRows(ctx context.Context, ids []string,
+	unnamed func(id string)) (rows map[string]cachedRow, bad map[string]error, err error) {
 	now := e.now()
 	rows, bad = make(map[string]cachedRow, len(ids)), map[string]error{}
 	var missing []string
@@ -113,7 +114,8 @@ func (e *Engine) otherName(id string, row fleet.Minion) bool {
 
 // readRows reads rows as they are now. bad are those that cannot be decoded, by
 // instance.
-func (e *Engine) readRows(ctx context.Context, instances []string) (rows map[string]fleet.Minion, bad map[string]error, err error) {
+func (e *Engine) readRows(ctx context.Context,
+	instances []string) (rows map[string]fleet.Minion, bad map[string]error, err error) {
 	rows, err = e.store.Minions(ctx, instances)
 	bad, err = fleet.WithoutBadRows(err)
 	return rows, bad, err

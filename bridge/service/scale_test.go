@@ -105,11 +105,14 @@ func BenchmarkScale(b *testing.B) {
 			c.keys = nil
 			runtime.GC()
 			clock := time.Now().Add(time.Hour) // the rows were written long ago
-			cfg := Config{InstanceID: "i-0000000000000000a", Incarnation: "1", Admit: decide.Bound, ValidID: func(string) bool { return true },
-				Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second}, Function: "state.highstate", Concurrency: 10,
+			cfg := Config{InstanceID: "i-0000000000000000a", Incarnation: "1", Admit: decide.Bound,
+				ValidID:   func(string) bool { return true },
+				Highstate: decide.Policy{Enabled: true, Attempts: 3, Lease: 30 * time.Second},
+				Function:  "state.highstate", Concurrency: 10,
 				ResyncEvery: ResyncEvery, PollEvery: time.Minute, UnknownFor: time.Minute}
 			log := slog.New(slog.NewTextHandler(io.Discard, nil))
-			e := NewEngine(cfg, store, newPlain(), files, beating{}, NewInbox(), NewAudit(log), func() time.Time { return clock }, log)
+			e := NewEngine(cfg, store, newPlain(), files, beating{}, NewInbox(), NewAudit(log),
+				func() time.Time { return clock }, log)
 			report := func(what string, do func()) {
 				wall, cpu := spent(do)
 				b.ReportMetric(wall.Seconds(), what+"-s")
@@ -121,7 +124,11 @@ func BenchmarkScale(b *testing.B) {
 				}
 			}
 			for b.Loop() {
-				report("keys", func() { e.preloadKeys(context.Background()); e.preloaded, e.keysPreloaded = true, true })
+				report("keys", func() {
+					e.preloadKeys(context.Background())
+					e.preloaded,
+						e.keysPreloaded = true, true
+				})
 				report("ready", func() {
 					for !e.Status().Resynced {
 						e.Step(context.Background())

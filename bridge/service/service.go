@@ -109,7 +109,8 @@ func New(cfg Config, beat fleet.Beat, p Parts) (*Service, error) {
 func (s *Service) Run(ctx context.Context) error {
 	_ = s.readKey() // so that the first beat has it; runReady reports why it has not
 	g, ctx := errgroup.WithContext(ctx)
-	for _, loop := range []func(context.Context) error{s.beats.Run, s.health.Run, s.engine.Run, s.passGate, s.runReady} {
+	for _, loop := range []func(context.Context) error{s.beats.Run, s.health.Run, s.engine.Run,
+		s.passGate, s.runReady} {
 		g.Go(func() error { return loop(ctx) })
 	}
 	return g.Wait()

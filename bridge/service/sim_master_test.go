@@ -51,10 +51,12 @@ func (m *machine) start() {
 	w := m.world
 	m.lives++
 	b := &bridge{machine: m, incarnation: fmt.Sprintf("%s.%d", m.id, m.lives), doubts: map[string]string{}}
-	cfg := Config{InstanceID: m.id, Incarnation: b.incarnation, Admit: decide.Bound, ValidID: func(string) bool { return true },
+	cfg := Config{InstanceID: m.id, Incarnation: b.incarnation, Admit: decide.Bound,
+		ValidID:   func(string) bool { return true },
 		Highstate: decide.Policy{Enabled: true, Attempts: attempts, Lease: simLease, Breaker: w.perils.breaker},
 		Function:  highstateFun, Concurrency: 1 + w.rng.IntN(3),
-		ResyncEvery: ResyncEvery + w.between(-20*time.Second, 20*time.Second), PollEvery: time.Minute, UnknownFor: time.Minute}
+		ResyncEvery: ResyncEvery + w.between(-20*time.Second, 20*time.Second), PollEvery: time.Minute,
+		UnknownFor: time.Minute}
 	var accepted AcceptedKeys = m.accepted
 	if w.forgets {
 		accepted = acceptedInMemory{}
@@ -64,7 +66,8 @@ func (m *machine) start() {
 	store := &line{memory: w.store, bridge: b}
 	cfg.Breakers = store
 	b.inbox = NewInbox()
-	b.beats = NewHeartbeats(store, fleet.Beat{InstanceID: m.id, Incarnation: b.incarnation, Ready: true}, simLease, m.clock.now, log)
+	b.beats = NewHeartbeats(store, fleet.Beat{InstanceID: m.id, Incarnation: b.incarnation, Ready: true}, simLease,
+		m.clock.now, log)
 	b.engine = NewEngine(cfg, store, b, b, b.beats, b.inbox, NewAudit(log), m.clock.now, log)
 	b.engine.rule = b.decides
 	m.bridge = b
@@ -282,7 +285,8 @@ func (b *bridge) halt(d time.Duration, all bool, what string) {
 }
 
 // decides is the rule, and takes note of what it is asked.
-func (b *bridge) decides(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+func (b *bridge) decides(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView,
+	now time.Time) decide.Step {
 	step := b.machine.world.rule(p, s, owner, c, now)
 	b.machine.world.decided(b, owner, c, step)
 	return step

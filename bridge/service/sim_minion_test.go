@@ -81,7 +81,8 @@ func (q *memory100) sees(jid string, now time.Duration) bool {
 
 func newMinion(w *world, id string, n int) *minion {
 	m := &minion{world: w, id: id, key: publicKey(n), failover: w.chance(0.5), cache: !w.chance(w.perils.noCache),
-		links: map[*machine]*link{}, runs: map[string]*run{}, queued: map[string]bool{}, ended: map[string]event.Return{},
+		links: map[*machine]*link{}, runs: map[string]*run{}, queued: map[string]bool{},
+		ended: map[string]event.Return{},
 		first: map[string]int{}, current: w.rng.IntN(len(w.machines))}
 	m.seen.rate = w.perils.chatter
 	w.store.minions[id] = fleet.Minion{InstanceID: id, Status: fleet.Launch}

@@ -166,7 +166,8 @@ func (w *world) publishesOwn(b *bridge, m *minion, jid, as string) {
 		switch {
 		case o.recorded:
 		case o.told && o.by == b.incarnation:
-			w.fault("G2: %s publishes to %s, and knows that the master published before as %s", b.incarnation, m.id, other)
+			w.fault("G2: %s publishes to %s, and knows that the master published before as %s",
+				b.incarnation, m.id, other)
 		default:
 			w.saw("excepted: job cache with jids of its own")
 			m.excused = true

@@ -16,8 +16,10 @@ import (
 func (w *world) wrote(b *bridge, c fleet.Change, before fleet.Minion, r fleet.Result) {
 	id := c.Instance()
 	if r.Row.ClaimVersion < before.ClaimVersion ||
-		r.Row.ClaimVersion == before.ClaimVersion && (r.Row.ClaimJID != before.ClaimJID || r.Row.ClaimState != before.ClaimState || r.Row.ClaimOwner != before.ClaimOwner) {
-		w.fault("%s: version %d by %s becomes version %d by %s", id, before.ClaimVersion, before.ClaimIncarnation, r.Row.ClaimVersion, r.Row.ClaimIncarnation)
+		r.Row.ClaimVersion == before.ClaimVersion && (r.Row.ClaimJID != before.ClaimJID ||
+			r.Row.ClaimState != before.ClaimState || r.Row.ClaimOwner != before.ClaimOwner) {
+		w.fault("%s: version %d by %s becomes version %d by %s", id, before.ClaimVersion, before.ClaimIncarnation,
+			r.Row.ClaimVersion, r.Row.ClaimIncarnation)
 	}
 	changed := r.Err == nil && r.Row != before
 	if changed {
@@ -101,7 +103,8 @@ func (w *world) publishes(b *bridge, id, jid, as string) {
 	late := row.ClaimVersion != c.Row.ClaimVersion
 	if late {
 		w.saw("late publish by an old owner")
-		w.log("%s: publishes %s to %s late: the claim is %s by %s", b.incarnation, jid, id, row.ClaimJID, row.ClaimIncarnation)
+		w.log("%s: publishes %s to %s late: the claim is %s by %s", b.incarnation, jid, id, row.ClaimJID,
+			row.ClaimIncarnation)
 	}
 	w.publishesOwn(b, m, jid, as)
 	jid = as
@@ -149,7 +152,8 @@ func (w *world) lately(id, jid string) bool { return w.late[published{id, jid}] 
 func (w *world) ran(m *minion, jid string, late, forgotten, beside bool) {
 	w.log("%s: runs %s (late %v, forgotten %v, beside itself %v)", m.id, jid, late, forgotten, beside)
 	row := w.store.minions[m.id]
-	if late && (row.ClaimState != fleet.Claimed || row.ClaimJID != jid) || forgotten && w.lateOnce[published{m.id, jid}] {
+	if late && (row.ClaimState != fleet.Claimed || row.ClaimJID != jid) ||
+		forgotten && w.lateOnce[published{m.id, jid}] {
 		m.excused = true
 		w.saw("excepted: late publish")
 		return
@@ -234,7 +238,8 @@ func (w *world) verdict() {
 				w.fault("G4: the key of %s, which was terminated, stays accepted on %v", m.id, at)
 			}
 		case !w.settled(m):
-			w.fault("liveness: %s is left at %s by %s, attempt %d, jid %s, succeeded %q", m.id, row.ClaimState, row.ClaimIncarnation, row.Attempt, row.ClaimJID, m.succeeded)
+			w.fault("liveness: %s is left at %s by %s, attempt %d, jid %s, succeeded %q", m.id, row.ClaimState,
+				row.ClaimIncarnation, row.Attempt, row.ClaimJID, m.succeeded)
 		case row.HighstateRan && row.ClaimState != fleet.Done:
 			w.fault("%s: ran, and is %s", m.id, row.ClaimState)
 		case row.HighstateRan && m.succeeded == "":

@@ -21,7 +21,8 @@ const highstateFun = "state.highstate"
 
 func (b *bridge) Publish(_ context.Context, j salt.Job) ([]string, error) {
 	as := b.machine.jid(j.JID)
-	hit, err := b.send(as, j.Targets, "publish", func(m *minion) { m.receive(b.machine, as, m.highstate(b.machine, as)) },
+	hit, err := b.send(as, j.Targets, "publish",
+		func(m *minion) { m.receive(b.machine, as, m.highstate(b.machine, as)) },
 		func(id string) { b.machine.world.publishes(b, id, j.JID, as) })
 	if err = b.otherJID(j.JID, as, hit, err); err != nil {
 		for _, id := range hit {
@@ -48,7 +49,8 @@ func (b *bridge) Ask(_ context.Context, jid string, q salt.Question, ids []strin
 }
 
 // send hands a job to the minions that are connected here.
-func (b *bridge) send(jid string, ids []string, what string, receive func(*minion), note func(id string)) ([]string, error) {
+func (b *bridge) send(jid string, ids []string, what string, receive func(*minion),
+	note func(id string)) ([]string, error) {
 	w, m := b.machine.world, b.machine
 	var hit []string
 	if w.traced {
@@ -132,7 +134,8 @@ func (b *bridge) List() (salt.Listing, error) {
 		slices.Sort(ids)
 		return ids
 	}
-	return salt.Listing{Accepted: of(salt.Accepted), Pending: of(salt.Pending), Rejected: of(salt.Rejected), Denied: of(salt.Denied)}, nil
+	return salt.Listing{Accepted: of(salt.Accepted), Pending: of(salt.Pending), Rejected: of(salt.Rejected),
+		Denied: of(salt.Denied)}, nil
 }
 
 func (b *bridge) Read(id string, state salt.State) ([]byte, error) {

@@ -91,7 +91,8 @@ func TestSimulator(t *testing.T) {
 		}
 		return faulty < maxFaulty
 	})
-	t.Logf("%d seeds, %v of their time in %v", seeds, simulated.Round(time.Hour), time.Since(begun).Round(time.Millisecond))
+	t.Logf("%d seeds, %v of their time in %v", seeds, simulated.Round(time.Hour),
+		time.Since(begun).Round(time.Millisecond))
 	for _, what := range slices.Sorted(maps.Keys(seen)) {
 		t.Logf("%8d  %s", seen[what], what)
 	}
@@ -99,13 +100,18 @@ func TestSimulator(t *testing.T) {
 		return // too few for what is rare
 	}
 	// A simulator in which these never happen proves nothing.
-	for _, what := range []string{"takeover", "lost race", "lost answer recognised as own", "late publish by an old owner",
-		"late publish dropped by the minion", "jid dropped by the minion", "jid sent again", "vanished job", "busy", "next attempt", "failover: here now",
+	for _, what := range []string{"takeover", "lost race", "lost answer recognised as own",
+		"late publish by an old owner",
+		"late publish dropped by the minion", "jid dropped by the minion", "jid sent again", "vanished job", "busy",
+		"next attempt", "failover: here now",
 		"taken up again after a restart of the bridge", "ended by another than its owner", "end not known: no cache",
 		"crash before a call", "crash after a call", "stopped world", "connected without a word",
-		"jid forgotten by the minion", "queued by the minion", "asked whether it is free again", "terminated", "revived",
-		"key of a terminated minion deleted", "index lags", "salt-master dead beside its bridge", "excepted: late publish",
-		"key deleted by hand", "key restored", "published under a jid of the master's own", "jid of the master's own recorded",
+		"jid forgotten by the minion", "queued by the minion", "asked whether it is free again",
+		"terminated", "revived",
+		"key of a terminated minion deleted", "index lags", "salt-master dead beside its bridge",
+		"excepted: late publish",
+		"key deleted by hand", "key restored", "published under a jid of the master's own",
+		"jid of the master's own recorded",
 		"breaker opened", "breaker resumed", "halted by the breaker",
 		"excepted: job cache with jids of its own"} {
 		if seen[what] == 0 {
@@ -154,7 +160,8 @@ func TestSimulatorFindsWhatIsWrong(t *testing.T) {
 			tried, broken := 0, 0
 			simulate(enough, wrong.twin, func(_ uint64, w *world) bool {
 				tried++
-				if slices.ContainsFunc(w.faults, func(fault string) bool { return strings.HasPrefix(fault, wrong.finds) }) {
+				if slices.ContainsFunc(w.faults,
+					func(fault string) bool { return strings.HasPrefix(fault, wrong.finds) }) {
 					broken++
 				}
 				return broken < 3
@@ -168,14 +175,16 @@ func TestSimulatorFindsWhatIsWrong(t *testing.T) {
 }
 
 // ignoresOtherJID takes a publish under another jid for none.
-func ignoresOtherJID(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+func ignoresOtherJID(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView,
+	now time.Time) decide.Step {
 	c.SentAs, c.SentFor = "", ""
 	return decide.Highstate(p, s, owner, c, now)
 }
 
 // byTheClock calls a claim lost that looks old: by the time in its row and the
 // observer's own wall clock. It waits far longer than a job takes.
-func byTheClock(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+func byTheClock(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView,
+	now time.Time) decide.Step {
 	r := c.Row
 	if r.ClaimState != fleet.Claimed || r.ClaimOwner == s.ID || !c.Accepted || !s.Beating {
 		return decide.Highstate(p, s, owner, c, now)
@@ -192,27 +201,32 @@ func byTheClock(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.
 }
 
 // givesUpAtOnce takes the first "I do not know that jid" for the last word.
-func givesUpAtOnce(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+func givesUpAtOnce(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView,
+	now time.Time) decide.Step {
 	step := decide.Highstate(p, s, owner, c, now)
 	if c.Unknowns > 0 && c.Row.ClaimState == fleet.Claimed && c.Row.ClaimOwner == s.ID && step.Act != decide.Finish {
-		return decide.Step{Act: decide.Finish, Reason: "unknown", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
+		return decide.Step{Act: decide.Finish, Reason: "unknown",
+			Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
 	}
 	return step
 }
 
 // runningAlone takes a job that does not run for lost: it may wait in a queue, or
 // have ended.
-func runningAlone(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+func runningAlone(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView,
+	now time.Time) decide.Step {
 	step := decide.Highstate(p, s, owner, c, now)
 	if step.Act == decide.Trace && c.Row.ClaimOwner == s.ID {
-		return decide.Step{Act: decide.Finish, Reason: "does not run", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
+		return decide.Step{Act: decide.Finish, Reason: "does not run",
+			Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
 	}
 	return step
 }
 
 // sendsAgain sends a job that does not run once more, in the belief that a minion
 // drops each jid that it has seen.
-func sendsAgain(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+func sendsAgain(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView,
+	now time.Time) decide.Step {
 	step := decide.Highstate(p, s, owner, c, now)
 	if step.Act == decide.Trace && c.Row.ClaimOwner == s.ID {
 		return decide.Step{Act: decide.Publish, Reason: "does not run"}
@@ -222,10 +236,12 @@ func sendsAgain(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.
 
 // asksNobody begins a new attempt when the owner of a claim is gone, whatever
 // became of its job.
-func asksNobody(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView, now time.Time) decide.Step {
+func asksNobody(p decide.Policy, s decide.Self, owner decide.Liveness, c decide.HighstateView,
+	now time.Time) decide.Step {
 	step := decide.Highstate(p, s, owner, c, now)
 	if step.Act == decide.Take && c.Row.ClaimState == fleet.Claimed {
-		return decide.Step{Act: decide.Finish, Reason: "its owner is gone", Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
+		return decide.Step{Act: decide.Finish, Reason: "its owner is gone",
+			Ended: decide.Ended{JID: c.Row.ClaimJID, Outcome: fleet.Vanished}}
 	}
 	return step
 }
@@ -234,7 +250,8 @@ func TestReading(t *testing.T) {
 	today := time.Now()
 	a := reading(epoch, time.Hour)
 	b := reading(epoch.Add(-time.Minute), time.Hour+time.Second)
-	if !a.Equal(a) || a.Unix() != epoch.Unix() || a.UTC().Format(time.RFC3339) != epoch.Format(time.RFC3339) || a.IsZero() {
+	if !a.Equal(a) || a.Unix() != epoch.Unix() || a.UTC().Format(time.RFC3339) != epoch.Format(time.RFC3339) ||
+		a.IsZero() {
 		t.Errorf("the wall clock reads %v", a)
 	}
 	if b.Sub(a) != time.Second || !b.After(a) || a.Add(time.Second).Compare(b) != 0 {

@@ -86,7 +86,8 @@ const (
 
 func newWorld(seed uint64, t twin, traced bool) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), twin: t, faulty: true, traced: traced,
-		published: map[published]bool{}, jids: map[string]map[int][]string{}, busy: map[published]bool{}, late: map[published]bool{}, lateOnce: map[published]bool{},
+		published: map[published]bool{}, jids: map[string]map[int][]string{}, busy: map[published]bool{},
+		late: map[published]bool{}, lateOnce: map[published]bool{},
 		births: map[published]int{}, changedBy: map[string]time.Duration{},
 		changed: map[string]time.Duration{}, seen: map[string]int{}}
 	some := func(rate float64) float64 {

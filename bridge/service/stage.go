@@ -27,7 +27,8 @@ const (
 	stageDeletes      stageName = "deleting keys"
 )
 
-var stageOrder = [...]stageName{stagePreload, stageComparison, stageTerminations, stageTombstones, stageLaunches, stageMinions,
+var stageOrder = [...]stageName{stagePreload, stageComparison, stageTerminations, stageTombstones,
+	stageLaunches, stageMinions,
 	stageNames, stageProofs, stageAccept, stageHighstates, stageDeletes}
 
 // stage is how one of them is doing.

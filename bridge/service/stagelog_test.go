@@ -35,8 +35,10 @@ func TestDelayIsLoggedOnce(t *testing.T) {
 	lines := func(delayed, continues int, held bool) {
 		t.Helper()
 		text := log.String()
-		if strings.Count(text, "work delayed") != delayed || strings.Count(text, "work continues") != continues || strings.Contains(d.engine.Status().Fault, "highstates") != held {
-			t.Fatalf("after %v and %d calls, held up by %q:\n%s", d.clock.Sub(d.begun), calls, d.engine.Status().Fault, text)
+		if strings.Count(text, "work delayed") != delayed || strings.Count(text, "work continues") != continues ||
+			strings.Contains(d.engine.Status().Fault, "highstates") != held {
+			t.Fatalf("after %v and %d calls, held up by %q:\n%s", d.clock.Sub(d.begun), calls,
+				d.engine.Status().Fault, text)
 		}
 	}
 	step := func(long time.Duration) {
@@ -77,7 +79,8 @@ func TestDelayOfDeletionsIsLoggedOnce(t *testing.T) {
 		r.engine.Step(t.Context())
 		r.pass(time.Second)
 	}
-	if text := log.String(); strings.Count(text, "work delayed") != 1 || strings.Contains(text, "work continues") || h.deletes < 2 {
+	if text := log.String(); strings.Count(text, "work delayed") != 1 || strings.Contains(text, "work continues") ||
+		h.deletes < 2 {
 		t.Errorf("%d calls:\n%s", h.deletes, text)
 	}
 	h.fault = "none"

@@ -55,7 +55,8 @@ func (h *halfBroken) Minions(ctx context.Context, ids []string) (map[string]flee
 	return rows, err
 }
 
-func (h *halfBroken) ByStatus(ctx context.Context, status fleet.Status, since string, fn func([]fleet.Minion) error) error {
+func (h *halfBroken) ByStatus(ctx context.Context, status fleet.Status, since string,
+	fn func([]fleet.Minion) error) error {
 	if h.fault == "index throttled" {
 		return fmt.Errorf("list: %w", fleet.ErrUnavailable)
 	}
@@ -198,7 +199,8 @@ func TestG12_OneBadThing(t *testing.T) {
 			}
 			for _, id := range ids {
 				// Bound, accepted, connected, wants its highstate; learned before.
-				write(fleet.Add{InstanceID: id + "-ran", MinionID: id + "-ran"}, fleet.Bind{InstanceID: id + "-ran", KeySHA256: digest, PublicKey: string(key)})
+				write(fleet.Add{InstanceID: id + "-ran", MinionID: id + "-ran"},
+					fleet.Bind{InstanceID: id + "-ran", KeySHA256: digest, PublicKey: string(key)})
 				h.keys[salt.Accepted][id+"-ran"] = key
 				r.inbox.Enqueue(id+"-ran", false)
 			}
@@ -210,13 +212,16 @@ func TestG12_OneBadThing(t *testing.T) {
 				write(fleet.Add{InstanceID: id + "-new", MinionID: id + "-new"})
 				h.knock(id+"-new", key)
 				r.inbox.Enqueue(id+"-new", false)
-				write(fleet.Add{InstanceID: id + "-known", MinionID: id + "-known"}, fleet.Bind{InstanceID: id + "-known", KeySHA256: digest, PublicKey: string(key)})
+				write(fleet.Add{InstanceID: id + "-known", MinionID: id + "-known"},
+					fleet.Bind{InstanceID: id + "-known", KeySHA256: digest, PublicKey: string(key)})
 				h.knock(id+"-known", key)
 				r.inbox.Enqueue(id+"-known", false)
 				// Known by its key, and on another master.
-				write(fleet.Add{InstanceID: id + "-away", MinionID: id + "-away"}, fleet.Bind{InstanceID: id + "-away", KeySHA256: digest, PublicKey: string(key)})
+				write(fleet.Add{InstanceID: id + "-away", MinionID: id + "-away"},
+					fleet.Bind{InstanceID: id + "-away", KeySHA256: digest, PublicKey: string(key)})
 				// Terminated, and still accepted.
-				write(fleet.Add{InstanceID: id + "-gone", MinionID: id + "-gone"}, fleet.Bind{InstanceID: id + "-gone", KeySHA256: digest}, fleet.Retire{InstanceID: id + "-gone"})
+				write(fleet.Add{InstanceID: id + "-gone", MinionID: id + "-gone"},
+					fleet.Bind{InstanceID: id + "-gone", KeySHA256: digest}, fleet.Retire{InstanceID: id + "-gone"})
 				h.keys[salt.Accepted][id+"-gone"] = key
 				r.inbox.Invalidate([]string{id + "-gone"})
 			}

@@ -76,10 +76,12 @@ func (e *Engine) publishStatus() {
 		}
 	}
 	faults = strings.TrimPrefix(faults, "; ")
-	if old := e.status.p.Load(); old != nil && faults == old.Fault && now.Sub(old.At) < statusEvery && len(e.highstates)+e.problems.len() > maxProgress {
+	if old := e.status.p.Load(); old != nil && faults == old.Fault && now.Sub(old.At) < statusEvery &&
+		len(e.highstates)+e.problems.len() > maxProgress {
 		return
 	}
-	s := &Status{At: now, Resynced: e.resyncs.done, KeysPreloaded: e.keysPreloaded, ResyncAt: e.resyncs.at, ResyncTook: e.resyncs.took, Census: e.resyncs.census,
+	s := &Status{At: now, Resynced: e.resyncs.done, KeysPreloaded: e.keysPreloaded, ResyncAt: e.resyncs.at,
+		ResyncTook: e.resyncs.took, Census: e.resyncs.census,
 		Deletes: len(e.deletes), Tracked: len(e.highstates), Fault: faults, Stages: stages,
 		Problems: e.problems.list(), Problem: e.problems.counts(), Blocked: e.countBlocked(), Breaker: e.breakerOpen()}
 	s.Waiting, s.Dropped = e.inbox.waiting()

@@ -106,7 +106,8 @@ func (e *Engine) listKeys() (keyListing, error) {
 	for _, s := range []struct {
 		state salt.State
 		ids   []string
-	}{{salt.Accepted, list.Accepted}, {salt.Pending, list.Pending}, {salt.Rejected, list.Rejected}, {salt.Denied, list.Denied}} {
+	}{{salt.Accepted, list.Accepted}, {salt.Pending, list.Pending}, {salt.Rejected, list.Rejected},
+		{salt.Denied, list.Denied}} {
 		for _, id := range s.ids {
 			listing[id] = append(listing[id], s.state)
 		}

@@ -28,7 +28,8 @@ func (b *Heartbeats) checkForTwin(ctx context.Context) {
 		was := b.twin.Found()
 		b.twin.Observe(m, own.Incarnation)
 		if is := b.twin.Found(); is != was && is {
-			b.log.Error(ErrTwin.Error(), "instance", own.InstanceID, "its_address", m.IPAddr, "its_incarnation", m.Incarnation)
+			b.log.Error(ErrTwin.Error(), "instance", own.InstanceID, "its_address", m.IPAddr, "its_incarnation",
+				m.Incarnation)
 		} else if is != was {
 			b.log.Info("other bridge with this instance_id is gone", "instance", own.InstanceID)
 		}

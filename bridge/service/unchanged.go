@@ -39,7 +39,8 @@ func (e *Engine) markUnchanged(id string, v *keyView) {
 	if v.Known && (v.Row.Status != fleet.Launch || v.Row.WantsHighstate()) {
 		return
 	}
-	e.unchanged[id] = unchangedID{shortKey(v.Accepted.Digest), v.acceptedFile, stamp(v.Row), decide.PhaseOf(v.Row, v.Known, true)}
+	e.unchanged[id] = unchangedID{shortKey(v.Accepted.Digest), v.acceptedFile, stamp(v.Row),
+		decide.PhaseOf(v.Row, v.Known, true)}
 }
 
 // stamp is a row's Modified in milliseconds, or 0.

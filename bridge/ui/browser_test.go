@@ -22,7 +22,8 @@ func TestInBrowser(t *testing.T) {
 	s := newSite(t)
 	s.fill(60)
 	change := sync.OnceFunc(func() {
-		s.apply(fleet.Claim{InstanceID: "web-8", Owner: "salt-1", Incarnation: "1", JID: "20261126030000000000", Attempt: 1}, fleet.Add{InstanceID: "web-61"})
+		s.apply(fleet.Claim{InstanceID: "web-8", Owner: "salt-1", Incarnation: "1", JID: "20261126030000000000",
+			Attempt: 1}, fleet.Add{InstanceID: "web-61"})
 	})
 	// The browser prints the page once it is loaded: a script that takes its time holds
 	// that up, and nothing else.
@@ -39,7 +40,8 @@ func TestInBrowser(t *testing.T) {
 		case "/ui/":
 			_, header, page := s.get("/ui/")
 			w.Header().Set("Content-Security-Policy", header.Get("Content-Security-Policy"))
-			_, _ = io.WriteString(w, strings.Replace(page, "</head>", `<script src="slow.js" async></script></head>`, 1))
+			_, _ = io.WriteString(w, strings.Replace(page, "</head>",
+				`<script src="slow.js" async></script></head>`, 1))
 		case "/ui/live":
 			time.AfterFunc(2*time.Second, change)
 			time.AfterFunc(8*time.Second, end)
@@ -88,7 +90,8 @@ func TestScreenshots(t *testing.T) {
 				t.Errorf("%s: %v, %v", path, info, err)
 			}
 			if n == 400 {
-				lab.Chromium(t, append(flags, "--window-size=1000,700", "--screenshot="+filepath.Join(dir, "ui-minion-"+scheme+".png"), s.URL+"/ui/minion?id=web-9")...)
+				lab.Chromium(t, append(flags, "--window-size=1000,700",
+					"--screenshot="+filepath.Join(dir, "ui-minion-"+scheme+".png"), s.URL+"/ui/minion?id=web-9")...)
 			}
 		}
 	}

@@ -33,7 +33,8 @@ const (
 )
 
 // phases are those of minions in the order in which they are shown.
-var phases = []decide.Phase{decide.PhaseFailed, decide.PhaseUnreadable, decide.PhaseListed, decide.PhaseAccepted, decide.PhaseRunning,
+var phases = []decide.Phase{decide.PhaseFailed, decide.PhaseUnreadable, decide.PhaseListed, decide.PhaseAccepted,
+	decide.PhaseRunning,
 	decide.PhaseDone, decide.PhaseAdopted, decide.PhaseForeign, decide.PhaseUnlisted, decide.PhaseTerminated}
 
 // snapshot is what the page shows.
@@ -160,7 +161,8 @@ func (r *reader) take(ctx context.Context) (*snapshot, error) {
 	}
 	s.attendAll(unreadable, "row cannot be decoded", "phoenix doctor", "phoenix doctor")
 	s.attendAll(failed, "first highstate failed", "phoenix highstate show ", "phoenix highstate list")
-	if h, err := r.admin.History(ctx, admin.ReadHistory{Since: now.Add(-historyOf), Until: now.Add(time.Minute)}); err != nil {
+	if h, err := r.admin.History(ctx,
+		admin.ReadHistory{Since: now.Add(-historyOf), Until: now.Add(time.Minute)}); err != nil {
 		s.Notes = append(s.Notes, admin.OneLine(err))
 	} else {
 		slices.Reverse(h.Events)
@@ -197,7 +199,8 @@ func (s *snapshot) attendAll(ids []string, what, each, all string) {
 }
 
 func (s *snapshot) master(m fleet.Master, lease time.Duration, now time.Time, running int) master {
-	out := master{ID: m.InstanceID, Address: m.IPAddr, Zone: m.Zone, Connected: strconv.Itoa(m.Connected), Running: running, State: "ready", Class: "ok"}
+	out := master{ID: m.InstanceID, Address: m.IPAddr, Zone: m.Zone, Connected: strconv.Itoa(m.Connected),
+		Running: running, State: "ready", Class: "ok"}
 	if at, err := fleet.ParseTime(m.Modified); err == nil {
 		out.Seen = max(now.Sub(at).Round(time.Second), 0).String() + " ago"
 	}
@@ -207,7 +210,8 @@ func (s *snapshot) master(m fleet.Master, lease time.Duration, now time.Time, ru
 	case admin.Stale(m, lease, now):
 		out.State, out.Class = "STALE: no heartbeat for "+strings.TrimSuffix(out.Seen, " ago"), "bad"
 		out.Connected = "" // its row is too old to say so
-		s.attend("bad", m.InstanceID, "no heartbeat for "+strings.TrimSuffix(out.Seen, " ago"), "systemctl status phoenix-bridge (there); phoenix masters retire "+m.InstanceID)
+		s.attend("bad", m.InstanceID, "no heartbeat for "+strings.TrimSuffix(out.Seen, " ago"),
+			"systemctl status phoenix-bridge (there); phoenix masters retire "+m.InstanceID)
 	case m.Draining:
 		out.State, out.Class = admin.DrainState(m, lease, now), "warn"
 	case !m.Ready:

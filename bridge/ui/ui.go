@@ -64,7 +64,8 @@ func Handler(a admin.Admin, log *slog.Logger) http.Handler {
 }
 
 func newServer(a admin.Admin, every time.Duration, log *slog.Logger) http.Handler {
-	s := &server{reader: &reader{admin: a, every: every, now: time.Now}, every: every, live: make(chan struct{}, maxLive), log: log}
+	s := &server{reader: &reader{admin: a, every: every, now: time.Now}, every: every,
+		live: make(chan struct{}, maxLive), log: log}
 	s.pages = template.Must(template.New("").Funcs(template.FuncMap{
 		"clock": func(t time.Time) string { return t.Local().Format("15:04:05") },
 		"when":  admin.Clock,
@@ -77,16 +78,19 @@ func newServer(a admin.Admin, every time.Duration, log *slog.Logger) http.Handle
 		// The reader's machine may be in another zone.
 		"zone": func() string { name, _ := time.Now().Zone(); return name },
 		"join": func(list []string) string {
-			return digest.ReplaceAllStringFunc(strings.Join(list, " "), func(key string) string { return key[:12] + "…" })
+			return digest.ReplaceAllStringFunc(strings.Join(list, " "),
+				func(key string) string { return key[:12] + "…" })
 		},
 		"mean": func(p decide.Phase) string { return Meaning[p] },
 	}).ParseFS(assets, "assets/*.html"))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ui/{$}", s.page)
 	mux.HandleFunc("GET /ui/live", s.watch)
-	mux.HandleFunc("GET /ui/grid", func(w http.ResponseWriter, r *http.Request) { s.render(w, "grid", s.reader.read(r.Context())) })
+	mux.HandleFunc("GET /ui/grid",
+		func(w http.ResponseWriter, r *http.Request) { s.render(w, "grid", s.reader.read(r.Context())) })
 	mux.HandleFunc("GET /ui/minion", s.minion)
-	for name, kind := range map[string]string{"app.js": "text/javascript; charset=utf-8", "style.css": "text/css; charset=utf-8"} {
+	for name, kind := range map[string]string{"app.js": "text/javascript; charset=utf-8",
+		"style.css": "text/css; charset=utf-8"} {
 		text, err := assets.ReadFile("assets/" + name)
 		if err != nil {
 			panic(err) // it is in the program
@@ -121,7 +125,8 @@ var Meaning = map[decide.Phase]string{
 func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy",
+			"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
@@ -129,7 +134,8 @@ func guarded(next http.Handler) http.Handler {
 			http.Error(w, "ask by the address, by localhost or by the name of this machine", http.StatusForbidden)
 			return
 		}
-		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate" {
+		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" &&
+			r.Header.Get("Sec-Fetch-Mode") != "navigate" {
 			http.Error(w, "not for other sites", http.StatusForbidden)
 			return
 		}

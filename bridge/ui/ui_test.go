@@ -43,9 +43,11 @@ func newSite(t testing.TB) site {
 		t.Fatal(err)
 	}
 	cfg := config.Default()
-	cfg.Store, cfg.Socket, cfg.SaltConfig = "sqlite:"+filepath.Join(dir, "fleet.db"), filepath.Join(dir, "s"), filepath.Join(dir, "master")
+	cfg.Store, cfg.Socket, cfg.SaltConfig = "sqlite:"+filepath.Join(dir, "fleet.db"), filepath.Join(dir, "s"),
+		filepath.Join(dir, "master")
 	cfg.Audit.File, cfg.InstanceID, cfg.IDPattern = filepath.Join(dir, "audit.log"), "salt-1", config.IDPatternSQLite
-	if err := os.WriteFile(cfg.SaltConfig, fmt.Appendf(nil, "user: %s\nid: salt-1\nroot_dir: %s\n", u.Username, dir), 0o600); err != nil {
+	if err := os.WriteFile(cfg.SaltConfig, fmt.Appendf(nil, "user: %s\nid: salt-1\nroot_dir: %s\n", u.Username, dir),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "fleet.db"))
@@ -93,8 +95,9 @@ func (s site) fill(n int) {
 	s.apply(changes...)
 	s.apply(fleet.Retire{InstanceID: "web-1"})
 	for i, connected := range []int{n / 2, n / 3, 0} {
-		_, err := s.store.Beat(s.t.Context(), fleet.Beat{InstanceID: fmt.Sprintf("salt-%d", i+1), IPAddr: fmt.Sprintf("10.0.%d.10", i), Incarnation: "1",
-			Ready: i < 2, Connected: connected, Zone: fmt.Sprintf("eu-west-1%c", 'a'+i)})
+		_, err := s.store.Beat(s.t.Context(),
+			fleet.Beat{InstanceID: fmt.Sprintf("salt-%d", i+1), IPAddr: fmt.Sprintf("10.0.%d.10", i), Incarnation: "1",
+				Ready: i < 2, Connected: connected, Zone: fmt.Sprintf("eu-west-1%c", 'a'+i)})
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -102,7 +105,8 @@ func (s site) fill(n int) {
 	var lines bytes.Buffer
 	log := slog.New(slog.NewJSONHandler(&lines, nil))
 	for i := range 12 {
-		log.Info("key accepted", "minion", fmt.Sprintf("web-%d", i+20), "rule", "listed", "key", fmt.Sprintf("%064x", i+20))
+		log.Info("key accepted", "minion", fmt.Sprintf("web-%d", i+20), "rule", "listed", "key",
+			fmt.Sprintf("%064x", i+20))
 	}
 	log.Warn("pending key unlinked", "minion", "web-9", "rule", "other-key", "reason", "another key is bound to it")
 	log.Info("key refused", "minion", "<script>alert(1)</script>", "rule", "id")
@@ -155,10 +159,12 @@ func TestPage(t *testing.T) {
 	s := newSite(t)
 	s.fill(120)
 	code, header, page := s.get("/ui/")
-	if code != http.StatusOK || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") {
+	if code != http.StatusOK || !strings.Contains(header.Get("Content-Security-Policy"),
+		"default-src 'none'; script-src 'self'") {
 		t.Fatalf("%d, %v", code, header)
 	}
-	for _, want := range []string{"119 minions, 3 masters", "salt-3", "not ready", `href="minion?id=web-2" title="web-2: done"`, "first highstate failed",
+	for _, want := range []string{"119 minions, 3 masters", "salt-3", "not ready",
+		`href="minion?id=web-2" title="web-2: done"`, "first highstate failed",
 		"none answers on this machine", "pending key unlinked", "&lt;script&gt;alert(1)"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in the page", want)
@@ -173,7 +179,8 @@ func TestPage(t *testing.T) {
 	if a, b := strings.Index(page, "title=\"web-9:"), strings.Index(page, "title=\"web-10:"); a < 0 || a > b {
 		t.Error("web-10 comes before web-9")
 	}
-	for path, want := range map[string]string{"/ui/minion?id=web-9": "pending key unlinked", "/ui/style.css": "prefers-color-scheme", "/ui/app.js": "EventSource", "/ui/grid": "web-119: done"} {
+	for path, want := range map[string]string{"/ui/minion?id=web-9": "pending key unlinked",
+		"/ui/style.css": "prefers-color-scheme", "/ui/app.js": "EventSource", "/ui/grid": "web-119: done"} {
 		if code, _, text := s.get(path); code != http.StatusOK || !strings.Contains(text, want) {
 			t.Errorf("%s: %d, no %q", path, code, want)
 		}
@@ -183,7 +190,8 @@ func TestPage(t *testing.T) {
 			t.Errorf("%s: %d, %s", path, code, text)
 		}
 	}
-	if code, _, _ := s.get("/ui/grid", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "cors"); code != http.StatusForbidden {
+	if code, _, _ := s.get("/ui/grid", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode",
+		"cors"); code != http.StatusForbidden {
 		t.Errorf("for another site: %d", code)
 	}
 }
@@ -191,11 +199,13 @@ func TestPage(t *testing.T) {
 // An open circuit breaker needs attention, with the command that closes it.
 func TestPageShowsTheBreaker(t *testing.T) {
 	s := newSite(t)
-	b := fleet.Breaker{Version: 1, Opened: "2026-01-01T00:00:00.000Z", Reason: "the highstates of 2 of the last 3 minions failed"}
+	b := fleet.Breaker{Version: 1, Opened: "2026-01-01T00:00:00.000Z",
+		Reason: "the highstates of 2 of the last 3 minions failed"}
 	if _, mine, err := fleet.BreakersOf(s.store).WriteBreaker(t.Context(), b); !mine || err != nil {
 		t.Fatal(mine, err)
 	}
-	if _, _, page := s.get("/ui/"); !strings.Contains(page, b.Reason) || !strings.Contains(page, "<code>phoenix highstate resume</code>") {
+	if _, _, page := s.get("/ui/"); !strings.Contains(page, b.Reason) ||
+		!strings.Contains(page, "<code>phoenix highstate resume</code>") {
 		t.Errorf("the page does not show it:\n%s", page)
 	}
 }
@@ -277,16 +287,21 @@ func TestLive(t *testing.T) {
 			}
 		}
 	}
-	s.apply(fleet.Claim{InstanceID: "web-8", Owner: "salt-1", Incarnation: "1", JID: "20261126030000000000", Attempt: 1})
+	s.apply(fleet.Claim{InstanceID: "web-8", Owner: "salt-1", Incarnation: "1",
+		JID: "20261126030000000000", Attempt: 1})
 	until("a highstate that runs", func(u update) bool {
-		return len(u.Cells) == 1 && u.Cells["web-8"] == decide.PhaseRunning && strings.Contains(u.Parts["phases"], "running")
+		return len(u.Cells) == 1 && u.Cells["web-8"] == decide.PhaseRunning &&
+			strings.Contains(u.Parts["phases"], "running")
 	})
 	s.apply(fleet.Add{InstanceID: "web-41"})
 	until("a new minion", func(u update) bool { return u.Grid })
 	if err := s.store.DrainMaster(t.Context(), "salt-2", true); err != nil {
 		t.Fatal(err)
 	}
-	until("a master that drains", func(u update) bool { return strings.Contains(u.Parts["masters"], "draining") && !u.Grid })
+	until("a master that drains", func(u update) bool {
+		return strings.Contains(u.Parts["masters"],
+			"draining") && !u.Grid
+	})
 	for range maxLive - 1 {
 		s.events()
 	}
@@ -309,7 +324,8 @@ func TestStoreAway(t *testing.T) {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		code, _, page := s.get("/ui/")
-		if code == http.StatusOK && strings.Contains(page, "not up to date: ") && strings.Contains(page, "web-30: done") {
+		if code == http.StatusOK && strings.Contains(page, "not up to date: ") && strings.Contains(page,
+			"web-30: done") {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -334,7 +350,8 @@ func TestTenThousand(t *testing.T) {
 func TestStaleMasterHasNoCount(t *testing.T) {
 	now := time.Now()
 	for want, beat := range map[string]time.Time{"5": now, "": now.Add(-time.Hour)} {
-		row := fleet.Master{InstanceID: "salt-1", Status: fleet.Launch, Ready: true, Connected: 5, Modified: fleet.FormatTime(beat)}
+		row := fleet.Master{InstanceID: "salt-1", Status: fleet.Launch, Ready: true, Connected: 5,
+			Modified: fleet.FormatTime(beat)}
 		if m := new(snapshot).master(row, time.Minute, now, 0); m.Connected != want {
 			t.Errorf("%+v, not %q", m, want)
 		}

@@ -79,7 +79,8 @@ func TestAnswerOverTheLimit(t *testing.T) {
 }
 
 func TestEndpoints(t *testing.T) {
-	for _, endpoint := range []string{"", "127.0.0.1:4506", "udp://127.0.0.1:1", "tcp://", "ipc://" + filepath.Join(t.TempDir(), "none")} {
+	for _, endpoint := range []string{"", "127.0.0.1:4506", "udp://127.0.0.1:1", "tcp://",
+		"ipc://" + filepath.Join(t.TempDir(), "none")} {
 		if _, err := Request(patient(t), endpoint, nil, 10); err == nil {
 			t.Errorf("%q: no error", endpoint)
 		}
@@ -157,10 +158,11 @@ func TestHostilePeers(t *testing.T) {
 		says     []byte
 		tooLarge bool
 	}{
-		"frame of 2^62 bytes":      {append(hello("REP"), 2, 0x40, 0, 0, 0, 0, 0, 0, 0), true},
-		"frame of 2^64-1 bytes":    {append(hello("REP"), 2, 255, 255, 255, 255, 255, 255, 255, 255), true},
-		"frames without end":       {append(hello("REP"), bytes.Repeat([]byte{1, 0}, 100)...), true},
-		"parts over the limit":     {append(hello("REP"), append([]byte{1, 90}, append(make([]byte, 90), 0, 90)...)...), true},
+		"frame of 2^62 bytes":   {append(hello("REP"), 2, 0x40, 0, 0, 0, 0, 0, 0, 0), true},
+		"frame of 2^64-1 bytes": {append(hello("REP"), 2, 255, 255, 255, 255, 255, 255, 255, 255), true},
+		"frames without end":    {append(hello("REP"), bytes.Repeat([]byte{1, 0}, 100)...), true},
+		"parts over the limit": {append(hello("REP"), append([]byte{1, 90}, append(make([]byte, 90), 0, 90)...)...),
+			true},
 		"READY too large":          {append(bytes.Clone(greeting), 6, 0, 0, 0, 0, 0, 1, 0, 0), true},
 		"READY cut short":          {append(bytes.Clone(greeting), ready("\x0bSock")...), false},
 		"READY with a length gone": {append(bytes.Clone(greeting), ready("\x01a\x00")...), false},

@@ -37,7 +37,8 @@ func read(r *http.Request, body []byte) Call {
 		c.Service, c.Action = scope(r), form.Get("Action")
 	default:
 		c.Service, c.On = scope(r), strings.TrimPrefix(r.URL.Path, "/")
-		c.Action = map[string]string{http.MethodGet: "GetObject", http.MethodHead: "HeadObject", http.MethodPut: "PutObject"}[r.Method]
+		c.Action = map[string]string{http.MethodGet: "GetObject", http.MethodHead: "HeadObject",
+			http.MethodPut: "PutObject"}[r.Method]
 		if r.URL.Query().Has("versions") {
 			c.Action = "ListObjectVersions"
 		}
@@ -77,9 +78,11 @@ func (c Call) write(w http.ResponseWriter, a Answer) {
 	case c.Service == "dynamodb" || c.Service == "sqs":
 		kind, text = "application/x-amz-json-1.0", fmt.Sprintf(`{"__type":%q,"message":"as the test wants it"}`, a.Code)
 	case a.Code != "" && c.Service == "ec2":
-		text = `<Response><Errors><Error><Code>` + a.Code + `</Code><Message>as the test wants it</Message></Error></Errors><RequestID>r</RequestID></Response>`
+		text = `<Response><Errors><Error><Code>` + a.Code +
+			`</Code><Message>as the test wants it</Message></Error></Errors><RequestID>r</RequestID></Response>`
 	case a.Code != "":
-		text = `<ErrorResponse><Error><Type>Sender</Type><Code>` + a.Code + `</Code><Message>as the test wants it</Message></Error><RequestId>r</RequestId></ErrorResponse>`
+		text = `<ErrorResponse><Error><Type>Sender</Type><Code>` + a.Code +
+			`</Code><Message>as the test wants it</Message></Error><RequestId>r</RequestId></ErrorResponse>`
 	}
 	if a.Body != "" {
 		text = a.Body

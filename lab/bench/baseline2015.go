@@ -35,11 +35,12 @@ type baseline2015 struct {
 func startBaseline2015(s *runner, l *lab.Lab, r *roster) *baseline2015 {
 	dir := filepath.Join(l.Dir(), "seed")
 	s.check(os.CopyFS(l.Dir(), seed))
-	return &baseline2015{s: s, fleet: r, master: l.StartMaster(lab.MasterOptions{Version: version, Workers: 3, Extra: map[string]any{
-		"reactor":     []any{map[string]any{"salt/auth": []string{filepath.Join(dir, "auth.sls")}}},
-		"runner_dirs": []string{dir},
-		"fleet_table": r.path,
-	}})}
+	return &baseline2015{s: s, fleet: r,
+		master: l.StartMaster(lab.MasterOptions{Version: version, Workers: 3, Extra: map[string]any{
+			"reactor":     []any{map[string]any{"salt/auth": []string{filepath.Join(dir, "auth.sls")}}},
+			"runner_dirs": []string{dir},
+			"fleet_table": r.path,
+		}})}
 }
 
 // ready waits until a key was accepted: the reactor starts on its own, and its

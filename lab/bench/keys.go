@@ -47,7 +47,8 @@ func keys(s *runner, t *table) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.Cleanup(cancel)
 	l := lab.New(s)
-	a := &accepting{s: s, roster: newRoster(s, l), master: l.StartMaster(lab.MasterOptions{Version: version, Workers: 3})}
+	a := &accepting{s: s, roster: newRoster(s, l),
+		master: l.StartMaster(lab.MasterOptions{Version: version, Workers: 3})}
 	a.old = startBaseline2015(s, l, a.roster)
 	a.master.Ready()
 	a.events, a.client = listen(ctx, s, a.master), wheel(s, a.master)
@@ -129,7 +130,8 @@ func (a *accepting) crowds(ctx context.Context, t *table, rows int) {
 		a.bridge.Signal(syscall.SIGCONT)
 		time.Sleep(caughtUp)
 
-		a.s.Logf("%d keys, fleet of %d, round %d of %d: ours %s; floor %s, of which the requests %s", crowd, rows, round+1, crowdRounds,
+		a.s.Logf("%d keys, fleet of %d, round %d of %d: ours %s; floor %s, of which the requests %s", crowd, rows,
+			round+1, crowdRounds,
 			show(ours[round]), show(floor[round]), show(asked))
 		if round < oldRounds && oldTook < oldFor && len(old) == round {
 			took, ok := a.old.crowd(name("old"))

@@ -74,7 +74,8 @@ func start(t testing.TB, name, further string, folders []string) *Root {
 			t.Fatal(err)
 		}
 	}
-	if err := syscall.Mount("overlay", r.Dir, "overlay", 0, "lowerdir="+base+",upperdir="+upper+",workdir="+work); err != nil {
+	if err := syscall.Mount("overlay", r.Dir, "overlay", 0,
+		"lowerdir="+base+",upperdir="+upper+",workdir="+work); err != nil {
 		t.Fatalf("mount root: %v", err)
 	}
 	t.Cleanup(func() {
@@ -97,7 +98,9 @@ func (r *Root) boot(folders []string) {
 	}
 	// nspawn in a namespace of its own: whatever ends it, ends what it started. Alone,
 	// killed with -9, it leaves its systemd behind (252, seen).
-	cmd := exec.Command("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", "--", "systemd-nspawn"}, append(args, "--boot")...)...)
+	cmd := exec.Command("unshare",
+		append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", "--", "systemd-nspawn"},
+			append(args, "--boot")...)...)
 	var console bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &console, &console
 	// Should the test die first, it is not left behind.
@@ -168,8 +171,10 @@ func (r *Root) Try(script string, env ...string) (out string, code int) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), runWithin)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(r.leader), "--mount", "--uts", "--ipc", "--pid", "--root", "--wd",
-		"env", "-i", "HOME=/root", "LC_ALL=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	cmd := exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(r.leader), "--mount", "--uts", "--ipc", "--pid",
+		"--root", "--wd",
+		"env", "-i", "HOME=/root", "LC_ALL=C.UTF-8",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	cmd.Args = append(append(cmd.Args, env...), "bash", "-c", script)
 	cmd.WaitDelay = time.Second // what a script left running keeps its output
 	var text bytes.Buffer

@@ -39,7 +39,8 @@ func (p *scenario) whoIsLetIn() {
 		return bridge.Minions()["web-1"].HighstateRan, fmt.Sprintf("%+v", bridge.Minions()["web-1"])
 	})
 	row := bridge.Minions()["web-1"]
-	p.say("web-1: highstate_ran is on record: job %s returned %d, run by %s", row.ClaimJID, *row.Retcode, row.HighstateRunner)
+	p.say("web-1: highstate_ran is on record: job %s returned %d, run by %s", row.ClaimJID, *row.Retcode,
+		row.HighstateRunner)
 
 	bridge.Kill()
 	bridge.Start()

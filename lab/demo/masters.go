@@ -32,10 +32,12 @@ func (p *scenario) aMasterDies() {
 	p.say("a second master is ready, with the same key pair: at %s", p.masters[1].Addr)
 	p.command(p.bridges[0], "minions", "add", follower, single)
 	agents := map[string]*lab.Agent{follower: p.agent(follower, "2"), single: p.agent(single, "1")}
-	p.say("\"phoenix agent\" starts beside two new minions: %s follows two masters at once, %s one at a time", follower, single)
+	p.say("\"phoenix agent\" starts beside two new minions: %s follows two masters at once, %s one at a time",
+		follower, single)
 	p.lab.Eventually(within, "the highstates of both are on record", func() (bool, string) {
 		rows := p.bridges[0].Minions()
-		return rows[follower].HighstateRan && rows[single].HighstateRan, fmt.Sprintf("%+v\n%s", rows, agents[follower].Tail())
+		return rows[follower].HighstateRan && rows[single].HighstateRan,
+			fmt.Sprintf("%+v\n%s", rows, agents[follower].Tail())
 	})
 	p.say("the agents wrote the lists of masters and started the minions; their highstates ran")
 	for id, a := range agents {
@@ -68,7 +70,8 @@ func (p *scenario) oneDies(agents map[string]*lab.Agent) {
 	p.lab.Eventually(within, single+" answers "+living.Name, func() (bool, string) {
 		return answers.last(single).After(died), agents[single].Tail()
 	})
-	p.say("%s, which follows one: it failed over, and answers %.1f s after the death", single, answers.first(single).Sub(died).Seconds())
+	p.say("%s, which follows one: it failed over, and answers %.1f s after the death", single,
+		answers.first(single).Sub(died).Seconds())
 
 	third.Ready()
 	warm.Start()
@@ -76,7 +79,8 @@ func (p *scenario) oneDies(agents map[string]*lab.Agent) {
 	if keys := third.Accepted(); len(keys) != len(agents)+1 || len(third.Pending()) > 0 {
 		p.Fatalf("%s is ready and has %v as accepted", third.Name, keys)
 	}
-	p.say("%s is ready, and warm: it has the keys of %s, none of which ever asked it", third.Name, strings.Join(third.Accepted(), ", "))
+	p.say("%s is ready, and warm: it has the keys of %s, none of which ever asked it", third.Name,
+		strings.Join(third.Accepted(), ", "))
 	p.lab.Eventually(within, "the pings were watched for long enough", func() (bool, string) {
 		return time.Since(died) > watchedFor, ""
 	})
@@ -85,7 +89,8 @@ func (p *scenario) oneDies(agents map[string]*lab.Agent) {
 		sent, answered = pings.Pings(follower, died)
 		return sent <= answered+1, fmt.Sprintf("%d of %d", answered, sent) // one may be on its way
 	})
-	p.say("%s, which follows two: it answered %d of the %d pings that %s sent since the death", follower, answered, sent, living.Name)
+	p.say("%s, which follows two: it answered %d of the %d pings that %s sent since the death", follower, answered,
+		sent, living.Name)
 	p.listsFollow(agents, dead, third)
 	for id, a := range agents {
 		if runs := a.Minion.Runs(); runs != 1 {
@@ -116,7 +121,8 @@ func (p *scenario) listsFollow(agents map[string]*lab.Agent, dead, third *lab.Ma
 // agent starts an agent beside a minion that has never run; the agent starts it.
 func (p *scenario) agent(id, follow string) *lab.Agent {
 	m := p.lab.NewMinion(lab.MinionOptions{ID: id, Masters: p.masters[:1]})
-	return p.lab.StartAgent(lab.AgentOptions{Minion: m, Store: p.store.address, Config: p.store.config, Interval: agentInterval,
+	return p.lab.StartAgent(lab.AgentOptions{Minion: m, Store: p.store.address, Config: p.store.config,
+		Interval: agentInterval,
 		// As by default: what can wait is not done within this scenario.
 		Env: []string{"PHOENIX_AGENT_FOLLOW=" + follow, "PHOENIX_AGENT_SETTLE=6h"}})
 }

@@ -28,7 +28,8 @@ func TestAdminSeesEventsAndDecisions(t *testing.T) {
 			}
 			socket := filepath.Join(l.Dir(), "bridge.sock")
 			master := l.StartMaster(lab.MasterOptions{Version: version, Extra: map[string]any{
-				"runner_dirs": []string{filepath.Join(root, "salt-extensions", "_runners")}, "phoenix": map[string]string{"socket": socket}}})
+				"runner_dirs": []string{filepath.Join(root, "salt-extensions", "_runners")},
+				"phoenix":     map[string]string{"socket": socket}}})
 			bridge := l.NewBridge(lab.BridgeOptions{Master: master, Config: map[string]any{"socket": socket}})
 			master.Ready()
 			bridge.Start()
@@ -40,7 +41,8 @@ func TestAdminSeesEventsAndDecisions(t *testing.T) {
 			bridge.Phoenix("minions", "add", "web-1")
 			minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}})
 			f.ran(t, minion, 1)
-			if e := start.wait(t); e.Tag != "salt/minion/web-1/start" || e.Data["id"] != "web-1" || e.Data["_stamp"] == nil {
+			if e := start.wait(t); e.Tag != "salt/minion/web-1/start" || e.Data["id"] != "web-1" ||
+				e.Data["_stamp"] == nil {
 				t.Errorf("start is told as %+v", e)
 			}
 			// Listeners come and go: fire until this one has heard.
@@ -77,7 +79,8 @@ func (f fixture) listen(t *testing.T, args ...string) *eventsCommand {
 		t.Fatal(err)
 	}
 	x := &eventsCommand{done: make(chan struct{})}
-	x.cmd = exec.Command(binary, append([]string{"--config", f.bridge.ConfigPath(), "events", "--json", "--timeout", within.String()}, args...)...)
+	x.cmd = exec.Command(binary, append([]string{"--config", f.bridge.ConfigPath(), "events", "--json", "--timeout",
+		within.String()}, args...)...)
 	x.cmd.Stdout, x.cmd.Stderr = &x.out, &x.errs
 	if err := x.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -164,8 +167,9 @@ func (f fixture) explained(t *testing.T) {
 	f.bridge.Phoenix("minions", "add", "db-1")
 	f.bridge.Phoenix("minions", "retire", "db-1")
 	for id, want := range map[string][]string{
-		"web-1": {"minion added by hand", "key accepted", "highstate claimed", "highstate published", "highstate succeeded"},
-		"db-1":  {"minion added by hand", "minion retired by hand"},
+		"web-1": {"minion added by hand", "key accepted", "highstate claimed", "highstate published",
+			"highstate succeeded"},
+		"db-1": {"minion added by hand", "minion retired by hand"},
 	} {
 		x.Audit = nil
 		f.bridge.JSON(&x, "minions", "explain", id)
@@ -181,7 +185,8 @@ func (f fixture) explained(t *testing.T) {
 			t.Errorf("of %s was decided %q, not %q", id, said, want)
 		}
 		text := f.bridge.Phoenix("minions", "explain", id, "-n", "1")
-		if last := want[len(want)-1]; !strings.Contains(text, last) || len(want) > 1 && strings.Contains(text, want[0]) {
+		if last := want[len(want)-1]; !strings.Contains(text, last) ||
+			len(want) > 1 && strings.Contains(text, want[0]) {
 			t.Errorf("the last line of %s:\n%s", id, text)
 		}
 	}

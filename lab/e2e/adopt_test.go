@@ -70,7 +70,8 @@ func TestG9_ExistingFleet(t *testing.T) {
 	fresh := l.StartMinion(lab.MinionOptions{ID: "new-1", Masters: []*lab.Master{master}})
 	master.RequestAuth("guest", lab.UnknownKey())
 	master.Run("salt-key", "--yes", "--accept", "guest")
-	a.stands(t, "a new minion and a guest came", map[decide.Phase]int{decide.PhaseAdopted: 20, decide.PhaseDone: 1, decide.PhaseForeign: 1})
+	a.stands(t, "a new minion and a guest came",
+		map[decide.Phase]int{decide.PhaseAdopted: 20, decide.PhaseDone: 1, decide.PhaseForeign: 1})
 	if fresh.Runs() != 1 {
 		t.Errorf("the new minion ran its highstate %d times", fresh.Runs())
 	}
@@ -80,7 +81,8 @@ func TestG9_ExistingFleet(t *testing.T) {
 	a.minions[0].Restart()
 	a.bridge.Ready()
 	a.minions[0].Answers(master)
-	a.stands(t, "bridge and a minion restarted", map[decide.Phase]int{decide.PhaseAdopted: 20, decide.PhaseDone: 1, decide.PhaseForeign: 1})
+	a.stands(t, "bridge and a minion restarted",
+		map[decide.Phase]int{decide.PhaseAdopted: 20, decide.PhaseDone: 1, decide.PhaseForeign: 1})
 	l.Never(settle, "a highstate began that nobody asked for", a.anyRan)
 	after := a.keys(t)
 	for id, was := range before {
@@ -97,9 +99,11 @@ func TestG9_ExistingFleet(t *testing.T) {
 	a.bridge.Phoenix("highstate", "run", "old-1", "--wait", "60s")
 	t.Logf("highstate run --wait: %.1f s", time.Since(begun).Seconds())
 	if runs := a.minions[1].RunLog(); len(runs) != 1 || !runs[0].OK || a.minions[0].Runs()+a.minions[2].Runs() != 0 {
-		t.Errorf("asked for one highstate; old-1 ran %+v, the others %d and %d", runs, a.minions[0].Runs(), a.minions[2].Runs())
+		t.Errorf("asked for one highstate; old-1 ran %+v, the others %d and %d", runs, a.minions[0].Runs(),
+			a.minions[2].Runs())
 	}
-	a.stands(t, "highstate run", map[decide.Phase]int{decide.PhaseAdopted: 19, decide.PhaseDone: 2, decide.PhaseForeign: 1})
+	a.stands(t, "highstate run", map[decide.Phase]int{decide.PhaseAdopted: 19, decide.PhaseDone: 2,
+		decide.PhaseForeign: 1})
 }
 
 type adoption struct {

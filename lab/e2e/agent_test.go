@@ -34,7 +34,8 @@ func TestAgentFollowsTheLiving(t *testing.T) {
 	}
 	bridges[first.Addr].Phoenix("minions", "add", "web-1")
 	// It has never met a master, and at the address that it knows there is none.
-	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first}, Extra: map[string]any{"master": l.Addr()}})
+	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first},
+		Extra: map[string]any{"master": l.Addr()}})
 	a := l.StartAgent(lab.AgentOptions{Minion: minion, Interval: 10 * time.Second})
 	served := func() int { return len(minion.Grep("Minion is ready to receive requests!")) }
 	read := func(name string) string {
@@ -47,7 +48,8 @@ func TestAgentFollowsTheLiving(t *testing.T) {
 	configured := read("minion")
 
 	l.Eventually(within, "the agent has written its list, and restarted the minion", func() (bool, string) {
-		return len(a.Listed()) == 2 && a.Restarts() == 1 && served() > 0, fmt.Sprintf("%v, %d restarts\n%s", a.Listed(), a.Restarts(), a.Log())
+		return len(a.Listed()) == 2 && a.Restarts() == 1 && served() > 0,
+			fmt.Sprintf("%v, %d restarts\n%s", a.Listed(), a.Restarts(), a.Log())
 	})
 	masters := map[string]*lab.Master{first.Addr: first, second.Addr: second}
 	lost, other := masters[a.Listed()[0]], masters[a.Listed()[1]]
@@ -69,14 +71,17 @@ func TestAgentFollowsTheLiving(t *testing.T) {
 	if a.Restarts() > 1 {
 		by = "by the agent's restart"
 	}
-	t.Logf("Salt %s: %.1f s from the death of master and bridge to the minion served by the other, %s", version, took.Seconds(), by)
+	t.Logf("Salt %s: %.1f s from the death of master and bridge to the minion served by the other, %s", version,
+		took.Seconds(), by)
 	l.Eventually(within, "the dead master is off the list, and the minion knows", func() (bool, string) {
-		return slices.Equal(a.Listed(), []string{other.Addr}) && a.Restarts() == 2, fmt.Sprintf("%v, %d restarts\n%s", a.Listed(), a.Restarts(), a.Log())
+		return slices.Equal(a.Listed(), []string{other.Addr}) && a.Restarts() == 2,
+			fmt.Sprintf("%v, %d restarts\n%s", a.Listed(), a.Restarts(), a.Log())
 	})
 	t.Logf("%.1f s until it was off the list, and the minion restarted", time.Since(died).Seconds())
 	minion.Answers(other)
 
-	if schedule := read("minion.d/_schedule.conf"); strings.Contains(schedule, lost.Addr) || !strings.Contains(schedule, "__master_alive_"+other.Addr) {
+	if schedule := read("minion.d/_schedule.conf"); strings.Contains(schedule, lost.Addr) ||
+		!strings.Contains(schedule, "__master_alive_"+other.Addr) {
 		t.Errorf("the schedule is not the other master's alone:\n%s", schedule)
 	}
 	if now := read("minion"); now != configured {

@@ -39,14 +39,16 @@ func TestAcceptAhead(t *testing.T) {
 	for _, id := range ids {
 		c.publish(notice("LAUNCH", id, "web"))
 	}
-	l.Eventually(within, "both are expected", func() (bool, string) { return len(bridge.Minions()) == 2, fmt.Sprint(bridge.Minions()) })
+	l.Eventually(within, "both are expected",
+		func() (bool, string) { return len(bridge.Minions()) == 2, fmt.Sprint(bridge.Minions()) })
 
 	extra := map[string]any{"acceptance_wait_time": saltWaits}
 	alone := maps.Clone(extra)
 	alone["startup_states"] = "highstate"
 	times := map[string]time.Duration{}
 	begins := func(how string, m *lab.Minion, started time.Time) {
-		l.Eventually(within, "the highstate of "+m.ID+" begins", func() (bool, string) { return m.Runs() > 0, m.Tail() })
+		l.Eventually(within, "the highstate of "+m.ID+" begins",
+			func() (bool, string) { return m.Runs() > 0, m.Tail() })
 		times[how] = time.Since(started)
 	}
 	m := l.StartMinion(lab.MinionOptions{ID: "alone", Masters: []*lab.Master{open}, Extra: alone})
@@ -75,7 +77,8 @@ func TestAcceptAhead(t *testing.T) {
 		t.Error("the key of the one whose key waits was not pending: the figure says nothing")
 	}
 	for _, how := range []string{"auto_accept and startup_states", "its key waits", "accept ahead"} {
-		t.Logf("Salt %s, %s: %.1f s from the start of the minion to its highstate", lab.Salt3007, how, times[how].Seconds())
+		t.Logf("Salt %s, %s: %.1f s from the start of the minion to its highstate", lab.Salt3007, how,
+			times[how].Seconds())
 	}
 	if times["accept ahead"] >= times["its key waits"] {
 		t.Errorf("accept ahead is no faster: %v", times)

@@ -76,11 +76,13 @@ func manyAuthRequests(t *testing.T, version string, requests int, promptly time.
 	defer stop()
 	beside.Go(func() {
 		addr := net.JoinHostPort(master.Addr, strconv.Itoa(l.RetPort))
-		if err := swarm.RequestAuth(flood, addr, ids, func(string) { answered.Add(1) }); err != nil && flood.Err() == nil {
+		if err := swarm.RequestAuth(flood, addr, ids, func(string) { answered.Add(1) }); err != nil &&
+			flood.Err() == nil {
 			t.Errorf("%v", err)
 		}
 	})
-	l.Eventually(within, "auth requests are answered", func() (bool, string) { n := answered.Load(); return n > int64(requests)/10, fmt.Sprint(n) })
+	l.Eventually(within, "auth requests are answered",
+		func() (bool, string) { n := answered.Load(); return n > int64(requests)/10, fmt.Sprint(n) })
 
 	at := time.Now()
 	bridge.Phoenix("minions", "retire", retired)
@@ -93,7 +95,8 @@ func manyAuthRequests(t *testing.T, version string, requests int, promptly time.
 			gone = time.Since(at)
 		}
 		if gone == 0 && time.Since(at) > within {
-			t.Fatalf("the retired key is still accepted after %v; %d of %d answered\n%s", time.Since(at), answered.Load(), requests, bridge.Tail())
+			t.Fatalf("the retired key is still accepted after %v; %d of %d answered\n%s", time.Since(at),
+				answered.Load(), requests, bridge.Tail())
 		}
 		time.Sleep(200 * time.Millisecond) // between two calls of a command
 	}
@@ -119,8 +122,10 @@ func manyAuthRequests(t *testing.T, version string, requests int, promptly time.
 		return true, ""
 	})
 	used := bridge.Usage()
-	t.Logf("the last return was recorded after %v; the bridge used %v of CPU and %.0f MB", recorded, used.CPU, used.Peak)
-	for what, took := range map[string]time.Duration{"the retired key to go": gone, "a return to be recorded": recorded, "status to answer": slowest} {
+	t.Logf("the last return was recorded after %v; the bridge used %v of CPU and %.0f MB", recorded,
+		used.CPU, used.Peak)
+	for what, took := range map[string]time.Duration{"the retired key to go": gone, "a return to be recorded": recorded,
+		"status to answer": slowest} {
 		if took > promptly {
 			t.Errorf("it took %v for %s, more than %v", took.Round(time.Millisecond), what, promptly)
 		}

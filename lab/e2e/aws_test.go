@@ -127,10 +127,12 @@ func (b *messages) launch(t *testing.T, masters, web []string) {
 		}
 	}
 	// Other people's, and what calls a master terminated that lives, as EC2 says.
-	once = append(once, `["a list"]`, `"a text"`, "null", notice("EXPLODE", ghost(0), "web"), `{"Event":"`+strings.Repeat("x", 255<<10)+`"}`,
+	once = append(once, `["a list"]`, `"a text"`, "null", notice("EXPLODE", ghost(0), "web"),
+		`{"Event":"`+strings.Repeat("x", 255<<10)+`"}`,
 		held("TERMINATING", web[0], "web", "another"), held("TERMINATING", masters[0], "salt", "phoenix-terminating"))
 	bad := []string{
-		"{", told(map[string]string{"Event": "autoscaling:EC2_INSTANCE_LAUNCH"}), notice("LAUNCH", "i-0*", "web"), notice("LAUNCH", "../../etc", "web"),
+		"{", told(map[string]string{"Event": "autoscaling:EC2_INSTANCE_LAUNCH"}), notice("LAUNCH", "i-0*", "web"),
+		notice("LAUNCH", "../../etc", "web"),
 	}
 	b.poison = len(bad)
 	all := bad
@@ -190,7 +192,8 @@ func (b *messages) terminate(t *testing.T) {
 	other = max(other, 0) // both tend it: the message came twice
 	b.bridges[other].Kill()
 	b.bridges[other].Start()
-	for _, body := range []string{notice("LAUNCH", told.ID, "web"), held("TERMINATING", told.ID, "web", "phoenix-terminating"), notice("LAUNCH", told.ID, "web")} {
+	for _, body := range []string{notice("LAUNCH", told.ID, "web"),
+		held("TERMINATING", told.ID, "web", "phoenix-terminating"), notice("LAUNCH", told.ID, "web")} {
 		b.publish(body)
 	}
 	for _, m := range []*lab.Minion{told, lost} {
@@ -272,7 +275,8 @@ func (b *messages) heldByHook(t *testing.T) {
 	t.Helper()
 	m := b.minions[3]
 	b.lab.Eventually(within, "the lifecycle hooks are ended", func() (bool, string) {
-		return len(b.ended("phoenix-launching")) > 0 && len(b.ended("phoenix-terminating")) > 0, fmt.Sprintf("%+v, %+v", m.RunLog(), b.bridges[0].Minions()[m.ID])
+		return len(b.ended("phoenix-launching")) > 0 && len(b.ended("phoenix-terminating")) > 0,
+			fmt.Sprintf("%+v, %+v", m.RunLog(), b.bridges[0].Minions()[m.ID])
 	})
 	if row, runs := b.bridges[0].Minions()[m.ID], m.RunLog(); !row.HighstateRan || len(runs) != 1 || !runs[0].OK {
 		t.Errorf("the hook was ended before its highstate: %+v, %+v", row, runs)

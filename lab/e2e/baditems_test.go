@@ -79,7 +79,8 @@ func (b badItems) asFast(when string, from int, without time.Duration) {
 			return
 		}
 	}
-	b.t.Errorf("%s, %d minions took more than %v each of %d times, %v without", when, goodMinions, most, rounds, without)
+	b.t.Errorf("%s, %d minions took more than %v each of %d times, %v without", when, goodMinions, most,
+		rounds, without)
 }
 
 // serve launches minions, and says after what time all highstates were on record.
@@ -88,16 +89,18 @@ func (b badItems) serve(ids []string) time.Duration {
 	b.bridge.Phoenix(append([]string{"minions", "add"}, ids...)...)
 	begun := time.Now()
 	s := released(b.t, b.lab, b.master, 100*time.Millisecond, ids...)
-	b.lab.Eventually(within, fmt.Sprintf("%s and %d more have their highstate on record", ids[0], len(ids)-1), func() (bool, string) {
-		missing := 0
-		for _, id := range ids {
-			row, err := b.cloud.store.Minion(b.t.Context(), id)
-			if err != nil || !row.HighstateRan {
-				missing++
+	b.lab.Eventually(within, fmt.Sprintf("%s and %d more have their highstate on record", ids[0], len(ids)-1),
+		func() (bool, string) {
+			missing := 0
+			for _, id := range ids {
+				row, err := b.cloud.store.Minion(b.t.Context(), id)
+				if err != nil || !row.HighstateRan {
+					missing++
+				}
 			}
-		}
-		return missing == 0, fmt.Sprintf("%d are not; %+v, %v\n%s", missing, s.Counts(), s.Faults(), b.bridge.Tail())
-	})
+			return missing == 0, fmt.Sprintf("%d are not; %+v, %v\n%s", missing, s.Counts(), s.Faults(),
+				b.bridge.Tail())
+		})
 	took := time.Since(begun)
 	if none, once, again := s.Runs(); once != len(ids) {
 		b.t.Errorf("%d minions ran none, %d several", none, again)

@@ -27,7 +27,8 @@ func TestBreaker(t *testing.T) {
 	}
 	socket := filepath.Join(l.Dir(), "bridge.sock")
 	first := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007, Extra: map[string]any{
-		"runner_dirs": []string{filepath.Join(root, "salt-extensions", "_runners")}, "phoenix": map[string]any{"socket": socket}}})
+		"runner_dirs": []string{filepath.Join(root, "salt-extensions", "_runners")},
+		"phoenix":     map[string]any{"socket": socket}}})
 	first.Ready()
 	masters := []*lab.Master{first, l.StartMaster(lab.MasterOptions{Version: lab.Salt3007, KeyFrom: first})}
 	masters[1].Ready()
@@ -47,7 +48,8 @@ func TestBreaker(t *testing.T) {
 	for i := range fleet {
 		id := fmt.Sprintf("web-%d", i+1)
 		bridges[0].Phoenix("minions", "add", id)
-		minions = append(minions, l.StartMinion(lab.MinionOptions{ID: id, Masters: masters[i%2 : i%2+1], State: lab.State{Fail: -1}}))
+		minions = append(minions, l.StartMinion(lab.MinionOptions{ID: id, Masters: masters[i%2 : i%2+1],
+			State: lab.State{Fail: -1}}))
 	}
 	overview := func(b *lab.Bridge) (o admin.Overview) {
 		b.JSON(&o, "status", "--json")
@@ -101,7 +103,8 @@ func TestBreaker(t *testing.T) {
 	}
 	i := slices.IndexFunc(minions, func(m *lab.Minion) bool { return m.Runs() == 0 })
 	tried := minions[i]
-	if text := bridges[i%2].Phoenix("minions", "explain", tried.ID); !strings.Contains(text, "phoenix highstate resume") {
+	if text := bridges[i%2].Phoenix("minions", "explain", tried.ID); !strings.Contains(text,
+		"phoenix highstate resume") {
 		t.Errorf("explain says\n%s", text)
 	}
 	bridges[i%2].Phoenix("highstate", "run", tried.ID)

@@ -21,11 +21,13 @@ func TestCheckOfMasterWithoutAgents(t *testing.T) {
 			first.Ready()
 			second := l.StartMaster(lab.MasterOptions{Version: version, KeyFrom: first})
 			second.Ready()
-			one, two := l.StartBridge(lab.BridgeOptions{Master: first}), l.StartBridge(lab.BridgeOptions{Master: second})
+			one, two := l.StartBridge(lab.BridgeOptions{Master: first}),
+				l.StartBridge(lab.BridgeOptions{Master: second})
 			one.Ready()
 			two.Ready()
 			one.Phoenix("minions", "add", "web-1")
-			fixture{l, first, one}.ran(t, l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first}}), 1)
+			fixture{l, first, one}.ran(t, l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first}}),
+				1)
 			check := func(code int, want ...string) {
 				t.Helper()
 				l.Eventually(within, "masters check says "+strings.Join(want, ", "), func() (bool, string) {
@@ -38,7 +40,8 @@ func TestCheckOfMasterWithoutAgents(t *testing.T) {
 					return got == code, out + stderr
 				})
 			}
-			check(1, "safe only for minions that have an agent or several masters", "1 minion connected", "can move to "+second.ID)
+			check(1, "safe only for minions that have an agent or several masters", "1 minion connected",
+				"can move to "+second.ID)
 			one.Phoenix("masters", "drain", "--self")
 			check(1, "not known to be safe yet", "1 minion still connected", "draining")
 			if out := one.Phoenix("masters", "list"); !strings.Contains(out, "ready, draining") {
@@ -59,7 +62,8 @@ func TestCheckOfMasterWithoutAgents(t *testing.T) {
 				return row.HighstateRan && row.ClaimVersion > 2, one.Tail()
 			})
 			log := one.Log()
-			for _, text := range []string{`msg="work delayed" stage=highstates`, `msg="work continues" stage=highstates`} {
+			for _, text := range []string{`msg="work delayed" stage=highstates`,
+				`msg="work continues" stage=highstates`} {
 				if n := strings.Count(log, text); n > 1 {
 					t.Errorf("%d times %s:\n%s", n, text, log)
 				}

@@ -63,7 +63,8 @@ func newCloud(t *testing.T) *cloud {
 	}
 	t.Cleanup(server.Close)
 	c := &cloud{t: t, tables: awsproxy.Start(t, server.URL), api: awsproxy.Start(t, *cfg.BaseEndpoint),
-		sns: sns.NewFromConfig(cfg), sqs: sqs.NewFromConfig(cfg), groups: autoscaling.NewFromConfig(cfg), ec2: ec2.NewFromConfig(cfg)}
+		sns: sns.NewFromConfig(cfg), sqs: sqs.NewFromConfig(cfg), groups: autoscaling.NewFromConfig(cfg),
+		ec2: ec2.NewFromConfig(cfg)}
 	c.rows = awsdynamodb.NewFromConfig(cfg, func(o *awsdynamodb.Options) { o.BaseEndpoint = &server.URL })
 	c.store, err = dynamo.Open(t.Context(), dynamo.Config{Region: moto.Region, Endpoint: server.URL})
 	c.must(err)
@@ -75,7 +76,8 @@ func newCloud(t *testing.T) *cloud {
 	// AWS deletes what expired within days, DynamoDB Local at once.
 	for _, table := range []string{"minions", "masters"} {
 		_, err := c.rows.UpdateTimeToLive(t.Context(), &awsdynamodb.UpdateTimeToLiveInput{TableName: &table,
-			TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("expires"), Enabled: aws.Bool(false)}})
+			TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("expires"),
+				Enabled: aws.Bool(false)}})
 		c.must(err)
 	}
 	topic, err := c.sns.CreateTopic(t.Context(), &sns.CreateTopicInput{Name: aws.String("fleet")})
@@ -84,16 +86,20 @@ func newCloud(t *testing.T) *cloud {
 	c.must(err)
 	c.topic, c.queue = *topic.TopicArn, *queue.QueueUrl
 	arn := c.attributes()["QueueArn"]
-	_, err = c.sns.Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: topic.TopicArn, Protocol: aws.String("sqs"), Endpoint: &arn})
+	_, err = c.sns.Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: topic.TopicArn, Protocol: aws.String("sqs"),
+		Endpoint: &arn})
 	c.must(err)
 	c.bucket = "masters"
-	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &c.bucket,
-		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: moto.Region}})
+	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).CreateBucket(t.Context(),
+		&s3.CreateBucketInput{Bucket: &c.bucket,
+			CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: moto.Region}})
 	c.must(err)
 	images, err := c.ec2.DescribeImages(t.Context(), &ec2.DescribeImagesInput{MaxResults: aws.Int32(5)})
 	c.must(err)
-	_, err = c.ec2.CreateLaunchTemplate(t.Context(), &ec2.CreateLaunchTemplateInput{LaunchTemplateName: aws.String("any"),
-		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: images.Images[0].ImageId, InstanceType: "t3.micro"}})
+	_, err = c.ec2.CreateLaunchTemplate(t.Context(),
+		&ec2.CreateLaunchTemplateInput{LaunchTemplateName: aws.String("any"),
+			LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: images.Images[0].ImageId,
+				InstanceType: "t3.micro"}})
 	c.must(err)
 	return c
 }
@@ -109,11 +115,15 @@ func (c *cloud) must(err error) {
 // tells nobody.
 func (c *cloud) group(name string, instances int) (ids []string) {
 	c.t.Helper()
-	_, err := c.groups.CreateAutoScalingGroup(c.t.Context(), &autoscaling.CreateAutoScalingGroupInput{AutoScalingGroupName: &name,
-		MinSize: aws.Int32(0), MaxSize: aws.Int32(100), DesiredCapacity: aws.Int32(int32(instances)), AvailabilityZones: []string{moto.Region + "a"},
-		LaunchTemplate: &autoscalingtypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String("any"), Version: aws.String("1")}})
+	_, err := c.groups.CreateAutoScalingGroup(c.t.Context(),
+		&autoscaling.CreateAutoScalingGroupInput{AutoScalingGroupName: &name,
+			MinSize: aws.Int32(0), MaxSize: aws.Int32(100), DesiredCapacity: aws.Int32(int32(instances)),
+			AvailabilityZones: []string{moto.Region + "a"},
+			LaunchTemplate: &autoscalingtypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String("any"),
+				Version: aws.String("1")}})
 	c.must(err)
-	out, err := c.groups.DescribeAutoScalingGroups(c.t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{name}})
+	out, err := c.groups.DescribeAutoScalingGroups(c.t.Context(),
+		&autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{name}})
 	c.must(err)
 	for _, i := range out.AutoScalingGroups[0].Instances {
 		ids = append(ids, *i.InstanceId)
@@ -127,16 +137,19 @@ func (c *cloud) group(name string, instances int) (ids []string) {
 // hook gives a group a lifecycle hook. Moto only remembers it: no instance waits.
 func (c *cloud) hook(group, name, transition string) {
 	c.t.Helper()
-	_, err := c.groups.PutLifecycleHook(c.t.Context(), &autoscaling.PutLifecycleHookInput{AutoScalingGroupName: &group, LifecycleHookName: &name,
-		LifecycleTransition: aws.String("autoscaling:EC2_INSTANCE_" + transition), HeartbeatTimeout: aws.Int32(300), DefaultResult: aws.String("ABANDON")})
+	_, err := c.groups.PutLifecycleHook(c.t.Context(),
+		&autoscaling.PutLifecycleHookInput{AutoScalingGroupName: &group, LifecycleHookName: &name,
+			LifecycleTransition: aws.String("autoscaling:EC2_INSTANCE_" + transition), HeartbeatTimeout: aws.Int32(300),
+			DefaultResult: aws.String("ABANDON")})
 	c.must(err)
 }
 
 // end lets a group end an instance, and tells nobody.
 func (c *cloud) end(id string) {
 	c.t.Helper()
-	_, err := c.groups.TerminateInstanceInAutoScalingGroup(c.t.Context(), &autoscaling.TerminateInstanceInAutoScalingGroupInput{
-		InstanceId: &id, ShouldDecrementDesiredCapacity: aws.Bool(true)})
+	_, err := c.groups.TerminateInstanceInAutoScalingGroup(c.t.Context(),
+		&autoscaling.TerminateInstanceInAutoScalingGroupInput{
+			InstanceId: &id, ShouldDecrementDesiredCapacity: aws.Bool(true)})
 	c.must(err)
 }
 
@@ -178,7 +191,8 @@ type machine []string
 func (c *cloud) instance(id string) machine {
 	c.t.Helper()
 	service := imds.Start(c.t, imds.Instance{ID: id, Account: account, Region: moto.Region, PrivateIP: "127.0.0.1"})
-	return machine{"AWS_ENDPOINT_URL_EC2=" + c.api.URL, "AWS_EC2_METADATA_DISABLED=false", "AWS_EC2_METADATA_SERVICE_ENDPOINT=" + service.URL}
+	return machine{"AWS_ENDPOINT_URL_EC2=" + c.api.URL, "AWS_EC2_METADATA_DISABLED=false",
+		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + service.URL}
 }
 
 // bridge writes the configuration of a bridge on an instance, as the templates
@@ -211,7 +225,8 @@ func (c *cloud) prove(m *lab.Minion) {
 
 func (c *cloud) proveKey(id, digest string) {
 	c.t.Helper()
-	c.must(c.store.PutProof(c.t.Context(), "arn:aws:ec2:"+moto.Region+":"+account+":instance/"+id, fleet.Proof{KeySHA256: digest}))
+	c.must(c.store.PutProof(c.t.Context(), "arn:aws:ec2:"+moto.Region+":"+account+":instance/"+id,
+		fleet.Proof{KeySHA256: digest}))
 }
 
 // put writes an item as another program would.
@@ -249,13 +264,15 @@ func permits(t *testing.T, list string, proxies ...*awsproxy.Proxy) {
 
 // notice is what a group's notification by SNS says: LAUNCH or TERMINATE.
 func notice(event, id, group string) string {
-	return told(map[string]string{"Event": "autoscaling:EC2_INSTANCE_" + event, "EC2InstanceId": id, "AutoScalingGroupName": group})
+	return told(map[string]string{"Event": "autoscaling:EC2_INSTANCE_" + event, "EC2InstanceId": id,
+		"AutoScalingGroupName": group})
 }
 
 // held is what a lifecycle hook says: LAUNCHING or TERMINATING.
 func held(event, id, group, hook string) string {
 	return told(map[string]string{"LifecycleTransition": "autoscaling:EC2_INSTANCE_" + event, "EC2InstanceId": id,
-		"AutoScalingGroupName": group, "LifecycleHookName": hook, "LifecycleActionToken": "87654321-4321-4321-4321-210987654321"})
+		"AutoScalingGroupName": group, "LifecycleHookName": hook,
+		"LifecycleActionToken": "87654321-4321-4321-4321-210987654321"})
 }
 
 func told(what map[string]string) string {

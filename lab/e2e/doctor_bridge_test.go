@@ -24,7 +24,9 @@ func TestDoctorBesideABridge(t *testing.T) {
 			d := newDoctorOn(t, l, bridge.ConfigPath(), nil)
 			d.does["systemctl start phoenix-bridge"] = func() { bridge.Start(); bridge.Ready() }
 
-			if f := d.examine(t)["bridge"]; f.Severity != doctor.Note || len(f.Commands) > 0 || !strings.HasPrefix(f.Mend, "first adopt 1 accepted key: phoenix --config ") || !strings.Contains(f.Mend, " adopt --dry-run, then ") {
+			if f := d.examine(t)["bridge"]; f.Severity != doctor.Note || len(f.Commands) > 0 ||
+				!strings.HasPrefix(f.Mend, "first adopt 1 accepted key: phoenix --config ") ||
+				!strings.Contains(f.Mend, " adopt --dry-run, then ") {
 				t.Errorf("before adoption: %+v", f)
 			}
 			bridge.Phoenix("adopt", "--dry-run")
@@ -48,7 +50,8 @@ func TestDoctorBesideABridge(t *testing.T) {
 			var found doctor.Finding
 			l.Eventually(within, "the key is there again, says doctor", func() (bool, string) {
 				found = d.examine(t)["removed-keys"]
-				return found.Severity == doctor.OK && master.HasAccepted("web-1"), fmt.Sprintf("%+v\n%s", found, bridge.Tail())
+				return found.Severity == doctor.OK && master.HasAccepted("web-1"),
+					fmt.Sprintf("%+v\n%s", found, bridge.Tail())
 			})
 			minion.Answers(master)
 			if minion.Runs() != 1 {

@@ -40,7 +40,8 @@ func TestPrintedFixes(t *testing.T) {
 			minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}, Failover: true})
 			agent := l.StartAgent(lab.AgentOptions{Minion: minion})
 			fixture{l, master, bridge}.ran(t, minion, 1)
-			l.Eventually(within, "the agent has written the list", func() (bool, string) { return len(agent.Listed()) == 1 && !agent.Owed(), agent.Tail() })
+			l.Eventually(within, "the agent has written the list",
+				func() (bool, string) { return len(agent.Listed()) == 1 && !agent.Owed(), agent.Tail() })
 			minion.Answers(master)
 			onMinion := newDoctorOn(t, l, agent.ConfigPath(), nil, filepath.Dir(minion.ConfigPath()))
 			fixAgent(t, onMinion, agent)
@@ -153,16 +154,18 @@ func fixAgent(t *testing.T, d doctorOn, agent *lab.Agent) {
 	path := filepath.Join(filepath.Dir(agent.Minion.ConfigPath()), "minion.d", "99-phoenix.conf")
 	restarts := agent.Restarts()
 	d.heal(t, "drop-in", doctor.Error, func() { write(t, path, "master: [\n") })
-	d.lab.Eventually(within, "the agent has restarted the minion with the file that it wrote anew", func() (bool, string) {
-		return agent.Restarts() > restarts && !agent.Owed(), agent.Tail()
-	})
+	d.lab.Eventually(within, "the agent has restarted the minion with the file that it wrote anew",
+		func() (bool, string) {
+			return agent.Restarts() > restarts && !agent.Owed(), agent.Tail()
+		})
 }
 
 func fixMinion(t *testing.T, d doctorOn, minion *lab.Minion) {
 	t.Helper()
 	d.does["systemctl start salt-minion"] = minion.Start
 	d.does["systemctl restart salt-minion"] = minion.Restart
-	d.heal(t, "master-key", doctor.Warning, func() { write(t, filepath.Join(minion.PKIDir(), "minion_master.pub"), "no key\n") })
+	d.heal(t, "master-key", doctor.Warning,
+		func() { write(t, filepath.Join(minion.PKIDir(), "minion_master.pub"), "no key\n") })
 	d.heal(t, "salt-minion", doctor.Warning, minion.Stop)
 }
 
@@ -203,8 +206,9 @@ func TestPrintedFixesOnAWS(t *testing.T) {
 	// The minion's instance is not in the fleet yet, so that its key waits.
 	id := c.group("db", 1)[0]
 	minion := l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{master}})
-	agent := l.StartAgent(lab.AgentOptions{Minion: minion, Store: "dynamodb:", Env: c.instance(id), Config: map[string]any{
-		"admit": "proven", "dynamodb": map[string]any{"endpoint": c.tables.URL}}})
+	agent := l.StartAgent(lab.AgentOptions{Minion: minion, Store: "dynamodb:", Env: c.instance(id),
+		Config: map[string]any{
+			"admit": "proven", "dynamodb": map[string]any{"endpoint": c.tables.URL}}})
 	proven := func() string {
 		t.Helper()
 		arn := "arn:aws:ec2:" + moto.Region + ":" + account + ":instance/" + id
@@ -212,16 +216,19 @@ func TestPrintedFixesOnAWS(t *testing.T) {
 		c.must(err)
 		return proofs[arn].KeySHA256
 	}
-	l.Eventually(within, "the agent has written the proof", func() (bool, string) { return proven() == digestOf(t, minion), agent.Tail() })
+	l.Eventually(within, "the agent has written the proof",
+		func() (bool, string) { return proven() == digestOf(t, minion), agent.Tail() })
 	onMinion := newDoctorOn(t, l, agent.ConfigPath(), c.instance(id), filepath.Dir(minion.ConfigPath()))
 	onMinion.does["systemctl restart phoenix-agent"] = func() {
 		agent.Restart()
-		l.Eventually(within, "the agent has written the proof anew", func() (bool, string) { return proven() == digestOf(t, minion), agent.Tail() })
+		l.Eventually(within, "the agent has written the proof anew",
+			func() (bool, string) { return proven() == digestOf(t, minion), agent.Tail() })
 	}
 	onMinion.found(t, "salt-minion", doctor.OK) // it has written its pidfile
 	onMinion.heal(t, "proof", doctor.Warning, func() {
-		_, err := c.rows.DeleteItem(t.Context(), &awsdynamodb.DeleteItemInput{TableName: aws.String("proofs"), Key: map[string]types.AttributeValue{
-			"instance_arn": text("arn:aws:ec2:" + moto.Region + ":" + account + ":instance/" + id)}})
+		_, err := c.rows.DeleteItem(t.Context(),
+			&awsdynamodb.DeleteItemInput{TableName: aws.String("proofs"), Key: map[string]types.AttributeValue{
+				"instance_arn": text("arn:aws:ec2:" + moto.Region + ":" + account + ":instance/" + id)}})
 		c.must(err)
 	})
 	onMinion.heal(t, "proof", doctor.Warning, func() {
@@ -230,5 +237,6 @@ func TestPrintedFixesOnAWS(t *testing.T) {
 		c.proveKey(id, other)
 	})
 	c.publish(notice("LAUNCH", id, "web"))
-	l.Eventually(within, "the minion is accepted by its proof", func() (bool, string) { return master.HasAccepted(id), bridge.Tail() })
+	l.Eventually(within, "the minion is accepted by its proof",
+		func() (bool, string) { return master.HasAccepted(id), bridge.Tail() })
 }

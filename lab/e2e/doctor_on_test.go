@@ -42,7 +42,8 @@ func newDoctorOn(t *testing.T, l *lab.Lab, config string, env []string, salt ...
 		t.Fatal(err)
 	}
 	d := doctorOn{lab: l, config: config, env: env, bin: t.TempDir(), does: map[string]func(){}, salt: salt}
-	if err := os.WriteFile(filepath.Join(d.bin, "phoenix"), fmt.Appendf(nil, "#!/bin/sh\nexec %s \"$@\"\n", binary), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(d.bin, "phoenix"), fmt.Appendf(nil, "#!/bin/sh\nexec %s \"$@\"\n", binary),
+		0o755); err != nil {
 		t.Fatal(err)
 	}
 	d.stands(t, "systemctl")

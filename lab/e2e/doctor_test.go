@@ -67,7 +67,8 @@ func TestDoctor(t *testing.T) {
 			}
 			expect(t, findings, map[string]doctor.Severity{
 				"salt-master": doctor.OK, "event-bus": doctor.OK, "request-port": doctor.OK, "key-store": doctor.OK,
-				"auto-accept": doctor.Error, "open-mode": doctor.OK, "shared-key": doctor.Error, "reactor": doctor.Warning,
+				"auto-accept": doctor.Error, "open-mode": doctor.OK, "shared-key": doctor.Error,
+				"reactor":     doctor.Warning,
 				"old-runners": doctor.Error, "key-not-rsa": doctor.OK, "id-pattern": doctor.OK, "hidden-key": doctor.OK,
 				"what-phoenix-would-do": doctor.Note,
 			})
@@ -151,7 +152,8 @@ func (d *doctored) Gap(string) {}
 func (d *doctored) files(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	for _, dir := range []string{filepath.Join(d.master.Dir, "etc"), filepath.Join(d.minion.Dir, "etc"), filepath.Dir(d.master.EventSocket())} {
+	for _, dir := range []string{filepath.Join(d.master.Dir, "etc"), filepath.Join(d.minion.Dir, "etc"),
+		filepath.Dir(d.master.EventSocket())} {
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {
 				return err
@@ -161,7 +163,8 @@ func (d *doctored) files(t *testing.T) map[string]string {
 				return err
 			}
 			s := info.Sys().(*syscall.Stat_t)
-			found[path] = fmt.Sprintf("inode %d, %v, %d bytes, owner %d:%d, written %v, changed %v", s.Ino, info.Mode(), s.Size, s.Uid, s.Gid, s.Mtim, s.Ctim)
+			found[path] = fmt.Sprintf("inode %d, %v, %d bytes, owner %d:%d, written %v, changed %v", s.Ino, info.Mode(),
+				s.Size, s.Uid, s.Gid, s.Mtim, s.Ctim)
 			return nil
 		})
 		if err != nil {

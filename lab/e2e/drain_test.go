@@ -41,7 +41,8 @@ func TestMinionsLeaveDrainedMaster(t *testing.T) {
 	t.Logf("longest silence before anything happens: %s", d.silences(d.ids))
 
 	first := d.busiest()
-	d.leave("phoenix masters drain", first, spotNotice, func() { d.bridges[first].Phoenix("masters", "drain", "--self") })
+	d.leave("phoenix masters drain", first, spotNotice,
+		func() { d.bridges[first].Phoenix("masters", "drain", "--self") })
 	d.bridges[first].Phoenix("masters", "drain", "--self", "--undo")
 	d.listed(2)
 
@@ -82,7 +83,8 @@ type draining struct {
 func newDraining(t *testing.T, version string) *draining {
 	d := &draining{t: t, lab: lab.New(t), agents: map[string]*lab.Agent{}}
 	cfg := moto.Start(t) // only the queue, which makes bridges read the metadata
-	if _, err := sqs.NewFromConfig(cfg).CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String(queueName)}); err != nil {
+	if _, err := sqs.NewFromConfig(cfg).CreateQueue(t.Context(),
+		&sqs.CreateQueueInput{QueueName: aws.String(queueName)}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range *drainMinions {
@@ -99,8 +101,9 @@ func newDraining(t *testing.T, version string) *draining {
 		m.Ready()
 		service := imds.Start(t, imds.Instance{ID: m.ID, Account: account, Region: moto.Region, PrivateIP: m.Addr})
 		b := d.lab.StartBridge(lab.BridgeOptions{Master: m,
-			Env:    []string{"AWS_EC2_METADATA_DISABLED=false", "AWS_EC2_METADATA_SERVICE_ENDPOINT=" + service.URL},
-			Config: map[string]any{"sqs": map[string]any{"queues": []string{queueName}, "endpoint": *cfg.BaseEndpoint}}})
+			Env: []string{"AWS_EC2_METADATA_DISABLED=false", "AWS_EC2_METADATA_SERVICE_ENDPOINT=" + service.URL},
+			Config: map[string]any{"sqs": map[string]any{"queues": []string{queueName},
+				"endpoint": *cfg.BaseEndpoint}}})
 		b.Ready()
 		d.served.From(m)
 		masters, d.bridges, d.metadata = append(masters, m), append(d.bridges, b), append(d.metadata, service)
@@ -111,7 +114,8 @@ func newDraining(t *testing.T, version string) *draining {
 			m := d.lab.StartMinion(lab.MinionOptions{ID: id, Masters: masters, Failover: true})
 			// As by default, and nobody is restarted because a list changed.
 			d.agents[id] = d.lab.StartAgent(lab.AgentOptions{Minion: m,
-				Env: []string{"PHOENIX_AGENT_SPLAY=1m", "PHOENIX_AGENT_SETTLE=6h", "PHOENIX_AGENT_FOLLOW=" + *drainFollow}})
+				Env: []string{"PHOENIX_AGENT_SPLAY=1m", "PHOENIX_AGENT_SETTLE=6h",
+					"PHOENIX_AGENT_FOLLOW=" + *drainFollow}})
 		}
 		d.lab.Eventually(within, "minions answer", func() (bool, string) {
 			rows := d.bridges[0].Minions()
@@ -180,7 +184,8 @@ func (d *draining) leave(why string, i int, limit time.Duration, drain func()) {
 	d.lab.Eventually(2*limit, "all minions have left", func() (bool, string) {
 		on := d.on(i)
 		if *drainFollow != "1" { // they answer both
-			on = slices.DeleteFunc(slices.Clone(d.ids), func(id string) bool { return !lists(id) && !d.agents[id].Owed() })
+			on = slices.DeleteFunc(slices.Clone(d.ids),
+				func(id string) bool { return !lists(id) && !d.agents[id].Owed() })
 		}
 		left = time.Since(began)
 		return len(on) == 0, fmt.Sprint(on)
@@ -190,13 +195,15 @@ func (d *draining) leave(why string, i int, limit time.Duration, drain func()) {
 	}
 	d.lab.Eventually(within, "all of them answer the other master", func() (bool, string) {
 		for _, id := range leaving {
-			if last := d.served.Last(id); last.Master != d.bridges[1-i].Master.Name || time.Since(last.At) > 10*time.Second {
+			if last := d.served.Last(id); last.Master != d.bridges[1-i].Master.Name ||
+				time.Since(last.At) > 10*time.Second {
 				return false, fmt.Sprintf("%s: %+v", id, last)
 			}
 		}
 		return true, ""
 	})
-	d.t.Logf("%s: %d minions left within %.0f s; longest silence: %s", why, len(leaving), left.Seconds(), d.silences(leaving))
+	d.t.Logf("%s: %d minions left within %.0f s; longest silence: %s", why, len(leaving), left.Seconds(),
+		d.silences(leaving))
 }
 
 // silences tells the longest time without an answer of each minion, the longest first.

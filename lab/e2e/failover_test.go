@@ -25,7 +25,8 @@ func TestMinionsOutliveTheirMaster(t *testing.T) {
 	} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			child, err := lab.Isolate("-test.run=^TestMinionsOutliveTheirMaster$/^"+regexp.QuoteMeta(version)+"$", "-test.v", "-test.timeout=20m")
+			child, err := lab.Isolate("-test.run=^TestMinionsOutliveTheirMaster$/^"+regexp.QuoteMeta(version)+"$",
+				"-test.v", "-test.timeout=20m")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,7 +36,8 @@ func TestMinionsOutliveTheirMaster(t *testing.T) {
 			f := failover.New(t, version, 1)
 			for _, how := range ways {
 				for _, m := range f.Kill(how) {
-					t.Logf("%s: %s was served after %.1f s, restarted by its agent: %v", m.How, m.Minion, m.Took.Seconds(), m.Restarted)
+					t.Logf("%s: %s was served after %.1f s, restarted by its agent: %v", m.How, m.Minion,
+						m.Took.Seconds(), m.Restarted)
 					if m.Took > awayAtMost {
 						t.Errorf("%s: %s was served after %v", m.How, m.Minion, m.Took)
 					}

@@ -107,7 +107,8 @@ func (f faults) heldUp(n int64) {
 	before := count().Counts.HeldUp
 	f.lab.Eventually(within, "work was tried again", func() (bool, string) {
 		now := count()
-		return now.Counts.HeldUp >= before+n && strings.Contains(now.Engine.Fault, "refuses the root key"), fmt.Sprintf("%+v", now.Engine)
+		return now.Counts.HeldUp >= before+n && strings.Contains(now.Engine.Fault, "refuses the root key"),
+			fmt.Sprintf("%+v", now.Engine)
 	})
 }
 
@@ -153,7 +154,8 @@ func (f faults) closedBus(t *testing.T) {
 	// Its own key store, and the bus of the real master.
 	bus := filepath.Dir(f.master.EventSocket())
 	// Salt passes over a sock_dir that is longer than cachedir by more than ten.
-	h.write("master", fmt.Sprintf("root_dir: /\npki_dir: %s/pki\ncachedir: %s/cache\nuser: root\nsock_dir: %s\n", h.dir, bus, bus))
+	h.write("master", fmt.Sprintf("root_dir: /\npki_dir: %s/pki\ncachedir: %s/cache\nuser: root\nsock_dir: %s\n",
+		h.dir, bus, bus))
 	for dir := bus; strings.HasPrefix(dir, f.lab.Dir()); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)

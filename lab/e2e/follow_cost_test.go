@@ -39,10 +39,12 @@ func TestFollowCost(t *testing.T) {
 				masters = append(masters, m)
 			}
 			const line = "%-8s  %-6v  %-24s  %-22s  %-24s  %s"
-			t.Logf(line, "Salt", "follow", "connections of a minion", "its memory", "authentications of one", "memory of three masters")
+			t.Logf(line, "Salt", "follow", "connections of a minion", "its memory", "authentications of one",
+				"memory of three masters")
 			for _, follow := range []int{1, 2, 3} {
 				c := followCost(t, l, masters, follow)
-				t.Logf(line, version, follow, fmt.Sprint(c.connections), fmt.Sprintf("%.0f MB", c.minion), fmt.Sprint(c.auths), fmt.Sprintf("%.0f MB", c.masters))
+				t.Logf(line, version, follow, fmt.Sprint(c.connections), fmt.Sprintf("%.0f MB", c.minion),
+					fmt.Sprint(c.auths), fmt.Sprintf("%.0f MB", c.masters))
 				if c.auths < float64(follow) {
 					t.Errorf("follow %d: %.1f authentications", follow, c.auths)
 				}
@@ -58,7 +60,8 @@ func followCost(t *testing.T, l *lab.Lab, masters []*lab.Master, follow int) cos
 	t.Helper()
 	var minions []*lab.Minion
 	for i := range costly {
-		minions = append(minions, l.StartMinion(lab.MinionOptions{ID: fmt.Sprintf("follow-%d-%d", follow, i+1), Masters: masters[:follow],
+		minions = append(minions, l.StartMinion(lab.MinionOptions{ID: fmt.Sprintf("follow-%d-%d", follow, i+1),
+			Masters: masters[:follow],
 			// The list of one is failover's, as the agent's drop-in has it.
 			Failover: follow == 1}))
 	}

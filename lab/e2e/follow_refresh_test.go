@@ -43,7 +43,8 @@ func (f *following) midway(how string, dying *site) *lab.Minion {
 	other.bridge.Phoenix("minions", "add", id)
 	m := f.lab.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{dying.master, other.master},
 		State: lab.State{Seconds: midway + calm.Seconds()}})
-	f.lab.Eventually(within, "the first highstate of "+id+" has begun", func() (bool, string) { return m.Runs() == 1, m.Tail() })
+	f.lab.Eventually(within, "the first highstate of "+id+" has begun",
+		func() (bool, string) { return m.Runs() == 1, m.Tail() })
 	return m
 }
 
@@ -137,7 +138,8 @@ func (t *followTable) print(tb testing.TB, version string) {
 			}
 			if len(gaps) > 0 {
 				tb.Logf(line, version, how, follow, len(gaps), fmt.Sprintf("%.1f s", noise.Seconds()),
-					fmt.Sprintf("%.1f to %.1f s", slices.Min(gaps).Seconds(), slices.Max(gaps).Seconds()), fmt.Sprint(restarts))
+					fmt.Sprintf("%.1f to %.1f s", slices.Min(gaps).Seconds(), slices.Max(gaps).Seconds()),
+					fmt.Sprint(restarts))
 			}
 		}
 	}

@@ -64,14 +64,16 @@ func newRelayedHot(t *testing.T, version string) *relayed {
 		b.Start()
 	}
 	for id, masters := range on {
-		f.minions = append(f.minions, f.lab.StartMinion(lab.MinionOptions{ID: id, Masters: masters, State: lab.State{Seconds: 1}}))
+		f.minions = append(f.minions, f.lab.StartMinion(lab.MinionOptions{ID: id, Masters: masters,
+			State: lab.State{Seconds: 1}}))
 	}
 	for _, b := range f.bridges {
 		b.Ready()
 	}
 	for id, masters := range on {
 		for _, m := range masters {
-			f.lab.Eventually(within, id+" is accepted by "+m.Name, func() (bool, string) { return m.HasAccepted(id), m.Tail() })
+			f.lab.Eventually(within, id+" is accepted by "+m.Name,
+				func() (bool, string) { return m.HasAccepted(id), m.Tail() })
 		}
 	}
 	f.warm()
@@ -143,7 +145,8 @@ func (f *relayed) listenForReturns(m *lab.Master) *returns {
 	var running sync.WaitGroup
 	running.Go(func() { _ = b.Run(ctx, r) }) // it ends with ctx alone
 	t.Cleanup(func() { cancel(); running.Wait() })
-	f.lab.Eventually(within, "the test hears the bus of "+m.Name, func() (bool, string) { return !b.State().Since.IsZero(), "" })
+	f.lab.Eventually(within, "the test hears the bus of "+m.Name,
+		func() (bool, string) { return !b.State().Since.IsZero(), "" })
 	return r
 }
 

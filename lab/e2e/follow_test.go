@@ -47,7 +47,8 @@ func TestFollowSeveral(t *testing.T) {
 	versions, all := salts()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
-			child, err := lab.Isolate("-test.run=^TestFollowSeveral$/^"+regexp.QuoteMeta(version)+"$", "-test.v", "-test.timeout=40m")
+			child, err := lab.Isolate("-test.run=^TestFollowSeveral$/^"+regexp.QuoteMeta(version)+"$", "-test.v",
+				"-test.timeout=40m")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +115,8 @@ func newFollowing(t *testing.T, version string, n int) *following {
 	for _, id := range ids {
 		f.sites[0].bridge.Phoenix("minions", "add", id)
 		// It has never met a master, and at the address that it knows there is none.
-		m := f.lab.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{f.sites[0].master}, Extra: map[string]any{"master": f.lab.Addr()}})
+		m := f.lab.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{f.sites[0].master},
+			Extra: map[string]any{"master": f.lab.Addr()}})
 		// Else it may read the list that its agent writes as it starts, and is owed a
 		// restart that it does not need.
 		f.lab.Eventually(2*time.Minute, id+" has read its configuration", func() (bool, string) {
@@ -186,7 +188,8 @@ func (f *following) dies(how string, die, revive func(*site)) {
 	dead := f.sites[i]
 	var hit []string // minions that the master serves
 	for id, a := range f.agents {
-		if follows(id) == 2 && slices.Contains(a.Listed(), dead.master.Addr) || f.served.Last(id).Master == on && follows(id) == 1 {
+		if follows(id) == 2 && slices.Contains(a.Listed(), dead.master.Addr) ||
+			f.served.Last(id).Master == on && follows(id) == 1 {
 			hit = append(hit, id)
 		}
 	}
@@ -197,7 +200,8 @@ func (f *following) dies(how string, die, revive func(*site)) {
 	if f.alone {
 		newcomer = f.midway(how, dead)
 		if noise = f.calm(); newcomer.RunLog()[0].Ended {
-			f.t.Fatalf("%s: the highstate of %s had ended before the master died: the machine is too slow", how, newcomer.ID)
+			f.t.Fatalf("%s: the highstate of %s had ended before the master died: the machine is too slow",
+				how, newcomer.ID)
 		}
 	}
 	f.served.Gaps()

@@ -33,7 +33,8 @@ func TestMovesFromHalfDeadMaster(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			h := newHalfDead(t, version)
 			h.ways(halfDeath{"killed", func(m *lab.Master) { m.Kill() }, func(m *lab.Master) { m.Start() }},
-				halfDeath{"stopped", func(m *lab.Master) { m.Signal(syscall.SIGSTOP) }, func(m *lab.Master) { m.Signal(syscall.SIGCONT) }})
+				halfDeath{"stopped", func(m *lab.Master) { m.Signal(syscall.SIGSTOP) },
+					func(m *lab.Master) { m.Signal(syscall.SIGCONT) }})
 		})
 	}
 }
@@ -83,7 +84,8 @@ func newHalfDead(t *testing.T, version string) *halfDead {
 		rows := h.bridges[0].Minions()
 		for _, id := range h.ids {
 			if !rows[id].HighstateRan || len(h.agents[id].Listed()) != 2 || h.on(id) < 0 {
-				return false, fmt.Sprintf("%s: %+v, lists %v\n%s", id, rows[id], h.agents[id].Listed(), h.agents[id].Tail())
+				return false, fmt.Sprintf("%s: %+v, lists %v\n%s", id, rows[id], h.agents[id].Listed(),
+					h.agents[id].Tail())
 			}
 		}
 		return true, ""
@@ -170,18 +172,21 @@ func (h *halfDead) round(way halfDeath) (took []time.Duration, unready time.Dura
 			unready = time.Since(ended)
 		}
 		heard := living.Heard()
-		return unready > 0 && len(heard) == len(orphans), fmt.Sprintf("row not ready after %v, %v of %v; %s", unready, heard, orphans, h.agents[orphans[0]].Tail())
+		return unready > 0 && len(heard) == len(orphans),
+			fmt.Sprintf("row not ready after %v, %v of %v; %s", unready, heard, orphans, h.agents[orphans[0]].Tail())
 	})
 	for id, at := range living.Heard() {
 		by := "Salt's own failover"
 		if h.agents[id].Restarts() > restarts[id] {
 			by = "its agent"
 		}
-		t.Logf("%s, %s: %s was served by the other after %.1f s, by %s", h.version, way.how, id, at.Sub(ended).Seconds(), by)
+		t.Logf("%s, %s: %s was served by the other after %.1f s, by %s", h.version, way.how, id,
+			at.Sub(ended).Seconds(), by)
 		took = append(took, at.Sub(ended))
 	}
 	way.back(master)
-	h.lab.Eventually(within, "the master is ready again by itself", func() (bool, string) { return h.ready(dead), h.bridges[dead].Tail() })
+	h.lab.Eventually(within, "the master is ready again by itself",
+		func() (bool, string) { return h.ready(dead), h.bridges[dead].Tail() })
 	h.lab.Eventually(within, "it is on all lists again", func() (bool, string) {
 		for _, a := range h.agents {
 			if len(a.Listed()) != 2 {

@@ -45,7 +45,8 @@ func TestHealedOnce(t *testing.T) {
 	}
 	unhealthy := func() (told []string) {
 		t.Helper()
-		out, err := c.groups.DescribeAutoScalingGroups(t.Context(), &awsautoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{"salt"}})
+		out, err := c.groups.DescribeAutoScalingGroups(t.Context(),
+			&awsautoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{"salt"}})
 		c.must(err)
 		for _, i := range out.AutoScalingGroups[0].Instances {
 			if *i.HealthStatus == "Unhealthy" {

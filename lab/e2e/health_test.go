@@ -36,13 +36,15 @@ func TestMasterThatOnlyLooksAlive(t *testing.T) {
 			address := net.JoinHostPort(l.Addr(), strconv.Itoa(l.RetPort))
 			config := map[string]any{"http_listen": address, "highstate": map[string]any{"lease": lease.String()}}
 			owner := l.NewBridge(lab.BridgeOptions{Master: first, Config: config})
-			spared := l.NewBridge(lab.BridgeOptions{Master: second, Config: map[string]any{"highstate": map[string]any{"lease": lease.String()}}})
+			spared := l.NewBridge(lab.BridgeOptions{Master: second,
+				Config: map[string]any{"highstate": map[string]any{"lease": lease.String()}}})
 			second.Ready()
 			owner.Start()
 			owner.Ready()
 			h := half{hot: hot{l, owner, spared}, t: t, address: address}
 			h.fail("killed", "web-1", func() { first.Kill() }, func() { first.Start() })
-			h.fail("stopped", "web-2", func() { first.Signal(syscall.SIGSTOP) }, func() { first.Signal(syscall.SIGCONT) })
+			h.fail("stopped", "web-2", func() { first.Signal(syscall.SIGSTOP) },
+				func() { first.Signal(syscall.SIGCONT) })
 		})
 	}
 }
@@ -71,7 +73,8 @@ func (h half) fail(how, minion string, end, back func()) {
 	t.Helper()
 	h.spared.Stop() // who claims is not left to chance
 	m := h.start(map[string]lab.State{minion: {Hold: true, Seconds: 3}})[0]
-	h.lab.Eventually(within, "the highstate has begun", func() (bool, string) { return m.Runs() == 1, fmt.Sprintf("%+v", h.spared.Minions()) })
+	h.lab.Eventually(within, "the highstate has begun",
+		func() (bool, string) { return m.Runs() == 1, fmt.Sprintf("%+v", h.spared.Minions()) })
 	h.spared.Start()
 	ended := time.Now()
 	end()
@@ -86,7 +89,8 @@ func (h half) fail(how, minion string, end, back func()) {
 	if unready > unreadyWithin {
 		t.Errorf("%s: not ready after %v", how, unready)
 	}
-	if status, text := scrape(t, h.address, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "master") && !strings.Contains(text, "bus") {
+	if status, text := scrape(t, h.address, "/readyz"); status != http.StatusServiceUnavailable ||
+		!strings.Contains(text, "master") && !strings.Contains(text, "bus") {
 		t.Errorf("%s: /readyz: %d %s", how, status, text)
 	}
 	if status, text := scrape(t, h.address, "/healthz"); status != http.StatusOK {
@@ -99,7 +103,8 @@ func (h half) fail(how, minion string, end, back func()) {
 		t.Errorf("%s: doctor, exit %d:\n%s", how, code, out)
 	}
 	row := h.ranOnce(t, takeover, []*lab.Minion{m})[minion]
-	t.Logf("%s: not ready after %.0f s; the highstate on record by the other master after %.0f s", how, unready.Seconds(), time.Since(ended).Seconds())
+	t.Logf("%s: not ready after %.0f s; the highstate on record by the other master after %.0f s", how,
+		unready.Seconds(), time.Since(ended).Seconds())
 	if row.ClaimOwner != h.spared.Master.ID || row.HighstateRunner != h.spared.Master.ID {
 		t.Errorf("%s: the claim was not taken over: %+v", how, row)
 	}
@@ -138,10 +143,12 @@ func TestReadyGate(t *testing.T) {
 			}})
 			master.Ready()
 			saltRun := filepath.Join(filepath.Dir(master.Salt.Python()), "salt-run")
-			bridge := l.StartBridge(lab.BridgeOptions{Master: master, Env: []string{"PATH=" + filepath.Dir(saltRun) + ":" + os.Getenv("PATH")},
+			bridge := l.StartBridge(lab.BridgeOptions{Master: master,
+				Env: []string{"PATH=" + filepath.Dir(saltRun) + ":" + os.Getenv("PATH")},
 				Config: map[string]any{"ready": map[string]any{
-					"command": []string{saltRun, "--config-dir=" + filepath.Dir(master.ConfigPath()), "fileserver.update"},
-					"top":     []string{"base/top.sls"}, "pillar": []string{"probe", "os=Debian"}}}})
+					"command": []string{saltRun, "--config-dir=" + filepath.Dir(master.ConfigPath()),
+						"fileserver.update"},
+					"top": []string{"base/top.sls"}, "pillar": []string{"probe", "os=Debian"}}}})
 			says := func(what string) {
 				t.Helper()
 				l.Eventually(within, "status says "+what, func() (bool, string) {
@@ -158,7 +165,8 @@ func TestReadyGate(t *testing.T) {
 			}
 			git := func(args ...string) {
 				t.Helper()
-				cmd := exec.Command("git", append([]string{"-C", repository, "-c", "user.name=lab", "-c", "user.email=lab@localhost"}, args...)...)
+				cmd := exec.Command("git", append([]string{"-C", repository, "-c", "user.name=lab", "-c",
+					"user.email=lab@localhost"}, args...)...)
 				if out, err := cmd.CombinedOutput(); err != nil {
 					t.Fatalf("git %v: %v\n%s", args, err, out)
 				}

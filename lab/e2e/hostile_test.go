@@ -40,7 +40,8 @@ func TestG3_HostileIDs(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3008, Workers: 3})
-	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Config: map[string]any{"id_pattern": ".*", "admit": "listed"}})
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master,
+		Config: map[string]any{"id_pattern": ".*", "admit": "listed"}})
 	master.Ready()
 	ask := func() {
 		var wg sync.WaitGroup
@@ -76,7 +77,8 @@ func TestG3_HostileIDs(t *testing.T) {
 
 	// An accepted minion may put any event on the bus, for any id.
 	for id, tag := range map[string]string{
-		"*": "salt/auth", "i-*": "salt/key", "a\nb": "salt/minion/a\nb/start", "../x": "salt/job/" + bridge.Minions()["web-1"].ClaimJID + "/ret/../x",
+		"*": "salt/auth", "i-*": "salt/key", "a\nb": "salt/minion/a\nb/start",
+		"../x": "salt/job/" + bridge.Minions()["web-1"].ClaimJID + "/ret/../x",
 	} {
 		data := fmt.Sprintf(`{"id": %q, "act": "pend", "result": true, "jid": "1", "fun": "state.highstate", "retcode": 0, "return": {}}`, id)
 		if answer, _ := master.Call("web-1", "event.fire_master", data, tag); answer != true {

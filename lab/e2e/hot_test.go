@@ -73,7 +73,8 @@ func (h hot) ranOnce(t *testing.T, timeout time.Duration, minions []*lab.Minion)
 	})
 	for _, m := range minions {
 		runs, row := m.RunLog(), rows[m.ID]
-		if len(runs) != 1 || !runs[0].OK || runs[0].JID != row.ClaimJID || row.Attempt != 1 || row.Retcode == nil || *row.Retcode != 0 {
+		if len(runs) != 1 || !runs[0].OK || runs[0].JID != row.ClaimJID || row.Attempt != 1 || row.Retcode == nil ||
+			*row.Retcode != 0 {
 			t.Errorf("%s ran %+v; on record is %+v", m.ID, runs, row)
 		}
 	}

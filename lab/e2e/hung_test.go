@@ -28,7 +28,8 @@ func TestG12_HungStateRun(t *testing.T) {
 	quiet.Start()
 	quiet.Ready()
 	quiet.Phoenix("minions", "add", "web-1")
-	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}, State: lab.State{Seconds: hang.Seconds()}})
+	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master},
+		State: lab.State{Seconds: hang.Seconds()}})
 	minion.Answers(master)
 	quiet.Stop()
 	master.Run("salt", "--async", "web-1", "state.highstate")

@@ -155,7 +155,8 @@ func (r *rolling) answered() {
 			last := r.served.Last(a.Minion.ID)
 			lives := slices.ContainsFunc(r.masters, func(m *lab.Master) bool { return m.Name == last.Master })
 			if !lives || last.At.Before(begun) {
-				return false, fmt.Sprintf("%s answered %s %v ago\n%s", a.Minion.ID, last.Master, time.Since(last.At), a.Tail())
+				return false, fmt.Sprintf("%s answered %s %v ago\n%s", a.Minion.ID, last.Master,
+					time.Since(last.At), a.Tail())
 			}
 		}
 		return true, ""

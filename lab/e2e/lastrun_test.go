@@ -38,11 +38,13 @@ func TestLastRunOfAnyKind(t *testing.T) {
 				})
 			}
 			last("the first highstate", func(r lastrun.Run) bool {
-				return r.Function == "state.highstate" && r.JID == row.ClaimJID && r.Outcome == lastrun.Succeeded && r.States == 1
+				return r.Function == "state.highstate" && r.JID == row.ClaimJID &&
+					r.Outcome == lastrun.Succeeded && r.States == 1
 			})
 			master.Call("web-1", "state.single", "test.fail_without_changes", "name=broken")
 			last("one that failed", func(r lastrun.Run) bool {
-				return r.Function == "state.single" && r.Outcome == lastrun.Failed && r.Failed == 1 && strings.Join(r.Names, "") == "broken" && !r.Test
+				return r.Function == "state.single" && r.Outcome == lastrun.Failed && r.Failed == 1 &&
+					strings.Join(r.Names, "") == "broken" && !r.Test
 			})
 			master.Call("web-1", "test.ping")
 			master.Call("web-1", "state.show_top")
@@ -50,23 +52,31 @@ func TestLastRunOfAnyKind(t *testing.T) {
 			last("a dry run", func(r lastrun.Run) bool { return r.Function == "state.apply" && r.Test })
 			master.Call("web-1", "state.apply", "nowhere")
 			last("one that could not be rendered", func(r lastrun.Run) bool {
-				return r.Function == "state.apply" && r.Outcome == lastrun.Failed && r.States == 0 && strings.Contains(r.Text, "nowhere")
+				return r.Function == "state.apply" && r.Outcome == lastrun.Failed && r.States == 0 &&
+					strings.Contains(r.Text, "nowhere")
 			})
 			python := minion.Salt.Python()
-			call := exec.Command(python, filepath.Join(filepath.Dir(python), "salt-call"), "-c", filepath.Dir(minion.ConfigPath()), "state.single", "test.nop", "name=called")
+			call := exec.Command(python, filepath.Join(filepath.Dir(python), "salt-call"), "-c",
+				filepath.Dir(minion.ConfigPath()), "state.single", "test.nop", "name=called")
 			if out, err := call.CombinedOutput(); err != nil {
 				t.Fatalf("salt-call: %v: %s", err, out)
 			}
 			last("that of salt-call", func(r lastrun.Run) bool {
 				return r.Function == "state.single" && r.Outcome == lastrun.Succeeded && r.States == 1
 			})
-			master.Call("web-1", "schedule.add", "nightly", "function=state.single", "job_args=['test.succeed_with_changes']", "job_kwargs={'name': scheduled}", "seconds=1", "maxrunning=1")
-			last("that of a schedule", func(r lastrun.Run) bool { return r.Function == "state.single" && r.Changed == 1 })
-			if out := bridge.Phoenix("minions", "explain", "web-1"); !strings.Contains(out, "last run   state.single succeeded ") {
+			master.Call("web-1", "schedule.add", "nightly", "function=state.single",
+				"job_args=['test.succeed_with_changes']", "job_kwargs={'name': scheduled}", "seconds=1", "maxrunning=1")
+			last("that of a schedule", func(r lastrun.Run) bool {
+				return r.Function == "state.single" &&
+					r.Changed == 1
+			})
+			if out := bridge.Phoenix("minions", "explain", "web-1"); !strings.Contains(out,
+				"last run   state.single succeeded ") {
 				t.Errorf("it is not explained: %s", out)
 			}
 			bridge.Stop()
-			last("after the bridge has ended, what the job cache has", func(r lastrun.Run) bool { return r.Function == "state.single" && r.Changed == 1 })
+			last("after the bridge has ended, what the job cache has",
+				func(r lastrun.Run) bool { return r.Function == "state.single" && r.Changed == 1 })
 		})
 	}
 }
@@ -88,13 +98,16 @@ func TestNightQuestions(t *testing.T) {
 			f := fixture{l, master, bridge}
 			bridge.Phoenix("minions", "add", "web-1", "web-2")
 			f.ran(t, l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}}), 1)
-			if out, stderr, code := bridge.Try("masters", "check", master.ID); code != 1 || !strings.Contains(out+stderr, "no other master serves") {
+			if out, stderr, code := bridge.Try("masters", "check", master.ID); code != 1 ||
+				!strings.Contains(out+stderr, "no other master serves") {
 				t.Errorf("may it be restarted: exit %d, %s%s", code, out, stderr)
 			}
-			if out := bridge.Phoenix("highstate", "show", "web-1"); !strings.Contains(out, "1 state, 0 changed, 0 failed") {
+			if out := bridge.Phoenix("highstate", "show", "web-1"); !strings.Contains(out,
+				"1 state, 0 changed, 0 failed") {
 				t.Errorf("what its highstate did: %s", out)
 			}
-			if out := bridge.Phoenix("highstate", "list"); !strings.Contains(out, "web-2") || !strings.Contains(out, "wanted: starts when its key is accepted") {
+			if out := bridge.Phoenix("highstate", "list"); !strings.Contains(out, "web-2") ||
+				!strings.Contains(out, "wanted: starts when its key is accepted") {
 				t.Errorf("who has none, and why: %s", out)
 			}
 			happened := func(want ...string) {

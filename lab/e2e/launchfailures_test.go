@@ -30,12 +30,13 @@ func TestLaunchFailures(t *testing.T) {
 	c.hook("web", "phoenix-launching", "LAUNCHING")
 	var bridges []*lab.Bridge
 	for i, m := range masters {
-		b := l.NewBridge(lab.BridgeOptions{Master: m, Store: "dynamodb:", Env: c.instance(ghost(i + 1)), Config: map[string]any{
-			"instance_id": "", "admit": "listed", "dynamodb": map[string]any{"endpoint": c.tables.URL},
-			"sqs":         map[string]any{"queues": []string{queueName}, "endpoint": c.api.URL},
-			"autoscaling": map[string]any{"groups": []string{"web"}, "endpoint": c.api.URL, "launch_failures": 2},
-			"highstate":   map[string]any{"attempts": 1},
-		}})
+		b := l.NewBridge(lab.BridgeOptions{Master: m, Store: "dynamodb:", Env: c.instance(ghost(i + 1)),
+			Config: map[string]any{
+				"instance_id": "", "admit": "listed", "dynamodb": map[string]any{"endpoint": c.tables.URL},
+				"sqs":         map[string]any{"queues": []string{queueName}, "endpoint": c.api.URL},
+				"autoscaling": map[string]any{"groups": []string{"web"}, "endpoint": c.api.URL, "launch_failures": 2},
+				"highstate":   map[string]any{"attempts": 1},
+			}})
 		b.Start()
 		b.Ready()
 		bridges = append(bridges, b)
@@ -47,7 +48,8 @@ func TestLaunchFailures(t *testing.T) {
 		m := l.StartMinion(lab.MinionOptions{ID: id, Masters: masters[i%2 : i%2+1], State: s})
 		c.publish(held("LAUNCHING", id, "web", "phoenix-launching"))
 		l.Eventually(within, "its hook is ended", func() (bool, string) {
-			return group.result(id) != "", fmt.Sprintf("%+v\n%s\n%s", bridges[0].Minions()[id], bridges[0].Tail(), bridges[1].Tail())
+			return group.result(id) != "", fmt.Sprintf("%+v\n%s\n%s", bridges[0].Minions()[id], bridges[0].Tail(),
+				bridges[1].Tail())
 		})
 		result := group.result(id)
 		if result == "ABANDON" { // AutoScaling terminates it
@@ -136,7 +138,8 @@ func (g *launchGroup) answer(c awsproxy.Call) *awsproxy.Answer {
 			}
 			items += fmt.Sprintf(`<member><InstanceId>%s</InstanceId><AutoScalingGroupName>web</AutoScalingGroupName><LifecycleState>%s</LifecycleState><HealthStatus>HEALTHY</HealthStatus><AvailabilityZone>us-west-2a</AvailabilityZone><ProtectedFromScaleIn>false</ProtectedFromScaleIn></member>`, id[0], state)
 		}
-		return &awsproxy.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeAutoScalingInstancesResult><AutoScalingInstances>` + items + `</AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
+		return &awsproxy.Answer{Status: 200,
+			Body: `<DescribeAutoScalingInstancesResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><DescribeAutoScalingInstancesResult><AutoScalingInstances>` + items + `</AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
 	}
 	return nil
 }

@@ -27,9 +27,10 @@ func TestLeavingMasterWaitsForMinions(t *testing.T) {
 		case call.Action == "CompleteLifecycleAction":
 			return &awsproxy.Answer{Status: 200}
 		case call.Action == "DescribeAutoScalingInstances" && call.Mentions(self):
-			return &awsproxy.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>` +
-				`<InstanceId>` + self + `</InstanceId><AutoScalingGroupName>salt</AutoScalingGroupName><LifecycleState>Terminating:Wait</LifecycleState>` +
-				`</member></AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
+			return &awsproxy.Answer{Status: 200,
+				Body: `<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>` +
+					`<InstanceId>` + self + `</InstanceId><AutoScalingGroupName>salt</AutoScalingGroupName><LifecycleState>Terminating:Wait</LifecycleState>` +
+					`</member></AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
 		}
 		return nil
 	})
@@ -66,10 +67,12 @@ func TestLeavingMasterWaitsForMinions(t *testing.T) {
 	left := time.Now()
 	minion.Kill()
 	l.Eventually(within, "the hook is ended", func() (bool, string) {
-		return c.api.Count("autoscaling:CompleteLifecycleAction") == 1 && row().Status == fleet.Terminate, fmt.Sprintf("%+v\n%s", row(), bridge.Tail())
+		return c.api.Count("autoscaling:CompleteLifecycleAction") == 1 && row().Status == fleet.Terminate,
+			fmt.Sprintf("%+v\n%s", row(), bridge.Tail())
 	})
 	t.Logf("the hook was ended %.0f s after the last minion left", time.Since(left).Seconds())
-	if why := bridge.Grep("terminating master let go"); len(why) != 1 || !strings.Contains(why[0], "no minion is left on it") {
+	if why := bridge.Grep("terminating master let go"); len(why) != 1 ||
+		!strings.Contains(why[0], "no minion is left on it") {
 		t.Errorf("why it was let go: %q", why)
 	}
 }

@@ -31,8 +31,9 @@ func TestMinionAndChangedMasterKey(t *testing.T) {
 				// 3007.17's alive check, if it fires twice while the only master is away, closes
 				// the channel that the minion is connecting. Such a minion hangs for ever,
 				// whatever its key; a restart, by its agent, is the cure.
-				"failover": l.StartMinion(lab.MinionOptions{ID: "failover", Masters: []*lab.Master{master}, Failover: true,
-					Extra: map[string]any{"master_alive_interval": 3600}}),
+				"failover": l.StartMinion(lab.MinionOptions{ID: "failover", Masters: []*lab.Master{master},
+					Failover: true,
+					Extra:    map[string]any{"master_alive_interval": 3600}}),
 			}
 			l.Eventually(within, "all knock", func() (bool, string) {
 				return len(master.Pending()) == len(minions), fmt.Sprint(master.Pending())
@@ -84,7 +85,8 @@ func TestMinionAndChangedMasterKey(t *testing.T) {
 			if _, ok := master.Call("told-after", "test.ping"); ok {
 				t.Errorf("%s: a minion that was not told answers a master with another key", version)
 			}
-			t.Logf("%s: told-after: alive %v, %d lines of refusal", version, minions["told-after"].Alive(), len(minions["told-after"].Grep("master key has changed")))
+			t.Logf("%s: told-after: alive %v, %d lines of refusal", version, minions["told-after"].Alive(),
+				len(minions["told-after"].Grep("master key has changed")))
 			trust(minions["told-after"], fresh)
 			began = time.Now()
 			minions["told-after"].Answers(master)

@@ -54,8 +54,10 @@ func TestMetrics(t *testing.T) {
 			return true, ""
 		})
 	}
-	told("the metrics tell of both minions", "phoenix_ready 1", "phoenix_bus_connected 1", "phoenix_keys_accepted_total 1", "phoenix_keys_refused_total 1",
-		"phoenix_highstates_published_total 1", `phoenix_highstates_ended_total{outcome="succeeded"} 1`, "phoenix_highstates_running 0",
+	told("the metrics tell of both minions", "phoenix_ready 1", "phoenix_bus_connected 1",
+		"phoenix_keys_accepted_total 1", "phoenix_keys_refused_total 1",
+		"phoenix_highstates_published_total 1", `phoenix_highstates_ended_total{outcome="succeeded"} 1`,
+		"phoenix_highstates_running 0",
 		"phoenix_work_held_up 0", "phoenix_store_failures_total 0", "phoenix_launch_to_accepted_seconds_count 1",
 		"phoenix_accepted_to_connected_seconds_count 1", "phoenix_connected_to_done_seconds_count 1")
 	storeTakenAway(t, l, bridge, address)
@@ -88,7 +90,8 @@ func storeTakenAway(t *testing.T, l *lab.Lab, bridge *lab.Bridge, address string
 		at := time.Now()
 		l.Eventually(within, "/readyz is 503 once the store's file was "+how, func() (bool, string) {
 			status, text := scrape(t, address, "/readyz")
-			return status == http.StatusServiceUnavailable && strings.Contains(text, what), fmt.Sprint(status, " ", text)
+			return status == http.StatusServiceUnavailable && strings.Contains(text, what),
+				fmt.Sprint(status, " ", text)
 		})
 		lines := bridge.Grep("heartbeat not written")
 		if took := lab.LoggedAt(t, lines[len(lines)-1]).Sub(at); took > 10*time.Second { // a beat, on a busy machine

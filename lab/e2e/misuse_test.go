@@ -35,26 +35,40 @@ func TestFaultIsOneLine(t *testing.T) {
 		code    int
 		says    []string
 	}{
-		{name: "key misspelt", file: "highstate: {leese: 30s}", command: "bridge", code: 2, says: []string{"phoenix.yaml", "line ", "highstate.leese"}},
+		{name: "key misspelt", file: "highstate: {leese: 30s}", command: "bridge", code: 2,
+			says: []string{"phoenix.yaml", "line ", "highstate.leese"}},
 		{name: "key misspelt, by hand", file: "admitt: bound", command: "status", code: 2, says: []string{"admitt"}},
-		{name: "wrong type", file: "highstate: {attempts: many}", command: "bridge", code: 2, says: []string{"highstate.attempts", "many"}},
-		{name: "two values that cannot be", file: "admit: all\nhighstate: {lease: 1s}", command: "bridge", code: 2, says: []string{"admit", "listed", "highstate.lease", "20s"}},
-		{name: "no YAML", file: "highstate: {lease: [", command: "bridge", code: 2, says: []string{"phoenix.yaml", "line "}},
-		{name: "no file", command: "--config /nowhere/phoenix.yaml bridge", code: 2, says: []string{"/nowhere/phoenix.yaml", "no such file"}},
+		{name: "wrong type", file: "highstate: {attempts: many}", command: "bridge", code: 2,
+			says: []string{"highstate.attempts", "many"}},
+		{name: "two values that cannot be", file: "admit: all\nhighstate: {lease: 1s}", command: "bridge", code: 2,
+			says: []string{"admit", "listed", "highstate.lease", "20s"}},
+		{name: "no YAML", file: "highstate: {lease: [", command: "bridge", code: 2,
+			says: []string{"phoenix.yaml", "line "}},
+		{name: "no file", command: "--config /nowhere/phoenix.yaml bridge", code: 2,
+			says: []string{"/nowhere/phoenix.yaml", "no such file"}},
 		{name: "flag misspelt", command: "bridge --dry", code: 2, says: []string{"-dry"}},
 		{name: "command misspelt", command: "minions lst", code: 2, says: []string{"lst", "phoenix minions --help"}},
 		{name: "no id", command: "minions add", code: 2, says: []string{"phoenix minions add --help"}},
-		{name: "no master configuration", file: "salt_config: /nowhere/master", command: "bridge", code: 2, says: []string{"salt_config", "/nowhere/master"}},
-		{name: "master configuration that is no YAML", prepare: func() { h.write("master", "root_dir: [") }, command: "bridge", code: 2, says: []string{"salt_config", "line 1"}},
-		{name: "no folder for the store", file: "store: sqlite:/nowhere/fleet.db", command: "bridge", code: 3, says: []string{"mkdir -p /nowhere"}},
-		{name: "store damaged", prepare: func() { h.write("fleet.db", garbage) }, command: "bridge", code: 3, says: []string{"damaged", "phoenix store restore FILE"}},
-		{name: "store damaged, by hand", prepare: func() { h.write("fleet.db", garbage) }, command: "minions add web-1", code: 3, says: []string{"damaged", "phoenix store restore FILE"}},
-		{name: "store cut to nothing", prepare: func() { h.write("fleet.db", "") }, command: "bridge", code: 3, says: []string{"empty", "phoenix store restore FILE"}},
-		{name: "store of another user", prepare: func() { h.close("fleet.db") }, command: "bridge", code: 4, says: []string{"fleet.db", "run it as root, or as the owner of "}},
-		{name: "keys of another user", prepare: func() { h.close("minions_pre") }, command: "keys list", code: 4, says: []string{"minions_pre", "run as root or as the master's user"}},
+		{name: "no master configuration", file: "salt_config: /nowhere/master", command: "bridge", code: 2,
+			says: []string{"salt_config", "/nowhere/master"}},
+		{name: "master configuration that is no YAML", prepare: func() { h.write("master", "root_dir: [") },
+			command: "bridge", code: 2, says: []string{"salt_config", "line 1"}},
+		{name: "no folder for the store", file: "store: sqlite:/nowhere/fleet.db", command: "bridge", code: 3,
+			says: []string{"mkdir -p /nowhere"}},
+		{name: "store damaged", prepare: func() { h.write("fleet.db", garbage) }, command: "bridge", code: 3,
+			says: []string{"damaged", "phoenix store restore FILE"}},
+		{name: "store damaged, by hand", prepare: func() { h.write("fleet.db", garbage) }, command: "minions add web-1",
+			code: 3, says: []string{"damaged", "phoenix store restore FILE"}},
+		{name: "store cut to nothing", prepare: func() { h.write("fleet.db", "") }, command: "bridge", code: 3,
+			says: []string{"empty", "phoenix store restore FILE"}},
+		{name: "store of another user", prepare: func() { h.close("fleet.db") }, command: "bridge", code: 4,
+			says: []string{"fleet.db", "run it as root, or as the owner of "}},
+		{name: "keys of another user", prepare: func() { h.close("minions_pre") }, command: "keys list", code: 4,
+			says: []string{"minions_pre", "run as root or as the master's user"}},
 		{name: "no such minion", command: "minions retire web-9", code: 7, says: []string{"web-9", "--unknown"}},
 		{name: "no such key", command: "keys accept --json web-9", code: 7, says: []string{"web-9", "no such key"}},
-		{name: "no master", prepare: func() { h.write("minions_pre/web-1", lab.UnknownKey()) }, command: "keys accept --json web-1", code: 5, says: []string{"is salt-master running?"}},
+		{name: "no master", prepare: func() { h.write("minions_pre/web-1", lab.UnknownKey()) },
+			command: "keys accept --json web-1", code: 5, says: []string{"is salt-master running?"}},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			h.reset(t, fault.file)
@@ -64,7 +78,8 @@ func TestFaultIsOneLine(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			code := h.run(t, &stdout, &stderr, strings.Fields(fault.command)...)
 			said := stderr.String()
-			if code != fault.code || stdout.Len() > 0 || strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "phoenix: ") {
+			if code != fault.code || stdout.Len() > 0 || strings.Count(said, "\n") != 1 ||
+				!strings.HasPrefix(said, "phoenix: ") {
 				t.Fatalf("exit %d, not %d\n%s%s", code, fault.code, &stdout, said)
 			}
 			for _, part := range fault.says {

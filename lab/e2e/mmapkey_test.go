@@ -20,7 +20,8 @@ func TestMappedKeysServeNoMinion(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	// The files are smaller than by Salt's defaults, 96 MB each.
-	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3008, Extra: map[string]any{"keys.cache_driver": "mmap_key", "mmap_key_size": 20_000}})
+	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3008,
+		Extra: map[string]any{"keys.cache_driver": "mmap_key", "mmap_key_size": 20_000}})
 	master.Ready()
 	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}})
 	l.Eventually(within, "the minion's key is accepted", func() (bool, string) {
@@ -50,13 +51,15 @@ func TestMappedKeysServeNoMinion(t *testing.T) {
 	bridge := l.NewBridge(lab.BridgeOptions{Master: master})
 	for _, command := range [][]string{{"bridge"}, {"keys", "list"}, {"identity", "show"}} {
 		_, stderr, code := bridge.Try(command...)
-		if code != 2 || !strings.Contains(stderr, "mmap_key") || !strings.Contains(stderr, "localfs_key") || strings.Contains(strings.TrimSpace(stderr), "\n") {
+		if code != 2 || !strings.Contains(stderr, "mmap_key") || !strings.Contains(stderr, "localfs_key") ||
+			strings.Contains(strings.TrimSpace(stderr), "\n") {
 			t.Errorf("phoenix %s: exit %d, %s", strings.Join(command, " "), code, stderr)
 		}
 	}
 	out, _, _ := bridge.Try("doctor")
 	if !slices.ContainsFunc(strings.Split(out, "\n"), func(line string) bool {
-		return strings.HasPrefix(line, "error") && strings.Contains(line, "key-store") && strings.Contains(line, "mmap_key")
+		return strings.HasPrefix(line, "error") && strings.Contains(line, "key-store") &&
+			strings.Contains(line, "mmap_key")
 	}) {
 		t.Errorf("doctor says nothing of the key store:\n%s", out)
 	}

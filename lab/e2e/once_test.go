@@ -85,7 +85,8 @@ func (f fixture) restarts(t *testing.T) {
 	f.bridge.Phoenix("minions", "add", "web-1")
 	// test: True in its configuration: without test=False its highstate would do nothing
 	// and return success.
-	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{f.master}, Extra: map[string]any{"test": true}})
+	minion := f.lab.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{f.master},
+		Extra: map[string]any{"test": true}})
 	before := f.ran(t, minion, 1)
 	for _, again := range []struct {
 		what string
@@ -137,7 +138,8 @@ func (f fixture) failure(t *testing.T) {
 	}
 	minion.Behave(lab.State{Fail: 3})
 	out := f.bridge.Phoenix("highstate", "run", "web-2", "--wait", "90s")
-	if !strings.Contains(out, "web-2  failed (attempt 1 of 3, retcode 2): it is tried again\n") || !strings.HasSuffix(out, "web-2  done\n") {
+	if !strings.Contains(out, "web-2  failed (attempt 1 of 3, retcode 2): it is tried again\n") ||
+		!strings.HasSuffix(out, "web-2  done\n") {
 		t.Errorf("highstate run --wait: %s", out)
 	}
 	f.ran(t, minion, 4)

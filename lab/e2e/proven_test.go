@@ -90,9 +90,11 @@ func digestOf(t *testing.T, m *lab.Minion) string {
 // overSocket has the bridge explain a minion, as the runner does (_runners/phoenix.py).
 func overSocket(t *testing.T, b *lab.Bridge, id string) (x struct{ Rule, Reason string }) {
 	t.Helper()
-	client := http.Client{Timeout: within, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(b.Dir, "bridge.sock"))
-	}}}
+	client := http.Client{Timeout: within,
+		Transport: &http.Transport{DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(b.Dir, "bridge.sock"))
+			}}}
 	body, err := json.Marshal(map[string]any{"operation": "minions.explain", "arguments": map[string]string{"id": id}})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +119,8 @@ func explained(t *testing.T, b *lab.Bridge, id, rule, reason string) {
 	if x.Rule != rule || x.Reason != reason {
 		t.Errorf("%+v, want %s: %s", x, rule, reason)
 	}
-	if out := b.Phoenix("minions", "explain", id); !strings.Contains(out, "rule       "+rule) || !strings.Contains(out, reason) {
+	if out := b.Phoenix("minions", "explain", id); !strings.Contains(out, "rule       "+rule) ||
+		!strings.Contains(out, reason) {
 		t.Error(out)
 	}
 	// salt-run phoenix.explain asks the bridge, which must know of proofs what the

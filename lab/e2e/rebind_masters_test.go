@@ -24,7 +24,8 @@ func TestRebindOnTwoMasters(t *testing.T) {
 			first.Ready()
 			second := l.StartMaster(lab.MasterOptions{Version: version, KeyFrom: first})
 			second.Ready()
-			one, two := l.StartBridge(lab.BridgeOptions{Master: first}), l.StartBridge(lab.BridgeOptions{Master: second})
+			one, two := l.StartBridge(lab.BridgeOptions{Master: first}),
+				l.StartBridge(lab.BridgeOptions{Master: second})
 			one.Ready()
 			two.Ready()
 			// ran waits for the first highstate of a machine with another key, by any master.
@@ -38,7 +39,8 @@ func TestRebindOnTwoMasters(t *testing.T) {
 				}
 				return row
 			}
-			options := lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first, second}, Extra: map[string]any{"rejected_retry": true}}
+			options := lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{first, second},
+				Extra: map[string]any{"rejected_retry": true}}
 			one.Phoenix("minions", "add", "web-1")
 			old := l.StartMinion(options)
 			before := ran(old, "")
@@ -68,7 +70,8 @@ func TestRebindOnTwoMasters(t *testing.T) {
 				return len(first.Denied())+len(second.Denied())+len(first.Pending())+len(second.Pending()) == 0,
 					strings.Join(append(first.Denied(), second.Denied()...), " ")
 			})
-			if out := two.Phoenix("minions", "explain", "web-1", "-n", "100"); strings.Count(out, "replaced key deleted") != 1 ||
+			if out := two.Phoenix("minions", "explain", "web-1", "-n", "100"); strings.Count(out,
+				"replaced key deleted") != 1 ||
 				!strings.Contains(out, "master="+second.ID+" rule=rebound key="+before.KeySHA256) {
 				t.Errorf("the trail does not say who replaced it: %s", out)
 			}
@@ -81,7 +84,8 @@ func TestRebindOnTwoMasters(t *testing.T) {
 			}
 			out := two.Phoenix("keys", "accept", "--rebind", "--yes", "--wait", within.String(), "web-1")
 			latest := ran(again, row.KeySHA256)
-			if !strings.Contains(out, row.KeySHA256) || !strings.Contains(out, latest.KeySHA256) || latest.ReplacedSHA256 != row.KeySHA256 {
+			if !strings.Contains(out, row.KeySHA256) || !strings.Contains(out, latest.KeySHA256) ||
+				latest.ReplacedSHA256 != row.KeySHA256 {
 				t.Errorf("%.12s in the place of %.12s: %s", latest.KeySHA256, latest.ReplacedSHA256, out)
 			}
 			again.Answers(second)

@@ -24,15 +24,18 @@ func TestRebuiltMachine(t *testing.T) {
 			bridge.Start()
 			bridge.Ready()
 			f := fixture{l, master, bridge}
-			options := lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}, Extra: map[string]any{"rejected_retry": true}}
+			options := lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master},
+				Extra: map[string]any{"rejected_retry": true}}
 			bridge.Phoenix("minions", "add", "web-1")
 			old := l.StartMinion(options)
 			before := f.ran(t, old, 1)
 			served := bridge.Phoenix("minions", "list", "--on", master.ID)
-			if where := bridge.Phoenix("minions", "where", "web-1"); !strings.Contains(where, master.ID) || !strings.Contains(served, "web-1") {
+			if where := bridge.Phoenix("minions", "where", "web-1"); !strings.Contains(where, master.ID) ||
+				!strings.Contains(served, "web-1") {
 				t.Errorf("which master serves it: %s%s", where, served)
 			}
-			if _, stderr, code := bridge.Try("keys", "accept", "--rebind", "--yes", "--wait", "1s", "web-1"); code == 0 || !strings.Contains(stderr, "no other key was seen") {
+			if _, stderr, code := bridge.Try("keys", "accept", "--rebind", "--yes", "--wait", "1s",
+				"web-1"); code == 0 || !strings.Contains(stderr, "no other key was seen") {
 				t.Fatalf("with nothing but the bound key: exit %d, %s", code, stderr)
 			}
 			for _, way := range []string{"denied", "unlinked"} {
@@ -51,11 +54,13 @@ func TestRebuiltMachine(t *testing.T) {
 						return strings.Contains(out, "pending key unlinked"), out
 					})
 				}
-				if _, stderr, code := bridge.Try("keys", "accept", "--rebind", "web-1"); code != 2 || !strings.Contains(stderr, "--yes is needed") {
+				if _, stderr, code := bridge.Try("keys", "accept", "--rebind", "web-1"); code != 2 ||
+					!strings.Contains(stderr, "--yes is needed") {
 					t.Fatalf("nobody was asked: exit %d, %s", code, stderr)
 				}
 				out := bridge.Phoenix("keys", "accept", "--rebind", "--yes", "--wait", within.String(), "web-1")
-				if !strings.Contains(out, before.KeySHA256) || !strings.Contains(out, way+" since ") || !strings.Contains(out, "answers") {
+				if !strings.Contains(out, before.KeySHA256) || !strings.Contains(out, way+" since ") ||
+					!strings.Contains(out, "answers") {
 					t.Errorf("%s: it does not show both keys: %s", way, out)
 				}
 				row := f.ran(t, rebuilt, 1)
@@ -78,12 +83,14 @@ func TestRebindLimit(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
-	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Config: map[string]any{"rebind": map[string]any{"limit": 1}}})
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master,
+		Config: map[string]any{"rebind": map[string]any{"limit": 1}}})
 	master.Ready()
 	bridge.Start()
 	bridge.Ready()
 	f := fixture{l, master, bridge}
-	options := lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}, Extra: map[string]any{"rejected_retry": true}}
+	options := lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master},
+		Extra: map[string]any{"rejected_retry": true}}
 	bridge.Phoenix("minions", "add", "web-1")
 	minion := l.StartMinion(options)
 	before := f.ran(t, minion, 1)
@@ -104,7 +111,8 @@ func TestRebindLimit(t *testing.T) {
 	if row := bridge.Minions()["web-1"]; row.KeySHA256 != after.KeySHA256 {
 		t.Errorf("bound past the limit: %s", row.KeySHA256)
 	}
-	if out := bridge.Phoenix("minions", "explain", "web-1", "-n", "100"); strings.Count(out, "another key is denied key=") != 2 ||
+	if out := bridge.Phoenix("minions", "explain", "web-1", "-n", "100"); strings.Count(out,
+		"another key is denied key=") != 2 ||
 		!strings.Contains(out, "key="+after.KeySHA256+" bound="+before.KeySHA256) {
 		t.Errorf("the trail does not tell of both keys: %s", out)
 	}
@@ -139,7 +147,8 @@ func TestRebuiltMachineHasExited(t *testing.T) {
 	rebuilt.Kill() // Salt's minion exits by itself 10 to 20 s after it was denied
 	out, stderr, code := bridge.Try("keys", "accept", "--rebind", "--yes", "--wait", "15s", "web-1")
 	row := bridge.Minions()["web-1"]
-	if code != 9 || strings.Contains(out, "answers") || !strings.Contains(stderr, "has not answered within 15s") || !strings.Contains(stderr, "rejected_retry") ||
+	if code != 9 || strings.Contains(out, "answers") || !strings.Contains(stderr, "has not answered within 15s") ||
+		!strings.Contains(stderr, "rejected_retry") ||
 		row.ClaimState != fleet.Unclaimed {
 		t.Errorf("exit %d, %s%s, row %+v", code, out, stderr, row)
 	}
@@ -160,7 +169,8 @@ func TestRebuiltMachineHasExited(t *testing.T) {
 	})
 	next.Kill()
 	next.Start()
-	if said := <-waits; !strings.HasPrefix(said, "0\n") || !strings.Contains(said, "waiting for the next auth request of web-1") ||
+	if said := <-waits; !strings.HasPrefix(said, "0\n") ||
+		!strings.Contains(said, "waiting for the next auth request of web-1") ||
 		!strings.Contains(said, "web-1  answers: its first highstate is run again") {
 		t.Error(said)
 	}

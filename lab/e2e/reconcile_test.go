@@ -72,11 +72,14 @@ func TestG9_Reconciling(t *testing.T) {
 			return strings.Contains(r.Error, "the instance's role lacks the permission")
 		},
 			"fleet and AutoScaling are not compared"},
-		{"AutoScaling has no groups", noGroups, "", func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == 0 },
+		{"AutoScaling has no groups", noGroups, "",
+			func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == 0 },
 			"AutoScaling does not know groups"},
-		{"AutoScaling and EC2 know nothing", nothing, "", func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == mass+1 },
+		{"AutoScaling and EC2 know nothing", nothing, "",
+			func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == mass+1 },
 			"AutoScaling does not know groups"},
-		{"another region", nil, "AWS_REGION=eu-central-1", func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == mass+1 },
+		{"another region", nil, "AWS_REGION=eu-central-1",
+			func(r autoscaling.Report) bool { return slices.Equal(r.Missing, both) && len(r.Unknown) == mass+1 },
 			"AutoScaling does not know groups"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -134,7 +137,8 @@ func (r *reconciled) held(t *testing.T, b *lab.Bridge) {
 		return len(q.Reconcile.Held) == mass, fmt.Sprintf("%+v", q.Reconcile)
 	})
 	r.untouched(t, b)
-	if out := b.Phoenix("status"); !strings.Contains(out, "terminations HELD, too many at once (phoenix minions retire --held): 12") {
+	if out := b.Phoenix("status"); !strings.Contains(out,
+		"terminations HELD, too many at once (phoenix minions retire --held): 12") {
 		t.Error(out)
 	}
 	if len(b.Grep("terminations are held: too many at once")) != 1 {

@@ -38,7 +38,8 @@ func (f *relayed) where() {
 		b.JSON(&places, "minions", "where")
 		for j, m := range f.minions {
 			want := f.masters[j%len(f.masters)].ID
-			if !slices.ContainsFunc(places, func(p struct{ ID, Master string }) bool { return p.ID == m.ID && p.Master == want }) {
+			if !slices.ContainsFunc(places,
+				func(p struct{ ID, Master string }) bool { return p.ID == m.ID && p.Master == want }) {
 				f.t.Errorf("%s says that minions are on %v: %s is on %s", b.Name, places, m.ID, want)
 			}
 		}
@@ -82,7 +83,8 @@ func (f *relayed) matchedOn(i int) {
 		answers, _ := f.salt(i, append(test.target, "test.ping")...)
 		f.answered(answers, true, test.want...)
 		if job := f.lastJob(i, "test.ping"); job.Expected != len(test.want) || job.Returned != len(test.want) {
-			f.t.Errorf("%v on %s: %d were expected, and %d returned", test.target, f.masters[i].ID, job.Expected, job.Returned)
+			f.t.Errorf("%v on %s: %d were expected, and %d returned", test.target, f.masters[i].ID,
+				job.Expected, job.Returned)
 		}
 	}
 }
@@ -167,10 +169,11 @@ func (f *relayed) async(i int, args ...string) (jid string) {
 // inCache waits until a master's job cache has the returns of so many minions.
 func (f *relayed) inCache(i int, jid string, minions int) {
 	f.t.Helper()
-	f.lab.Eventually(within, fmt.Sprintf("the job cache of %s has %d returns", f.masters[i].ID, minions), func() (bool, string) {
-		out, err := f.masters[i].TryRun("salt-run", "--out=json", "jobs.lookup_jid", jid)
-		return strings.Count(out, "web-") == minions, fmt.Sprint(out, err)
-	})
+	f.lab.Eventually(within, fmt.Sprintf("the job cache of %s has %d returns", f.masters[i].ID, minions),
+		func() (bool, string) {
+			out, err := f.masters[i].TryRun("salt-run", "--out=json", "jobs.lookup_jid", jid)
+			return strings.Count(out, "web-") == minions, fmt.Sprint(out, err)
+		})
 }
 
 func (f *relayed) jobCache() {
@@ -181,7 +184,8 @@ func (f *relayed) jobCache() {
 	}
 	var job relay.Job
 	f.bridges[0].JSON(&job, "jobs", "show", jid)
-	if job.Returned != len(f.minions) || len(job.Missing) != 0 || job.Function != "test.sleep" || len(job.Peers) != len(f.masters)-1 {
+	if job.Returned != len(f.minions) || len(job.Missing) != 0 || job.Function != "test.sleep" ||
+		len(job.Peers) != len(f.masters)-1 {
 		f.t.Errorf("%+v", job)
 	}
 }
@@ -248,7 +252,8 @@ func (f *relayed) manage() {
 	}
 	out := f.masters[1].Run("salt-run", "--out=json", "manage.status")
 	var status struct{ Up, Down []string }
-	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status.Up) != len(f.minions) || len(status.Down) != 0 {
+	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status.Up) != len(f.minions) ||
+		len(status.Down) != 0 {
 		f.t.Errorf("manage.status: %s, %v", out, err)
 	}
 }

@@ -28,7 +28,8 @@ func (f *relayed) forgeries() {
 	}
 	f.audited(1, "may have forged it", jid)
 	for _, b := range f.bridges {
-		lines := slices.DeleteFunc(b.Grep(jid), func(line string) bool { return strings.Contains(line, "may have forged it") })
+		lines := slices.DeleteFunc(b.Grep(jid),
+			func(line string) bool { return strings.Contains(line, "may have forged it") })
 		if len(lines) > 0 {
 			f.t.Errorf("%s: %q", b.Name, lines)
 		}
@@ -41,13 +42,16 @@ func (f *relayed) forgeries() {
 // shown: what people and programs are shown of the relay.
 func (f *relayed) shown() {
 	b := f.bridges[0]
-	if list := b.Phoenix("masters", "list"); strings.Count(list, " connected ") != len(f.masters)-1 || !strings.Contains(list, "this master") {
+	if list := b.Phoenix("masters", "list"); strings.Count(list, " connected ") != len(f.masters)-1 ||
+		!strings.Contains(list, "this master") {
 		f.t.Errorf("masters list: %s", list)
 	}
-	if out, _, _ := b.Try("doctor", "--json"); !strings.Contains(out, fmt.Sprintf("it reaches %d other masters", len(f.masters)-1)) {
+	if out, _, _ := b.Try("doctor", "--json"); !strings.Contains(out,
+		fmt.Sprintf("it reaches %d other masters", len(f.masters)-1)) {
 		f.t.Errorf("doctor: %s", out)
 	}
-	if text := b.Phoenix("status"); strings.Count(text, ": connected; ") != len(f.masters)-1 || strings.Contains(text, "not shared") {
+	if text := b.Phoenix("status"); strings.Count(text, ": connected; ") != len(f.masters)-1 ||
+		strings.Contains(text, "not shared") {
 		f.t.Errorf("status: %s", text)
 	}
 }
@@ -102,7 +106,8 @@ func (f *relayed) minionMoves() {
 	f.bridges[0].Signal(syscall.SIGSTOP)
 	jid := f.async(1, m.ID, "state.apply")
 	f.lab.Eventually(within, "it has run the job", func() (bool, string) {
-		return slices.ContainsFunc(m.RunLog(), func(r lab.Run) bool { return r.JID == jid && r.Ended }), fmt.Sprint(m.RunLog())
+		return slices.ContainsFunc(m.RunLog(), func(r lab.Run) bool { return r.JID == jid && r.Ended }),
+			fmt.Sprint(m.RunLog())
 	})
 	f.move(m, 0)
 	m.Answers(f.masters[0])
@@ -186,12 +191,14 @@ func (f *relayed) peerHangs() {
 				missing = append(missing, m.Minion)
 			}
 		}
-		return slices.Equal(missing, hung) && len(job.Missing) == len(hung) && len(f.bridges[0].Grep("did not reach a master")) > 0,
+		return slices.Equal(missing, hung) && len(job.Missing) == len(hung) &&
+				len(f.bridges[0].Grep("did not reach a master")) > 0,
 			fmt.Sprintf("%+v", job)
 	})
 	f.lab.Eventually(within, "the hung peer is given up", func() (bool, string) {
 		r := f.relay(f.bridges[0])
-		return slices.ContainsFunc(r.Relay.Peers, func(p relay.Peer) bool { return p.Master == f.masters[1].ID && !p.Connected }), fmt.Sprintf("%+v", r.Relay)
+		return slices.ContainsFunc(r.Relay.Peers,
+			func(p relay.Peer) bool { return p.Master == f.masters[1].ID && !p.Connected }), fmt.Sprintf("%+v", r.Relay)
 	})
 	// A job after that names them at once, on the bus and in status.
 	events, later := f.watchEvents(0), ""
@@ -202,7 +209,8 @@ func (f *relayed) peerHangs() {
 	})
 	f.lab.Eventually(within, "status names them", func() (bool, string) {
 		text := f.bridges[0].Phoenix("status")
-		return strings.Contains(text, "job "+later[:10]) && strings.Contains(text, "did not reach "+f.masters[1].ID) && strings.Contains(text, hung[0]), text
+		return strings.Contains(text, "job "+later[:10]) && strings.Contains(text, "did not reach "+f.masters[1].ID) &&
+			strings.Contains(text, hung[0]), text
 	})
 	f.bridges[1].Signal(syscall.SIGCONT)
 	f.together()

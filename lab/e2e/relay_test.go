@@ -66,15 +66,17 @@ func newRelayed(t *testing.T, version string, masters, minions int) *relayed {
 		b.Start()
 	}
 	for i, id := range ids {
-		f.minions = append(f.minions, l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{f.masters[i%masters]},
-			Extra: map[string]any{"grains": map[string]any{"role": role(i)}}}))
+		f.minions = append(f.minions, l.StartMinion(lab.MinionOptions{ID: id,
+			Masters: []*lab.Master{f.masters[i%masters]},
+			Extra:   map[string]any{"grains": map[string]any{"role": role(i)}}}))
 	}
 	for _, b := range f.bridges {
 		b.Ready()
 	}
 	for i, m := range f.minions {
 		master := f.masters[i%masters]
-		l.Eventually(within, m.ID+" is accepted", func() (bool, string) { return master.HasAccepted(m.ID), master.Tail() })
+		l.Eventually(within, m.ID+" is accepted",
+			func() (bool, string) { return master.HasAccepted(m.ID), master.Tail() })
 	}
 	f.warm()
 	for i, m := range f.minions {
@@ -94,9 +96,11 @@ func (f *relayed) writePillar() {
 	for i := range 20 {
 		top += fmt.Sprintf("  web-%d: [%s]\n", i+1, part(i))
 	}
-	for name, text := range map[string]string{"top.sls": top, "blue.sls": "part: blue\n", "green.sls": "part: green\n"} {
+	for name, text := range map[string]string{"top.sls": top, "blue.sls": "part: blue\n",
+		"green.sls": "part: green\n"} {
 		path := filepath.Join(f.lab.Dir(), "pillar", name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+			os.WriteFile(path, []byte(text), 0o644)); err != nil {
 			f.t.Fatal(err)
 		}
 	}
@@ -108,13 +112,14 @@ const apiPort = 8000
 func (f *relayed) masterOptions() lab.MasterOptions {
 	addr := f.lab.Addr()
 	return lab.MasterOptions{Version: f.version, Addr: addr, Extra: map[string]any{
-		"peer":                  map[string]any{".*": []string{"test.*"}},
-		"worker_threads":        3,
-		"timeout":               30, // of the salt command: the machine may be busy
-		"gather_job_timeout":    30,
-		"pillar_roots":          map[string]any{"base": []string{filepath.Join(f.lab.Dir(), "pillar")}},
-		"publisher_acl":         map[string]any{"nobody": []string{"test.ping"}},
-		"external_auth":         map[string]any{"auto": map[string]any{"alice": []any{"test.ping"}, "api": []any{".*", "@runner"}}},
+		"peer":               map[string]any{".*": []string{"test.*"}},
+		"worker_threads":     3,
+		"timeout":            30, // of the salt command: the machine may be busy
+		"gather_job_timeout": 30,
+		"pillar_roots":       map[string]any{"base": []string{filepath.Join(f.lab.Dir(), "pillar")}},
+		"publisher_acl":      map[string]any{"nobody": []string{"test.ping"}},
+		"external_auth": map[string]any{"auto": map[string]any{"alice": []any{"test.ping"},
+			"api": []any{".*", "@runner"}}},
 		"rest_cherrypy":         map[string]any{"host": addr, "port": apiPort, "disable_ssl": true},
 		"netapi_enable_clients": []string{"local", "local_async", "runner"},
 	}}
@@ -135,15 +140,16 @@ func (f *relayed) auditFile(m *lab.Master) string {
 // audited waits for a line of a master's audit trail that has all of these texts.
 func (f *relayed) audited(i int, texts ...string) {
 	f.t.Helper()
-	f.lab.Eventually(within, fmt.Sprintf("the audit trail of %s has %q", f.masters[i].ID, texts), func() (bool, string) {
-		trail, err := os.ReadFile(f.auditFile(f.masters[i]))
-		for line := range strings.Lines(string(trail)) {
-			if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
-				return true, ""
+	f.lab.Eventually(within, fmt.Sprintf("the audit trail of %s has %q", f.masters[i].ID, texts),
+		func() (bool, string) {
+			trail, err := os.ReadFile(f.auditFile(f.masters[i]))
+			for line := range strings.Lines(string(trail)) {
+				if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+					return true, ""
+				}
 			}
-		}
-		return false, fmt.Sprint(string(trail[max(0, len(trail)-2000):]), err)
-	})
+			return false, fmt.Sprint(string(trail[max(0, len(trail)-2000):]), err)
+		})
 }
 
 // minionsWith returns the ids of the minions that a condition holds for.
@@ -173,7 +179,8 @@ func (f *relayed) together() {
 	for i, b := range f.bridges {
 		f.lab.Eventually(within, b.Name+" reaches its peers and knows all minions", func() (bool, string) {
 			r := f.relay(b)
-			if len(f.masters[i].Accepted()) != len(f.minions) || r == nil || !r.Relay.Hears || len(r.Relay.Peers) != len(f.masters)-1 {
+			if len(f.masters[i].Accepted()) != len(f.minions) || r == nil || !r.Relay.Hears ||
+				len(r.Relay.Peers) != len(f.masters)-1 {
 				return false, fmt.Sprintf("%v %+v", f.masters[i].Accepted(), r)
 			}
 			for _, p := range r.Relay.Peers {

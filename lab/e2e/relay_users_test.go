@@ -17,7 +17,8 @@ import (
 
 // command prepares one of Salt's commands on master i. What it prints goes to out.
 func (f *relayed) command(i int, name string, args ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
-	return f.python(i, append([]string{filepath.Join(filepath.Dir(f.masters[i].Salt.Python()), name), "-c", filepath.Dir(f.masters[i].ConfigPath())}, args...)...)
+	return f.python(i, append([]string{filepath.Join(filepath.Dir(f.masters[i].Salt.Python()), name), "-c",
+		filepath.Dir(f.masters[i].ConfigPath())}, args...)...)
 }
 
 func (f *relayed) python(i int, args ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
@@ -50,7 +51,8 @@ func (f *relayed) externalAuth() {
 func (f *relayed) denied(i int, args []string) {
 	f.t.Helper()
 	out, err := f.masters[i].TryRun("salt", args...)
-	if text := fmt.Sprint(out, err); !strings.Contains(text, "uthentication") && !strings.Contains(text, "uthorization") {
+	if text := fmt.Sprint(out, err); !strings.Contains(text, "uthentication") && !strings.Contains(text,
+		"uthorization") {
 		f.t.Errorf("salt %v: %s", args, text)
 	}
 	answers, _ := f.salt(i, "*", "test.ping") // a job after it
@@ -72,7 +74,8 @@ salt_main()
 // publisherACL: so does publisher_acl, which names users of the host.
 func (f *relayed) publisherACL() {
 	as := func(args ...string) string {
-		cmd, out := f.python(0, append([]string{"-c", asNobody, "-c", filepath.Dir(f.masters[0].ConfigPath()), "--out=json", "--static"}, args...)...)
+		cmd, out := f.python(0, append([]string{"-c", asNobody, "-c", filepath.Dir(f.masters[0].ConfigPath()),
+			"--out=json", "--static"}, args...)...)
 		err := cmd.Run()
 		return fmt.Sprint(out, err)
 	}
@@ -85,7 +88,8 @@ func (f *relayed) publisherACL() {
 	for i := range f.masters[1:] {
 		f.audited(i+1, "job published for another master", `"user":"nobody"`, `"from":"`+f.masters[0].ID+`"`)
 	}
-	if text := as("*", "state.apply"); !strings.Contains(text, "uthentication") && !strings.Contains(text, "uthorization") {
+	if text := as("*", "state.apply"); !strings.Contains(text, "uthentication") && !strings.Contains(text,
+		"uthorization") {
 		f.t.Errorf("nobody may apply states: %s", text)
 	}
 	f.ranTimes(0)
@@ -124,7 +128,8 @@ func (f *relayed) api() {
 		text, err := post(map[string]any{"client": "local", "tgt": "*", "fun": "test.ping"})
 		return err == nil && strings.Count(text, ": true") == len(f.minions), fmt.Sprint(text, err, out)
 	})
-	if text, err := post(map[string]any{"client": "runner", "fun": "manage.up"}); err != nil || strings.Count(text, "web-") != len(f.minions) {
+	if text, err := post(map[string]any{"client": "runner", "fun": "manage.up"}); err != nil ||
+		strings.Count(text, "web-") != len(f.minions) {
 		f.t.Errorf("manage.up by salt-api: %s, %v", text, err)
 	}
 }

@@ -84,7 +84,8 @@ func replaced(t *testing.T, version string) {
 			return master.HasAccepted("web-1"), bridge.Tail()
 		})
 		minion.Answers(master)
-		if text, err := os.ReadFile(filepath.Join(master.PKIDir(), "minions", "web-1")); err != nil || string(text) != before.PublicKey {
+		if text, err := os.ReadFile(filepath.Join(master.PKIDir(), "minions", "web-1")); err != nil ||
+			string(text) != before.PublicKey {
 			t.Fatalf("%s: %v; accepted is\n%s\nand known\n%s", when, err, text, before.PublicKey)
 		}
 		impostor.outside(t)

@@ -31,7 +31,8 @@ func TestRoster(t *testing.T) {
 				if id != "guest1" { // who is not of the fleet is not in its roster
 					bridge.Phoenix("minions", "add", id)
 				}
-				l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{master}, Extra: map[string]any{"grains": grains}})
+				l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{master},
+					Extra: map[string]any{"grains": grains}})
 			}
 			master.Ready()
 			bridge.Ready()
@@ -43,10 +44,14 @@ func TestRoster(t *testing.T) {
 				args []string
 				want map[string]map[string]string
 			}{
-				{[]string{"--host", "where"}, map[string]map[string]string{"web-1": {"host": "10.9.8.1"}, "db-1": {"host": "db-1.example.org"}}},
-				{[]string{"--host", "where", "--grain", "role:web", "--user", "ec2-user"}, map[string]map[string]string{"web-1": {"host": "10.9.8.1", "user": "ec2-user"}}},
-				{[]string{"--host", "where", "--target", "db-*"}, map[string]map[string]string{"db-1": {"host": "db-1.example.org"}}},
-				{[]string{"--host", "where", "--grain", "role:web", "--grain", "role:db"}, map[string]map[string]string{}},
+				{[]string{"--host", "where"}, map[string]map[string]string{"web-1": {"host": "10.9.8.1"},
+					"db-1": {"host": "db-1.example.org"}}},
+				{[]string{"--host", "where", "--grain", "role:web", "--user", "ec2-user"},
+					map[string]map[string]string{"web-1": {"host": "10.9.8.1", "user": "ec2-user"}}},
+				{[]string{"--host", "where", "--target", "db-*"},
+					map[string]map[string]string{"db-1": {"host": "db-1.example.org"}}},
+				{[]string{"--host", "where", "--grain", "role:web", "--grain", "role:db"},
+					map[string]map[string]string{}},
 			} {
 				text, _, code := bridge.Try(append([]string{"roster"}, test.args...)...)
 				if read := readRoster(t, master, text); code != 0 || !maps.EqualFunc(read, test.want, maps.Equal) {

@@ -31,7 +31,8 @@ const rotateWithin = 20 * time.Minute
 
 // TestRotateIdentity: the shared key of two masters is replaced. "phoenix identity
 // rotate" runs on both at the same time. In "make health" it is killed (-9) at each step
-// on each master, and run again, which takes some 6 minutes. Two minions have an agent, one has none. None is lost: each answers a
+// on each master, and run again, which takes some 6 minutes. Two minions have an agent, one has none. None is lost:
+// each answers a
 // master in the end, and trusts the new key alone.
 func TestRotateIdentity(t *testing.T) {
 	t.Parallel()
@@ -70,14 +71,16 @@ type rotation struct {
 }
 
 func newRotation(t *testing.T, version string) *rotation {
-	r := &rotation{t: t, lab: lab.New(t), minions: map[string]*lab.Minion{}, killed: make([]int, 2), seen: []map[string]bool{{}, {}}}
+	r := &rotation{t: t, lab: lab.New(t), minions: map[string]*lab.Minion{}, killed: make([]int, 2),
+		seen: []map[string]bool{{}, {}}}
 	var err error
 	if r.binary, err = lab.Binary(); err != nil {
 		t.Fatal(err)
 	}
 	cfg := moto.Start(t)
-	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("masters"),
-		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: moto.Region}})
+	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).CreateBucket(t.Context(),
+		&s3.CreateBucketInput{Bucket: aws.String("masters"),
+			CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: moto.Region}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +103,8 @@ func newRotation(t *testing.T, version string) *rotation {
 		r.bridges[0].Phoenix("minions", "add", id)
 		r.minions[id] = r.lab.StartMinion(lab.MinionOptions{ID: id, Masters: r.masters, Failover: true})
 		if strings.HasPrefix(id, "web") {
-			r.lab.StartAgent(lab.AgentOptions{Minion: r.minions[id], Interval: agent.MinInterval, Env: []string{"PHOENIX_AGENT_SETTLE=6h"}})
+			r.lab.StartAgent(lab.AgentOptions{Minion: r.minions[id], Interval: agent.MinInterval,
+				Env: []string{"PHOENIX_AGENT_SETTLE=6h"}})
 		}
 	}
 	r.lab.Eventually(within, "all highstates are on record", func() (bool, string) {
@@ -179,7 +183,8 @@ func (r *rotation) rotate(i int) {
 func (r *rotation) begin() {
 	bridge := r.bridges[0]
 	r.lab.Eventually(within, "a rotation is under way", func() (bool, string) {
-		err := r.once(0, []string{"--config", bridge.ConfigPath(), "identity", "rotate", "--start", "--wait", "0s"}, r.seen[0])
+		err := r.once(0, []string{"--config", bridge.ConfigPath(), "identity", "rotate", "--start", "--wait", "0s"},
+			r.seen[0])
 		text, errs, _ := bridge.Try("identity", "rotate", "--dry-run", "--json")
 		var out struct{ Over bool }
 		return json.Unmarshal([]byte(text), &out) == nil && !out.Over, fmt.Sprint(err, text, errs)
@@ -225,7 +230,8 @@ func (r *rotation) check() {
 	t.Helper()
 	shown := r.shared()
 	if !shown.Same || shown.Shared.KeySHA256 == r.old {
-		t.Errorf("master 1 has %s, shared is %s, before it was %s", shown.Master.KeySHA256, shown.Shared.KeySHA256, r.old)
+		t.Errorf("master 1 has %s, shared is %s, before it was %s", shown.Master.KeySHA256,
+			shown.Shared.KeySHA256, r.old)
 	}
 	r.lab.Eventually(within, "both rows say the new key, ready, not draining", func() (bool, string) {
 		var rows []fleet.Master

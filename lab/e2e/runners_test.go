@@ -109,7 +109,8 @@ func (s *saltSide) start(t *testing.T, extra map[string]any) {
 	config := map[string]any{"include": s.conf}
 	maps.Copy(config, extra)
 	s.master = s.lab.StartMaster(lab.MasterOptions{Version: s.version, Extra: config})
-	s.deaf = s.lab.NewBridge(lab.BridgeOptions{Master: s.master, Config: map[string]any{"socket": s.socket, "bus": "off"}})
+	s.deaf = s.lab.NewBridge(lab.BridgeOptions{Master: s.master,
+		Config: map[string]any{"socket": s.socket, "bus": "off"}})
 	s.hearing = s.lab.NewBridge(lab.BridgeOptions{Master: s.master, Config: map[string]any{"socket": s.socket}})
 	s.master.Ready()
 }
@@ -156,12 +157,14 @@ func (s *saltSide) saltRun(t *testing.T, python string, args ...string) (stdout,
 }
 
 // saltRunState is saltRun for callers that need more of the process than its exit code.
-func (s *saltSide) saltRunState(t *testing.T, python string, args ...string) (stdout, stderr string, state *os.ProcessState) {
+func (s *saltSide) saltRunState(t *testing.T, python string,
+	args ...string) (stdout, stderr string, state *os.ProcessState) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	command := filepath.Join(filepath.Dir(s.master.Salt.Python()), "salt-run")
-	cmd := exec.CommandContext(ctx, python, append([]string{command, "-c", filepath.Dir(s.master.ConfigPath())}, args...)...)
+	cmd := exec.CommandContext(ctx, python,
+		append([]string{command, "-c", filepath.Dir(s.master.ConfigPath())}, args...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -185,7 +188,8 @@ func (s *saltSide) found(t *testing.T, python string) {
 // notFound: without what follows, there would be no such runner.
 func (s *saltSide) notFound(t *testing.T, python string) {
 	t.Helper()
-	if out, stderr, _ := s.saltRun(t, python, "phoenix.masters"); !strings.Contains(out, "'phoenix.masters' is not available.") {
+	if out, stderr, _ := s.saltRun(t, python, "phoenix.masters"); !strings.Contains(out,
+		"'phoenix.masters' is not available.") {
 		t.Fatalf("salt-run phoenix.masters, of no runner:\n%s%s", out, stderr)
 	}
 }
@@ -213,7 +217,8 @@ func (s *saltSide) reactorAlone(t *testing.T) {
 	s.deaf.Start()
 	s.lab.Eventually(within, "the bridge without a bus is ready", func() (bool, string) {
 		st := s.status(s.deaf).Bridge
-		return st.Master.Ready && st.Master.Incarnation == st.Incarnation && st.Incarnation != "", fmt.Sprintf("%+v", st)
+		return st.Master.Ready && st.Master.Incarnation == st.Incarnation && st.Incarnation != "",
+			fmt.Sprintf("%+v", st)
 	})
 	defer s.deaf.Stop()
 	s.lab.StartMinion(lab.MinionOptions{ID: "guest", Masters: []*lab.Master{s.master}})
@@ -236,7 +241,8 @@ func (s *saltSide) reactorAlone(t *testing.T) {
 			t.Logf("%s: keys and fleet were compared meanwhile", id)
 			continue
 		}
-		if want := map[decide.Phase]int{decide.PhaseDone: i + 1, decide.PhaseUnlisted: 1}; !maps.Equal(st.Minions, want) {
+		if want := map[decide.Phase]int{decide.PhaseDone: i + 1,
+			decide.PhaseUnlisted: 1}; !maps.Equal(st.Minions, want) {
 			t.Errorf("minions stand %v, not %v", st.Minions, want)
 		}
 		return
@@ -262,7 +268,8 @@ func (s *saltSide) reactorAndBus(t *testing.T) {
 		return minion.Runs() != 1, fmt.Sprintf("%+v", minion.RunLog())
 	})
 	f.still(t, minion, row, 1)
-	for _, once := range []string{`msg="key accepted" minion=db-1 `, `msg="highstate claimed" minion=db-1 `, `msg="highstate published" minion=db-1 `} {
+	for _, once := range []string{`msg="key accepted" minion=db-1 `, `msg="highstate claimed" minion=db-1 `,
+		`msg="highstate published" minion=db-1 `} {
 		if lines := s.hearing.Grep(once); len(lines) != 1 {
 			t.Errorf("%s: %d times\n%s", once, len(lines), f.story(minion))
 		}
@@ -278,7 +285,8 @@ func (s *saltSide) documentation(t *testing.T) {
 		out, stderr, code := s.saltRun(t, s.master.Salt.Python(), "-d", name)
 		functions, examples := strings.Count("\n"+out, "\n"+name+"."), strings.Count(out, "    salt-run "+name+".")
 		if code != 0 || functions == 0 || examples < functions {
-			t.Errorf("salt-run -d %s: exit %d, %d functions, %d examples\n%s%s", name, code, functions, examples, out, stderr)
+			t.Errorf("salt-run -d %s: exit %d, %d functions, %d examples\n%s%s", name, code, functions,
+				examples, out, stderr)
 		}
 	}
 }
@@ -326,7 +334,8 @@ func (s *saltSide) doctor(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	for _, check := range []string{"salt-master", "reactor", "old-runners", "key-store", "bridge", "store", "fleet-key"} {
+	for _, check := range []string{"salt-master", "reactor", "old-runners", "key-store", "bridge", "store",
+		"fleet-key"} {
 		if !seen[check] {
 			t.Errorf("%s was not looked at: %+v", check, found)
 		}
@@ -335,9 +344,11 @@ func (s *saltSide) doctor(t *testing.T) {
 
 // roster: the fleet as salt-ssh wants it, and nobody else.
 func (s *saltSide) roster(t *testing.T) {
-	out, stderr, code := s.saltRun(t, s.master.Salt.Python(), "--out=json", "phoenix.roster", "host=id", "grain=id:db-*", "user=admin")
+	out, stderr, code := s.saltRun(t, s.master.Salt.Python(), "--out=json", "phoenix.roster", "host=id",
+		"grain=id:db-*", "user=admin")
 	var roster map[string]map[string]string
-	if err := json.Unmarshal([]byte(out), &roster); code != 0 || err != nil || len(roster) != 1 || !maps.Equal(roster["db-1"], map[string]string{"host": "db-1", "user": "admin"}) {
+	if err := json.Unmarshal([]byte(out), &roster); code != 0 || err != nil || len(roster) != 1 ||
+		!maps.Equal(roster["db-1"], map[string]string{"host": "db-1", "user": "admin"}) {
 		t.Errorf("salt-run phoenix.roster: exit %d, %v\n%s%s", code, err, out, stderr)
 	}
 }
@@ -377,7 +388,8 @@ func (s *saltSide) pipWay(t *testing.T) {
 	python := filepath.Join(over, "bin", "python")
 	const where = "import sysconfig; print(sysconfig.get_path('purelib'))"
 	below := s.output(t, salt, "-c", where)
-	if err := os.WriteFile(filepath.Join(s.output(t, python, "-c", where), "salt.pth"), []byte(below+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.output(t, python, "-c", where), "salt.pth"), []byte(below+"\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.notFound(t, python)
@@ -390,7 +402,8 @@ func (s *saltSide) pipWay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.output(t, salt, "-m", "pip", "--python", python, "install", "--disable-pip-version-check", "--no-input", "--no-deps", source)
+	s.output(t, salt, "-m", "pip", "--python", python, "install", "--disable-pip-version-check", "--no-input",
+		"--no-deps", source)
 	s.found(t, python)
 }
 
@@ -417,8 +430,10 @@ func (s *saltSide) errors(t *testing.T) {
 		args []string
 		stop bool
 	}{
-		{says: "retire web-9: not in the fleet (unknown=True to retire it all the same)", args: []string{"phoenix.retire", "web-9"}},
-		{says: "retire web-9: not in the fleet (unknown=True to retire it all the same); done: gone-1", args: []string{"phoenix.retire", "gone-1", "web-9"}},
+		{says: "retire web-9: not in the fleet (unknown=True to retire it all the same)",
+			args: []string{"phoenix.retire", "web-9"}},
+		{says: "retire web-9: not in the fleet (unknown=True to retire it all the same); done: gone-1",
+			args: []string{"phoenix.retire", "gone-1", "web-9"}},
 		{says: "is not a map with an id", args: []string{"key_runner.main", "web-1"}},
 		{says: "decode key: malformed: no id", args: []string{"highstate_runner.manage", "{}"}},
 		{says: "none answers on " + s.socket, args: []string{"phoenix.status"}, stop: true},
@@ -427,7 +442,8 @@ func (s *saltSide) errors(t *testing.T) {
 			s.hearing.Stop()
 		}
 		out, stderr, code := s.saltRun(t, python, fault.args...)
-		if code != 1 || strings.Count(out, "\n") != 1 || !strings.Contains(out, fault.says) || strings.Contains(out+stderr, "Traceback") {
+		if code != 1 || strings.Count(out, "\n") != 1 || !strings.Contains(out, fault.says) ||
+			strings.Contains(out+stderr, "Traceback") {
 			t.Errorf("salt-run %s: exit %d\n%s%s", strings.Join(fault.args, " "), code, out, stderr)
 		}
 	}

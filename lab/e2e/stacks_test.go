@@ -27,19 +27,22 @@ func TestStacksAreUsed(t *testing.T) {
 	const masters, minions = stacks.Base + "-masters", stacks.Base + "-minions"
 	l := lab.New(t)
 	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3007})
-	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:", Env: []string{"AWS_ENDPOINT_URL=" + *cfg.BaseEndpoint}, Config: map[string]any{
-		"instance_id": "i-0123456789abcdef0",
-		"dynamodb": map[string]any{"minions_table": base.Outputs["MinionsTable"], "masters_table": base.Outputs["MastersTable"],
-			"proofs_table": base.Outputs["ProofsTable"]},
-		"sqs":         map[string]any{"queues": []string{base.Outputs["Queue"]}},
-		"autoscaling": map[string]any{"groups": []string{"masters:" + masters, minions}},
-	}})
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master, Store: "dynamodb:",
+		Env: []string{"AWS_ENDPOINT_URL=" + *cfg.BaseEndpoint}, Config: map[string]any{
+			"instance_id": "i-0123456789abcdef0",
+			"dynamodb": map[string]any{"minions_table": base.Outputs["MinionsTable"],
+				"masters_table": base.Outputs["MastersTable"],
+				"proofs_table":  base.Outputs["ProofsTable"]},
+			"sqs":         map[string]any{"queues": []string{base.Outputs["Queue"]}},
+			"autoscaling": map[string]any{"groups": []string{"masters:" + masters, minions}},
+		}})
 	master.Ready()
 	bridge.Start()
 	bridge.Ready()
 
 	stacks.CreateFleet(t, cfg, map[string]string{"MinionsAtLeast": "1"})
-	groups, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{minions}})
+	groups, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(t.Context(),
+		&autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{minions}})
 	if err != nil || len(groups.AutoScalingGroups) != 1 || len(groups.AutoScalingGroups[0].Instances) != 1 {
 		t.Fatalf("instances of %s: %+v, %v", minions, groups, err)
 	}
@@ -56,12 +59,14 @@ func TestStacksAreUsed(t *testing.T) {
 	body, err := json.Marshal(map[string]any{"version": "0", "id": "12345678-1234-1234-1234-123456789012",
 		"detail-type": "EC2 Instance Launch Successful", "source": "aws.autoscaling", "account": "123456789012",
 		"time": fleet.FormatTime(time.Now()), "region": cfg.Region, "resources": []string{},
-		"detail": map[string]any{"AutoScalingGroupName": minions, "EC2InstanceId": id, "Origin": "EC2", "Destination": "AutoScalingGroup"}})
+		"detail": map[string]any{"AutoScalingGroupName": minions, "EC2InstanceId": id, "Origin": "EC2",
+			"Destination": "AutoScalingGroup"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	told := time.Now()
-	if _, err := queue.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: url.QueueUrl, MessageBody: aws.String(string(body))}); err != nil {
+	if _, err := queue.SendMessage(t.Context(),
+		&sqs.SendMessageInput{QueueUrl: url.QueueUrl, MessageBody: aws.String(string(body))}); err != nil {
 		t.Fatal(err)
 	}
 	var row fleet.Minion

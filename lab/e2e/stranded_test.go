@@ -30,7 +30,8 @@ func TestStrandedMinion(t *testing.T) {
 	master.Kill()
 	master.Start()
 	master.Ready()
-	l.Eventually(within, "the agent restarts the minion", func() (bool, string) { return a.Restarts() > before, a.Log() })
+	l.Eventually(within, "the agent restarts the minion",
+		func() (bool, string) { return a.Restarts() > before, a.Log() })
 	m.Answers(master)
 	if n := m.Runs(); n != 1 {
 		t.Errorf("its highstate ran %d times", n)

@@ -21,7 +21,8 @@ func TestStrModeWithUnreachableMaster(t *testing.T) {
 	versions, all := salts()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
-			child, err := lab.Isolate("-test.run=^TestStrModeWithUnreachableMaster$/^"+regexp.QuoteMeta(version)+"$", "-test.v", "-test.timeout=20m")
+			child, err := lab.Isolate("-test.run=^TestStrModeWithUnreachableMaster$/^"+regexp.QuoteMeta(version)+"$",
+				"-test.v", "-test.timeout=20m")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +68,8 @@ func newStrMode(t *testing.T, version string) *strMode {
 	s.host = s.lab.NewHost()
 	s.dead = s.lab.StartMaster(lab.MasterOptions{Version: version, Host: s.host})
 	s.dead.Ready()
-	s.living = s.lab.StartMaster(lab.MasterOptions{Version: version, Host: s.lab.NewHost(), KeyFrom: s.dead, Extra: map[string]any{"auto_accept": true}})
+	s.living = s.lab.StartMaster(lab.MasterOptions{Version: version, Host: s.lab.NewHost(), KeyFrom: s.dead,
+		Extra: map[string]any{"auto_accept": true}})
 	s.living.Ready()
 	return s
 }
@@ -85,12 +87,14 @@ func (s *strMode) call(how string, over map[string]any) time.Duration {
 	dir := s.t.TempDir()
 	s.calls++
 	port := func(m *lab.Master) string { return fmt.Sprintf("%s:%d", m.Addr, s.lab.RetPort) }
-	text := fmt.Sprintf("id: caller-%d\nroot_dir: %s\nmaster: [%q, %q]\npublish_port: %d\n", s.calls, dir, port(s.dead), port(s.living), s.lab.PublishPort)
+	text := fmt.Sprintf("id: caller-%d\nroot_dir: %s\nmaster: [%q, %q]\npublish_port: %d\n", s.calls, dir, port(s.dead),
+		port(s.living), s.lab.PublishPort)
 	for name, value := range s.extra(over) {
 		text += fmt.Sprintf("%s: %v\n", name, value)
 	}
 	folder := filepath.Join(dir, "etc", "salt")
-	if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, "minion"), []byte(text), 0o644)); err != nil {
+	if err := errors.Join(os.MkdirAll(folder, 0o755),
+		os.WriteFile(filepath.Join(folder, "minion"), []byte(text), 0o644)); err != nil {
 		s.t.Fatal(err)
 	}
 	begun := time.Now()
@@ -109,7 +113,8 @@ func (s *strMode) minion(how, id string, over map[string]any) {
 	served.From(s.living)
 	begun := time.Now()
 	m := s.lab.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{s.dead, s.living}, Extra: s.extra(over)})
-	s.lab.Eventually(within, id+" is served by the living master", func() (bool, string) { return !served.Last(id).At.IsZero(), m.Tail() })
+	s.lab.Eventually(within, id+" is served by the living master",
+		func() (bool, string) { return !served.Last(id).At.IsZero(), m.Tail() })
 	start := served.Last(id).At.Sub(begun)
 	served.Gaps()
 	watched := time.NewTimer(30 * time.Second)

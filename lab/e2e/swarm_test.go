@@ -16,8 +16,9 @@ import (
 // auth request every second, and share a few key pairs.
 func released(t *testing.T, l *lab.Lab, master *lab.Master, highstate time.Duration, ids ...string) *swarm.Swarm {
 	t.Helper()
-	s, err := swarm.New(swarm.Config{IDs: ids, Masters: []string{net.JoinHostPort(master.Addr, strconv.Itoa(l.RetPort))},
-		Keys: 4, Retry: time.Second, Highstate: highstate})
+	s, err := swarm.New(swarm.Config{IDs: ids,
+		Masters: []string{net.JoinHostPort(master.Addr, strconv.Itoa(l.RetPort))},
+		Keys:    4, Retry: time.Second, Highstate: highstate})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,8 @@ func TestTransportTCP(t *testing.T) {
 					t.Fatal(err)
 				}
 				l.Eventually(within, "the agent says that the master "+want, func() (bool, string) {
-					out, err := exec.Command(binary, "--config", agent.ConfigPath(), "agent", "--dry-run").CombinedOutput()
+					out, err := exec.Command(binary, "--config", agent.ConfigPath(), "agent",
+						"--dry-run").CombinedOutput()
 					return err == nil && strings.Contains(string(out), master.Addr+", "+want), string(out)
 				})
 			}
@@ -58,7 +59,8 @@ func TestTransportTCP(t *testing.T) {
 			l.Eventually(within, "its key is deleted", func() (bool, string) {
 				return !master.HasAccepted("web-1"), bridge.Tail()
 			})
-			_, stderr, code := bridge.Try("--relay-listen", ":4507", "--socket", filepath.Join(t.TempDir(), "s"), "bridge")
+			_, stderr, code := bridge.Try("--relay-listen", ":4507", "--socket",
+				filepath.Join(t.TempDir(), "s"), "bridge")
 			if code != 2 || !strings.Contains(stderr, "relay.listen") || !strings.Contains(stderr, "tcp") {
 				t.Errorf("with the relay: exit %d, %s", code, stderr)
 			}

@@ -42,11 +42,13 @@ func firstAuthRequest(t *testing.T, version string) {
 	bridge.Phoenix("adopt", "--json")
 	var minions []*lab.Minion
 	for _, id := range ids {
-		minions = append(minions, l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{first}, Failover: true}))
+		minions = append(minions, l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{first},
+			Failover: true}))
 	}
 	l.Eventually(within, "their first highstates are on record", func() (bool, string) {
 		rows := bridge.Minions()
-		return rows[ids[0]].HighstateRan && rows[ids[1]].HighstateRan, fmt.Sprintf("%+v %+v", rows[ids[0]], rows[ids[1]])
+		return rows[ids[0]].HighstateRan && rows[ids[1]].HighstateRan,
+			fmt.Sprintf("%+v %+v", rows[ids[0]], rows[ids[1]])
 	})
 
 	second := l.StartMaster(lab.MasterOptions{Version: version, KeyFrom: first})
@@ -59,7 +61,8 @@ func firstAuthRequest(t *testing.T, version string) {
 	begun := time.Now()
 	warm.Start()
 	warm.Ready()
-	t.Logf("Salt %s: ready with %d known keys %.1f s after the start of its bridge", version, known+len(ids), time.Since(begun).Seconds())
+	t.Logf("Salt %s: ready with %d known keys %.1f s after the start of its bridge", version, known+len(ids),
+		time.Since(begun).Seconds())
 	if n := len(second.Accepted()); n != known+len(ids) {
 		t.Errorf("%d keys are accepted, not %d", n, known+len(ids))
 	}

@@ -62,7 +62,8 @@ func impersonate(t *testing.T, master *lab.Master, id string) *impostor {
 		t.Fatalf("no connection to the bus of %s within %v: %v", master.Name, within, events.State().LastErr)
 	}
 	wg.Go(func() { every(ctx, lookEvery, i.look) })
-	wg.Go(func() { every(ctx, authEvery, func() { _ = master.TryRequestAuth(id, i.key) }) }) // the master may be restarting
+	// the master may be restarting
+	wg.Go(func() { every(ctx, authEvery, func() { _ = master.TryRequestAuth(id, i.key) }) })
 	return i
 }
 

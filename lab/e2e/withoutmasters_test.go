@@ -11,7 +11,8 @@ import (
 
 // TestMinionWithoutMasters pins what a failover minion does that no master serves. If all
 // its masters are away it waits for them, or its process ends, with exit code 0 (3006.30:
-// sometimes, after some 17 s), or it hangs (3008.5, sometimes). If its master is away and it refuses the key of the other,
+// sometimes, after some 17 s), or it hangs (3008.5, sometimes). If its master is away and it refuses the key of the
+// other,
 // one of 3006.30 ends as well; 3007.17 and 3008.5 try on. Only the service manager brings
 // it back: so the package's drop-in has it started again, and masters that change their key
 // leave a minion the key of the one that Salt moves it to.
@@ -29,7 +30,8 @@ func TestMinionWithoutMasters(t *testing.T) {
 			other.Ready()
 			start := func(id string) *lab.Minion {
 				m := l.StartMinion(lab.MinionOptions{ID: id, Masters: []*lab.Master{first, second}, Failover: true})
-				l.Eventually(within, id+" asks to be accepted", func() (bool, string) { return len(first.Pending()) == 1, m.Tail() })
+				l.Eventually(within, id+" asks to be accepted",
+					func() (bool, string) { return len(first.Pending()) == 1, m.Tail() })
 				first.Run("salt-key", "-y", "-A")
 				key, err := os.ReadFile(filepath.Join(m.PKIDir(), "minion.pub"))
 				if err != nil {
@@ -54,7 +56,8 @@ func TestMinionWithoutMasters(t *testing.T) {
 			for _, m := range []*lab.Minion{waits, refuses} {
 				switch {
 				case !m.Alive():
-					t.Logf("%s: while its masters were away, %s ended with exit code %d", version, m.ID, m.ExitCode(time.Second))
+					t.Logf("%s: while its masters were away, %s ended with exit code %d", version, m.ID,
+						m.ExitCode(time.Second))
 					m.Start() // as the service manager does
 				case !comesBack(first, m):
 					t.Logf("%s: its masters are back for a minute, and %s does not answer\n%s", version, m.ID, m.Tail())

@@ -38,9 +38,10 @@ func TestRefreshWithWrongToken(t *testing.T) {
 		case call.Action == "CompleteLifecycleAction", call.Action == "RecordLifecycleActionHeartbeat":
 			return &awsproxy.Answer{Status: 200}
 		case call.Action == "DescribeAutoScalingInstances" && call.Mentions(refreshed):
-			return &awsproxy.Answer{Status: 200, Body: `<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>` +
-				`<InstanceId>` + refreshed + `</InstanceId><AutoScalingGroupName>salt</AutoScalingGroupName><LifecycleState>Pending:Wait</LifecycleState>` +
-				`</member></AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
+			return &awsproxy.Answer{Status: 200,
+				Body: `<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>` +
+					`<InstanceId>` + refreshed + `</InstanceId><AutoScalingGroupName>salt</AutoScalingGroupName><LifecycleState>Pending:Wait</LifecycleState>` +
+					`</member></AutoScalingInstances></DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>`}
 		}
 		return nil
 	})
@@ -50,9 +51,11 @@ func TestRefreshWithWrongToken(t *testing.T) {
 			"gitfs_remotes": []string{remote.url(token)}, "fileserver_list_cache_time": 1}})
 		master.Ready()
 		saltRun := filepath.Join(filepath.Dir(master.Salt.Python()), "salt-run")
-		b := c.bridgeWith(l, master, append(c.instance(id), "PATH="+filepath.Dir(saltRun)+":"+os.Getenv("PATH")), map[string]any{
-			"ready": map[string]any{"top": []string{"base/top.sls"},
-				"command": []string{saltRun, "--config-dir=" + filepath.Dir(master.ConfigPath()), "fileserver.update"}}})
+		b := c.bridgeWith(l, master, append(c.instance(id), "PATH="+filepath.Dir(saltRun)+":"+os.Getenv("PATH")),
+			map[string]any{
+				"ready": map[string]any{"top": []string{"base/top.sls"},
+					"command": []string{saltRun, "--config-dir=" + filepath.Dir(master.ConfigPath()),
+						"fileserver.update"}}})
 		b.Start()
 		return b
 	}
@@ -75,9 +78,11 @@ func TestRefreshWithWrongToken(t *testing.T) {
 	const missing, why = "base/top.sls (ready.top): the file server has 0 files", "Authentication failed"
 	l.Eventually(within, "status says what is missing", func() (bool, string) {
 		text, _, _ := fresh.Try("status")
-		return strings.Contains(text, "NOT READY: ") && strings.Contains(text, missing) && strings.Contains(text, why), text + fresh.Tail()
+		return strings.Contains(text, "NOT READY: ") && strings.Contains(text, missing) && strings.Contains(text, why),
+			text + fresh.Tail()
 	})
-	if text, _, code := fresh.Try("doctor"); code == 0 || !strings.Contains(text, missing) || !strings.Contains(text, why) {
+	if text, _, code := fresh.Try("doctor"); code == 0 || !strings.Contains(text, missing) ||
+		!strings.Contains(text, why) {
 		t.Errorf("doctor, exit %d:\n%s", code, text)
 	}
 	if remote.refused.Load() == 0 {
@@ -85,13 +90,15 @@ func TestRefreshWithWrongToken(t *testing.T) {
 	}
 	l.Never(45*time.Second, "the refresh goes on with a master that has no states", func() (bool, string) {
 		was, is := row(started), row(refreshed)
-		return c.api.Count("autoscaling:CompleteLifecycleAction") > 0 || is.Ready || !was.Ready || was.Draining || was.Status != fleet.Launch,
+		return c.api.Count("autoscaling:CompleteLifecycleAction") > 0 || is.Ready || !was.Ready || was.Draining ||
+				was.Status != fleet.Launch,
 			fmt.Sprintf("%+v\n%+v\n%s", was, is, fresh.Tail())
 	})
 
 	remote.token.Store("wrong")
 	l.Eventually(within, "the master is ready, and its hook is let go", func() (bool, string) {
-		return row(refreshed).Ready && c.api.Count("autoscaling:CompleteLifecycleAction") > 0, fmt.Sprintf("%+v\n%s", row(refreshed), fresh.Tail())
+		return row(refreshed).Ready && c.api.Count("autoscaling:CompleteLifecycleAction") > 0,
+			fmt.Sprintf("%+v\n%s", row(refreshed), fresh.Tail())
 	})
 	for _, call := range c.api.Calls() {
 		if call.Action == "CompleteLifecycleAction" && (!call.Mentions("CONTINUE") || !call.Mentions(refreshed)) {
@@ -110,13 +117,16 @@ type gitServer struct {
 func newGitServer(t *testing.T, token string) *gitServer {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"top.sls": "base: {'*': [first]}\n", "first.sls": "first: {test.nop: []}\n"} {
+	for name, text := range map[string]string{"top.sls": "base: {'*': [first]}\n",
+		"first.sls": "first: {test.nop: []}\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "."}, {"commit", "-qm", "states"}, {"update-server-info"}} {
-		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=lab", "-c", "user.email=lab@localhost"}, args...)...)
+	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "."}, {"commit", "-qm", "states"},
+		{"update-server-info"}} {
+		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=lab", "-c", "user.email=lab@localhost"},
+			args...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("git %v: %v\n%s", args, err, out)
 		}

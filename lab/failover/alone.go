@@ -20,7 +20,8 @@ var alone = []struct {
 	extra map[string]any
 }{
 	{"Salt alone, default keep-alive", nil},
-	{"Salt alone, keep-alive tuned", map[string]any{"tcp_keepalive_idle": 30, "tcp_keepalive_cnt": 3, "tcp_keepalive_intvl": 10}},
+	{"Salt alone, keep-alive tuned",
+		map[string]any{"tcp_keepalive_idle": 30, "tcp_keepalive_cnt": 3, "tcp_keepalive_intvl": 10}},
 }
 
 // Alone measures Salt's own failover: it has minions whose only help is

@@ -63,7 +63,8 @@ func (f *Fleet) Kill(how How) []Move {
 		if i < 0 {
 			return true, ""
 		}
-		return false, fmt.Sprintf("%s does not answer (%v)\n%s", waiting[i].ID, living.listener.Err(), waiting[i].agent.Log())
+		return false, fmt.Sprintf("%s does not answer (%v)\n%s", waiting[i].ID, living.listener.Err(),
+			waiting[i].agent.Log())
 	})
 	var moves []Move
 	for id, at := range living.listener.Heard() {

@@ -84,7 +84,8 @@ func install(versions []string) error {
 func installOne(cache, version string) error {
 	list, err := requirements.ReadFile("salt-" + version + ".txt")
 	if err != nil {
-		return fmt.Errorf("no such release here; there are %s", strings.Join(append(lab.Versions(), lab.OldVersions()...), ", "))
+		return fmt.Errorf("no such release here; there are %s",
+			strings.Join(append(lab.Versions(), lab.OldVersions()...), ", "))
 	}
 	sum := sha256.Sum256(list)
 	want := hex.EncodeToString(sum[:]) + "\n"

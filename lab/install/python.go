@@ -42,7 +42,8 @@ func findPython(version string) (string, error) {
 		}
 		// Debian splits ensurepip off its Python.
 		if err := exec.Command(name, "-c", "import venv, ensurepip").Run(); err != nil {
-			unsuitable = append(unsuitable, fmt.Sprintf("%s has no venv (on Debian: apt install python3.%d-venv)", name, minor))
+			unsuitable = append(unsuitable,
+				fmt.Sprintf("%s has no venv (on Debian: apt install python3.%d-venv)", name, minor))
 			continue
 		}
 		return name, nil

@@ -63,7 +63,8 @@ func Install() (python string, err error) {
 	if err := os.WriteFile(list, requirements, 0o644); err != nil {
 		return "", err
 	}
-	if err := run(python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps", "-q", "-r", list); err != nil {
+	if err := run(python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps", "-q", "-r",
+		list); err != nil {
 		return "", err
 	}
 	return python, os.WriteFile(stamp, []byte(want), 0o644)
@@ -75,7 +76,8 @@ func findPython() (string, error) {
 	for minor := newest; minor >= oldest; minor-- {
 		names = append(names, fmt.Sprintf("python3.%d", minor))
 	}
-	check := fmt.Sprintf("import sys, venv, ensurepip; sys.exit(not (3, %d) <= sys.version_info[:2] <= (3, %d))", oldest, newest)
+	check := fmt.Sprintf("import sys, venv, ensurepip; sys.exit(not (3, %d) <= sys.version_info[:2] <= (3, %d))",
+		oldest, newest)
 	for _, name := range names {
 		if exec.Command(name, "-c", check).Run() == nil {
 			return name, nil

@@ -65,17 +65,21 @@ func newSite(t *testing.T, file, key, secret string, parameters map[string]strin
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	cfg := moto.Start(t)
-	s := &site{t: t, cfg: cfg, front: newFront(t, *cfg.BaseEndpoint), base: stacks.CreateBase(t, cfg), ids: map[string]string{}, address: fmt.Sprintf("127.77.%d.1", 1+rand.IntN(250))}
+	s := &site{t: t, cfg: cfg, front: newFront(t, *cfg.BaseEndpoint), base: stacks.CreateBase(t, cfg),
+		ids: map[string]string{}, address: fmt.Sprintf("127.77.%d.1", 1+rand.IntN(250))}
 	text, err := os.ReadFile(file)
 	must(t, err)
-	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).PutObject(t.Context(), &s3.PutObjectInput{
-		Bucket: aws.String(s.base.Outputs["PackagesBucket"]), Key: aws.String(key), Body: strings.NewReader(string(text))})
+	_, err = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).PutObject(t.Context(),
+		&s3.PutObjectInput{
+			Bucket: aws.String(s.base.Outputs["PackagesBucket"]), Key: aws.String(key),
+			Body: strings.NewReader(string(text))})
 	must(t, err)
 	s.tables, err = dynamodb.Start()
 	must(t, err)
 	t.Cleanup(s.tables.Close)
 	s.store, err = dynamo.Open(t.Context(), dynamo.Config{Region: cfg.Region, Endpoint: s.tables.URL,
-		MinionsTable: s.base.Outputs["MinionsTable"], MastersTable: s.base.Outputs["MastersTable"], ProofsTable: s.base.Outputs["ProofsTable"]})
+		MinionsTable: s.base.Outputs["MinionsTable"], MastersTable: s.base.Outputs["MastersTable"],
+		ProofsTable: s.base.Outputs["ProofsTable"]})
 	must(t, err)
 	must(t, s.store.Create(t.Context()))
 	_, err = s.store.Since(t.Context()) // what is launched from now on is not adopted
@@ -86,7 +90,8 @@ func newSite(t *testing.T, file, key, secret string, parameters map[string]strin
 		all["RepositoriesSecret"] = s.front.makeSecret(cfg.Region, secret)
 	}
 	s.fleet = stacks.CreateFleet(t, cfg, all)
-	groups, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{})
+	groups, err := autoscaling.NewFromConfig(cfg).DescribeAutoScalingGroups(t.Context(),
+		&autoscaling.DescribeAutoScalingGroupsInput{})
 	must(t, err)
 	for _, g := range groups.AutoScalingGroups {
 		s.ids[*g.AutoScalingGroupName] = *g.Instances[0].InstanceId
@@ -100,8 +105,10 @@ const mastersGroup, minionsGroup = stacks.Base + "-masters", stacks.Base + "-min
 // variables by which it finds the site. It returns what runs its user data.
 func (s *site) prepare(r *debian.Root, role, group, template string, env ...string) (setUp func() error) {
 	s.t.Helper()
-	metadata := imds.Start(s.t, imds.Instance{ID: s.ids[group], Account: "123456789012", Region: s.cfg.Region, PrivateIP: s.address, Role: role, AccessKey: accessKey})
-	env = append(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata.URL, "AWS_ENDPOINT_URL="+s.front.URL, "AWS_ENDPOINT_URL_S3="+s.front.URL,
+	metadata := imds.Start(s.t, imds.Instance{ID: s.ids[group], Account: "123456789012", Region: s.cfg.Region,
+		PrivateIP: s.address, Role: role, AccessKey: accessKey})
+	env = append(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata.URL, "AWS_ENDPOINT_URL="+s.front.URL,
+		"AWS_ENDPOINT_URL_S3="+s.front.URL,
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER="+s.front.URL, "AWS_ENDPOINT_URL_DYNAMODB="+s.tables.URL)
 	likeHere(s.t, r)
 	r.Put("/etc/salt/minion_id", "baked")
@@ -126,25 +133,30 @@ func (s *site) prepare(r *debian.Root, role, group, template string, env ...stri
 func (s *site) serve(master *debian.Root) {
 	s.t.Helper()
 	calls := sqs.NewFromConfig(s.cfg)
-	queue, err := calls.GetQueueUrl(s.t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String(s.base.Outputs["Queue"])})
+	queue, err := calls.GetQueueUrl(s.t.Context(),
+		&sqs.GetQueueUrlInput{QueueName: aws.String(s.base.Outputs["Queue"])})
 	must(s.t, err)
 	begun := time.Now()
 	for group, id := range s.ids {
-		_, err := calls.SendMessage(s.t.Context(), &sqs.SendMessageInput{QueueUrl: queue.QueueUrl, MessageBody: aws.String(launched(group, id, s.cfg.Region))})
+		_, err := calls.SendMessage(s.t.Context(),
+			&sqs.SendMessageInput{QueueUrl: queue.QueueUrl, MessageBody: aws.String(launched(group, id, s.cfg.Region))})
 		must(s.t, err)
 	}
 	ran := func(group string) func() (bool, string) {
 		return func() (bool, string) {
 			row, err := s.store.Minion(s.t.Context(), s.ids[group])
-			out, _ := master.Try("phoenix minions explain " + s.ids[group] + "; phoenix masters list; journalctl -u phoenix-bridge -n 5 --no-pager -o cat")
+			out, _ := master.Try("phoenix minions explain " + s.ids[group] +
+				"; phoenix masters list; journalctl -u phoenix-bridge -n 5 --no-pager -o cat")
 			return err == nil && row.HighstateRan, fmt.Sprintf("%+v %v\n%s", row, err, out)
 		}
 	}
 	lab.Eventually(s.t, servedWithin, "the minion's first highstate is on record", ran(minionsGroup))
-	s.t.Logf("served, and its first highstate on record, %.0f s after the message of its launch", time.Since(begun).Seconds())
+	s.t.Logf("served, and its first highstate on record, %.0f s after the message of its launch",
+		time.Since(begun).Seconds())
 	lab.Eventually(s.t, servedWithin, "so is that of the master's own minion", ran(mastersGroup))
 	// The masters' role may read and write this object alone.
-	objects, err := s3.NewFromConfig(s.cfg, func(o *s3.Options) { o.UsePathStyle = true }).ListObjectsV2(s.t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(s.base.Outputs["IdentityBucket"])})
+	objects, err := s3.NewFromConfig(s.cfg, func(o *s3.Options) { o.UsePathStyle = true }).ListObjectsV2(s.t.Context(),
+		&s3.ListObjectsV2Input{Bucket: aws.String(s.base.Outputs["IdentityBucket"])})
 	must(s.t, err)
 	if len(objects.Contents) != 1 || *objects.Contents[0].Key != "phoenix/identity" {
 		s.t.Errorf("objects of the identity bucket: %+v", objects.Contents)
@@ -156,7 +168,8 @@ func (s *site) serve(master *debian.Root) {
 // states from a git repository.
 func TestBootstrap(t *testing.T) {
 	deb, _ := built(t, newer, "amd64")
-	s := newSite(t, deb, key, secret, map[string]string{"SaltVersion": saltVersion, "SaltRepository": "pypi", "StatesRepository": "file:///srv/states.git"})
+	s := newSite(t, deb, key, secret, map[string]string{"SaltVersion": saltVersion, "SaltRepository": "pypi",
+		"StatesRepository": "file:///srv/states.git"})
 	cache := pipCache(t)
 	pip := []string{"PIP_CACHE_DIR=" + cache, "PIP_CONSTRAINT=/srv/constraints.txt"}
 	master, minion := debian.Start(t, cache), debian.Start(t, cache)
@@ -196,7 +209,8 @@ func TestBootstrap(t *testing.T) {
 	})
 	after, err := s.store.Minion(t.Context(), row.InstanceID)
 	must(t, err)
-	if after.KeySHA256 != row.KeySHA256 || after.ClaimVersion != row.ClaimVersion || minion.Run("cat /srv/ran") != "ran\n" {
+	if after.KeySHA256 != row.KeySHA256 || after.ClaimVersion != row.ClaimVersion ||
+		minion.Run("cat /srv/ran") != "ran\n" {
 		t.Errorf("after it was run again: %+v, was %+v", after, row)
 	}
 
@@ -225,10 +239,13 @@ func TestRepository(t *testing.T) {
 		start      func(testing.TB, ...string) *debian.Root
 	}{{"deb", deb, debian.Start}, {"rpm", rpm, debian.StartRPM}} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newSite(t, c.file, "phoenix."+c.name, "", map[string]string{"SaltVersion": repositoryVersion, "SaltRepository": url, "SaltKeySHA256": keySHA256, "MinionGrains": "{role: web}"})
+			s := newSite(t, c.file, "phoenix."+c.name, "",
+				map[string]string{"SaltVersion": repositoryVersion, "SaltRepository": url, "SaltKeySHA256": keySHA256,
+					"MinionGrains": "{role: web}"})
 			master, minion := c.start(t), c.start(t)
 			// The states of the image: gitfs needs git, which the repository on loopback lacks.
-			master.Put("/srv/salt/top.sls", "base: {'role:web': [{match: grain}, first], 'not G@role:web': [{match: compound}, other]}\n")
+			master.Put("/srv/salt/top.sls",
+				"base: {'role:web': [{match: grain}, first], 'not G@role:web': [{match: compound}, other]}\n")
 			master.Put("/srv/salt/first.sls", "ran: {cmd.run: [{name: echo web >>/srv/ran}]}\n")
 			master.Put("/srv/salt/other.sls", "ran: {cmd.run: [{name: echo other >>/srv/ran}]}\n")
 			setUpMaster := s.prepare(master, "master", mastersGroup, "MasterTemplate")
@@ -238,7 +255,8 @@ func TestRepository(t *testing.T) {
 			both.Go(setUpMinion)
 			must(t, both.Wait())
 			s.serve(master)
-			if ran := [2]string{master.Run("cat /srv/ran"), minion.Run("cat /srv/ran")}; ran != [2]string{"other\n", "web\n"} {
+			if ran := [2]string{master.Run("cat /srv/ran"), minion.Run("cat /srv/ran")}; ran != [2]string{"other\n",
+				"web\n"} {
 				t.Errorf("the highstates ran as %q", ran)
 			}
 			if out := master.Run("ps -C python3 -o user=,args= | grep -i 'salt-master' | grep -v ^root | head -1; stat -c '%U %a' /etc/salt/pki/master/minions/*"); !strings.HasPrefix(out, "salt ") || !strings.Contains(out, "\nsalt 6") {
@@ -254,7 +272,8 @@ func TestRepository(t *testing.T) {
 			}
 			// Run again with the repository gone, as a baked image starts.
 			minion.Run("sed -i 's#^declare -x SALT_REPOSITORY=.*#declare -x SALT_REPOSITORY=\"http://127.0.0.1:1\"#' /etc/phoenix/bootstrap.env && /usr/lib/phoenix/bootstrap")
-			if out := minion.Run("tail -n 3 /var/log/phoenix-bootstrap.log"); !strings.Contains(out, "the image has Salt") {
+			if out := minion.Run("tail -n 3 /var/log/phoenix-bootstrap.log"); !strings.Contains(out,
+				"the image has Salt") {
 				t.Errorf("a second run: %s", out)
 			}
 		})
@@ -264,7 +283,8 @@ func TestRepository(t *testing.T) {
 // userData is what a launch template gives to its machines.
 func userData(t *testing.T, cfg aws.Config, template string) string {
 	t.Helper()
-	out, err := ec2.NewFromConfig(cfg).DescribeLaunchTemplateVersions(t.Context(), &ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: &template})
+	out, err := ec2.NewFromConfig(cfg).DescribeLaunchTemplateVersions(t.Context(),
+		&ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: &template})
 	must(t, err)
 	text, err := base64.StdEncoding.DecodeString(*out.LaunchTemplateVersions[0].LaunchTemplateData.UserData)
 	must(t, err)
@@ -276,7 +296,8 @@ func launched(group, id, region string) string {
 	text, err := json.Marshal(map[string]any{"version": "0", "id": "12345678-1234-1234-1234-123456789012",
 		"detail-type": "EC2 Instance Launch Successful", "source": "aws.autoscaling", "account": "123456789012",
 		"time": fleet.FormatTime(time.Now()), "region": region, "resources": []string{},
-		"detail": map[string]any{"AutoScalingGroupName": group, "EC2InstanceId": id, "Origin": "EC2", "Destination": "AutoScalingGroup"}})
+		"detail": map[string]any{"AutoScalingGroupName": group, "EC2InstanceId": id, "Origin": "EC2",
+			"Destination": "AutoScalingGroup"}})
 	if err != nil {
 		panic(fmt.Sprintf("encode strings: %v", err)) // unreachable
 	}
@@ -288,7 +309,8 @@ func states(t *testing.T, r *debian.Root) {
 	t.Helper()
 	dir := t.TempDir()
 	sh(t, `cd `+dir+` && git init -q -b main && cat >top.sls <<<"{base: {'*': [first]}}" && cat >first.sls <<<"{ran: {cmd.run: [{name: echo ran >>/srv/ran}]}}" &&
-		git add . && git -c user.name=lab -c user.email=lab@localhost commit -qm states && git clone -q --bare . `+r.Dir+`/srv/states.git && chown -R 0:0 `+r.Dir+`/srv/states.git`)
+		git add . && git -c user.name=lab -c user.email=lab@localhost commit -qm states && git clone -q --bare . `+
+		r.Dir+`/srv/states.git && chown -R 0:0 `+r.Dir+`/srv/states.git`)
 }
 
 // likeHere lets pip find in a root what it finds on this machine, and gives it the

@@ -40,7 +40,8 @@ func built(t *testing.T, version, arch string) (deb, rpm string) {
 			t.Fatalf("build %s for %s: %v\n%s", version, arch, err, out)
 		}
 		rpmArch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[arch]
-		files = [2]string{filepath.Join(root, dist, "phoenix_"+version+"-1_"+arch+".deb"), filepath.Join(root, dist, "phoenix-"+version+"-1."+rpmArch+".rpm")}
+		files = [2]string{filepath.Join(root, dist, "phoenix_"+version+"-1_"+arch+".deb"),
+			filepath.Join(root, dist, "phoenix-"+version+"-1."+rpmArch+".rpm")}
 		builds.done[version+arch] = files
 	}
 	return files[0], files[1]
@@ -84,7 +85,8 @@ func TestReproducible(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("bash", "-c", script, "bash", elsewhere)
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "PACKAGE_VERSION="+newer, "SOURCE_DATE_EPOCH="+strings.TrimSpace(string(epoch)))
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "PACKAGE_VERSION="+newer,
+		"SOURCE_DATE_EPOCH="+strings.TrimSpace(string(epoch)))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build elsewhere: %v\n%s", err, out)
 	}

@@ -76,7 +76,8 @@ func TestDebian(t *testing.T) {
 		t.Errorf("the watchdog was not fed: %q", fed)
 	}
 	if property("phoenix-bridge", "WatchdogUSec") != "1min" || property("phoenix-bridge", "MemoryMax") == "infinity" {
-		t.Errorf("watchdog %s, memory %s", property("phoenix-bridge", "WatchdogUSec"), property("phoenix-bridge", "MemoryMax"))
+		t.Errorf("watchdog %s, memory %s", property("phoenix-bridge", "WatchdogUSec"),
+			property("phoenix-bridge", "MemoryMax"))
 	}
 
 	install(current)
@@ -88,7 +89,8 @@ func TestDebian(t *testing.T) {
 	if s := state("phoenix-agent"); s != "disabled inactive" {
 		t.Errorf("agent after the upgrade: %s", s)
 	}
-	if out := r.Run("grep ^admit: /etc/phoenix/phoenix.yaml; phoenix minions list"); !strings.Contains(out, "admit: listed") || !strings.Contains(out, "web-1") {
+	if out := r.Run("grep ^admit: /etc/phoenix/phoenix.yaml; phoenix minions list"); !strings.Contains(out,
+		"admit: listed") || !strings.Contains(out, "web-1") {
 		t.Errorf("after the upgrade: %s", out)
 	}
 	// Killed by whatever it be, it comes back.
@@ -96,7 +98,8 @@ func TestDebian(t *testing.T) {
 	r.Run("kill -9 " + pid)
 	lab.Eventually(t, within, "the bridge is back", func() (bool, string) {
 		now := property("phoenix-bridge", "MainPID")
-		return now != pid && now != "0" && state("phoenix-bridge") == "enabled active", now + " " + state("phoenix-bridge")
+		return now != pid && now != "0" && state("phoenix-bridge") == "enabled active",
+			now + " " + state("phoenix-bridge")
 	})
 	// The agent, too, runs under its unit; with nobody to turn to it touches nothing.
 	r.Run("systemctl start phoenix-agent")
@@ -128,8 +131,10 @@ func TestRPMKeepsConfiguration(t *testing.T) {
 	_, current := built(t, newer, "amd64")
 	dir := t.TempDir()
 	rpm := "rpm --nodeps --noscripts --root " + dir + " "
-	sh(t, "rpm --root "+dir+" --initdb && "+rpm+"--install "+old+" && echo 'admit: listed' >>"+dir+"/etc/phoenix/phoenix.yaml && "+rpm+"--upgrade "+current)
-	if out := sh(t, "rpm --root "+dir+" -q phoenix; tail -n 1 "+dir+"/etc/phoenix/phoenix.yaml"); out != "phoenix-"+newer+"-1.x86_64\nadmit: listed\n" {
+	sh(t, "rpm --root "+dir+" --initdb && "+rpm+"--install "+old+" && echo 'admit: listed' >>"+dir+
+		"/etc/phoenix/phoenix.yaml && "+rpm+"--upgrade "+current)
+	if out := sh(t, "rpm --root "+dir+" -q phoenix; tail -n 1 "+dir+"/etc/phoenix/phoenix.yaml"); out != "phoenix-"+
+		newer+"-1.x86_64\nadmit: listed\n" {
 		t.Errorf("after the upgrade: %q", out)
 	}
 }
@@ -141,35 +146,45 @@ func TestPackagesHold(t *testing.T) {
 		deb, rpm := built(t, newer, arch)
 		fromRPM, fromDeb := t.TempDir(), t.TempDir()
 		// As rpm itself takes it, into a root of its own; scripts need a system in there.
-		sh(t, "rpm --root "+fromRPM+" --initdb && rpm --root "+fromRPM+" --install --nodeps --noscripts --ignorearch "+rpm+" && rpm --root "+fromRPM+" --verify --nodeps phoenix")
+		sh(t, "rpm --root "+fromRPM+" --initdb && rpm --root "+fromRPM+" --install --nodeps --noscripts --ignorearch "+
+			rpm+" && rpm --root "+fromRPM+" --verify --nodeps phoenix")
 		sh(t, "dpkg-deb --extract "+deb+" "+fromDeb)
 		if out := sh(t, "diff -r --exclude=rpm --exclude=root "+fromRPM+" "+fromDeb+" && echo same"); out != "same\n" {
 			t.Errorf("%s: %s", arch, out)
 		}
-		for _, file := range []string{"usr/lib/phoenix/bootstrap", "usr/lib/systemd/system/phoenix-bridge.service", "usr/lib/systemd/system/phoenix-agent.service",
-			"usr/share/phoenix/salt-extensions/_runners/phoenix.py", "usr/share/phoenix/salt-extensions/reactor/start.sls",
-			"usr/share/phoenix/salt-extensions/master.d/phoenix.conf", "usr/share/doc/phoenix/README.md", "usr/share/doc/phoenix/docs/deploy.md", "etc/phoenix/phoenix.yaml",
-			"usr/share/man/man8/phoenix.8", "usr/share/bash-completion/completions/phoenix", "usr/share/zsh/vendor-completions/_phoenix"} {
+		for _, file := range []string{"usr/lib/phoenix/bootstrap", "usr/lib/systemd/system/phoenix-bridge.service",
+			"usr/lib/systemd/system/phoenix-agent.service",
+			"usr/share/phoenix/salt-extensions/_runners/phoenix.py",
+			"usr/share/phoenix/salt-extensions/reactor/start.sls",
+			"usr/share/phoenix/salt-extensions/master.d/phoenix.conf", "usr/share/doc/phoenix/README.md",
+			"usr/share/doc/phoenix/docs/deploy.md", "etc/phoenix/phoenix.yaml",
+			"usr/share/man/man8/phoenix.8", "usr/share/bash-completion/completions/phoenix",
+			"usr/share/zsh/vendor-completions/_phoenix"} {
 			if _, err := os.Stat(filepath.Join(fromRPM, file)); err != nil {
 				t.Errorf("%s: %v", arch, err)
 			}
 		}
 		machine := map[string]string{"amd64": "X86-64", "arm64": "AArch64"}[arch]
-		if out := sh(t, "readelf -h "+fromRPM+"/usr/bin/phoenix | grep Machine; readelf -d "+fromRPM+"/usr/bin/phoenix"); !strings.Contains(out, machine) || strings.Contains(out, "NEEDED") {
+		if out := sh(t, "readelf -h "+fromRPM+"/usr/bin/phoenix | grep Machine; readelf -d "+fromRPM+
+			"/usr/bin/phoenix"); !strings.Contains(out, machine) || strings.Contains(out, "NEEDED") {
 			t.Errorf("%s: %s", arch, out)
 		}
 		// It runs, the store in it included; arm64's in an emulator.
-		run := map[string]string{"amd64": "", "arm64": "qemu-aarch64-static "}[arch] + fromRPM + "/usr/bin/phoenix --store sqlite:" + t.TempDir() + "/fleet.db minions "
+		run := map[string]string{"amd64": "", "arm64": "qemu-aarch64-static "}[arch] + fromRPM +
+			"/usr/bin/phoenix --store sqlite:" + t.TempDir() + "/fleet.db minions "
 		if out := sh(t, run+"add web-1 >/dev/null && "+run+"list"); !strings.Contains(out, "web-1") {
 			t.Errorf("%s: %s", arch, out)
 		}
-		if out := sh(t, "rpm -qp --configfiles --queryformat '%{NAME} %{VERSION}\\n' "+rpm); out != "phoenix 0.2\n/etc/phoenix/phoenix.yaml\n" && out != "/etc/phoenix/phoenix.yaml\nphoenix 0.2\n" {
+		if out := sh(t, "rpm -qp --configfiles --queryformat '%{NAME} %{VERSION}\\n' "+
+			rpm); out != "phoenix 0.2\n/etc/phoenix/phoenix.yaml\n" &&
+			out != "/etc/phoenix/phoenix.yaml\nphoenix 0.2\n" {
 			t.Errorf("%s: %q", arch, out)
 		}
 		if out := sh(t, "rpm -qp --queryformat '[%{FILEMODES:perms} %{FILEUSERNAME} %{FILENAMES} %{FILEFLAGS:fflags}\\n]' "+rpm); !strings.Contains(out, "-rwxr-xr-x root /usr/bin/phoenix \n") || !strings.Contains(out, "-rw-r--r-- root /etc/phoenix/phoenix.yaml cn\n") {
 			t.Errorf("%s: %s", arch, out)
 		}
-		if out := sh(t, "rpm -Kv --nosignature "+rpm+" && rpm -qp --scripts "+rpm); strings.Contains(out, "BAD") || !strings.Contains(out, "try-restart") || strings.Contains(out, "systemctl enable") {
+		if out := sh(t, "rpm -Kv --nosignature "+rpm+" && rpm -qp --scripts "+rpm); strings.Contains(out, "BAD") ||
+			!strings.Contains(out, "try-restart") || strings.Contains(out, "systemctl enable") {
 			t.Errorf("%s: %s", arch, out)
 		}
 	}

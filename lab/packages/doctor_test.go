@@ -99,10 +99,11 @@ func TestPrintedFixesWithSystemd(t *testing.T) {
 	e.heal("bridge", doctor.Warning)
 
 	r.Run("echo 'agent: {splay: 1s, settle: 5s}' >>/etc/phoenix/phoenix.yaml && systemctl start phoenix-agent")
-	lab.Eventually(t, servedWithin, "the agent has written its list, and the minion runs with it", func() (bool, string) {
-		out, code := r.Try("cat /etc/salt/minion.d/99-phoenix.conf && ! ls /etc/salt/minion.d/.99-phoenix.restart")
-		return code == 0, out
-	})
+	lab.Eventually(t, servedWithin, "the agent has written its list, and the minion runs with it",
+		func() (bool, string) {
+			out, code := r.Try("cat /etc/salt/minion.d/99-phoenix.conf && ! ls /etc/salt/minion.d/.99-phoenix.restart")
+			return code == 0, out
+		})
 	answers()
 	r.Run("systemctl stop phoenix-agent")
 	e.heal("agent", doctor.Warning)
@@ -111,5 +112,6 @@ func TestPrintedFixesWithSystemd(t *testing.T) {
 	r.Run("echo no key >/etc/salt/pki/minion/minion_master.pub")
 	e.heal("master-key", doctor.Warning)
 	answers()
-	r.Run("cd /etc/salt/pki && diff <(tr -d '\\n' <minion/minion_master.pub) <(tr -d '\\n' <master/master.pub)") // Salt writes it with or without a line end
+	// Salt writes it with or without a line end
+	r.Run("cd /etc/salt/pki && diff <(tr -d '\\n' <minion/minion_master.pub) <(tr -d '\\n' <master/master.pub)")
 }

@@ -44,7 +44,10 @@ func newFront(t *testing.T, endpoint string) *front {
 	to, err := url.Parse(endpoint)
 	must(t, err)
 	f := &front{t: t, seen: map[string]bool{}}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host }}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme,
+			r.Out.URL.Host = to.Scheme, to.Host
+	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.UserAgent(), "curl/") {
 			if err := f.check(r); err != nil {
@@ -79,7 +82,9 @@ func (f *front) check(r *http.Request) error {
 		return fmt.Errorf("signed as %q", given)
 	}
 	names := strings.Split(signed, ";")
-	again := &http.Request{Method: r.Method, URL: &url.URL{Scheme: "http", Host: r.Host, Path: r.URL.Path, RawPath: r.URL.RawPath}, Host: r.Host, Header: http.Header{}}
+	again := &http.Request{Method: r.Method,
+		URL: &url.URL{Scheme: "http", Host: r.Host, Path: r.URL.Path, RawPath: r.URL.RawPath}, Host: r.Host,
+		Header: http.Header{}}
 	for name, value := range r.Header {
 		lower := strings.ToLower(name)
 		if slices.Contains(names, lower) {
@@ -97,7 +102,8 @@ func (f *front) check(r *http.Request) error {
 		hash = digest(body)
 	}
 	credentials := aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secretKey}
-	err = v4.NewSigner().SignHTTP(context.Background(), credentials, again, hash, parts[2], parts[1], at, func(o *v4.SignerOptions) { o.DisableURIPathEscaping = parts[2] == "s3" })
+	err = v4.NewSigner().SignHTTP(context.Background(), credentials, again, hash, parts[2], parts[1], at,
+		func(o *v4.SignerOptions) { o.DisableURIPathEscaping = parts[2] == "s3" })
 	if err != nil {
 		return err
 	}
@@ -139,7 +145,8 @@ func (f *front) makeSecret(region, text string) string {
 	must(f.t, err)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "secretsmanager.CreateSecret")
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+region+"/secretsmanager/aws4_request, SignedHeaders=host, Signature=none")
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+region+
+		"/secretsmanager/aws4_request, SignedHeaders=host, Signature=none")
 	answer, err := http.DefaultClient.Do(r)
 	must(f.t, err)
 	defer answer.Body.Close()

@@ -39,11 +39,13 @@ func TestLogs(t *testing.T) {
 	if out := r.Run("cat /srv/agent"); out != strings.Repeat("-a append-config -m ec2 -c file:/etc/phoenix/cloudwatch-agent.json -s\n", 2) {
 		t.Errorf("the agent is called with %q", out)
 	}
-	if out := r.Run("cat /opt/aws/amazon-cloudwatch-agent/etc/common-config.toml"); !strings.Contains(out, `[proxy]`) || !strings.Contains(out, `no_proxy = "169.254.169.254"`) {
+	if out := r.Run("cat /opt/aws/amazon-cloudwatch-agent/etc/common-config.toml"); !strings.Contains(out, `[proxy]`) ||
+		!strings.Contains(out, `no_proxy = "169.254.169.254"`) {
 		t.Errorf("proxy: %s", out)
 	}
 	collected := r.Run("cat /srv/collected.json")
-	if !strings.Contains(collected, `"file_path": "/var/log/syslog"`) || !strings.Contains(collected, `"log_stream_name": "i-1/phoenix"`) {
+	if !strings.Contains(collected, `"file_path": "/var/log/syslog"`) ||
+		!strings.Contains(collected, `"log_stream_name": "i-1/phoenix"`) {
 		t.Fatalf("collected: %s", collected)
 	}
 	// A service as the bridge is: its lines go to the journal, under its program's name.
@@ -51,6 +53,7 @@ func TestLogs(t *testing.T) {
 	lab.Eventually(t, within, "rsyslog has written what the service and systemd say", func() (bool, string) {
 		// The agent's own filter.
 		out, _ := r.Try(`grep -E ' phoenix[[]| systemd[[]1]: .*phoenix-' /var/log/syslog`)
-		return strings.Contains(out, "a line of the bridge") && strings.Contains(out, "phoenix-bridge.service: Failed with result"), out
+		return strings.Contains(out, "a line of the bridge") && strings.Contains(out,
+			"phoenix-bridge.service: Failed with result"), out
 	})
 }

@@ -47,7 +47,8 @@ func saltRepository(t *testing.T) (url, keySHA256 string) {
 		likeHere(t, r)
 		r.Put("/srv/salt.txt", string(list))
 		r.Run("python3 -m venv --copies /opt/saltstack/salt && /opt/saltstack/salt/bin/pip install -q --disable-pip-version-check --no-deps -r /srv/salt.txt", "PIP_CACHE_DIR="+pip)
-		if out, err := exec.Command("./saltrepo.sh", filepath.Join(r.Dir, "opt/saltstack/salt"), repositoryVersion, dir).CombinedOutput(); err != nil {
+		if out, err := exec.Command("./saltrepo.sh", filepath.Join(r.Dir, "opt/saltstack/salt"), repositoryVersion,
+			dir).CombinedOutput(); err != nil {
 			t.Fatalf("build Salt's packages: %v\n%s", err, out)
 		}
 		must(t, os.WriteFile(stamp, []byte(want), 0o644))

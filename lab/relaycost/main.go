@@ -45,18 +45,22 @@ func print(version string, minions, rounds int, results map[string]result) {
 	fmt.Fprintf(t, "  in times of one master\t1\t%.2f\t%.2f\t%s\n", ratio(two.all, one.all), ratio(hot.all, one.all),
 		aim("≤ 1.2", ratio(two.all, one.all) <= 1.2))
 	fmt.Fprintf(t, "  the quickest\t%s\t%s\t%s\t\n", ms(one.quickest), ms(two.quickest), ms(hot.quickest))
-	fmt.Fprintf(t, "    in times of one master\t1\t%.2f\t%.2f\t\n", ratio(two.quickest, one.quickest), ratio(hot.quickest, one.quickest))
+	fmt.Fprintf(t, "    in times of one master\t1\t%.2f\t%.2f\t\n", ratio(two.quickest, one.quickest),
+		ratio(hot.quickest, one.quickest))
 	fmt.Fprintf(t, "  answers of each command, fewest\t%d\t%d\t%d\t\n", one.fewest, two.fewest, hot.fewest)
 	fmt.Fprintf(t, "one minion of this master\t%s\t%s\t%s\t\n", ms(one.own), ms(two.own), ms(hot.own))
 	fmt.Fprintf(t, "one minion of the other master\t\t%s\t\t\n", ms(two.other))
 	fmt.Fprintf(t, "  the publish alone\t%s\t%s\t%s\t\n", ms(one.publish), ms(two.publish), ms(hot.publish))
 	over := two.other - two.own - two.publish
-	fmt.Fprintf(t, "  what the relay takes over the second publish\t\t%s\t\t%s\n", ms(over), aim("≤ 10 ms", over.Milliseconds() <= 10))
+	fmt.Fprintf(t, "  what the relay takes over the second publish\t\t%s\t\t%s\n", ms(over),
+		aim("≤ 10 ms", over.Milliseconds() <= 10))
 	fmt.Fprintf(t, "bytes between the masters for a return\t\t%.0f\t\t\n", two.bytes)
 	fmt.Fprintf(t, "bridges, MB each\t\t%.1f\t\t\n", two.bridge)
-	fmt.Fprintf(t, "  the most, with 1,000 returns in flight\t\t%.1f\t\t%s\n", two.burst, aim("≤ +10 MB", two.burst-two.bridge <= 10))
+	fmt.Fprintf(t, "  the most, with 1,000 returns in flight\t\t%.1f\t\t%s\n", two.burst,
+		aim("≤ +10 MB", two.burst-two.bridge <= 10))
 	fmt.Fprintf(t, "masters, MB each\t%.0f\t%.0f\t%.0f\t\n", one.master, two.master, hot.master)
-	fmt.Fprintf(t, "connections of minions to masters\t%d\t%d\t%d\t\n", one.connections, two.connections, hot.connections)
+	fmt.Fprintf(t, "connections of minions to masters\t%d\t%d\t%d\t\n", one.connections, two.connections,
+		hot.connections)
 	_ = t.Flush() // standard output: nobody is left to tell
 }
 

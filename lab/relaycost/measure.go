@@ -43,7 +43,8 @@ const (
 	hotMasters = "hot"
 )
 
-var ways = []way{{name: oneMaster, masters: 1}, {name: relayed, masters: 2, relay: true}, {name: hotMasters, masters: 2, hot: true}}
+var ways = []way{{name: oneMaster, masters: 1}, {name: relayed, masters: 2, relay: true},
+	{name: hotMasters, masters: 2, hot: true}}
 
 // result is what one way took and cost.
 type result struct {
@@ -148,7 +149,8 @@ func (f *fleet) release() {
 			share := len(f.ids) / len(f.masters)
 			ids = f.ids[i*share : (i+1)*share]
 		}
-		s, err := swarm.New(swarm.Config{IDs: ids, Masters: []string{net.JoinHostPort(m.Addr, strconv.Itoa(f.lab.RetPort))}, Keys: 4, Retry: time.Second})
+		s, err := swarm.New(swarm.Config{IDs: ids,
+			Masters: []string{net.JoinHostPort(m.Addr, strconv.Itoa(f.lab.RetPort))}, Keys: 4, Retry: time.Second})
 		if err != nil {
 			f.tb.Fatalf("%v", err)
 		}
@@ -186,7 +188,8 @@ func (f *fleet) join() {
 				return false, out
 			}
 			r := f.relay(i)
-			return len(f.masters[i].Accepted()) == len(f.ids) && r.Hears && len(r.Peers) == 1 && r.Peers[0].Connected, out
+			return len(f.masters[i].Accepted()) == len(f.ids) && r.Hears && len(r.Peers) == 1 && r.Peers[0].Connected,
+				out
 		})
 	}
 }

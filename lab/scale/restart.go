@@ -32,7 +32,8 @@ func restart(tb lab.TB, version string, n int) string {
 	time.Sleep(afterRestart)
 	c := f.swarm.Counts()
 	return fmt.Sprintf("%s, %d minions: salt-master restarted: it answers after %s, all are connected after %s; within %s more: %.2f auth requests and %.2f jobs "+
-		"a minion, %d highstates; master's CPU %s, bridge's %s, %.0f MB\n", version, n, seconds(up), seconds(all), seconds(afterRestart),
+		"a minion, %d highstates; master's CPU %s, bridge's %s, %.0f MB\n", version, n, seconds(up), seconds(all),
+		seconds(afterRestart),
 		float64(c.Auths-before.Auths)/float64(n), float64(c.Jobs-before.Jobs)/float64(n), c.States-before.States,
 		seconds(f.master.Usage().CPU), seconds(f.bridge.Usage().CPU-cpu), f.bridge.Usage().Peak)
 }

@@ -99,8 +99,9 @@ func launch(tb lab.TB, version string, n int, w way) *fleetOf {
 	}
 	f.master.Ready()
 	var err error
-	f.swarm, err = swarm.New(swarm.Config{IDs: f.ids, Masters: []string{net.JoinHostPort(f.master.Addr, strconv.Itoa(l.RetPort))},
-		Keys: keyPairs, Retry: w.retry, Highstate: highstate, Startup: w.startup})
+	f.swarm, err = swarm.New(swarm.Config{IDs: f.ids,
+		Masters: []string{net.JoinHostPort(f.master.Addr, strconv.Itoa(l.RetPort))},
+		Keys:    keyPairs, Retry: w.retry, Highstate: highstate, Startup: w.startup})
 	if err != nil {
 		tb.Fatalf("%v", err)
 	}

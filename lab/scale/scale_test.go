@@ -41,7 +41,8 @@ func TestMasterVanishes(t *testing.T) {
 func TestTable(t *testing.T) {
 	var table table
 	table.add("3007.17", 1000, map[string]result{floor: {took: 8 * time.Second}, open: {took: 10 * time.Second},
-		phoenix: {took: 11 * time.Second}, phoenixSoon: {took: 10 * time.Second, lost: 1}, phoenixAhead: {took: 10 * time.Second, double: 1}})
+		phoenix: {took: 11 * time.Second}, phoenixSoon: {took: 10 * time.Second, lost: 1},
+		phoenixAhead: {took: 10 * time.Second, double: 1}})
 	want := map[string]string{phoenix: "yes", phoenixSoon: "NO", phoenixAhead: "NO"}
 	for i, w := range ways {
 		if line := table.lines[i]; w.phoenix && line[len(line)-len(want[w.name]):] != want[w.name] {

@@ -21,10 +21,13 @@ func (t *table) add(version string, n int, took map[string]result) {
 			t.lines = append(t.lines, fmt.Sprintf("%s\t%d\t%s\tfailed\t", version, n, w.name))
 			continue
 		}
-		line := fmt.Sprintf("%s\t%d\t%s\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%d\t%d", version, n, w.name, seconds(r.took), seconds(r.half),
-			ratio(r.took, took[floor].took), ratio(r.took, took[open].took), r.auths, r.master.CPU.Seconds(), r.double, r.lost)
+		line := fmt.Sprintf("%s\t%d\t%s\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%d\t%d", version, n, w.name, seconds(r.took),
+			seconds(r.half),
+			ratio(r.took, took[floor].took), ratio(r.took, took[open].took), r.auths, r.master.CPU.Seconds(),
+			r.double, r.lost)
 		if w.phoenix {
-			line += fmt.Sprintf("\t%.2f\t%.0f\t%s", r.bridge.CPU.Seconds()*1000/float64(n), r.bridge.Peak, met(r, took[open]))
+			line += fmt.Sprintf("\t%.2f\t%.0f\t%s", r.bridge.CPU.Seconds()*1000/float64(n), r.bridge.Peak,
+				met(r, took[open]))
 		}
 		t.lines = append(t.lines, line)
 	}

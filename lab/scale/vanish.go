@@ -43,7 +43,8 @@ func vanish(tb lab.TB, version string, n int) (said string, again int) {
 		masters = append(masters, net.JoinHostPort(m.Addr, strconv.Itoa(l.RetPort)))
 	}
 	var err error
-	f.swarm, err = swarm.New(swarm.Config{IDs: f.ids, Masters: masters, Spread: true, Keys: keyPairs, Retry: time.Second,
+	f.swarm, err = swarm.New(swarm.Config{IDs: f.ids, Masters: masters, Spread: true, Keys: keyPairs,
+		Retry:     time.Second,
 		Highstate: highstate, Silence: noticed, Answer: noticed})
 	if err != nil {
 		tb.Fatalf("%v", err)
@@ -64,7 +65,8 @@ func vanish(tb lab.TB, version string, n int) (said string, again int) {
 		tb.Fatalf("%s: %d are not on record", f.what, missing)
 	}
 	time.Sleep(settle)
-	before, masterCPU, bridgeCPU, on := f.swarm.Counts(), f.master.Usage().CPU, f.bridge.Usage().CPU, f.swarm.Connected()
+	before, masterCPU, bridgeCPU, on := f.swarm.Counts(), f.master.Usage().CPU, f.bridge.Usage().CPU,
+		f.swarm.Connected()
 	vanished := time.Now()
 	dead.Signal(syscall.SIGSTOP)
 	beside.Kill()
@@ -80,7 +82,8 @@ func vanish(tb lab.TB, version string, n int) (said string, again int) {
 	again = c.States - before.States
 	return fmt.Sprintf("%s, %d minions: one of two masters vanishes under %d of them: the other serves all after %s, of which %s are until they notice; %.0f "+
 		"authentications a second; within %s more: %.2f auth requests a minion that moved, %.2f jobs a minion, %d highstates; "+
-		"master's CPU %s, bridge's %s, %.0f MB\n", version, n, on[0], seconds(all), seconds(noticed), float64(auths)/max(1, (all-noticed).Seconds()),
+		"master's CPU %s, bridge's %s, %.0f MB\n", version, n, on[0], seconds(all), seconds(noticed),
+		float64(auths)/max(1, (all-noticed).Seconds()),
 		seconds(afterRestart), float64(auths)/float64(max(1, on[0])), float64(c.Jobs-before.Jobs)/float64(n), again,
 		seconds(f.master.Usage().CPU-masterCPU), seconds(f.bridge.Usage().CPU-bridgeCPU), f.bridge.Usage().Peak), again
 }

@@ -32,7 +32,8 @@ func Install() (program string, err error) {
 	}
 	for _, command := range [][]string{
 		{"python3", "-m", "venv", dir},
-		{filepath.Join(dir, "bin", "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input", "--no-deps", "-r", wanted},
+		{filepath.Join(dir, "bin", "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input",
+			"--no-deps", "-r", wanted},
 	} {
 		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("install ShellCheck: %v: %w\n%s", command, err, out)

@@ -77,7 +77,8 @@ func CreateNamedFleet(t testing.TB, cfg aws.Config, name string, more map[string
 	if err != nil {
 		t.Fatalf("name image: %v", err)
 	}
-	parameters := map[string]string{"ImageId": image, "PhoenixPackage": "phoenix.deb", "PhoenixSHA256": "0000000000000000000000000000000000000000000000000000000000000000"}
+	parameters := map[string]string{"ImageId": image, "PhoenixPackage": "phoenix.deb",
+		"PhoenixSHA256": "0000000000000000000000000000000000000000000000000000000000000000"}
 	maps.Copy(parameters, more)
 	return create(t, cfg, name, "fleet.yaml", parameters)
 }
@@ -94,7 +95,8 @@ func create(t testing.TB, cfg aws.Config, name, file string, parameters map[stri
 	}
 	var given []types.Parameter
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
-		given = append(given, types.Parameter{ParameterKey: aws.String(key), ParameterValue: aws.String(parameters[key])})
+		given = append(given, types.Parameter{ParameterKey: aws.String(key),
+			ParameterValue: aws.String(parameters[key])})
 	}
 	template := strings.Replace(string(text), "Default: "+defaultImage, "Default: "+image, 1)
 	ctx := context.Background()

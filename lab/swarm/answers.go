@@ -73,11 +73,13 @@ func (m *minion) do(ctx context.Context, j *job) {
 // stateReturn is what a highstate of one state returns.
 var stateReturn = map[string]any{"cmd_|-count_|-count_|-run": map[string]any{
 	"name": "count", "changes": map[string]any{"pid": pid, "retcode": 0, "stdout": "", "stderr": ""}, "result": true,
-	"comment": `Command "count" run`, "__sls__": "first", "__run_num__": 0, "start_time": "10:41:15.123456", "duration": 12.345, "__id__": "count"}}
+	"comment": `Command "count" run`, "__sls__": "first", "__run_num__": 0, "start_time": "10:41:15.123456",
+	"duration": 12.345, "__id__": "count"}}
 
 // finish caches what a job gave, and returns it to the minion's master of now.
 func (m *minion) finish(ctx context.Context, j *job, ret any, retcode int) {
-	load := map[string]any{"success": retcode == 0, "return": ret, "retcode": retcode, "jid": j.jid, "fun": j.fun, "fun_args": j.arg, "user": j.user}
+	load := map[string]any{"success": retcode == 0, "return": ret, "retcode": retcode, "jid": j.jid, "fun": j.fun,
+		"fun_args": j.arg, "user": j.user}
 	if j.arg == nil {
 		load["fun_args"] = []any{}
 	}
@@ -179,5 +181,6 @@ func (m *minion) config(name string) any {
 
 // describe is a running job as a minion's proc folder has it.
 func describe(j *job) map[string]any {
-	return map[string]any{"pid": pid, "jid": j.jid, "fun": j.fun, "arg": j.arg, "ret": "", "tgt": j.tgt, "tgt_type": j.tgtType, "user": j.user}
+	return map[string]any{"pid": pid, "jid": j.jid, "fun": j.fun, "arg": j.arg, "ret": "", "tgt": j.tgt,
+		"tgt_type": j.tgtType, "user": j.user}
 }

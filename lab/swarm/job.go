@@ -44,7 +44,8 @@ func readJob(aes *crypticle, payload []byte) (*job, error) {
 	if err := msgpack.Unmarshal(plain, &load); err != nil {
 		return nil, err
 	}
-	j := &job{serial: whole(load["serial"]), jid: text(load["jid"]), tgt: load["tgt"], tgtType: text(load["tgt_type"]), user: text(load["user"])}
+	j := &job{serial: whole(load["serial"]), jid: text(load["jid"]), tgt: load["tgt"], tgtType: text(load["tgt_type"]),
+		user: text(load["user"])}
 	j.arg, _ = load["arg"].([]any)
 	if funs, several := load["fun"].([]any); several {
 		for _, fun := range funs {

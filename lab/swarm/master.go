@@ -70,7 +70,8 @@ func marshal(v any) ([]byte, error) {
 // auth sends one auth request.
 func (m *master) auth(ctx context.Context, id string, k key, secret string) (verdict, creds, error) {
 	nonce := newNonce()
-	load := map[string]any{"cmd": "_auth", "id": id, "nonce": nonce, "enc_algo": "OAEP-SHA1", "sig_algo": "PKCS1v15-SHA1", "pub": k.pub}
+	load := map[string]any{"cmd": "_auth", "id": id, "nonce": nonce, "enc_algo": "OAEP-SHA1",
+		"sig_algo": "PKCS1v15-SHA1", "pub": k.pub}
 	m.mu.Lock()
 	known := m.pub
 	m.mu.Unlock()

@@ -97,7 +97,8 @@ func New(cfg Config) (*Swarm, error) {
 		if strings.ContainsAny(id, "/,*?[]\\") {
 			return nil, fmt.Errorf("make swarm: id %q", id)
 		}
-		m := &minion{s: s, id: id, key: keys[i%len(keys)], running: map[string]*job{}, cached: map[string]map[string]any{}}
+		m := &minion{s: s, id: id, key: keys[i%len(keys)], running: map[string]*job{},
+			cached: map[string]map[string]any{}}
 		if cfg.Spread {
 			m.at = i % len(s.masters)
 		}

@@ -67,13 +67,16 @@ func TestJobIsFor(t *testing.T) {
 		tgtType string
 		want    bool
 	}{
-		{"*", "glob", true}, {"i-*", "glob", true}, {"web-*", "glob", false}, {"i-0000?", "glob", true}, {"i-0000[0-3]", "glob", true},
+		{"*", "glob", true}, {"i-*", "glob", true}, {"web-*", "glob", false}, {"i-0000?", "glob", true},
+		{"i-0000[0-3]", "glob", true},
 		{"i-00002", "", true}, {"i-0000", "glob", false}, {"[", "glob", false},
-		{[]any{"i-00001", []byte("i-00002")}, "list", true}, {"i-00001,i-00002", "list", true}, {[]any{"i-00001"}, "list", false},
+		{[]any{"i-00001", []byte("i-00002")}, "list", true}, {"i-00001,i-00002", "list", true},
+		{[]any{"i-00001"}, "list", false},
 		{"os:Debian", "grain", true},
 	} {
 		c1 := testCrypticle(t)
-		load, err := marshal(map[string]any{"jid": "1", "fun": "test.ping", "tgt": c.tgt, "tgt_type": c.tgtType, "serial": 70000})
+		load, err := marshal(map[string]any{"jid": "1", "fun": "test.ping", "tgt": c.tgt, "tgt_type": c.tgtType,
+			"serial": 70000})
 		if err != nil {
 			t.Fatal(err)
 		}

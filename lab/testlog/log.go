@@ -67,7 +67,8 @@ type failure struct {
 }
 
 func newLog(out io.Writer, least float64) *log {
-	return &log{out: out, least: least, printed: time.Now(), began: map[name]time.Time{}, paused: map[name]bool{}, output: map[name][]string{}, took: map[name]float64{}}
+	return &log{out: out, least: least, printed: time.Now(), began: map[name]time.Time{}, paused: map[name]bool{},
+		output: map[name][]string{}, took: map[name]float64{}}
 }
 
 func (l *log) printf(now time.Time, format string, args ...any) {

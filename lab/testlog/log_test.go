@@ -41,8 +41,10 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := out.String()
-	for _, want := range []string{"compiler's", "pass   12.3 s  TestGood\n", "why it failed\n", "fail    2.5 s  TestBad/3007\n",
-		"now: TestCut for 60 s\n", "panic: of the process\nTestCut did not end\n", "     12.3 s  phoenix/a TestGood\n"} {
+	for _, want := range []string{"compiler's", "pass   12.3 s  TestGood\n", "why it failed\n",
+		"fail    2.5 s  TestBad/3007\n",
+		"now: TestCut for 60 s\n", "panic: of the process\nTestCut did not end\n",
+		"     12.3 s  phoenix/a TestGood\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}

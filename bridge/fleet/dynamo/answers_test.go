@@ -31,11 +31,14 @@ func TestD1TenMinutesOfThrottling(t *testing.T) {
 	answers := seam(func(r request, _ func() (*http.Response, error)) (*http.Response, error) {
 		sent = append(sent, time.Now())
 		if time.Since(start) < outage {
-			codes := []string{"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded", "InternalServerError"}
-			return refusal(t, codes[rand.IntN(len(codes))], "the level of configured provisioned throughput for the table was exceeded")
+			codes := []string{"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded",
+				"InternalServerError"}
+			return refusal(t, codes[rand.IntN(len(codes))],
+				"the level of configured provisioned throughput for the table was exceeded")
 		}
 		return answer(t, http.StatusOK, map[string]any{"Attributes": map[string]any{
-			"instanceid": map[string]string{"S": "m"}, "status": map[string]string{"S": "LAUNCH"}, "heartbeat": map[string]string{"N": "1"}}})
+			"instanceid": map[string]string{"S": "m"}, "status": map[string]string{"S": "LAUNCH"},
+			"heartbeat": map[string]string{"N": "1"}}})
 	})
 	inBubble(t, answers, func(t *testing.T, s *Store) {
 		start = time.Now()
@@ -59,7 +62,8 @@ func TestD1TenMinutesOfThrottling(t *testing.T) {
 			}
 			tries := sent[before:]
 			for i := 2; i < len(tries); i++ { // half a wait at least, a whole one at most
-				if last, next := tries[i-1].Sub(tries[i-2]), tries[i].Sub(tries[i-1]); next < last && next < longestWait/2 {
+				if last, next := tries[i-1].Sub(tries[i-2]),
+					tries[i].Sub(tries[i-1]); next < last && next < longestWait/2 {
 					t.Errorf("waited %v and then %v", last, next)
 				}
 			}
@@ -101,7 +105,8 @@ func TestD2UnprocessedKeys(t *testing.T) {
 		}
 		var rows []map[string]map[string]string
 		for _, key := range asked.Keys[:given] {
-			rows = append(rows, map[string]map[string]string{"instanceid": key["instanceid"], "status": {"S": "LAUNCH"}})
+			rows = append(rows, map[string]map[string]string{"instanceid": key["instanceid"],
+				"status": {"S": "LAUNCH"}})
 		}
 		return answer(t, http.StatusOK, map[string]any{
 			"Responses":       map[string]any{"minions": rows},
@@ -194,13 +199,14 @@ func TestD2EmptyPages(t *testing.T) {
 // TestLaggingMasters: agents are many, and read at half the price.
 func TestLaggingMasters(t *testing.T) {
 	for _, lagging := range []bool{false, true} {
-		s := openTest(t, Config{Region: "eu-test-1", LaggingMasters: lagging, HTTP: seam(func(r request, _ func() (*http.Response, error)) (*http.Response, error) {
-			var in struct{ ConsistentRead bool }
-			if err := json.Unmarshal(r.body, &in); err != nil || in.ConsistentRead == lagging {
-				t.Errorf("consistent %v of lagging %v (%v)", in.ConsistentRead, lagging, err)
-			}
-			return answer(t, http.StatusOK, map[string]any{})
-		})})
+		s := openTest(t, Config{Region: "eu-test-1", LaggingMasters: lagging,
+			HTTP: seam(func(r request, _ func() (*http.Response, error)) (*http.Response, error) {
+				var in struct{ ConsistentRead bool }
+				if err := json.Unmarshal(r.body, &in); err != nil || in.ConsistentRead == lagging {
+					t.Errorf("consistent %v of lagging %v (%v)", in.ConsistentRead, lagging, err)
+				}
+				return answer(t, http.StatusOK, map[string]any{})
+			})})
 		if _, err := s.Masters(t.Context()); err != nil {
 			t.Error(err)
 		}

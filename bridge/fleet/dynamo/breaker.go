@@ -54,7 +54,8 @@ func (s *Store) breakerOf(it item) (fleet.Breaker, error) {
 	}
 	text, is := plain(it["breaker"])
 	if !is {
-		return fleet.Breaker{Version: row.Version}, damaged(s.config.MinionsTable, breakerItem, errors.New("attribute breaker is no text"))
+		return fleet.Breaker{Version: row.Version},
+			damaged(s.config.MinionsTable, breakerItem, errors.New("attribute breaker is no text"))
 	}
 	b, err := fleet.DecodeBreaker(row.Version, text)
 	if err != nil {

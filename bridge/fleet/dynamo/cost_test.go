@@ -39,9 +39,11 @@ func TestCostOfALife(t *testing.T) {
 	}{
 		{"launched", write(fleet.Add{InstanceID: id, Group: "web"}), cost{"UpdateItem": 1}},
 		{"knocks", func(s *Store) error { _, err := s.Minion(t.Context(), id); return err }, cost{"GetItem": 1}},
-		{"proven", func(s *Store) error { _, err := s.Proofs(t.Context(), []string{arn}); return err }, cost{"BatchGetItem": 1}},
+		{"proven", func(s *Store) error { _, err := s.Proofs(t.Context(), []string{arn}); return err },
+			cost{"BatchGetItem": 1}},
 		{"accepted", write(fleet.Bind{InstanceID: id, KeySHA256: "k", PublicKey: "p"}), cost{"UpdateItem": 1}},
-		{"claimed", write(fleet.Claim{InstanceID: id, Owner: "m1", Incarnation: "1", JID: jid, Attempt: 1}), cost{"UpdateItem": 1}},
+		{"claimed", write(fleet.Claim{InstanceID: id, Owner: "m1", Incarnation: "1", JID: jid, Attempt: 1}),
+			cost{"UpdateItem": 1}},
 		{"highstated", write(fleet.Finish{InstanceID: id, JID: jid, Outcome: fleet.Succeeded}), cost{"UpdateItem": 1}},
 		{"terminated", write(fleet.Retire{InstanceID: id, Group: "web"}), cost{"UpdateItem": 1}},
 		{"stripped", write(fleet.Tombstone{InstanceID: id, Expires: 4102444800}), cost{"UpdateItem": 1}},
@@ -84,12 +86,17 @@ func TestCostOfTheRest(t *testing.T) {
 		{"bound", fleet.Bind{InstanceID: id, KeySHA256: "k"}, nil, cost{"UpdateItem": 1}},
 		{"another key", fleet.Bind{InstanceID: id, KeySHA256: "l"}, fleet.ErrOtherKey, cost{"UpdateItem": 1}},
 		{"claimed", fleet.Claim{InstanceID: id, Owner: "m1", JID: jid, Attempt: 1}, nil, cost{"UpdateItem": 1}},
-		{"lost", fleet.Claim{InstanceID: id, Owner: "m2", JID: "j2", Attempt: 1}, fleet.ErrConflict, cost{"UpdateItem": 1}},
-		{"taken over", fleet.Claim{InstanceID: id, From: 1, Owner: "m2", JID: jid, Attempt: 1}, nil, cost{"UpdateItem": 1}},
+		{"lost", fleet.Claim{InstanceID: id, Owner: "m2", JID: "j2", Attempt: 1}, fleet.ErrConflict,
+			cost{"UpdateItem": 1}},
+		{"taken over", fleet.Claim{InstanceID: id, From: 1, Owner: "m2", JID: jid, Attempt: 1}, nil,
+			cost{"UpdateItem": 1}},
 		{"busy", fleet.Finish{InstanceID: id, JID: jid, Outcome: fleet.Busy}, nil, cost{"GetItem": 1, "UpdateItem": 1}},
-		{"claimed anew", fleet.Claim{InstanceID: id, From: 3, Owner: "m2", JID: "j3", Attempt: 1}, nil, cost{"UpdateItem": 1}},
-		{"failed", fleet.Finish{InstanceID: id, JID: "j3", Outcome: fleet.Erred, Retcode: 2}, nil, cost{"UpdateItem": 1}},
-		{"second try", fleet.Claim{InstanceID: id, From: 5, Owner: "m2", JID: "j4", Attempt: 2}, nil, cost{"UpdateItem": 1}},
+		{"claimed anew", fleet.Claim{InstanceID: id, From: 3, Owner: "m2", JID: "j3", Attempt: 1}, nil,
+			cost{"UpdateItem": 1}},
+		{"failed", fleet.Finish{InstanceID: id, JID: "j3", Outcome: fleet.Erred, Retcode: 2}, nil,
+			cost{"UpdateItem": 1}},
+		{"second try", fleet.Claim{InstanceID: id, From: 5, Owner: "m2", JID: "j4", Attempt: 2}, nil,
+			cost{"UpdateItem": 1}},
 		{"asked for", fleet.Rerun{InstanceID: id, Force: true}, nil, cost{"GetItem": 1, "UpdateItem": 1}},
 		{"terminated", fleet.Retire{InstanceID: id}, nil, cost{"UpdateItem": 1}},
 		{"told again", fleet.Retire{InstanceID: id}, nil, cost{"UpdateItem": 1}},
@@ -116,8 +123,10 @@ func TestCostOfTheRest(t *testing.T) {
 			return s.ByStatus(t.Context(), fleet.Terminate, "", func([]fleet.Minion) error { return nil })
 		}, cost{"Query": 1}},
 		"masters": {func() error { _, err := s.Masters(t.Context()); return err }, cost{"Scan": 1}},
-		"beat":    {func() error { _, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "m"}); return err }, cost{"UpdateItem": 1}},
-		"since":   {func() error { _, err := s.Since(t.Context()); return err }, cost{"DescribeTable": 1, "GetItem": 1, "UpdateItem": 1}},
+		"beat": {func() error { _, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "m"}); return err },
+			cost{"UpdateItem": 1}},
+		"since": {func() error { _, err := s.Since(t.Context()); return err },
+			cost{"DescribeTable": 1, "GetItem": 1, "UpdateItem": 1}},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -135,15 +144,18 @@ func TestCostOfTheRest(t *testing.T) {
 func TestPruneCounts(t *testing.T) {
 	s := created(t, ownTables(t))
 	// DynamoDB Local's TTL comes within a second or so, AWS's within days.
-	if _, err := s.client.UpdateTimeToLive(t.Context(), &dynamodb.UpdateTimeToLiveInput{TableName: &s.config.MinionsTable,
-		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(expires), Enabled: aws.Bool(false)}}); err != nil {
+	if _, err := s.client.UpdateTimeToLive(t.Context(),
+		&dynamodb.UpdateTimeToLiveInput{TableName: &s.config.MinionsTable,
+			TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(expires),
+				Enabled: aws.Bool(false)}}); err != nil {
 		t.Fatal(err)
 	}
 	const n = 40
 	var changes []fleet.Change
 	for i := range n {
 		id := fmt.Sprintf("i-%08x", i)
-		changes = append(changes, fleet.Retire{InstanceID: id}, fleet.Tombstone{InstanceID: id, Expires: time.Now().Unix() - 1})
+		changes = append(changes, fleet.Retire{InstanceID: id},
+			fleet.Tombstone{InstanceID: id, Expires: time.Now().Unix() - 1})
 	}
 	if _, err := s.Apply(t.Context(), changes); err != nil {
 		t.Fatal(err)

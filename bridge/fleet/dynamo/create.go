@@ -105,7 +105,8 @@ func (s *Store) addTTL(ctx context.Context, name string) error {
 			return nil
 		}
 		_, err = s.client.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{TableName: &name,
-			TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(expires), Enabled: aws.Bool(true)}})
+			TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(expires),
+				Enabled: aws.Bool(true)}})
 		return err
 	})
 }
@@ -148,7 +149,8 @@ func everything() *types.Projection {
 // define says that attributes which are keys are texts.
 func define(names ...string) (attributes []types.AttributeDefinition) {
 	for _, name := range names {
-		attributes = append(attributes, types.AttributeDefinition{AttributeName: aws.String(name), AttributeType: types.ScalarAttributeTypeS})
+		attributes = append(attributes,
+			types.AttributeDefinition{AttributeName: aws.String(name), AttributeType: types.ScalarAttributeTypeS})
 	}
 	return attributes
 }

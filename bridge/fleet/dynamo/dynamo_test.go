@@ -103,8 +103,9 @@ func spoil(t *testing.T, s fleet.Store, table fleettest.Table, id string) {
 		name, attribute = c.MastersTable, "heartbeat"
 	}
 	update := "SET " + attribute + " = :v"
-	if _, err := s.(*Store).client.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{TableName: &name, Key: item{"instanceid": text(id)},
-		UpdateExpression: &update, ExpressionAttributeValues: item{":v": text("many")}}); err != nil {
+	if _, err := s.(*Store).client.UpdateItem(t.Context(),
+		&dynamodb.UpdateItemInput{TableName: &name, Key: item{"instanceid": text(id)},
+			UpdateExpression: &update, ExpressionAttributeValues: item{":v": text("many")}}); err != nil {
 		t.Fatal(err)
 	}
 }

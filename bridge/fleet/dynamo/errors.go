@@ -84,7 +84,8 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 			"attach an instance profile to this machine, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"}
 	case errors.As(err, &dns):
 		return &fault{fleet.ErrUnavailable, "endpoint unknown", err,
-			fmt.Sprintf("is there a region %s? See dynamodb.region and dynamodb.endpoint, and this machine's DNS", s.config.Region)}
+			fmt.Sprintf("is there a region %s? See dynamodb.region and dynamodb.endpoint, and this machine's DNS",
+				s.config.Region)}
 	case errors.Is(err, errSilent), errors.As(err, &send):
 		return &fault{fleet.ErrUnavailable, "endpoint unreachable", err,
 			"look at routes, security groups and the VPC endpoint for DynamoDB; dynamodb.endpoint if it is set"}
@@ -96,24 +97,29 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 func (s *Store) classifyCode(err error, api smithy.APIError) *fault {
 	switch api.ErrorCode() {
 	case "ResourceNotFoundException":
-		return &fault{fleet.ErrUnavailable, "table missing", err, fmt.Sprintf("there must be tables %s, %s and %s in region %s, "+
-			"of the account that this machine's role belongs to: see dynamodb.region and dynamodb.minions_table",
-			s.config.MinionsTable, s.config.MastersTable, s.config.ProofsTable, s.config.Region)}
+		return &fault{fleet.ErrUnavailable, "table missing", err,
+			fmt.Sprintf("there must be tables %s, %s and %s in region %s, "+
+				"of the account that this machine's role belongs to: see dynamodb.region and dynamodb.minions_table",
+				s.config.MinionsTable, s.config.MastersTable, s.config.ProofsTable, s.config.Region)}
 	case "ValidationException":
 		if strings.Contains(api.ErrorMessage(), "specified index") {
 			return &fault{fleet.ErrUnavailable, "index missing", err, fmt.Sprintf(
-				"table %s needs an index %s on status and modified, with all attributes", s.config.MinionsTable, byStatusIndex)}
+				"table %s needs an index %s on status and modified, with all attributes", s.config.MinionsTable,
+				byStatusIndex)}
 		}
-		return &fault{fleet.ErrUnavailable, "request refused", err, "are the tables' keys instanceid, instanceid and instance_arn, all of type S?"}
+		return &fault{fleet.ErrUnavailable, "request refused", err,
+			"are the tables' keys instanceid, instanceid and instance_arn, all of type S?"}
 	}
 	switch awserr.Of(err) {
 	case awserr.Denied:
-		return &fault{fleet.ErrDenied, accessDenied, err, "the role of this machine must allow the action that is named, on the table and its index"}
+		return &fault{fleet.ErrDenied, accessDenied, err,
+			"the role of this machine must allow the action that is named, on the table and its index"}
 	case awserr.Expired:
 		return &fault{fleet.ErrDenied, "credentials expired", err,
 			"renew them; those of an instance profile renew themselves, unless this machine's clock is wrong"}
 	case awserr.Unknown:
-		return &fault{fleet.ErrDenied, "credentials unknown to AWS", err, "are they of another partition or account, or deleted?"}
+		return &fault{fleet.ErrDenied, "credentials unknown to AWS", err,
+			"are they of another partition or account, or deleted?"}
 	case awserr.Signature:
 		return &fault{fleet.ErrDenied, "signature refused", err, fmt.Sprintf(
 			"does dynamodb.endpoint belong to region %s? Is this machine's clock right?", s.config.Region)}
@@ -127,5 +133,6 @@ func (s *Store) classifyCode(err error, api smithy.APIError) *fault {
 
 func (s *Store) throttled(err error) *fault {
 	return &fault{fleet.ErrUnavailable, "throttled", err, fmt.Sprintf(
-		"it is tried again; if it lasts, set table %s to on-demand or give it and its index more capacity", s.config.MinionsTable)}
+		"it is tried again; if it lasts, set table %s to on-demand or give it and its index more capacity",
+		s.config.MinionsTable)}
 }

@@ -28,13 +28,15 @@ func TestD3Errors(t *testing.T) {
 		want, hint    string
 		waits         bool
 	}{
-		"access": {"AccessDeniedException", "User: arn:aws:sts::1:assumed-role/web is not authorized to perform: dynamodb:GetItem", nil,
+		"access": {"AccessDeniedException",
+			"User: arn:aws:sts::1:assumed-role/web is not authorized to perform: dynamodb:GetItem", nil,
 			fleet.ErrDenied, "access denied", "role", false},
 		"expired": {"ExpiredTokenException", "The security token included in the request is expired", nil,
 			fleet.ErrDenied, "credentials expired", "renew", false},
 		"unknown": {"UnrecognizedClientException", "The security token included in the request is invalid.", nil,
 			fleet.ErrDenied, "credentials unknown", "account", false},
-		"signed for another region": {"InvalidSignatureException", "Credential should be scoped to a valid region, not 'eu-test-1'.", nil,
+		"signed for another region": {"InvalidSignatureException",
+			"Credential should be scoped to a valid region, not 'eu-test-1'.", nil,
 			fleet.ErrDenied, "signature refused", "region eu-test-1", false},
 		"table": {"ResourceNotFoundException", "Requested resource not found", nil,
 			fleet.ErrUnavailable, "table missing", "region eu-test-1", false},
@@ -48,7 +50,8 @@ func TestD3Errors(t *testing.T) {
 			fleet.ErrUnavailable, "out of order", "again", true},
 		"refused": {"", "", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED},
 			fleet.ErrUnavailable, "unreachable", "security groups", true},
-		"no such region": {"", "", &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "dynamodb.eu-test-1.amazonaws.com", IsNotFound: true}},
+		"no such region": {"", "", &net.OpError{Op: "dial", Net: "tcp",
+			Err: &net.DNSError{Err: "no such host", Name: "dynamodb.eu-test-1.amazonaws.com", IsNotFound: true}},
 			fleet.ErrUnavailable, "endpoint unknown", "region eu-test-1", false},
 		"silent": {"", "", nil, fleet.ErrUnavailable, "no answer within", "VPC endpoint", true},
 	} {
@@ -67,7 +70,8 @@ func TestD3Errors(t *testing.T) {
 				s := openTest(t, Config{Region: "eu-test-1", HTTP: client})
 				begun := time.Now()
 				_, err := s.Minion(t.Context(), "i-1")
-				if err == nil || !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), c.hint) ||
+				if err == nil || !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) ||
+					!strings.Contains(err.Error(), c.hint) ||
 					!strings.HasPrefix(err.Error(), "read i-1, dynamodb eu-test-1: ") {
 					t.Errorf("%v", err)
 				}
@@ -106,7 +110,8 @@ func TestCancelled(t *testing.T) {
 				begun := time.Now()
 				_, err := openTest(t, Config{Region: "eu-test-1", HTTP: client}).
 					Apply(ctx, []fleet.Change{fleet.Add{InstanceID: "i-1"}, fleet.Add{InstanceID: "i-2"}})
-				if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, fleet.ErrUnavailable) || time.Since(begun) != patience {
+				if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, fleet.ErrUnavailable) ||
+					time.Since(begun) != patience {
 					t.Errorf("%v after %v", err, time.Since(begun))
 				}
 			})
@@ -139,15 +144,17 @@ func TestD3ErrorsOfDynamoDB(t *testing.T) {
 	check("proofs", "table missing", err)
 
 	table := s.config.MinionsTable
-	if _, err := s.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &table, BillingMode: "PAY_PER_REQUEST",
-		AttributeDefinitions: define("instanceid"), KeySchema: keys("instanceid")}); err != nil {
+	if _, err := s.client.CreateTable(t.Context(),
+		&dynamodb.CreateTableInput{TableName: &table, BillingMode: "PAY_PER_REQUEST",
+			AttributeDefinitions: define("instanceid"), KeySchema: keys("instanceid")}); err != nil {
 		t.Fatal(err)
 	}
 	check("list", "index missing", all()["list"])
 
 	s.config.MinionsTable += "-odd"
-	if _, err := s.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &s.config.MinionsTable, BillingMode: "PAY_PER_REQUEST",
-		AttributeDefinitions: define("id"), KeySchema: keys("id")}); err != nil {
+	if _, err := s.client.CreateTable(t.Context(),
+		&dynamodb.CreateTableInput{TableName: &s.config.MinionsTable, BillingMode: "PAY_PER_REQUEST",
+			AttributeDefinitions: define("id"), KeySchema: keys("id")}); err != nil {
 		t.Fatal(err)
 	}
 	for what, err := range all() {
@@ -165,7 +172,8 @@ func TestNoCredentials(t *testing.T) {
 	t.Setenv("AWS_REGION", "")
 	t.Setenv("AWS_DEFAULT_REGION", "")
 	_, err := openTest(t, Config{Region: "eu-test-1", HTTP: silent{}}).Minion(t.Context(), "i-1")
-	if !errors.Is(err, fleet.ErrDenied) || !strings.Contains(err.Error(), "no credentials") || !strings.Contains(err.Error(), "instance profile") {
+	if !errors.Is(err, fleet.ErrDenied) || !strings.Contains(err.Error(), "no credentials") ||
+		!strings.Contains(err.Error(), "instance profile") {
 		t.Errorf("%v", err)
 	}
 	if _, err := Open(t.Context(), Config{}); err == nil || !strings.Contains(err.Error(), "dynamodb.region") {

@@ -57,8 +57,10 @@ func TestG6LostAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range model.Apply(tries...) {
-		if !errors.Is(got[i].Err, want.Err) || want.Err == nil && got[i].Err != nil || fleettest.Text(got[i].Row) != fleettest.Text(want.Row) {
-			t.Errorf("%s: %v %s\nwant %v %s", names[i], got[i].Err, fleettest.Text(got[i].Row), want.Err, fleettest.Text(want.Row))
+		if !errors.Is(got[i].Err, want.Err) || want.Err == nil && got[i].Err != nil ||
+			fleettest.Text(got[i].Row) != fleettest.Text(want.Row) {
+			t.Errorf("%s: %v %s\nwant %v %s", names[i], got[i].Err, fleettest.Text(got[i].Row), want.Err,
+				fleettest.Text(want.Row))
 		}
 	}
 	for i, c := range tries {
@@ -93,7 +95,8 @@ func TestG1ClaimRace(t *testing.T) {
 		wg.Go(func() {
 			owner := fmt.Sprintf("m%d", m)
 			for _, id := range ids {
-				row, err := fleet.ApplyOne(t.Context(), store, fleet.Claim{InstanceID: id, Owner: owner, Incarnation: "1", JID: "j-" + owner, Attempt: 1})
+				row, err := fleet.ApplyOne(t.Context(), store,
+					fleet.Claim{InstanceID: id, Owner: owner, Incarnation: "1", JID: "j-" + owner, Attempt: 1})
 				if errors.Is(err, fleet.ErrConflict) {
 					mu.Lock()
 					losses++
@@ -102,7 +105,8 @@ func TestG1ClaimRace(t *testing.T) {
 				}
 				if err == nil {
 					history.Published(id, row.ClaimVersion, owner, row.ClaimJID, row.Attempt)
-					_, err = fleet.ApplyOne(t.Context(), store, fleet.Finish{InstanceID: id, JID: row.ClaimJID, Outcome: fleet.Succeeded})
+					_, err = fleet.ApplyOne(t.Context(), store,
+						fleet.Finish{InstanceID: id, JID: row.ClaimJID, Outcome: fleet.Succeeded})
 				}
 				if err != nil {
 					t.Errorf("%s on %s: %v", owner, id, err)

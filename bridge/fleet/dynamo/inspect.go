@@ -70,7 +70,8 @@ func (s *Store) inspect(ctx context.Context, name, key string, indexed, expiring
 			return faults, s.explain(ctx, "describe TTL", err)
 		}
 		is := ttl.TimeToLiveDescription
-		if status := is.TimeToLiveStatus; status != types.TimeToLiveStatusEnabled && status != types.TimeToLiveStatusEnabling {
+		if status := is.TimeToLiveStatus; status != types.TimeToLiveStatusEnabled &&
+			status != types.TimeToLiveStatusEnabling {
 			faults = append(faults, "TTL is off")
 		} else if aws.ToString(is.AttributeName) != expires {
 			faults = append(faults, fmt.Sprintf("TTL goes by %s, not %s", aws.ToString(is.AttributeName), expires))
@@ -112,20 +113,23 @@ func (s *Store) TryAsMaster(ctx context.Context) []Tried {
 	never, one := aws.String("attribute_exists(instanceid) AND attribute_not_exists(instanceid)"), aws.Int32(1)
 	batch := func(table, key string) func(context.Context) error {
 		return func(ctx context.Context) error {
-			_, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-				table: {Keys: []map[string]types.AttributeValue{{key: text(nobody)}}}}})
+			_, err := s.client.BatchGetItem(ctx,
+				&dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+					table: {Keys: []map[string]types.AttributeValue{{key: text(nobody)}}}}})
 			return err
 		}
 	}
 	update := func(table string) func(context.Context) error {
 		return func(ctx context.Context) error {
-			_, err := s.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: &table, Key: id, ConditionExpression: never})
+			_, err := s.client.UpdateItem(ctx,
+				&dynamodb.UpdateItemInput{TableName: &table, Key: id, ConditionExpression: never})
 			return err
 		}
 	}
 	remove := func(table string) func(context.Context) error {
 		return func(ctx context.Context) error {
-			_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &table, Key: id, ConditionExpression: never})
+			_, err := s.client.DeleteItem(ctx,
+				&dynamodb.DeleteItemInput{TableName: &table, Key: id, ConditionExpression: never})
 			return err
 		}
 	}
@@ -138,8 +142,10 @@ func (s *Store) TryAsMaster(ctx context.Context) []Tried {
 		{"UpdateItem", c.MinionsTable, update(c.MinionsTable)},
 		{"DeleteItem", c.MinionsTable, remove(c.MinionsTable)},
 		{"Query", c.MinionsTable + "/index/" + byStatusIndex, func(ctx context.Context) error {
-			_, err := s.client.Query(ctx, &dynamodb.QueryInput{TableName: &c.MinionsTable, IndexName: aws.String(byStatusIndex), Limit: one,
-				KeyConditionExpression: aws.String("#status = :nobody"), ExpressionAttributeNames: map[string]string{"#status": "status"},
+			_, err := s.client.Query(ctx, &dynamodb.QueryInput{TableName: &c.MinionsTable,
+				IndexName: aws.String(byStatusIndex), Limit: one,
+				KeyConditionExpression:    aws.String("#status = :nobody"),
+				ExpressionAttributeNames:  map[string]string{"#status": "status"},
 				ExpressionAttributeValues: item{":nobody": text(nobody)}})
 			return err
 		}},
@@ -163,9 +169,10 @@ func (s *Store) TryAsMinion(ctx context.Context, instanceARN string) (tried []Tr
 	}}}
 	if instanceARN != "" {
 		attempts = append(attempts, attempt{"PutItem", c.ProofsTable, func(ctx context.Context) error {
-			_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &c.ProofsTable, Item: item{"instance_arn": text(instanceARN)},
-				ConditionExpression:                 aws.String("attribute_exists(instance_arn) AND attribute_not_exists(instance_arn)"),
-				ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld})
+			_, err := s.client.PutItem(ctx,
+				&dynamodb.PutItemInput{TableName: &c.ProofsTable, Item: item{"instance_arn": text(instanceARN)},
+					ConditionExpression:                 aws.String("attribute_exists(instance_arn) AND attribute_not_exists(instance_arn)"),
+					ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld})
 			if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
 				wrote, _ = plain(failed.Item["key_sha256"])
 			}

@@ -56,20 +56,24 @@ func TestInspectionFindsWhatIsLacking(t *testing.T) {
 	if err := s.createTable(t.Context(), s.config.MinionsTable, "instanceid", false); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &s.config.MastersTable, BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("instanceid"), AttributeType: types.ScalarAttributeTypeN}},
-		KeySchema:            keys("instanceid")})
+	_, err := s.client.CreateTable(t.Context(),
+		&dynamodb.CreateTableInput{TableName: &s.config.MastersTable, BillingMode: types.BillingModePayPerRequest,
+			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("instanceid"),
+				AttributeType: types.ScalarAttributeTypeN}},
+			KeySchema: keys("instanceid")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := fmt.Sprint(s.Inspect(t.Context()))
-	for _, want := range []string{"there is no index by-status TTL is off", "its key is not instanceid, of type S, alone", "table missing"} {
+	for _, want := range []string{"there is no index by-status TTL is off",
+		"its key is not instanceid, of type S, alone", "table missing"} {
 		if !strings.Contains(seen, want) {
 			t.Errorf("%q is not in %s", want, seen)
 		}
 	}
 	for _, tried := range s.TryAsMaster(t.Context()) {
-		if index := strings.Contains(tried.On, byStatusIndex); index && (tried.Err == nil || !strings.Contains(tried.Err.Error(), "index missing")) {
+		if index := strings.Contains(tried.On, byStatusIndex); index && (tried.Err == nil ||
+			!strings.Contains(tried.Err.Error(), "index missing")) {
 			t.Errorf("%+v", tried)
 		}
 	}

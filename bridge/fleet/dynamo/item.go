@@ -119,7 +119,8 @@ func decode(table string, it item, row any) error {
 		var err error
 		switch {
 		case !ok:
-			err = fmt.Errorf("attribute %s is a %s", name, strings.TrimPrefix(fmt.Sprintf("%T", it[name]), "*types.AttributeValueMember"))
+			err = fmt.Errorf("attribute %s is a %s", name,
+				strings.TrimPrefix(fmt.Sprintf("%T", it[name]), "*types.AttributeValueMember"))
 		case value != "":
 			if !exact(name) {
 				value = whole(field, value)

@@ -31,8 +31,9 @@ func b(value bool) types.AttributeValue   { return &types.AttributeValueMemberBO
 func TestG9TablesOf2015(t *testing.T) {
 	s := openTest(t, ownTables(t))
 	for _, table := range []string{s.config.MinionsTable, s.config.MastersTable} {
-		if _, err := s.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &table, AttributeDefinitions: define("instanceid"),
-			KeySchema: keys("instanceid"), BillingMode: types.BillingModePayPerRequest}); err != nil {
+		if _, err := s.client.CreateTable(t.Context(),
+			&dynamodb.CreateTableInput{TableName: &table, AttributeDefinitions: define("instanceid"),
+				KeySchema: keys("instanceid"), BillingMode: types.BillingModePayPerRequest}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,18 +42,23 @@ func TestG9TablesOf2015(t *testing.T) {
 	for id, v := range map[string]types.AttributeValue{"bool": b(true), "number": n("1"), "text": text("True")} {
 		ran["ran-"+id] = v
 	}
-	for id, v := range map[string]types.AttributeValue{"bool": b(false), "number": n("0"), "text": text("False"), "null": &types.AttributeValueMemberNULL{Value: true}} {
+	for id, v := range map[string]types.AttributeValue{"bool": b(false), "number": n("0"), "text": text("False"),
+		"null": &types.AttributeValueMemberNULL{Value: true}} {
 		fresh["fresh-"+id] = v
 	}
 	for id, v := range ran {
-		put(t, s, s.config.MinionsTable, item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2015-10-27 10:11:12.131415"),
-			"highstate_ran": v, "highstate_runner": text("i-master")})
+		put(t, s, s.config.MinionsTable,
+			item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2015-10-27 10:11:12.131415"),
+				"highstate_ran": v, "highstate_runner": text("i-master")})
 	}
 	for id, v := range fresh {
-		put(t, s, s.config.MinionsTable, item{"instanceid": text(id), "status": text("LAUNCH"), "modified": n("1445940672"),
-			"highstate_ran": v, "highstate_runner": none})
+		put(t, s, s.config.MinionsTable,
+			item{"instanceid": text(id), "status": text("LAUNCH"), "modified": n("1445940672"),
+				"highstate_ran": v, "highstate_runner": none})
 	}
-	put(t, s, s.config.MastersTable, item{"instanceid": text("i-master"), "status": text("LAUNCH"), "ipaddr": text(noIP2015), "modified": n("1445940672")})
+	put(t, s, s.config.MastersTable,
+		item{"instanceid": text("i-master"), "status": text("LAUNCH"), "ipaddr": text(noIP2015),
+			"modified": n("1445940672")})
 	for range 2 { // what is there already is left alone
 		if err := s.Create(t.Context()); err != nil {
 			t.Fatal(err)
@@ -60,7 +66,8 @@ func TestG9TablesOf2015(t *testing.T) {
 	}
 
 	for id := range ran {
-		want := fleet.Minion{InstanceID: id, Status: fleet.Launch, Modified: "2015-10-27 10:11:12.131415", HighstateRan: true, HighstateRunner: "i-master"}
+		want := fleet.Minion{InstanceID: id, Status: fleet.Launch, Modified: "2015-10-27 10:11:12.131415",
+			HighstateRan: true, HighstateRunner: "i-master"}
 		if row, err := s.Minion(t.Context(), id); err != nil || row != want {
 			t.Errorf("%+v, %v", row, err)
 		}
@@ -83,7 +90,8 @@ func TestG9TablesOf2015(t *testing.T) {
 		}
 	}
 	count := func(status fleet.Status) (rows int) {
-		if err := s.ByStatus(t.Context(), status, "", func(page []fleet.Minion) error { rows += len(page); return nil }); err != nil {
+		if err := s.ByStatus(t.Context(), status, "",
+			func(page []fleet.Minion) error { rows += len(page); return nil }); err != nil {
 			t.Error(err)
 		}
 		return rows
@@ -95,7 +103,8 @@ func TestG9TablesOf2015(t *testing.T) {
 	if err != nil || len(masters) != 1 || masters[0].IPAddr != "" || masters[0].Status != fleet.Launch {
 		t.Errorf("masters %+v, %v", masters, err)
 	}
-	if row, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "i-master", IPAddr: "127.0.0.1"}); err != nil || row.Heartbeat != 1 || row.IPAddr != "127.0.0.1" {
+	if row, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "i-master", IPAddr: "127.0.0.1"}); err != nil ||
+		row.Heartbeat != 1 || row.IPAddr != "127.0.0.1" {
 		t.Errorf("beat %+v, %v", row, err)
 	}
 }
@@ -103,8 +112,9 @@ func TestG9TablesOf2015(t *testing.T) {
 // TestUnknownAttributesStay, through the whole life of a row.
 func TestUnknownAttributesStay(t *testing.T) {
 	s := created(t, ownTables(t))
-	unknown := item{"owner_team": text("web"), "hooks": &types.AttributeValueMemberL{Value: []types.AttributeValue{n("1"), text("x")}},
-		"more": &types.AttributeValueMemberM{Value: item{"status": text("odd")}}}
+	unknown := item{"owner_team": text("web"),
+		"hooks": &types.AttributeValueMemberL{Value: []types.AttributeValue{n("1"), text("x")}},
+		"more":  &types.AttributeValueMemberM{Value: item{"status": text("odd")}}}
 	row := item{"instanceid": text("i-1"), "status": text("LAUNCH"), "modified": text("2026")}
 	for name, v := range unknown {
 		row[name] = v
@@ -152,8 +162,11 @@ func TestDamagedRow(t *testing.T) {
 	s := created(t, ownTables(t))
 	list := &types.AttributeValueMemberL{}
 	for name, v := range map[string]types.AttributeValue{
-		"claim_version": text("many"), "attempt": n("1.5"), "highstate_ran": text("perhaps"), "claim_owner": &types.AttributeValueMemberSS{Value: []string{"m"}},
-		"status": text("launch"), "claim_jid": list, "claim_state": list, "claim_incarnation": list, "key_sha256": list, "minion_id": list, "highstate_runner": list,
+		"claim_version": text("many"), "attempt": n("1.5"), "highstate_ran": text("perhaps"),
+		"claim_owner": &types.AttributeValueMemberSS{Value: []string{"m"}},
+		"status":      text("launch"), "claim_jid": list, "claim_state": list, "claim_incarnation": list,
+		"key_sha256": list,
+		"minion_id":  list, "highstate_runner": list,
 	} {
 		id := "i-" + name
 		row := item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2026")}
@@ -161,10 +174,12 @@ func TestDamagedRow(t *testing.T) {
 		put(t, s, s.config.MinionsTable, row)
 		_, read := s.Minion(t.Context(), id)
 		_, listed := s.Minions(t.Context(), []string{id})
-		_, claimed := fleet.ApplyOne(t.Context(), s, fleet.Claim{InstanceID: id, Owner: "m", JID: "j", From: 7, Attempt: 1})
+		_, claimed := fleet.ApplyOne(t.Context(), s,
+			fleet.Claim{InstanceID: id, Owner: "m", JID: "j", From: 7, Attempt: 1})
 		_, ended := fleet.ApplyOne(t.Context(), s, fleet.Finish{InstanceID: id, JID: "j", Outcome: fleet.Succeeded})
 		for _, err := range []error{read, listed, claimed, ended} {
-			if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), id) || !strings.Contains(err.Error(), name) {
+			if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), id) ||
+				!strings.Contains(err.Error(), name) {
 				t.Errorf("%s: %v", id, err)
 			}
 		}
@@ -177,28 +192,36 @@ func TestLenientRow(t *testing.T) {
 	s := created(t, ownTables(t))
 	list := &types.AttributeValueMemberL{}
 	for name, v := range map[string]types.AttributeValue{
-		"group": list, "expires": n("4102444800.25"), "modified": text("yesterday"), "public_key": list, "hook_name": list, "inferred": text("perhaps"), "replaced_sha256": list, "retcode": n("1.5"),
+		"group": list, "expires": n("4102444800.25"), "modified": text("yesterday"), "public_key": list,
+		"hook_name": list, "inferred": text("perhaps"), "replaced_sha256": list, "retcode": n("1.5"),
 	} {
 		id := "i-" + name
 		row := item{"instanceid": text(id), "status": text("LAUNCH"), "modified": text("2026")}
 		row[name] = v
 		put(t, s, s.config.MinionsTable, row)
 		got, err := s.Minion(t.Context(), id)
-		if err != nil || got.Status != fleet.Launch || name == "expires" && got.Expires != 4102444800 || name == "retcode" && *got.Retcode != 1 {
+		if err != nil || got.Status != fleet.Launch || name == "expires" && got.Expires != 4102444800 ||
+			name == "retcode" && *got.Retcode != 1 {
 			t.Errorf("%s: %+v, %v", id, got, err)
 		}
-		apply(t, s, fleet.Add{InstanceID: id, Group: "web"}, fleet.Bind{InstanceID: id, KeySHA256: "k"}, fleet.Claim{InstanceID: id, Owner: "m", JID: "j", Attempt: 1})
+		apply(t, s, fleet.Add{InstanceID: id, Group: "web"}, fleet.Bind{InstanceID: id, KeySHA256: "k"},
+			fleet.Claim{InstanceID: id, Owner: "m", JID: "j", Attempt: 1})
 	}
-	row := item{"instanceid": text("i-gone"), "status": text("TERMINATE"), "modified": text("2026"), "expires": n("1767225600.25")}
+	row := item{"instanceid": text("i-gone"), "status": text("TERMINATE"), "modified": text("2026"),
+		"expires": n("1767225600.25")}
 	put(t, s, s.config.MinionsTable, row)
 	s.now = func() time.Time { return time.Unix(1767225602, 0) }
 	if gone, err := s.Prune(t.Context()); err != nil || gone != 1 {
 		t.Errorf("pruned %d, %v", gone, err)
 	}
-	put(t, s, s.config.MastersTable, item{"instanceid": text("i-m"), "status": text("LAUNCH"), "heartbeat": n("7"), "incarnation": text("1"),
-		"draining": list, "draining_since": list, "zone": list, "publish_port": text("many"), "ready": list, "ipaddr": list, "expires": n("4102444800.25")})
+	put(t, s, s.config.MastersTable, item{"instanceid": text("i-m"), "status": text("LAUNCH"), "heartbeat": n("7"),
+		"incarnation": text("1"),
+		"draining":    list, "draining_since": list, "zone": list, "publish_port": text("many"), "ready": list,
+		"ipaddr": list, "expires": n("4102444800.25")})
 	masters, err := s.Masters(t.Context())
-	if err != nil || len(masters) != 1 || masters[0] != (fleet.Master{InstanceID: "i-m", Status: fleet.Launch, Heartbeat: 7, Incarnation: "1", Expires: 4102444800}) {
+	if err != nil || len(masters) != 1 ||
+		masters[0] != (fleet.Master{InstanceID: "i-m", Status: fleet.Launch, Heartbeat: 7, Incarnation: "1",
+			Expires: 4102444800}) {
 		t.Errorf("%+v, %v", masters, err)
 	}
 }
@@ -208,13 +231,15 @@ func TestLenientRow(t *testing.T) {
 func TestOneBadRequest(t *testing.T) {
 	s := created(t, ownTables(t))
 	long := strings.Repeat("i", maxKey+1)
-	put(t, s, s.config.MinionsTable, item{"instanceid": text("i-1"), "status": text("LAUNCH"), "modified": text("2026")})
+	put(t, s, s.config.MinionsTable,
+		item{"instanceid": text("i-1"), "status": text("LAUNCH"), "modified": text("2026")})
 	rows, err := s.Minions(t.Context(), []string{"", long, "i-1"})
 	if err != nil || len(rows) != 1 {
 		t.Errorf("%d rows, %v", len(rows), err)
 	}
 	results, err := s.Apply(t.Context(), []fleet.Change{fleet.Add{InstanceID: ""}, fleet.Add{InstanceID: long},
-		fleet.Add{InstanceID: "i-1", Group: "web"}, fleet.Add{InstanceID: "i-2", Group: strings.Repeat("x", 500<<10)}, fleet.Add{InstanceID: "i-3"}})
+		fleet.Add{InstanceID: "i-1", Group: "web"}, fleet.Add{InstanceID: "i-2", Group: strings.Repeat("x", 500<<10)},
+		fleet.Add{InstanceID: "i-3"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +255,8 @@ func TestPruneGoesOn(t *testing.T) {
 	c := ownTables(t)
 	s := created(t, c)
 	for i := range 5 {
-		put(t, s, s.config.MinionsTable, item{"instanceid": text(fmt.Sprintf("i-%d", i)), "status": text("TERMINATE"), "modified": text("2026"), "expires": n("1")})
+		put(t, s, s.config.MinionsTable, item{"instanceid": text(fmt.Sprintf("i-%d", i)), "status": text("TERMINATE"),
+			"modified": text("2026"), "expires": n("1")})
 	}
 	c.HTTP = seam(func(r request, send func() (*http.Response, error)) (*http.Response, error) {
 		if r.op == "DeleteItem" && r.id == "i-2" {
@@ -254,7 +280,8 @@ func TestProofs(t *testing.T) {
 		if err := s.PutProof(t.Context(), arn, fleet.Proof{KeySHA256: digest}); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := s.Proofs(t.Context(), []string{arn, arn + "2"}); err != nil || len(got) != 1 || got[arn].KeySHA256 != digest {
+		if got, err := s.Proofs(t.Context(), []string{arn, arn + "2"}); err != nil || len(got) != 1 ||
+			got[arn].KeySHA256 != digest {
 			t.Errorf("%v, %v", got, err)
 		}
 	}
@@ -263,7 +290,8 @@ func TestProofs(t *testing.T) {
 		want string
 	}{{text("PEM"), "PEM"}, {b(true), "true"}, {&types.AttributeValueMemberSS{Value: []string{"PEM"}}, ""}} {
 		put(t, s, s.config.ProofsTable, item{"instance_arn": text(arn), "key_sha256": text("c"), "public_key": c.key})
-		if got, err := s.Proofs(t.Context(), []string{arn}); err != nil || got[arn] != (fleet.Proof{KeySHA256: "c", PublicKey: c.want}) {
+		if got, err := s.Proofs(t.Context(), []string{arn}); err != nil ||
+			got[arn] != (fleet.Proof{KeySHA256: "c", PublicKey: c.want}) {
 			t.Errorf("public_key %v: %v, %v", c.key, got, err)
 		}
 	}
@@ -294,7 +322,8 @@ func TestSinceIsNoRow(t *testing.T) {
 	}
 	s := openTest(t, c)
 	for _, status := range []fleet.Status{fleet.Launch, fleet.Terminate} {
-		if err := s.ByStatus(t.Context(), status, "", func(page []fleet.Minion) error { return errors.New(page[0].InstanceID) }); err != nil {
+		if err := s.ByStatus(t.Context(), status, "",
+			func(page []fleet.Minion) error { return errors.New(page[0].InstanceID) }); err != nil {
 			t.Error(err)
 		}
 	}

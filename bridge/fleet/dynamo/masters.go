@@ -53,7 +53,8 @@ func (s *Store) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
 	if err != nil {
 		return fleet.Master{}, err
 	}
-	w.sets = append(w.sets, fmt.Sprintf("#heartbeat = if_not_exists(#heartbeat, %s) + %s", w.value(number(0)), w.value(number(1))))
+	w.sets = append(w.sets, fmt.Sprintf("#heartbeat = if_not_exists(#heartbeat, %s) + %s", w.value(number(0)),
+		w.value(number(1))))
 	it, done, err := s.update(ctx, table, b.InstanceID, w)
 	if invalid(err) {
 		it, done, err = s.beatAnew(ctx, b, err)
@@ -135,7 +136,8 @@ func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining boo
 	w.set("draining", next.Draining)
 	w.set("draining_since", next.DrainingSince)
 	if draining { // one that drains already drains since then
-		w.when("attribute_not_exists(#draining) OR #draining <> %s OR attribute_not_exists(#draining_since)", &types.AttributeValueMemberBOOL{Value: true})
+		w.when("attribute_not_exists(#draining) OR #draining <> %s OR attribute_not_exists(#draining_since)",
+			&types.AttributeValueMemberBOOL{Value: true})
 	}
 	it, done, err := s.update(ctx, s.config.MastersTable, instanceID, w)
 	switch {
@@ -198,7 +200,8 @@ func (s *Store) begin(ctx context.Context, table string) (item, error) {
 	default:
 		// EC2's launch times have whole seconds.
 		made := aws.ToTime(out.Table.CreationDateTime).Truncate(time.Second)
-		if !made.IsZero() && made.Before(since) && (since.Sub(made) < newTable || aws.ToInt64(out.Table.ItemCount) == 0) {
+		if !made.IsZero() && made.Before(since) && (since.Sub(made) < newTable ||
+			aws.ToInt64(out.Table.ItemCount) == 0) {
 			since = made
 		}
 	}

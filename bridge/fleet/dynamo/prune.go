@@ -74,9 +74,10 @@ const maxFaults = 10
 func (s *Store) drop(ctx context.Context, table, id string, expires int64) (gone bool, err error) {
 	err = s.call(ctx, "delete "+id, func(ctx context.Context) error {
 		condition := "#expires >= :expires AND #expires < :next"
-		_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &table, Key: item{"instanceid": text(id)},
-			ConditionExpression: &condition, ExpressionAttributeNames: map[string]string{"#expires": "expires"},
-			ExpressionAttributeValues: item{":expires": number(expires), ":next": number(expires + 1)}})
+		_, err := s.client.DeleteItem(ctx,
+			&dynamodb.DeleteItemInput{TableName: &table, Key: item{"instanceid": text(id)},
+				ConditionExpression: &condition, ExpressionAttributeNames: map[string]string{"#expires": "expires"},
+				ExpressionAttributeValues: item{":expires": number(expires), ":next": number(expires + 1)}})
 		if changed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &changed) {
 			return nil
 		}

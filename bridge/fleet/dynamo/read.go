@@ -54,21 +54,23 @@ func (s *Store) readChunk(ctx context.Context, table, key string, ids []string, 
 		left.Keys = append(left.Keys, item{key: text(id)})
 	}
 	for len(left.Keys) > 0 {
-		err := s.call(ctx, fmt.Sprintf("read %s of %s", plural.Of(len(left.Keys), "item"), table), func(ctx context.Context) error {
-			out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{table: left}})
-			if err != nil {
-				return err
-			}
-			for _, it := range out.Responses[table] {
-				found(it)
-			}
-			before := len(left.Keys)
-			left.Keys = out.UnprocessedKeys[table].Keys
-			if len(left.Keys) == before {
-				return errUnprocessed
-			}
-			return nil
-		})
+		err := s.call(ctx, fmt.Sprintf("read %s of %s", plural.Of(len(left.Keys), "item"), table),
+			func(ctx context.Context) error {
+				out, err := s.client.BatchGetItem(ctx,
+					&dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{table: left}})
+				if err != nil {
+					return err
+				}
+				for _, it := range out.Responses[table] {
+					found(it)
+				}
+				before := len(left.Keys)
+				left.Keys = out.UnprocessedKeys[table].Keys
+				if len(left.Keys) == before {
+					return errUnprocessed
+				}
+				return nil
+			})
 		if err != nil {
 			return err
 		}

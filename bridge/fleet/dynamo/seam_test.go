@@ -65,7 +65,8 @@ func refusal(t testing.TB, code, message string) (*http.Response, error) {
 	if code == "InternalServerError" {
 		status = http.StatusInternalServerError
 	}
-	return answer(t, status, map[string]string{"__type": "com.amazonaws.dynamodb.v20120810#" + code, "message": message})
+	return answer(t, status, map[string]string{"__type": "com.amazonaws.dynamodb.v20120810#" + code,
+		"message": message})
 }
 
 // lose carries a request out and drops the answer.

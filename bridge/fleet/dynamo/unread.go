@@ -56,7 +56,8 @@ func strip(c fleet.Tombstone) *write {
 	w.is("expires", int64(0))
 	// What the change leaves of a row: nothing but what it sets on an empty one,
 	// and these.
-	kept := map[string]bool{"instanceid": true, "status": true, "modified": true, "minion_id": true, "key_sha256": true, "replaced_sha256": true, "claim_version": true, "expires": true}
+	kept := map[string]bool{"instanceid": true, "status": true, "modified": true, "minion_id": true, "key_sha256": true,
+		"replaced_sha256": true, "claim_version": true, "expires": true}
 	for name := range attributes(&fleet.Minion{}) {
 		if !kept[name] {
 			w.removes = append(w.removes, "#"+name)

@@ -113,7 +113,8 @@ func (s *Store) update(ctx context.Context, table, id string, w *write) (after i
 	in := &dynamodb.UpdateItemInput{
 		TableName: &table, Key: item{"instanceid": text(id)},
 		UpdateExpression: &update, ExpressionAttributeValues: w.values, ExpressionAttributeNames: map[string]string{},
-		ReturnValues: types.ReturnValueAllNew, ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		ReturnValues:                        types.ReturnValueAllNew,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
 	condition := strings.Join(w.guards, " AND ")
 	if condition != "" {
@@ -146,7 +147,8 @@ func (s *Store) update(ctx context.Context, table, id string, w *write) (after i
 func (s *Store) readItem(ctx context.Context, table string, key item) (it item, err error) {
 	id, _ := plain(key["instanceid"])
 	err = s.call(ctx, "read "+id, func(ctx context.Context) error {
-		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &table, Key: key, ConsistentRead: aws.Bool(true)})
+		out, err := s.client.GetItem(ctx,
+			&dynamodb.GetItemInput{TableName: &table, Key: key, ConsistentRead: aws.Bool(true)})
 		if err == nil {
 			it = out.Item
 		}

@@ -76,7 +76,8 @@ func badRowsRead(t *testing.T, ctx context.Context, s fleet.Store, spoil Spoil) 
 		t.Errorf("a good row: %v", err)
 	}
 	stop := errors.New("stop")
-	if err := s.ByStatus(ctx, fleet.Launch, "", func([]fleet.Minion) error { return stop }); !errors.Is(err, stop) || errors.Is(err, fleet.ErrCorrupt) {
+	if err := s.ByStatus(ctx, fleet.Launch, "", func([]fleet.Minion) error { return stop }); !errors.Is(err, stop) ||
+		errors.Is(err, fleet.ErrCorrupt) {
 		t.Errorf("an error of fn, beside bad rows: %v", err)
 	}
 }
@@ -88,7 +89,8 @@ func badRowsWritten(t *testing.T, ctx context.Context, s fleet.Store, spoil Spoi
 	bad := map[string]bool{}
 	for i, in := range Inputs() {
 		id, good := fmt.Sprintf("i-%08x", i), fmt.Sprintf("i-f%07x", i)
-		model.Apply(apply(t, ctx, s, fleet.Add{InstanceID: id}, fleet.Bind{InstanceID: id, KeySHA256: keyA, PublicKey: pem},
+		model.Apply(apply(t, ctx, s, fleet.Add{InstanceID: id},
+			fleet.Bind{InstanceID: id, KeySHA256: keyA, PublicKey: pem},
 			fleet.Claim{InstanceID: id, Owner: "m1", Incarnation: "1", JID: "j1", Attempt: 1})...)
 		spoil(t, s, Minions, id)
 		bad[id] = true
@@ -130,7 +132,8 @@ func badMasters(t *testing.T, ctx context.Context, s fleet.Store, spoil Spoil) {
 		t.Errorf("drain of a bad row: %v", err)
 	}
 	row, err := s.Beat(ctx, beat("i-m2"))
-	if row.Modified = ""; err != nil || row.InstanceID != "i-m2" || row.Status != fleet.Launch || row.Incarnation != "1" || row.Heartbeat == 0 {
+	if row.Modified = ""; err != nil || row.InstanceID != "i-m2" || row.Status != fleet.Launch ||
+		row.Incarnation != "1" || row.Heartbeat == 0 {
 		t.Errorf("a bridge's beat of its own bad row: %+v, %v", row, err)
 	}
 	if again, err := s.Beat(ctx, beat("i-m2")); err != nil || again.Heartbeat != row.Heartbeat+1 {
@@ -150,7 +153,8 @@ func badMasters(t *testing.T, ctx context.Context, s fleet.Store, spoil Spoil) {
 // badPrune: what has expired is deleted, though others are bad.
 func badPrune(t *testing.T, ctx context.Context, s fleet.Store, spoil Spoil) {
 	const past, gone, bad = 1, "i-00000001", "i-00000002"
-	apply(t, ctx, s, fleet.Retire{InstanceID: gone}, fleet.Retire{InstanceID: bad}, fleet.Tombstone{InstanceID: gone, Expires: past})
+	apply(t, ctx, s, fleet.Retire{InstanceID: gone}, fleet.Retire{InstanceID: bad},
+		fleet.Tombstone{InstanceID: gone, Expires: past})
 	if _, err := s.Beat(ctx, fleet.Beat{InstanceID: "i-m1"}); err != nil {
 		t.Fatal(err)
 	}

@@ -28,8 +28,10 @@ func breaker(t *testing.T, ctx context.Context, s fleet.Store) {
 	if last, err := b.LastBreaker(ctx); err != nil || !reflect.DeepEqual(last, fleet.Breaker{}) || last.Open() {
 		t.Fatalf("at first %+v, %v", last, err)
 	}
-	open := fleet.Breaker{Version: 1, Writer: "i-m1", Opened: "2026-01-02T03:04:05.000Z", OpenedBy: "i-m1", Reason: "2 of the last 3 \"failed\" – ü",
-		Last: []fleet.BreakerResult{{InstanceID: "i-1", JID: "1", Failed: true}, {InstanceID: "i-2", JID: "2"}, {InstanceID: "i-3", JID: "3", Failed: true}}}
+	open := fleet.Breaker{Version: 1, Writer: "i-m1", Opened: "2026-01-02T03:04:05.000Z", OpenedBy: "i-m1",
+		Reason: "2 of the last 3 \"failed\" – ü",
+		Last: []fleet.BreakerResult{{InstanceID: "i-1", JID: "1", Failed: true}, {InstanceID: "i-2", JID: "2"},
+			{InstanceID: "i-3", JID: "3", Failed: true}}}
 	closed := fleet.Breaker{Version: 2, Writer: "root", Resumed: "2026-01-02T03:05:05.000Z", ResumedBy: "root"}
 	for _, next := range []fleet.Breaker{open, closed} {
 		for range 2 { // the second: its answer was lost
@@ -42,7 +44,8 @@ func breaker(t *testing.T, ctx context.Context, s fleet.Store) {
 		}
 	}
 	for _, version := range []int64{0, 1, 2, 4} {
-		if now, mine, err := b.WriteBreaker(ctx, fleet.Breaker{Version: version, Writer: "i-m2"}); err != nil || mine || !reflect.DeepEqual(now, closed) {
+		if now, mine, err := b.WriteBreaker(ctx, fleet.Breaker{Version: version, Writer: "i-m2"}); err != nil || mine ||
+			!reflect.DeepEqual(now, closed) {
 			t.Errorf("version %d over 2: %+v, mine %v, %v", version, now, mine, err)
 		}
 	}
@@ -66,7 +69,8 @@ func breakerRaces(t *testing.T, ctx context.Context, s fleet.Store) {
 						return err
 					}
 					next.Version, next.Writer = next.Version+1, fmt.Sprintf("i-m%d", m)
-					next.Last = append(next.Last, fleet.BreakerResult{InstanceID: fmt.Sprintf("i-%d-%d", m, i), Failed: true})
+					next.Last = append(next.Last, fleet.BreakerResult{InstanceID: fmt.Sprintf("i-%d-%d", m, i),
+						Failed: true})
 					_, mine, err := b.WriteBreaker(ctx, next)
 					if err != nil {
 						return err

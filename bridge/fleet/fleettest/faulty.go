@@ -80,7 +80,8 @@ func (f *Faulty) next(method string, changes []fleet.Change) Fault {
 
 // suffer carries out call under the fault that the plan has for it. call is given
 // the rows that it cannot decode.
-func suffer[T any](ctx context.Context, f *Faulty, method string, changes []fleet.Change, call func(bad badRows) (T, error)) (T, error) {
+func suffer[T any](ctx context.Context, f *Faulty, method string, changes []fleet.Change,
+	call func(bad badRows) (T, error)) (T, error) {
 	var none T
 	fault := f.next(method, changes)
 	if fault.Delay > 0 && !retry.Sleep(ctx, fault.Delay) {
@@ -211,7 +212,8 @@ func (f *Faulty) Beat(ctx context.Context, b fleet.Beat) (fleet.Master, error) {
 
 // RetireMaster implements fleet.Store.
 func (f *Faulty) RetireMaster(ctx context.Context, id string) error {
-	_, err := suffer(ctx, f, "RetireMaster", nil, func(badRows) (struct{}, error) { return struct{}{}, f.Store.RetireMaster(ctx, id) })
+	_, err := suffer(ctx, f, "RetireMaster", nil,
+		func(badRows) (struct{}, error) { return struct{}{}, f.Store.RetireMaster(ctx, id) })
 	return err
 }
 

@@ -208,7 +208,8 @@ func TestSeeded(t *testing.T) {
 	if !slices.Equal(a, b) || slices.Equal(a, c) {
 		t.Error("the seed does not decide")
 	}
-	for name, got := range map[string][2]int{"before": {before, 200}, "after": {after, 400}, "twice": {twice, 600}, "delay": {delay, 800}} {
+	for name, got := range map[string][2]int{"before": {before, 200}, "after": {after, 400}, "twice": {twice, 600},
+		"delay": {delay, 800}} {
 		if got[0] < got[1]*8/10 || got[0] > got[1]*12/10 {
 			t.Errorf("%s: %d of %d calls, want about %d", name, got[0], calls, got[1])
 		}

@@ -62,7 +62,8 @@ func (h *History) Saw(row fleet.Minion) {
 	}
 	w := write{row.ClaimState, row.ClaimOwner, row.ClaimIncarnation, row.ClaimJID, row.Attempt}
 	if before, ok := of[row.ClaimVersion]; ok && before != w {
-		h.faults = append(h.faults, fmt.Errorf("%s: version %d was written twice: %+v, %+v", row.InstanceID, row.ClaimVersion, before, w))
+		h.faults = append(h.faults, fmt.Errorf("%s: version %d was written twice: %+v, %+v", row.InstanceID,
+			row.ClaimVersion, before, w))
 	}
 	of[row.ClaimVersion] = w
 }
@@ -128,7 +129,8 @@ func (h *History) Check() error {
 			w := h.writes[minion][version]
 			if version == last+1 {
 				if why := before.follows(w); why != "" {
-					faults = append(faults, fmt.Errorf("%s: version %d %+v after %+v: %s", minion, version, w, before, why))
+					faults = append(faults, fmt.Errorf("%s: version %d %+v after %+v: %s", minion, version,
+						w, before, why))
 				}
 			}
 			if w.state == fleet.Unclaimed && w.jid == "" {
@@ -178,7 +180,8 @@ func (h *History) checkPublished() (faults []error) {
 		of := h.writes[p.Minion]
 		if p.Version != 0 {
 			if !fits(of[p.Version]) {
-				faults = append(faults, fmt.Errorf("%s: published %+v, but the claim was %+v", p.Minion, p, of[p.Version]))
+				faults = append(faults, fmt.Errorf("%s: published %+v, but the claim was %+v", p.Minion, p,
+					of[p.Version]))
 			}
 			continue
 		}

@@ -42,7 +42,8 @@ func concurrentClaims(t *testing.T, ctx context.Context, s fleet.Store) {
 			results := [racers]fleet.Result{}
 			race(func(r int) {
 				c := fleet.Claim{InstanceID: id, From: row.ClaimVersion, Owner: fmt.Sprintf("m%d", r),
-					Incarnation: fmt.Sprint(round), JID: fmt.Sprintf("j%d-%d-%d", m, round, r), Attempt: row.Attempt + 1}
+					Incarnation: fmt.Sprint(round), JID: fmt.Sprintf("j%d-%d-%d", m, round, r),
+					Attempt: row.Attempt + 1}
 				if row.ClaimState == fleet.Claimed {
 					c.JID, c.Attempt = row.ClaimJID, row.Attempt
 				}
@@ -51,7 +52,8 @@ func concurrentClaims(t *testing.T, ctx context.Context, s fleet.Store) {
 			row = oneWinner(t, results, row)
 			history.Published(row.InstanceID, row.ClaimVersion, row.ClaimOwner, row.ClaimJID, row.Attempt)
 			if round%2 == 1 {
-				row, err = fleet.ApplyOne(ctx, s, fleet.Finish{InstanceID: id, JID: row.ClaimJID, Outcome: fleet.Erred, Retcode: 1})
+				row, err = fleet.ApplyOne(ctx, s,
+					fleet.Finish{InstanceID: id, JID: row.ClaimJID, Outcome: fleet.Erred, Retcode: 1})
 				if err != nil {
 					t.Fatal(err)
 				}

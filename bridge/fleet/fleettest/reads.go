@@ -48,7 +48,8 @@ func manyRows(t *testing.T, ctx context.Context, s fleet.Store) {
 func values(t *testing.T, ctx context.Context, s fleet.Store) {
 	model := Model{}
 	var batch []fleet.Change
-	for i, v := range []string{"x", "%_'\"\\", "a\x00b", "ключ", "\r\n\r", "null", "0", "1e9", string(make([]byte, 8<<10))} {
+	for i, v := range []string{"x", "%_'\"\\", "a\x00b", "ключ", "\r\n\r", "null", "0", "1e9",
+		string(make([]byte, 8<<10))} {
 		id := fmt.Sprintf("i-%d", i)
 		batch = append(batch, fleet.Add{InstanceID: id, MinionID: v, Group: v},
 			fleet.Bind{InstanceID: id, KeySHA256: keyA, PublicKey: v})
@@ -162,7 +163,8 @@ func drainingSince(t *testing.T, ctx context.Context, s fleet.Store, id string) 
 
 func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 	beat := fleet.Beat{InstanceID: "i-m1", IPAddr: "127.0.0.1", Incarnation: "a", MasterKeySHA256: keyA,
-		Zone: "eu-west-1a", PublishPort: 4505, RetPort: 4506, Relay: "127.0.0.1:4507", Minions: 7, Connected: 5, Queued: 3}
+		Zone: "eu-west-1a", PublishPort: 4505, RetPort: 4506, Relay: "127.0.0.1:4507", Minions: 7,
+		Connected: 5, Queued: 3}
 	if err := s.DrainMaster(ctx, "i-m1", true); !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("drain of a master that is not there: %v", err)
 	}
@@ -175,7 +177,8 @@ func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 					t.Fatal(err)
 				}
 				since := drainingSince(t, ctx, s, "i-m1")
-				if at, err := fleet.ParseTime(since); err != nil || time.Since(at).Abs() > time.Minute || want.DrainingSince != "" && since != want.DrainingSince {
+				if at, err := fleet.ParseTime(since); err != nil || time.Since(at).Abs() > time.Minute ||
+					want.DrainingSince != "" && since != want.DrainingSince {
 					t.Errorf("draining since %q, before %q: %v", since, want.DrainingSince, err)
 				}
 				want.DrainingSince = since
@@ -229,7 +232,8 @@ func masters(t *testing.T, ctx context.Context, s fleet.Store) {
 		byID[row.InstanceID] = row
 	}
 	want.Status, want.Ready = fleet.Terminate, false
-	if len(rows) != 2 || byID["i-m1"] != want || byID["i-m2"] != (fleet.Master{InstanceID: "i-m2", Status: fleet.Terminate}) {
+	if len(rows) != 2 || byID["i-m1"] != want ||
+		byID["i-m2"] != (fleet.Master{InstanceID: "i-m2", Status: fleet.Terminate}) {
 		t.Errorf("masters: %+v", rows)
 	}
 }
@@ -257,7 +261,8 @@ func eventually(t *testing.T, ctx context.Context, what string, f func() error) 
 // prune deletes what has expired, and nothing that has not.
 func prune(t *testing.T, ctx context.Context, s fleet.Store) {
 	const past, gone, kept = 1, "i-00000001", "i-00000002"
-	apply(t, ctx, s, fleet.Retire{InstanceID: gone}, fleet.Retire{InstanceID: kept}, fleet.Retire{InstanceID: "i-00000003"})
+	apply(t, ctx, s, fleet.Retire{InstanceID: gone}, fleet.Retire{InstanceID: kept},
+		fleet.Retire{InstanceID: "i-00000003"})
 	apply(t, ctx, s, fleet.Tombstone{InstanceID: gone, Expires: past},
 		fleet.Tombstone{InstanceID: kept, Expires: time.Now().Add(fleet.TombstoneFor).Unix()})
 	if err := s.RetireMaster(ctx, "i-m1"); err != nil {

@@ -27,7 +27,8 @@ func States() []State {
 	}
 	claim := func(from int64, owner, jid string, attempt int) func(string) fleet.Change {
 		return func(id string) fleet.Change {
-			return fleet.Claim{InstanceID: id, From: from, Owner: owner, Incarnation: owner + "-1", JID: jid, Attempt: attempt}
+			return fleet.Claim{InstanceID: id, From: from, Owner: owner, Incarnation: owner + "-1", JID: jid,
+				Attempt: attempt}
 		}
 	}
 	finish := func(o fleet.Outcome, jid string, retcode int, from int64) func(string) fleet.Change {
@@ -104,7 +105,8 @@ type Input struct {
 func Inputs() []Input {
 	finish := func(o fleet.Outcome, retcode int, back int64) func(string, fleet.Minion) fleet.Change {
 		return func(id string, row fleet.Minion) fleet.Change {
-			return fleet.Finish{InstanceID: id, JID: row.ClaimJID, Outcome: o, Retcode: retcode, From: row.ClaimVersion - back}
+			return fleet.Finish{InstanceID: id, JID: row.ClaimJID, Outcome: o, Retcode: retcode,
+				From: row.ClaimVersion - back}
 		}
 	}
 	bind := func(digest string, rebind bool) func(string, fleet.Minion) fleet.Change {
@@ -124,7 +126,8 @@ func Inputs() []Input {
 	// claim differs from the claim of a new attempt by what edit does to it.
 	claim := func(edit func(*fleet.Claim, fleet.Minion)) func(string, fleet.Minion) fleet.Change {
 		return func(id string, row fleet.Minion) fleet.Change {
-			c := fleet.Claim{InstanceID: id, From: row.ClaimVersion, Owner: "m3", Incarnation: "m3-1", JID: "j3", Attempt: row.Attempt + 1}
+			c := fleet.Claim{InstanceID: id, From: row.ClaimVersion, Owner: "m3", Incarnation: "m3-1", JID: "j3",
+				Attempt: row.Attempt + 1}
 			edit(&c, row)
 			return c
 		}
@@ -165,10 +168,12 @@ func Inputs() []Input {
 		{"rebind B", bind(keyB, true)},
 		{"rebind none", bind("", true)},
 		{"rebind A everywhere", func(id string, row fleet.Minion) fleet.Change {
-			return fleet.Bind{InstanceID: id, KeySHA256: keyA, PublicKey: pem, Replaces: row.KeySHA256, Rebound: row.KeySHA256}
+			return fleet.Bind{InstanceID: id, KeySHA256: keyA, PublicKey: pem, Replaces: row.KeySHA256,
+				Rebound: row.KeySHA256}
 		}},
 		{"rebind B once more", func(id string, row fleet.Minion) fleet.Change {
-			return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Replaces: row.KeySHA256, Rebound: keyOther}
+			return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Replaces: row.KeySHA256,
+				Rebound: keyOther}
 		}},
 		{"bind B in the place of an accepted key", func(id string, _ fleet.Minion) fleet.Change {
 			return fleet.Bind{InstanceID: id, KeySHA256: keyB, PublicKey: pem, Rebound: keyOther}

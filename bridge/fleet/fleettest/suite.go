@@ -19,7 +19,8 @@ const testLimit = 2 * time.Minute
 // Run tries a store. open gives a new, empty one, and sees to its end; spoil plants
 // bad rows in it.
 func Run(t *testing.T, open func(t *testing.T) fleet.Store, spoil Spoil) {
-	with := func(test func(*testing.T, context.Context, fleet.Store, Spoil)) func(*testing.T, context.Context, fleet.Store) {
+	with := func(test func(*testing.T, context.Context, fleet.Store, Spoil)) func(*testing.T, context.Context,
+		fleet.Store) {
 		return func(t *testing.T, ctx context.Context, s fleet.Store) { test(t, ctx, s, spoil) }
 	}
 	for _, c := range []struct {
@@ -79,7 +80,8 @@ func everyChangeOnEveryRow(t *testing.T, ctx context.Context, s fleet.Store) {
 	}
 	first := agree(t, ctx, s, model, tries, names)
 	for i, r := range agree(t, ctx, s, model, tries, names) {
-		if first[i].Err == nil && (r.Err != nil || Text(r.Row) != Text(first[i].Row) || r.Row.Modified != first[i].Row.Modified) {
+		if first[i].Err == nil && (r.Err != nil || Text(r.Row) != Text(first[i].Row) ||
+			r.Row.Modified != first[i].Row.Modified) {
 			t.Errorf("%s, repeated: %v, %s at %s; want nothing to change from %s at %s", names[i],
 				r.Err, Text(r.Row), r.Row.Modified, Text(first[i].Row), first[i].Row.Modified)
 		}
@@ -88,7 +90,8 @@ func everyChangeOnEveryRow(t *testing.T, ctx context.Context, s fleet.Store) {
 
 // agree applies changes to both and compares results, and then what the store
 // reads back.
-func agree(t *testing.T, ctx context.Context, s fleet.Store, model Model, changes []fleet.Change, names []string) []fleet.Result {
+func agree(t *testing.T, ctx context.Context, s fleet.Store, model Model, changes []fleet.Change,
+	names []string) []fleet.Result {
 	t.Helper()
 	got, err := s.Apply(ctx, changes)
 	if err != nil {
@@ -172,7 +175,8 @@ func failuresAreIndependent(t *testing.T, ctx context.Context, s fleet.Store) {
 	var names []string
 	for i := range 20 {
 		good := fmt.Sprintf("i-%08x", i)
-		batch = append(batch, fleet.Add{InstanceID: good}, fleet.Add{InstanceID: "i-gone"}, fleet.Rerun{InstanceID: "i-none"})
+		batch = append(batch, fleet.Add{InstanceID: good}, fleet.Add{InstanceID: "i-gone"},
+			fleet.Rerun{InstanceID: "i-none"})
 		names = append(names, "add "+good, "add a terminated one", "run an unknown one")
 	}
 	agree(t, ctx, s, model, batch, names)

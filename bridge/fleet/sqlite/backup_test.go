@@ -96,8 +96,10 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(had)
 	}
 	added(t, s, "later")
-	for to, want := range map[string]string{dir: "that is a folder: name a file in it", filepath.Join(dir, "no", "such.db"): "there is no folder " + filepath.Join(dir, "no")} {
-		if err := Backup(t.Context(), path, to); err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), path) != 1 || strings.Contains(err.Error(), "in use") {
+	for to, want := range map[string]string{dir: "that is a folder: name a file in it",
+		filepath.Join(dir, "no", "such.db"): "there is no folder " + filepath.Join(dir, "no")} {
+		if err := Backup(t.Context(), path, to); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Count(err.Error(), path) != 1 || strings.Contains(err.Error(), "in use") {
 			t.Errorf("to %s: %v", to, err)
 		}
 	}
@@ -129,7 +131,8 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	for _, from := range []string{broken, dir, filepath.Join(dir, "none")} {
 		_, err := restore(t, from, path)
-		if err == nil || idsIn(t, path) != had || !strings.HasSuffix(err.Error(), "; the store is unchanged") || strings.Contains(err.Error(), ".part") || errors.Is(err, fleet.ErrCorrupt) {
+		if err == nil || idsIn(t, path) != had || !strings.HasSuffix(err.Error(), "; the store is unchanged") ||
+			strings.Contains(err.Error(), ".part") || errors.Is(err, fleet.ErrCorrupt) {
 			t.Errorf("from %s: %v", from, err)
 		}
 	}

@@ -35,7 +35,8 @@ func BenchmarkApply200(b *testing.B) {
 		changes := make([]fleet.Change, 200)
 		for i := range changes {
 			key := func(round int) string { return fmt.Sprintf("%064x", round<<30+i) }
-			changes[i] = fleet.Bind{InstanceID: fmt.Sprintf("i-%017x", i), KeySHA256: key(n + 1), PublicKey: rsaPEM, Replaces: key(n)}
+			changes[i] = fleet.Bind{InstanceID: fmt.Sprintf("i-%017x", i), KeySHA256: key(n + 1), PublicKey: rsaPEM,
+				Replaces: key(n)}
 		}
 		if _, err := s.Apply(b.Context(), changes); err != nil {
 			b.Fatal(err)

@@ -67,10 +67,12 @@ func writeUntilKilled(args []string) error {
 	row, err := fleet.ApplyOne(ctx, s, fleet.Add{InstanceID: "hot"})
 	for err == nil {
 		n := row.ClaimVersion
-		changes := []fleet.Change{fleet.Claim{InstanceID: "hot", From: n, Owner: strconv.FormatInt(n, 10), JID: "j", Attempt: 1}}
+		changes := []fleet.Change{fleet.Claim{InstanceID: "hot", From: n, Owner: strconv.FormatInt(n, 10),
+			JID: "j", Attempt: 1}}
 		for i := range rowsPerBatch {
 			id := batchID(n+1, i)
-			changes = append(changes, fleet.Add{InstanceID: id}, fleet.Bind{InstanceID: id, KeySHA256: "k", PublicKey: rsaPEM})
+			changes = append(changes, fleet.Add{InstanceID: id},
+				fleet.Bind{InstanceID: id, KeySHA256: "k", PublicKey: rsaPEM})
 		}
 		var results []fleet.Result
 		if results, err = s.Apply(ctx, changes); err == nil {

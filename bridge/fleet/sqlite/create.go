@@ -21,7 +21,8 @@ func ready(ctx context.Context, path string, o options) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.existing:
-		return &fault{fleet.ErrUnavailable, err, "there is no store yet: phoenix adopt, phoenix minions add and phoenix bridge create it; the configuration's store says where"}
+		return &fault{fleet.ErrUnavailable, err,
+			"there is no store yet: phoenix adopt, phoenix minions add and phoenix bridge create it; the configuration's store says where"}
 	case errors.Is(err, fs.ErrNotExist):
 		return create(ctx, path, o)
 	case err != nil:

@@ -90,7 +90,8 @@ func openDamaged(t *testing.T, path, what string, file []byte, whole string) (re
 	if bad, rest := fleet.WithoutBadRows(err); rest == nil {
 		return len(bad) > 0
 	}
-	if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), "phoenix store restore FILE") || !strings.Contains(err.Error(), path) {
+	if !errors.Is(err, fleet.ErrCorrupt) || !strings.Contains(err.Error(), "phoenix store restore FILE") ||
+		!strings.Contains(err.Error(), path) {
 		t.Errorf("%s: %v", what, err)
 	}
 	return true
@@ -168,7 +169,8 @@ func TestCutLog(t *testing.T) {
 	s := openTest(t, path)
 	const batches = 10
 	for b := range batches {
-		changes := []fleet.Change{fleet.Add{InstanceID: batchID(int64(b), 0)}, fleet.Add{InstanceID: batchID(int64(b), 1)}}
+		changes := []fleet.Change{fleet.Add{InstanceID: batchID(int64(b), 0)},
+			fleet.Add{InstanceID: batchID(int64(b), 1)}}
 		if _, err := s.Apply(t.Context(), changes); err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +192,8 @@ func TestCutLog(t *testing.T) {
 		}
 		rows := 0
 		c := openTest(t, cut)
-		if err := c.ByStatus(t.Context(), fleet.Launch, "", func(page []fleet.Minion) error { rows += len(page); return nil }); err != nil {
+		if err := c.ByStatus(t.Context(), fleet.Launch, "",
+			func(page []fleet.Minion) error { rows += len(page); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if rows%2 != 0 || rows < last {

@@ -80,7 +80,8 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return s.full(err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return &fault{fleet.ErrUnavailable, err, fmt.Sprintf("no answer within %s: is the disk very slow, or the lock held? (fuser %s)", callLimit, s.path)}
+		return &fault{fleet.ErrUnavailable, err,
+			fmt.Sprintf("no answer within %s: is the disk very slow, or the lock held? (fuser %s)", callLimit, s.path)}
 	}
 	return &fault{fleet.ErrUnavailable, err, "it is tried again"}
 }
@@ -89,7 +90,8 @@ func (s *Store) classify(ctx context.Context, err error) *fault {
 func (s *Store) classifyCode(e *sqlite.Error) *fault {
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
-		return &fault{fleet.ErrUnavailable, e, fmt.Sprintf("another process has held the lock for %s: fuser %s names it", s.lockWait, s.path)}
+		return &fault{fleet.ErrUnavailable, e,
+			fmt.Sprintf("another process has held the lock for %s: fuser %s names it", s.lockWait, s.path)}
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return damaged(e.Error())
 	case sqlite3.SQLITE_ERROR:
@@ -104,7 +106,8 @@ func (s *Store) classifyCode(e *sqlite.Error) *fault {
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
 		return s.refused(e)
 	case sqlite3.SQLITE_IOERR:
-		return &fault{fleet.ErrUnavailable, e, "look at the kernel's log and at the free space of " + filepath.Dir(s.path)}
+		return &fault{fleet.ErrUnavailable, e,
+			"look at the kernel's log and at the free space of " + filepath.Dir(s.path)}
 	}
 	return &fault{fleet.ErrUnavailable, e, "it is tried again"}
 }
@@ -136,11 +139,15 @@ func (s *Store) refused(e *sqlite.Error) *fault {
 }
 
 func (s *Store) denied(err error) *fault {
-	return &fault{fleet.ErrDenied, err, fmt.Sprintf("run it as root, or as the owner of %s: uid %d may not write that file or its folder", s.name, os.Geteuid())}
+	return &fault{fleet.ErrDenied, err,
+		fmt.Sprintf("run it as root, or as the owner of %s: uid %d may not write that file or its folder", s.name,
+			os.Geteuid())}
 }
 
 func (s *Store) readOnly(err error) *fault {
-	return &fault{fleet.ErrDenied, err, fmt.Sprintf("the file system of %s is mounted read-only: mount and the kernel's log say why", filepath.Dir(s.path))}
+	return &fault{fleet.ErrDenied, err,
+		fmt.Sprintf("the file system of %s is mounted read-only: mount and the kernel's log say why",
+			filepath.Dir(s.path))}
 }
 
 func (s *Store) gone(err error) *fault {

@@ -50,7 +50,8 @@ func (s *Store) DrainMaster(ctx context.Context, instanceID string, draining boo
 
 // changeMaster applies a change to one master's row. mends: a damaged row is
 // taken as it can be read, so that one which seems terminated stays so.
-func (s *Store) changeMaster(ctx context.Context, id string, mends bool, apply func(fleet.Master, bool) (fleet.Master, error)) (next fleet.Master, err error) {
+func (s *Store) changeMaster(ctx context.Context, id string, mends bool,
+	apply func(fleet.Master, bool) (fleet.Master, error)) (next fleet.Master, err error) {
 	var refused error
 	err = s.update(ctx, "write", func(ctx context.Context, tx *sql.Tx) error {
 		row, found, damaged, err := readMaster(ctx, tx, id)

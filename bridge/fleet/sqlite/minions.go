@@ -45,14 +45,16 @@ func (s *Store) Minions(ctx context.Context, instanceIDs []string) (found map[st
 	return found, fleet.BadRows(bad)
 }
 
-func readMinions(ctx context.Context, q querier, ids []string) (found map[string]fleet.Minion, bad map[string]error, err error) {
+func readMinions(ctx context.Context, q querier,
+	ids []string) (found map[string]fleet.Minion, bad map[string]error, err error) {
 	found, bad = make(map[string]fleet.Minion, len(ids)), map[string]error{}
 	for chunk := range slices.Chunk(ids, idsPerQuery) {
 		args := make([]any, len(chunk))
 		for i, id := range chunk {
 			args[i] = id
 		}
-		rows, err := q.QueryContext(ctx, selectMinions+` WHERE instanceid IN (?`+strings.Repeat(",?", len(chunk)-1)+`)`, args...)
+		rows, err := q.QueryContext(ctx, selectMinions+` WHERE instanceid IN (?`+strings.Repeat(",?", len(chunk)-1)+`)`,
+			args...)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -92,7 +94,8 @@ func (s *Store) Apply(ctx context.Context, changes []fleet.Change) (results []fl
 
 // run applies changes to rows, and says which rows they altered. Nothing is
 // applied to a bad row.
-func (s *Store) run(changes []fleet.Change, rows map[string]fleet.Minion, bad map[string]error) ([]fleet.Result, map[string]bool) {
+func (s *Store) run(changes []fleet.Change, rows map[string]fleet.Minion,
+	bad map[string]error) ([]fleet.Result, map[string]bool) {
 	now := fleet.FormatTime(s.now())
 	results := make([]fleet.Result, len(changes))
 	written := map[string]bool{}
@@ -119,7 +122,8 @@ func later(before, now string) string {
 	return max(before, now) // fixed width: strings sort as times do
 }
 
-func (s *Store) writeMinions(ctx context.Context, tx *sql.Tx, rows map[string]fleet.Minion, written map[string]bool) error {
+func (s *Store) writeMinions(ctx context.Context, tx *sql.Tx, rows map[string]fleet.Minion,
+	written map[string]bool) error {
 	if len(written) == 0 {
 		return nil
 	}

@@ -95,9 +95,12 @@ func TestOpenRefuses(t *testing.T) {
 		kind    error
 		says    string
 	}{
-		"no folder": {func(t *testing.T, path string) { check(t, os.Remove(filepath.Dir(path))) }, fleet.ErrUnavailable, "mkdir -p "},
-		"folder":    {func(t *testing.T, path string) { check(t, os.Mkdir(path, 0o700)) }, fleet.ErrDenied, "names a file"},
-		"empty":     {func(t *testing.T, path string) { check(t, os.WriteFile(path, nil, 0o600)) }, fleet.ErrCorrupt, "the file is empty"},
+		"no folder": {func(t *testing.T, path string) { check(t, os.Remove(filepath.Dir(path))) },
+			fleet.ErrUnavailable, "mkdir -p "},
+		"folder": {func(t *testing.T, path string) { check(t, os.Mkdir(path, 0o700)) }, fleet.ErrDenied,
+			"names a file"},
+		"empty": {func(t *testing.T, path string) { check(t, os.WriteFile(path, nil, 0o600)) }, fleet.ErrCorrupt,
+			"the file is empty"},
 		"text": {func(t *testing.T, path string) {
 			check(t, os.WriteFile(path, []byte(strings.Repeat("text", 2000)), 0o600))
 		}, fleet.ErrCorrupt, "not a database"},
@@ -114,7 +117,8 @@ func TestOpenRefuses(t *testing.T) {
 			if err == nil {
 				t.Fatal("opened", s.Close())
 			}
-			if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "open store "+path+": ") {
+			if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) ||
+				!strings.HasPrefix(err.Error(), "open store "+path+": ") {
 				t.Errorf("%v; want %v and %q", err, c.kind, c.says)
 			}
 			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
@@ -169,7 +173,8 @@ func TestUpgradeFromFirst(t *testing.T) {
 	check(t, errors.Join(err, db.Close()))
 	s := openTest(t, path)
 	row, err := s.Minion(t.Context(), "i-1")
-	if want := (fleet.Minion{InstanceID: "i-1", Status: fleet.Launch, Modified: "2026-01-01T00:00:00.000Z", Group: "web"}); err != nil || row != want {
+	if want := (fleet.Minion{InstanceID: "i-1", Status: fleet.Launch, Modified: "2026-01-01T00:00:00.000Z",
+		Group: "web"}); err != nil || row != want {
 		t.Errorf("%+v, %v", row, err)
 	}
 	row, err = fleet.ApplyOne(t.Context(), s, fleet.Retire{InstanceID: "i-1", HookName: "h", Inferred: true})
@@ -203,7 +208,8 @@ func TestNotAllowed(t *testing.T) {
 			t.Cleanup(func() { check(t, os.Chmod(dir, 0o700)) })
 			cmd, stderr := child(t, "nobody", filepath.Join(dir, "fleet.db"))
 			out, err := cmd.Output()
-			if err != nil || !strings.HasPrefix(string(out), "true open store ") || !strings.Contains(string(out), "run it as root, or as the owner of ") {
+			if err != nil || !strings.HasPrefix(string(out), "true open store ") ||
+				!strings.Contains(string(out), "run it as root, or as the owner of ") {
 				t.Errorf("%v: %s%s", err, out, stderr)
 			}
 		})
@@ -228,7 +234,8 @@ func TestDiskFull(t *testing.T) {
 	for i := range cap(changes) {
 		changes = append(changes, fleet.Adopt{InstanceID: batchID(0, i), KeySHA256: "k", PublicKey: rsaPEM})
 	}
-	if _, err := s.Apply(t.Context(), changes); !errors.Is(err, fleet.ErrUnavailable) || !strings.Contains(err.Error(), "make room") {
+	if _, err := s.Apply(t.Context(), changes); !errors.Is(err, fleet.ErrUnavailable) ||
+		!strings.Contains(err.Error(), "make room") {
 		t.Errorf("disk full: %v", err)
 	}
 	if _, err := s.Minion(t.Context(), batchID(0, 0)); !errors.Is(err, fleet.ErrNotFound) {
@@ -244,7 +251,8 @@ func TestDiskFull(t *testing.T) {
 // TestNoSecondStore: a command that only reads creates no file, and says what creates one.
 func TestNoSecondStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fleet.db")
-	if _, err := OpenExisting(t.Context(), path); !errors.Is(err, fleet.ErrUnavailable) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "phoenix bridge create it") {
+	if _, err := OpenExisting(t.Context(), path); !errors.Is(err, fleet.ErrUnavailable) ||
+		!errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "phoenix bridge create it") {
 		t.Errorf("opened where there is no file: %v", err)
 	}
 	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
@@ -271,7 +279,8 @@ func TestFileTakenAway(t *testing.T) {
 		_, errApply := s.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: "i-9"}})
 		errList := s.ByStatus(t.Context(), fleet.Launch, "", func([]fleet.Minion) error { return nil })
 		_, errPrune := s.Prune(t.Context())
-		return map[string]error{"Minion": errMinion, "Masters": errMasters, "Beat": errBeat, "Apply": errApply, "ByStatus": errList, "Prune": errPrune}
+		return map[string]error{"Minion": errMinion, "Masters": errMasters, "Beat": errBeat, "Apply": errApply,
+			"ByStatus": errList, "Prune": errPrune}
 	}
 	check(t, os.Rename(path, path+".old"))
 	for name, err := range calls() {
@@ -320,8 +329,10 @@ func TestClockGoesBack(t *testing.T) {
 	check(t, err)
 	master2, err := s.Beat(t.Context(), fleet.Beat{InstanceID: "m"})
 	check(t, err)
-	if row2.Modified != row.Modified || master2.Modified != master.Modified || row.Modified != "2026-05-01T12:00:00.000Z" {
-		t.Errorf("modified went from %s to %s, and from %s to %s", row.Modified, row2.Modified, master.Modified, master2.Modified)
+	if row2.Modified != row.Modified || master2.Modified != master.Modified ||
+		row.Modified != "2026-05-01T12:00:00.000Z" {
+		t.Errorf("modified went from %s to %s, and from %s to %s", row.Modified, row2.Modified, master.Modified,
+			master2.Modified)
 	}
 }
 
@@ -332,7 +343,8 @@ func TestTombstonesEnd(t *testing.T) {
 	check(t, err)
 	defer func() { check(t, s.Close()) }()
 	expires := clock.Add(24 * time.Hour).Unix()
-	_, err = s.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: "i-1"}, fleet.Tombstone{InstanceID: "i-1", Expires: expires}, fleet.Add{InstanceID: "i-2"}})
+	_, err = s.Apply(t.Context(), []fleet.Change{fleet.Retire{InstanceID: "i-1"},
+		fleet.Tombstone{InstanceID: "i-1", Expires: expires}, fleet.Add{InstanceID: "i-2"}})
 	check(t, err)
 	for _, step := range []struct {
 		after time.Duration

@@ -60,7 +60,8 @@ type badRow struct {
 }
 
 func (b *badRow) Error() string {
-	return fmt.Sprintf("row %q is damaged: %v (delete it with sqlite3, then phoenix minions add or retire it)", b.id, b.cause)
+	return fmt.Sprintf("row %q is damaged: %v (delete it with sqlite3, then phoenix minions add or retire it)",
+		b.id, b.cause)
 }
 func (b *badRow) Unwrap() []error { return []error{fleet.ErrCorrupt, b.cause} }
 

@@ -138,7 +138,8 @@ func readVersion(ctx context.Context, q querier, steps []string) (int, error) {
 		return 0, damaged("schema version: " + err.Error())
 	}
 	if version > len(steps) {
-		return 0, &fault{fleet.ErrDenied, fmt.Errorf("its schema is version %d, this phoenix knows %d", version, len(steps)),
+		return 0, &fault{fleet.ErrDenied,
+			fmt.Errorf("its schema is version %d, this phoenix knows %d", version, len(steps)),
 			"a newer phoenix has used it: install that version here too"}
 	}
 	return version, nil

@@ -231,7 +231,8 @@ func (s *Store) inPlace() error {
 	now, err := os.Stat(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &fault{fleet.ErrUnavailable, err, "the file was removed or renamed while in use: put it back, or start phoenix again"}
+		return &fault{fleet.ErrUnavailable, err,
+			"the file was removed or renamed while in use: put it back, or start phoenix again"}
 	case err != nil:
 		return err
 	case !os.SameFile(now, s.file):

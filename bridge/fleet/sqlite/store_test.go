@@ -10,7 +10,8 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	fleettest.Run(t, func(t *testing.T) fleet.Store { return openTest(t, filepath.Join(t.TempDir(), "fleet.db")) }, spoil)
+	fleettest.Run(t, func(t *testing.T) fleet.Store { return openTest(t, filepath.Join(t.TempDir(), "fleet.db")) },
+		spoil)
 }
 
 // spoil changes a row and leaves its checksum, as a flipped bit does. The row is gone
@@ -19,11 +20,13 @@ func spoil(t *testing.T, s fleet.Store, table fleettest.Table, id string) {
 	t.Helper()
 	column := map[fleettest.Table]string{fleettest.Minions: `"group"`, fleettest.Masters: "zone"}[table]
 	db := s.(*Store).write
-	if _, err := db.ExecContext(t.Context(), `UPDATE `+string(table)+` SET `+column+` = 'spoilt' WHERE instanceid = ?`, id); err != nil {
+	if _, err := db.ExecContext(t.Context(), `UPDATE `+string(table)+` SET `+column+` = 'spoilt' WHERE instanceid = ?`,
+		id); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := db.ExecContext(context.Background(), `DELETE FROM `+string(table)+` WHERE instanceid = ?`, id); err != nil {
+		if _, err := db.ExecContext(context.Background(), `DELETE FROM `+string(table)+` WHERE instanceid = ?`,
+			id); err != nil {
 			t.Error(err)
 		}
 	})
