@@ -139,7 +139,7 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 	for _, m := range Serving(masters, lease, now) {
 		switch {
 		case m.InstanceID == own.InstanceID:
-		case Late(m, now):
+		case Late(m, lease, now):
 			late = append(late, m.InstanceID)
 		case m.Draining:
 			leaving++
@@ -167,7 +167,7 @@ func (c *MasterCheck) judge(own fleet.Master, notReady string, masters []fleet.M
 		}
 		c.Why = append(c.Why, why)
 		if len(late) > 0 {
-			c.Why = append(c.Why, fmt.Sprintf("not counted, since no heartbeat of theirs came for %v: %s (phoenix masters list)", beatWithin, strings.Join(late, ", ")))
+			c.Why = append(c.Why, fmt.Sprintf("not counted, since no heartbeat of theirs came for %v: %s (phoenix masters list)", lateAfter(lease), strings.Join(late, ", ")))
 		}
 	}
 	if n := len(c.Running); n > 0 {

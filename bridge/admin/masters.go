@@ -41,12 +41,16 @@ func Stale(m fleet.Master, lease time.Duration, now time.Time) bool {
 	return err == nil && now.Sub(at) > lease
 }
 
-// Late reports whether a master's row, which is not stale, was not written for two beats
-// and more, by this host's clock: it has died, or is about to be written.
-func Late(m fleet.Master, now time.Time) bool {
+// Late reports whether a master's row, which is not stale, was not written for lateAfter,
+// by this host's clock: the master has died, or its row is about to be written.
+func Late(m fleet.Master, lease time.Duration, now time.Time) bool {
 	at, err := fleet.ParseTime(m.Modified)
-	return err == nil && now.Sub(at) > beatWithin
+	return err == nil && now.Sub(at) > lateAfter(lease)
 }
+
+// lateAfter is two beats and a margin, or two fifths of the lease if that is more: 12 s with
+// the default lease of 30 s. A longer lease is for stores that answer slowly.
+func lateAfter(lease time.Duration) time.Duration { return max(beatWithin, 2*lease/5) }
 
 // Drained is the DrainState of a master without connected minions.
 const Drained = "drained"

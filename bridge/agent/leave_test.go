@@ -92,8 +92,9 @@ func TestLeavesTheHung(t *testing.T) {
 		}
 		t.Logf("served after %v, 15 s of which its row said that it is ready", s.minion.served.Sub(hung))
 		// It comes back, and fetches nobody in a hurry.
+		logged := s.log.Len()
 		w.set(func() { m.hung, m.ready = false, true })
-		back, logged := time.Now(), s.log.Len()
+		back := time.Now()
 		wait(10 * time.Minute)
 		// The moment of the restart is chance within agent.settle: it may be an early one.
 		if n := len(s.minion.since(back)); n > 1 ||

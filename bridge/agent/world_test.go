@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -358,7 +357,7 @@ type simAgent struct {
 	minion *simMinion
 	file   File
 	store  *counted
-	log    *strings.Builder
+	log    *agentLog
 	options
 }
 
@@ -370,7 +369,7 @@ func (w *world) newAgent(t testing.TB, id string, file File) *simAgent {
 	if file == nil {
 		file = &memory{}
 	}
-	s := &simAgent{minion: &simMinion{w: w, file: file}, file: file, store: &counted{world: w}, log: &strings.Builder{}}
+	s := &simAgent{minion: &simMinion{w: w, file: file}, file: file, store: &counted{world: w}, log: &agentLog{}}
 	s.options = Options{MinionID: id, Order: Spread, Follow: FollowOne, Interval: time.Minute, Splay: time.Minute,
 		Settle: 6 * time.Hour, Highstates: []string{"state.highstate"},
 		Masters: s.store, Minion: s.minion, File: file, Log: slog.New(slog.NewTextHandler(s.log, nil))}

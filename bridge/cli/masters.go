@@ -84,7 +84,7 @@ func masterState(m fleet.Master, lease time.Duration, now time.Time) string {
 	switch {
 	case admin.Stale(m, lease, now):
 		words = []string{"STALE, no heartbeat from its bridge"}
-	case admin.Late(m, now):
+	case admin.Late(m, lease, now):
 		words = []string{"LATE", "was " + ready}
 	}
 	if drain := admin.DrainState(m, lease, now); drain != "" {

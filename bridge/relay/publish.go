@@ -68,6 +68,9 @@ func (r *Relay) publish(ctx context.Context, from string, l *link, m message) me
 
 // inDoubt: the request went out, perhaps, and the master may carry it out.
 func inDoubt(err error) bool {
+	if salt.NotSent(err) {
+		return false
+	}
 	return errors.Is(err, salt.ErrUnreachable) || errors.Is(err, salt.ErrDoubt) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -218,6 +219,10 @@ func TestG11_RefusesWhatItKnowsOrIsLate(t *testing.T) {
 		if a := ask(job(20 + n)); a.State != stateUnknown || a.Why == "" {
 			t.Errorf("%v: %+v", err, a)
 		}
+	}
+	m1.fails = fmt.Errorf("%w: %w", salt.ErrUnreachable, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
+	if a := ask(job(25)); a.State != stateRefused || a.Why == "" {
+		t.Errorf("a job that was not sent: %+v", a)
 	}
 	if got := m1.seen(&m1.published); !slices.Equal(got, []string{jid(1)}) {
 		t.Errorf("published: %v", got)

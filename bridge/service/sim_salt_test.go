@@ -3,7 +3,9 @@ package service
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"phoenix/bridge/event"
@@ -48,6 +50,9 @@ func (b *bridge) Ask(_ context.Context, jid string, q salt.Question, ids []strin
 	return b.otherJID(jid, as, hit, err)
 }
 
+// errRefused is what a bridge gets from the port of a master that does not run.
+var errRefused = &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+
 // send hands a job to the minions that are connected here.
 func (b *bridge) send(jid string, ids []string, what string, receive func(*minion),
 	note func(id string)) ([]string, error) {
@@ -83,7 +88,7 @@ func (b *bridge) send(jid string, ids []string, what string, receive func(*minio
 		}
 	})
 	if err == nil && !m.up {
-		err = fmt.Errorf("%s: %w", what, salt.ErrUnreachable)
+		err = fmt.Errorf("%s: %w: %w", what, salt.ErrUnreachable, errRefused)
 	}
 	return hit, err
 }
