@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,9 +50,28 @@ func greet(t *testing.T, address string) int {
 }
 
 // The kernel's own table of connections, of this very process.
+// apart is the last port of listenApart.
+var apart atomic.Int32
+
+// listenApart returns a port of an address on which somebody listens, and to whose number
+// nobody else connects: Linux gives out ports from 32768 on, the same at several addresses.
+func listenApart(t *testing.T, address string) int {
+	t.Helper()
+	apart.CompareAndSwap(0, int32(20000+os.Getpid()%10000))
+	for range 1000 {
+		port := int(apart.Add(1))
+		if l, err := net.Listen("tcp", net.JoinHostPort(address, fmt.Sprint(port))); err == nil {
+			t.Cleanup(func() { l.Close() })
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
 func TestConnectionsOfTheProcess(t *testing.T) {
 	for _, address := range []string{"127.0.0.3", "::1"} {
-		port := listen(t, address)
+		port := listenApart(t, address)
 		conn, err := net.Dial("tcp", net.JoinHostPort(address, fmt.Sprint(port)))
 		if err != nil {
 			t.Fatal(err)
@@ -145,7 +165,7 @@ func TestAnswersNeedsBothPorts(t *testing.T) {
 // Names are looked up, so that a master which is listed by its name is known by
 // its connection.
 func TestConnectedByName(t *testing.T) {
-	port := listen(t, "127.0.0.1")
+	port := listenApart(t, "127.0.0.1")
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func TestPortsOutliveTheRow(t *testing.T) {
 
 // The machine's own table of connections, with ports as rows say them.
 func TestConnectedOnPortsOfRows(t *testing.T) {
-	one, other := listen(t, "127.0.0.3"), listen(t, "127.0.0.4")
+	one, other := listenApart(t, "127.0.0.3"), listenApart(t, "127.0.0.4")
 	for address, port := range map[string]int{"127.0.0.3": one, "127.0.0.4": other} {
 		conn, err := net.Dial("tcp", net.JoinHostPort(address, fmt.Sprint(port)))
 		if err != nil {
