@@ -257,7 +257,7 @@ func (e *Engine) Step(ctx context.Context) time.Time {
 	}
 	// It waits by itself, for what is away of the two that it needs.
 	if err := e.drive(ctx); ctx.Err() == nil {
-		e.reportStage(stageHighstates, err)
+		e.reportStage(stageHighstates, err, e.failures.tries)
 	}
 	if len(e.deletes) == 0 || !e.now().Before(e.deleteAt) {
 		e.runStage(ctx, stageDeletes, e.deleteKeys)

@@ -30,6 +30,7 @@ func (h *backoff) failed(err error, first, most time.Duration, now time.Time) (n
 type callFailures struct {
 	down    [sides]backoff // the whole of it
 	err     [sides]error
+	tries   int       // of a side that failed
 	refused int       // single minions, in a row
 	askAt   time.Time // when the next round of questions may go out
 }
@@ -107,6 +108,7 @@ func causeOf(err error) error {
 // sideFailed lets what needs a side wait. Minions show the cause alone: the log has the rest.
 func (d *driver) sideFailed(s side, err error) {
 	d.failures.err[s] = err
+	d.failures.tries++
 	d.failures.down[s].failed(causeOf(err), retryFirst, retryMost, d.now())
 }
 

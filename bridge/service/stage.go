@@ -37,6 +37,7 @@ type stage struct {
 	retryAt  time.Time
 	fault    string    // why the last try failed; empty: it did not
 	loggedAt time.Time // when that was last logged
+	tries    int       // of a stage that counts them by itself; see reportStage
 }
 
 const (
@@ -98,15 +99,16 @@ func withoutDigits(text string) string {
 	}, text)
 }
 
-// reportStage records what a stage says of itself that paces its tries by itself. The same
-// error again is that of the same try.
-func (e *Engine) reportStage(name stageName, err error) {
-	if s := e.stages[name]; err != nil && s.fault == err.Error() && e.now().Sub(s.loggedAt) < relogEvery {
+// reportStage records what a stage says of itself that paces its tries by itself, and how
+// many of them have failed. The same error again without another try is that of the last.
+func (e *Engine) reportStage(name stageName, err error, tries int) {
+	if s := e.stages[name]; err != nil && s.fault == err.Error() && s.tries == tries &&
+		e.now().Sub(s.loggedAt) < relogEvery {
 		return
 	}
 	if e.endStage(name, err); err != nil {
 		s := e.stages[name]
-		s.retryAt = time.Time{}
+		s.retryAt, s.tries = time.Time{}, tries
 		e.stages[name] = s
 	}
 }

@@ -58,6 +58,21 @@ func TestDelayIsLoggedOnce(t *testing.T) {
 	lines(1, 1, false)
 }
 
+// Each try that fails is counted, also if its error is that of the last: a highstate keeps
+// its job id.
+func TestEachFailedTryIsCounted(t *testing.T) {
+	d := newDriven(t, "a")
+	calls := 0
+	d.says = func(salt.Job) error { calls++; return salt.ErrAuth }
+	d.asks = func(salt.Question) error { calls++; return salt.ErrAuth }
+	for end := d.clock.Add(5 * time.Minute); d.clock.Before(end); d.clock = d.clock.Add(time.Second) {
+		d.engine.Step(t.Context())
+	}
+	if n := d.engine.audit.counters.Counts().HeldUp; calls < 8 || n < int64(calls) {
+		t.Errorf("%d failed calls, %d are counted", calls, n)
+	}
+}
+
 // A deletion that has failed is tried again a minute later: until then it does not continue.
 func TestDelayOfDeletionsIsLoggedOnce(t *testing.T) {
 	r, h := brokenRig(t)
