@@ -77,7 +77,7 @@ func (a Admin) Explain(ctx context.Context, r ExplainMinion) (*Explanation, erro
 	x := &Explanation{ID: r.ID, Phase: decide.PhaseOf(view.Row, view.Known, view.Accepted.Present),
 		Keys: map[string]string{}, Decision: d.Act, Rule: d.Rule, Reason: d.Reason,
 		Rules:     decide.ExplainKeys(decide.Admit(a.Config.Admit), view),
-		Highstate: explainHighstate(report, breaker, view)}
+		Highstate: explainHighstate(wordsOf(report), breaker, view)}
 	if view.Known {
 		x.Row = &view.Row
 	}
@@ -129,25 +129,40 @@ func (a Admin) describeNoBridge(err error) string {
 	return fmt.Sprintf("no bridge answers on %s: until one runs, no key is accepted and no highstate is started on this master (systemctl start phoenix-bridge)", a.Config.Socket)
 }
 
+// bridgeWords are what a bridge says of minions, by id: a report has up to 10,000 problems of
+// each kind, and a list asks for each of its rows.
+type bridgeWords struct {
+	progress map[string]service.Progress
+	problems map[string]string // the first of each
+}
+
+func wordsOf(report service.Report) bridgeWords {
+	words := bridgeWords{map[string]service.Progress{}, map[string]string{}}
+	for _, p := range report.Engine.Highstate {
+		words.progress[p.Minion] = p
+	}
+	for _, p := range report.Engine.Problems {
+		if _, there := words.problems[p.Minion]; !there {
+			words.problems[p.Minion] = p.What
+		}
+	}
+	return words
+}
+
 // explainHighstate says how far the first highstate is: in the bridge's own words if
 // one runs here, since only it knows what it waits for.
-func explainHighstate(report service.Report, breaker *Breaker, v decide.KeyView) string {
+func explainHighstate(words bridgeWords, breaker *Breaker, v decide.KeyView) string {
 	standing, asked := decide.PhaseOf(v.Row, v.Known, v.Accepted.Present), "wanted"
 	if v.Row.Requested() {
 		asked = "requested"
 	}
-	for _, p := range report.Engine.Highstate {
-		// Of a row that was changed since, the bridge's words are out of date.
-		if p.Minion == v.ID && v.Row.WantsHighstate() && p.State == v.Row.ClaimState && p.JID == v.Row.ClaimJID {
-			return nextStep(p) + p.Why
-		}
+	// Of a row that was changed since, the bridge's words are out of date.
+	if p, is := words.progress[v.ID]; is && v.Row.WantsHighstate() && p.State == v.Row.ClaimState &&
+		p.JID == v.Row.ClaimJID {
+		return nextStep(p) + p.Why
 	}
-	if standing == decide.PhaseListed || standing == decide.PhaseAccepted {
-		for _, p := range report.Engine.Problems {
-			if p.Minion == v.ID {
-				return asked + "; " + p.What
-			}
-		}
+	if problem, is := words.problems[v.ID]; is && (standing == decide.PhaseListed || standing == decide.PhaseAccepted) {
+		return asked + "; " + problem
 	}
 	if begins := standing == decide.PhaseListed || standing == decide.PhaseAccepted ||
 		standing == decide.PhaseFailed; begins &&

@@ -38,14 +38,14 @@ func (a Admin) Highstates(ctx context.Context, r ListHighstates) ([]Highstate, e
 		return nil, err
 	}
 	report, noBridge := a.bridge(ctx)
-	rows, adopted := []Highstate{}, 0
+	words, rows, adopted := wordsOf(report), []Highstate{}, 0
 	for _, row := range all {
 		isAdopted := decide.PhaseOf(row, true, false) == decide.PhaseAdopted
 		if isAdopted {
 			adopted++
 		}
 		if row.WantsHighstate() || r.All && row.HighstateRan || r.Adopted && isAdopted {
-			why := explainHighstate(report, breaker, decide.KeyView{ID: row.SaltID(), Known: true, Row: row})
+			why := explainHighstate(words, breaker, decide.KeyView{ID: row.SaltID(), Known: true, Row: row})
 			rows = append(rows, Highstate{row, why})
 		}
 	}

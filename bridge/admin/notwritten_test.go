@@ -31,21 +31,28 @@ func (s before) Masters(ctx context.Context) ([]fleet.Master, error) {
 	return masters, err
 }
 
-// TestCheckOfMasterThatDoesNotWrite: where the bridge of this machine runs and cannot write,
-// the check says why, and no command to start it.
-func TestCheckOfMasterThatDoesNotWrite(t *testing.T) {
-	dir := t.TempDir()
-	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "fleet.db"))
+// twoMasters is a store with two masters that are ready.
+func twoMasters(t *testing.T) *sqlite.Store {
+	t.Helper()
+	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	t.Cleanup(func() { store.Close() })
 	for _, id := range []string{"salt-1", "salt-2"} {
 		if _, err := store.Beat(t.Context(),
 			fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return store
+}
+
+// TestCheckOfMasterThatDoesNotWrite: where the bridge of this machine runs and cannot write,
+// the check says why, and no command to start it.
+func TestCheckOfMasterThatDoesNotWrite(t *testing.T) {
+	dir := t.TempDir()
+	store := twoMasters(t)
 	cfg := config.Default()
 	cfg.InstanceID, cfg.Socket = "salt-1", filepath.Join(dir, "s")
 	a := Admin{Config: cfg, Store: before{store, time.Minute, ""}}
@@ -85,17 +92,7 @@ func TestCheckOfMasterThatDoesNotWrite(t *testing.T) {
 // TestCheckDoesNotCountALateMaster: a master that was killed seconds ago has a row that says
 // ready.
 func TestCheckDoesNotCountALateMaster(t *testing.T) {
-	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "fleet.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	for _, id := range []string{"salt-1", "salt-2"} {
-		if _, err := store.Beat(t.Context(),
-			fleet.Beat{InstanceID: id, IPAddr: "10.0.0.1", Incarnation: "1", Ready: true}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	store := twoMasters(t)
 	cfg := config.Default()
 	cfg.InstanceID, cfg.Socket = "salt-1", filepath.Join(t.TempDir(), "s")
 	for ago, safe := range map[time.Duration]bool{time.Second: true, 14 * time.Second: false} {

@@ -224,8 +224,8 @@ func (a Admin) replaceKey(ctx context.Context, keys *salt.Keys, master *salt.Mas
 		}
 	}
 	if r.text != nil && state != "" {
-		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state, r.New); err != nil && !errors.Is(err,
-			salt.ErrNoKey) {
+		if _, err := salt.DeleteKey(ctx, keys, master, r.ID, state, r.New); err != nil &&
+			!errors.Is(err, salt.ErrNoKey) {
 			return err
 		}
 	}

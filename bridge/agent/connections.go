@@ -94,8 +94,8 @@ func publishers(proc string, pid int, ports []int) ([]netip.Addr, error) {
 			return nil, fmt.Errorf("read connections: %s: %w", name, err)
 		}
 		for _, c := range table {
-			if slices.Contains(ports, int(c.remote.Port())) && (!known || own[c.inode]) && !slices.Contains(found,
-				c.remote.Addr()) {
+			if slices.Contains(ports, int(c.remote.Port())) && (!known || own[c.inode]) &&
+				!slices.Contains(found, c.remote.Addr()) {
 				found = append(found, c.remote.Addr())
 			}
 		}

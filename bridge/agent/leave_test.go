@@ -102,8 +102,8 @@ func TestLeavesTheHung(t *testing.T) {
 			t.Errorf("%d restarts, listed %v", n, must(s.file.Read()))
 		}
 		for line := range strings.Lines(s.log.String()[logged:]) {
-			if strings.Contains(line, "restart of the minion scheduled") && !strings.Contains(line,
-				`why="the list changed, and its master serves it"`) {
+			if strings.Contains(line, "restart of the minion scheduled") &&
+				!strings.Contains(line, `why="the list changed, and its master serves it"`) {
 				t.Errorf("in a hurry: %s", line)
 			}
 		}

@@ -98,8 +98,8 @@ func (w *Watch) choose(o Observation) string {
 	var fit []Master
 	keys := map[string]string{} // by address
 	for _, row := range o.Masters {
-		if m, err := NewMaster(row); err == nil && w.eligible(row, o) && !row.Draining && slices.Contains(candidates,
-			row.MasterKeySHA256) {
+		if m, err := NewMaster(row); err == nil && w.eligible(row, o) && !row.Draining &&
+			slices.Contains(candidates, row.MasterKeySHA256) {
 			fit = append(fit, m)
 			keys[m.Address] = row.MasterKeySHA256
 		}

@@ -143,8 +143,8 @@ func TestG7_MonitorOutlastsSilenceAndGarbage(t *testing.T) {
 		_ = conn.(*net.TCPConn).CloseWrite()
 		answer, _ := io.ReadAll(conn)
 		_ = conn.Close()
-		if text := string(answer); text != "" && !strings.HasPrefix(text, "HTTP/1.1 4") && !strings.HasPrefix(text,
-			"HTTP/1.1 505") {
+		if text := string(answer); text != "" && !strings.HasPrefix(text, "HTTP/1.1 4") &&
+			!strings.HasPrefix(text, "HTTP/1.1 505") {
 			t.Errorf("%.40q: answered %.60q", request, text)
 		}
 	}

@@ -204,8 +204,8 @@ func (r *Reader) apply(ctx context.Context, deliveries []*delivery) error {
 			continue
 		case Warned:
 			id := l.msg.InstanceID
-			if k.masters[id].Status == fleet.Launch && anotherReady(k.masters, id) && !r.liveness.another(k.masters,
-				id, time.Now()) {
+			if k.masters[id].Status == fleet.Launch && anotherReady(k.masters, id) &&
+				!r.liveness.another(k.masters, id, time.Now()) {
 				l.doubt = true // whether the other beats is to be seen
 				continue
 			}

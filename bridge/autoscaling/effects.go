@@ -58,8 +58,8 @@ func (r *Reconciler) tend(ctx context.Context, p plan, masters map[string]bool) 
 			m.Hook = k.name
 			leaves := m.Kind == Ended && masters[m.InstanceID]
 			if leaves {
-				if err := r.store.DrainMaster(ctx, m.InstanceID, true); err != nil && !errors.Is(err,
-					fleet.ErrTerminated) {
+				if err := r.store.DrainMaster(ctx, m.InstanceID, true); err != nil &&
+					!errors.Is(err, fleet.ErrTerminated) {
 					r.log.Warn("master not drained, although its group terminates it", "instance",
 						m.InstanceID, "err", err)
 					leaves = false

@@ -63,7 +63,7 @@ func findingText(f doctor.Finding, width int) string {
 	lines := breakLines(plain(f.What), max(width-8-len(check), leastColumn), within)
 	lines[0] = check + lines[0]
 	if f.Why != "" {
-		lines = append(lines, breakLines(plain(f.Why), within, within)...)
+		lines = append(lines, wrapWhole(plain(f.Why), within)...)
 	}
 	return strings.Join(append(lines, fixLines(f, within)...), "\n"+strings.Repeat(" ", margin))
 }
@@ -75,7 +75,7 @@ func fixLines(f doctor.Finding, width int) (lines []string) {
 	case f.Mend == "":
 		return nil
 	case len(f.Commands) == 0:
-		return breakLines("fix: "+words, width, width)
+		return wrapWhole("fix: "+words, width)
 	case len(f.Commands) == 1:
 		lines = []string{"fix: " + plain(f.Commands[0])}
 	default:
@@ -85,7 +85,7 @@ func fixLines(f doctor.Finding, width int) (lines []string) {
 		}
 	}
 	if words = strings.TrimPrefix(words, " # "); words != "" {
-		for _, line := range breakLines(words, width-4, width-4) {
+		for _, line := range wrapWhole(words, width-4) {
 			lines = append(lines, "  # "+line)
 		}
 	}

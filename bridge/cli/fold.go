@@ -50,19 +50,11 @@ func foldLines(text string, width int) string {
 			longest = max(longest, len([]rune(word)))
 		}
 		margin := min(len([]rune(head)), max(width-longest, 2))
-		lines := wrapWhole(rest, width-len([]rune(head)))
-		b.WriteString(head + lines[0] + "\n")
-		if left := strings.TrimSpace(strings.TrimPrefix(strings.Join(strings.Fields(rest), " "),
-			lines[0])); left != "" {
-			pad := strings.Repeat(" ", margin)
-			b.WriteString(pad + strings.Join(wrapWhole(left, width-margin), "\n"+pad) + "\n")
-		}
+		lines := breakLines(strings.Join(strings.Fields(rest), " "), width-len([]rune(head)), width-margin)
+		b.WriteString(head + strings.Join(lines, "\n"+strings.Repeat(" ", margin)) + "\n")
 	}
 	return b.String()
 }
-
-// wrapWhole wraps a text, and leaves commands whole.
-func wrapWhole(text string, width int) []string { return breakLines(text, width, width) }
 
 // lastColumn is the width that a terminal has for the last column of a table, beside the
 // others; 0: it is no terminal.

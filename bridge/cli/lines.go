@@ -31,6 +31,9 @@ func breakLines(text string, first, width int) []string {
 	return append(lines, line)
 }
 
+// wrapWhole is breakLines with all lines of one width.
+func wrapWhole(text string, width int) []string { return breakLines(text, width, width) }
+
 // programs begin a command within a sentence; tools do so before a flag, a path or a function
 // alone, since they are words, too. groups are those of their words that need another one.
 var (
@@ -96,7 +99,7 @@ func facts(w io.Writer, list [][2]string) error {
 		if value == "" {
 			value = "-"
 		}
-		for i, line := range breakLines(value, width, width) {
+		for i, line := range wrapWhole(value, width) {
 			name := ""
 			if i == 0 {
 				name = f[0]

@@ -126,7 +126,7 @@ const maxListed = 10
 // noCommand names the command that was perhaps meant: one of these, or else one below them.
 func noCommand(name string, commands []*cli.Command, above string) error {
 	var here, below []string
-	near := func(c *cli.Command) bool { return !c.Hidden && 2*distance(name, c.Name) < len(name) }
+	near := func(c *cli.Command) bool { return !c.Hidden && spelling.Near(name, c.Name) }
 	for _, c := range commands {
 		if near(c) {
 			here = append(here, c.Name)
@@ -152,5 +152,3 @@ func noCommand(name string, commands []*cli.Command, above string) error {
 	}
 	return usageError(fmt.Errorf("no command %q%s; see %s --help", name, perhaps, above))
 }
-
-func distance(a, b string) int { return spelling.Distance(a, b) }

@@ -1,6 +1,10 @@
 package cli
 
-import "strings"
+import (
+	"strings"
+
+	"phoenix/bridge/spelling"
+)
 
 // nearID returns the one of ids that was perhaps meant by an id that is none of them:
 // another case, a letter or two amiss; empty: none is near.
@@ -13,7 +17,7 @@ func nearID(id string, ids []string) string {
 		if max(len(other)-len(id), len(id)-len(other)) >= least {
 			continue
 		}
-		if d := distance(id, other); d < least && !numbered(id, other) {
+		if d := spelling.Distance(id, other); d < least && !numbered(id, other) {
 			nearest, least = other, d
 		}
 	}

@@ -130,14 +130,14 @@ func printRows[R any](c *cli.Context, rows []R, err error, columns []string, cel
 // fit returns the lines of a cell.
 func printFitted[R any](c *cli.Context, rows []R, err error, columns []string, cells func(R) []any,
 	fit func(text string, width int) []string) error {
+	if c.Bool("json") || terminalWidth(c.App.Writer) == 0 {
+		return printRows(c, rows, err, columns, cells)
+	}
 	all := make([][]any, len(rows))
 	for i, row := range rows {
 		all[i] = cells(row)
 	}
 	width, last := lastColumn(c.App.Writer, columns, all), len(columns)-1
-	if c.Bool("json") || width == 0 {
-		return printRows(c, rows, err, columns, cells)
-	}
 	bad, err := fleet.WithoutBadRows(err)
 	if err != nil {
 		return err

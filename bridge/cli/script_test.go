@@ -320,8 +320,8 @@ func TestScriptsCoverCommands(t *testing.T) {
 	}
 	walk("phoenix", newApp(io.Discard, io.Discard).Commands)
 	for _, c := range exitCodes {
-		if c.code != exitOK && elsewhere[c.code] == "" && !strings.Contains(all.String(),
-			fmt.Sprintf("\nexit %d phoenix", c.code)) {
+		if c.code != exitOK && elsewhere[c.code] == "" &&
+			!strings.Contains(all.String(), fmt.Sprintf("\nexit %d phoenix", c.code)) {
 			t.Errorf("no script ends with exit code %d", c.code)
 		}
 	}

@@ -71,8 +71,8 @@ func TestStatusIsWatchedInATerminal(t *testing.T) {
 	term := newTerminal(t, 120, 40)
 	cmd := term.start(nil, watch...)
 	term.await("the view", func(lines []string) bool {
-		return shows(lines, "listed", "1", "in the fleet, has not sent an auth request yet") && showsPart(lines,
-			"master-1") &&
+		return shows(lines, "listed", "1", "in the fleet, has not sent an auth request yet") &&
+			showsPart(lines, "master-1") &&
 			showsPart(lines, "bridge: none answers") && showsPart(lines, "web-1: key accepted rule=listed")
 	})
 	if first := term.lines()[0]; !strings.HasPrefix(first, "phoenix status on ") ||

@@ -103,8 +103,8 @@ func (o options) setAll(settings ...string) Fix {
 		name := optionFile(option)
 		commands = append(commands, "echo '"+setting+"' > "+filepath.Join(w, name))
 		for _, set := range o.sets[option] {
-			if (set.DropIn == "" || set.DropIn > name) && set.DropIn != dropInName && !slices.Contains(others,
-				quote(set.Path)) {
+			if (set.DropIn == "" || set.DropIn > name) && set.DropIn != dropInName &&
+				!slices.Contains(others, quote(set.Path)) {
 				others = append(others, quote(set.Path))
 			}
 		}

@@ -111,8 +111,8 @@ func TestRotationOfManyMasters(t *testing.T) {
 				_, err = MarkCleared(t.Context(), b, m.InstanceID, func(cleared []string) bool {
 					return !slices.ContainsFunc(rows,
 						func(m fleet.Master) bool {
-							return m.Status == fleet.Launch && !slices.Contains(cleared,
-								m.InstanceID)
+							return m.Status == fleet.Launch &&
+								!slices.Contains(cleared, m.InstanceID)
 						})
 				})
 			case StageChange:
@@ -150,8 +150,8 @@ func turn(t *testing.T, b *memory, rows []fleet.Master, i int, random *rand.Rand
 		return fmt.Errorf("turn of %q, key %s", id.Rotation.Turn, id.Digest)
 	}
 	for _, other := range rows {
-		if other.Status == fleet.Launch && other.MasterKeySHA256 != fresh && !slices.Contains(id.Rotation.Distributed,
-			other.InstanceID) {
+		if other.Status == fleet.Launch && other.MasterKeySHA256 != fresh &&
+			!slices.Contains(id.Rotation.Distributed, other.InstanceID) {
 			t.Errorf("seed %d: %s changes its key, and %s has not given its minions both keys", seed, m.InstanceID,
 				other.InstanceID)
 		}

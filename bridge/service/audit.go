@@ -71,8 +71,8 @@ func (a *Audit) Key(id string, d decide.KeyDecision, digest string, row fleet.Mi
 // about the id, and is another than those that there is a line about.
 func (a *Audit) otherUnlinked(id string, d decide.KeyDecision, digest string) bool {
 	known := a.unlinked[id]
-	return d.Act == decide.UnlinkPending && a.last[id] == d.Rule && len(known) < maxUnlinked && !slices.Contains(known,
-		shortKey(digest))
+	return d.Act == decide.UnlinkPending && a.last[id] == d.Rule && len(known) < maxUnlinked &&
+		!slices.Contains(known, shortKey(digest))
 }
 
 // leftPending reports whether a key was examined and left pending.

@@ -324,8 +324,8 @@ func TestStoreAway(t *testing.T) {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		code, _, page := s.get("/ui/")
-		if code == http.StatusOK && strings.Contains(page, "not up to date: ") && strings.Contains(page,
-			"web-30: done") {
+		if code == http.StatusOK && strings.Contains(page, "not up to date: ") &&
+			strings.Contains(page, "web-30: done") {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -46,6 +46,18 @@ type fixture struct {
 	bridge *lab.Bridge
 }
 
+// newFixture starts a master of a version and a bridge beside it.
+func newFixture(t *testing.T, version string) fixture {
+	t.Helper()
+	l := lab.New(t)
+	master := l.StartMaster(lab.MasterOptions{Version: version})
+	bridge := l.NewBridge(lab.BridgeOptions{Master: master})
+	master.Ready()
+	bridge.Start()
+	bridge.Ready()
+	return fixture{l, master, bridge}
+}
+
 // ran waits until the minion's highstate is on record, and checks the record.
 func (f fixture) ran(t *testing.T, minion *lab.Minion, runs int) fleet.Minion {
 	t.Helper()

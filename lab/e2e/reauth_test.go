@@ -18,13 +18,8 @@ func TestAddedAgainWhileConnected(t *testing.T) {
 	for _, version := range versions(lab.Salt3007) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			l := lab.New(t)
-			master := l.StartMaster(lab.MasterOptions{Version: version})
-			bridge := l.NewBridge(lab.BridgeOptions{Master: master})
-			master.Ready()
-			bridge.Start()
-			bridge.Ready()
-			f := fixture{l, master, bridge}
+			f := newFixture(t, version)
+			l, master, bridge := f.lab, f.master, f.bridge
 			bridge.Phoenix("minions", "add", "web-1", "web-2")
 			minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}})
 			other := l.StartMinion(lab.MinionOptions{ID: "web-2", Masters: []*lab.Master{master}})

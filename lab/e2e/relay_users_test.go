@@ -51,8 +51,8 @@ func (f *relayed) externalAuth() {
 func (f *relayed) denied(i int, args []string) {
 	f.t.Helper()
 	out, err := f.masters[i].TryRun("salt", args...)
-	if text := fmt.Sprint(out, err); !strings.Contains(text, "uthentication") && !strings.Contains(text,
-		"uthorization") {
+	if text := fmt.Sprint(out, err); !strings.Contains(text, "uthentication") &&
+		!strings.Contains(text, "uthorization") {
 		f.t.Errorf("salt %v: %s", args, text)
 	}
 	answers, _ := f.salt(i, "*", "test.ping") // a job after it
@@ -88,8 +88,8 @@ func (f *relayed) publisherACL() {
 	for i := range f.masters[1:] {
 		f.audited(i+1, "job published for another master", `"user":"nobody"`, `"from":"`+f.masters[0].ID+`"`)
 	}
-	if text := as("*", "state.apply"); !strings.Contains(text, "uthentication") && !strings.Contains(text,
-		"uthorization") {
+	if text := as("*", "state.apply"); !strings.Contains(text, "uthentication") &&
+		!strings.Contains(text, "uthorization") {
 		f.t.Errorf("nobody may apply states: %s", text)
 	}
 	f.ranTimes(0)

@@ -53,7 +53,7 @@ func TestLogs(t *testing.T) {
 	lab.Eventually(t, within, "rsyslog has written what the service and systemd say", func() (bool, string) {
 		// The agent's own filter.
 		out, _ := r.Try(`grep -E ' phoenix[[]| systemd[[]1]: .*phoenix-' /var/log/syslog`)
-		return strings.Contains(out, "a line of the bridge") && strings.Contains(out,
-			"phoenix-bridge.service: Failed with result"), out
+		return strings.Contains(out, "a line of the bridge") &&
+			strings.Contains(out, "phoenix-bridge.service: Failed with result"), out
 	})
 }
