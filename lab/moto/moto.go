@@ -2,8 +2,8 @@
 // from PyPI, in a Python environment of its own below .cache.
 //
 // It answers 500 to CompleteLifecycleAction and RecordLifecycleActionHeartbeat,
-// enforces no IAM, and its DynamoDB is not atomic under concurrency: such things
-// are tried elsewhere.
+// and enforces no IAM: such things are tried elsewhere, and DynamoDB on AWS's own
+// DynamoDB Local.
 package moto
 
 import (
@@ -33,25 +33,43 @@ const (
 	upWithin = 2 * time.Minute
 	// upPoll is how often it is asked whether it is there.
 	upPoll = 50 * time.Millisecond
+	// tailBytes is some of Python's tracebacks.
+	tailBytes = 8 << 10
 )
 
 //go:embed resources.py
 var resources string
 
 // script runs the server until its standard input ends: with the test, in
-// whatever way that ends. A conditional write of S3's is one step; moto looks,
-// and then writes, so that here only one does so at a time. And in a template
+// whatever way that ends. A call to AWS is one step. Moto has a thread for each
+// call, and the threads share what they change, so that here one call is answered
+// at a time, except SQS's, whose long polls wait; S3 has a path of its own. An
+// instance whose termination is requested again, as the SDK does when an answer is
+// lost, gets the first answer, where moto answers 500. And in a template
 // AWS::NoValue is no item of a list, where moto makes it None, and zones of no
 // region are those of the stack's, where moto gives four of another.
 const script = `
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+from moto.core.responses import BaseResponse
 from moto.s3.responses import S3Response
-lock, put = threading.Lock(), S3Response.put_object
+lock, call, put = threading.RLock(), BaseResponse.call_action, S3Response.put_object
+def call_alone(self):
+    if self.service_name == "sqs":
+        return call(self)
+    with lock:
+        return call(self)
 def put_alone(self):
     with lock:
         return put(self)
-S3Response.put_object = put_alone
+BaseResponse.call_action, S3Response.put_object = call_alone, put_alone
+from moto.autoscaling.models import AutoScalingBackend
+ended, terminate = {}, AutoScalingBackend.terminate_instance
+def terminate_again(self, instance_id, should_decrement):
+    if instance_id not in ended:
+        ended[instance_id] = terminate(self, instance_id, should_decrement)
+    return ended[instance_id]
+AutoScalingBackend.terminate_instance = terminate_again
 from moto.cloudformation import parsing
 clean_json = parsing.clean_json
 def clean(json, resources):
@@ -95,6 +113,9 @@ func Start(t testing.TB) aws.Config {
 		_ = stdin.Close()
 		_ = cmd.Wait()
 		_ = log.Close()
+		if t.Failed() {
+			tail(t, log.Name())
+		}
 	})
 	url := fmt.Sprintf("http://127.0.0.1:%d", port)
 	if err := up(t.Context(), url); err != nil {
@@ -105,6 +126,17 @@ func Start(t testing.TB) aws.Config {
 		func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
 		})}
+}
+
+// tail logs the end of the server's log, which alone tells the cause of a 500.
+func tail(t testing.TB, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Logf("read log of moto: %v", err)
+		return
+	}
+	t.Logf("--- end of moto's log\n%s", text[max(0, len(text)-tailBytes):])
 }
 
 // up waits until the server answers.
