@@ -350,7 +350,7 @@ func TestFixes(t *testing.T) {
 			minion.PublicKey()
 			l.Eventually(minute, "a pending key",
 				func() (bool, string) { return len(master.Pending()) == 1, master.Tail() })
-			master.Run("salt-key", "-y", "-a", "web-1")
+			master.Accept("web-1")
 			minion.Answers(master)
 
 			m := newPatient(t, master.Dir, master.ConfigPath(), "salt-master")

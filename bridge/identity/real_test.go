@@ -40,7 +40,7 @@ func TestRealMasters(t *testing.T) {
 			l.Eventually(time.Minute, "the minion asks for authentication", func() (bool, string) {
 				return len(master.Pending()) == 1, strings.Join(master.Pending(), " ")
 			})
-			master.Run("salt-key", "-y", "-a", "web-1")
+			master.Accept("web-1")
 			minion.Answers(master)
 			served, err := os.ReadFile(filepath.Join(minion.PKIDir(), "minion_master.pub"))
 			if err != nil || string(cleanLines(served)) != string(cleanLines(id.Public)) {

@@ -69,7 +69,7 @@ func TestG9_ExistingFleet(t *testing.T) {
 	a.bridge.Phoenix("minions", "add", "new-1")
 	fresh := l.StartMinion(lab.MinionOptions{ID: "new-1", Masters: []*lab.Master{master}})
 	master.RequestAuth("guest", lab.UnknownKey())
-	master.Run("salt-key", "--yes", "--accept", "guest")
+	master.Accept("guest")
 	a.stands(t, "a new minion and a guest came",
 		map[decide.Phase]int{decide.PhaseAdopted: 20, decide.PhaseDone: 1, decide.PhaseForeign: 1})
 	if fresh.Runs() != 1 {
