@@ -15,17 +15,11 @@ import (
 // accepts nothing twice.
 func TestAcceptedKeyPendingAgain(t *testing.T) {
 	t.Parallel()
-	l := lab.New(t)
-	master := l.StartMaster(lab.MasterOptions{Version: lab.Salt3008})
-	bridge := l.NewBridge(lab.BridgeOptions{Master: master})
-	master.Ready()
-	bridge.Start()
-	bridge.Ready()
+	f := newFixture(t, lab.Salt3008)
+	l, master, bridge := f.lab, f.master, f.bridge
 	bridge.Phoenix("minions", "add", "web-1")
 	minion := l.StartMinion(lab.MinionOptions{ID: "web-1", Masters: []*lab.Master{master}})
-	l.Eventually(within, "its highstate has run", func() (bool, string) {
-		return bridge.Minions()["web-1"].HighstateRan, minion.Tail()
-	})
+	f.ran(t, minion, 1)
 	minion.Stop()
 	bridge.Stop()
 	pending := filepath.Join(master.PKIDir(), "minions_pre", "web-1")
